@@ -1,0 +1,61 @@
+# Needs Python 3.11 or newer with pip, and make. Everything else goes into a virtual environment of its own.
+#
+#   make demo      see it work: worker processes, killed and resumed before your eyes
+#   make test      all tests, in parallel        make test ARGS="-k torn -x"
+#   make lint      format check, linter, spelling, types
+#   make format    put everything into the project's format
+#   make clean     remove what these commands made
+
+PYTHON ?= python3
+VENV   ?= .venv
+ARGS   ?=
+BIN    := $(VENV)/bin
+
+.PHONY: help demo test lint format clean
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+demo: $(VENV)/has-run
+	@rm -f demo.yaml
+	$(BIN)/python examples/demo.py demo.yaml $(ARGS)
+
+test: $(VENV)/has-test
+	$(BIN)/python -m pytest -n auto $(ARGS)
+
+# The package exists in two readings, so it is read by two type checkers. Without the setting, pyright's wrapper asks
+# the network whether there is a newer one.
+lint: $(VENV)/has-lint
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/codespell
+	$(BIN)/mypy
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
+
+format: $(VENV)/has-lint
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* htmlcov build dist demo.yaml
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A changed pyproject.toml may change any requirement, so the environment is made anew. Some systems ship venv without
+# ensurepip; their own pip can fill the environment from outside.
+$(VENV)/made: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pstate needs Python 3.11 or newer: make PYTHON=...")'
+	$(PYTHON) -m venv --clear $(VENV) || { \
+	  $(PYTHON) -m venv --clear --without-pip $(VENV) && \
+	  $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	@touch $@
+
+$(VENV)/has-run: $(VENV)/made
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/has-test $(VENV)/has-lint: $(VENV)/has-%: $(VENV)/has-run
+	$(BIN)/python -m pip install --quiet --group $*
+	@touch $@

@@ -1,0 +1,53 @@
+"""The changes of a transaction that is not committed yet: its operations, how to undo each, its savepoints.
+
+Pure data, testable without a file. Who may change memory when is the store's business.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pstate import ops
+
+#: What a savepoint remembers: how many operations and inverses there were, and which dicts had their key order saved.
+Mark = tuple[int, int, set[int]]
+
+
+class Changes:
+    """What one outermost transaction has done so far."""
+
+    __slots__ = ("operations", "ordered", "undo")
+
+    def __init__(self) -> None:
+        self.operations: list[list[Any]] = []  #: with their paths, as they will stand in the record
+        self.undo: list[tuple[ops.Node, ops.Op]] = []  #: applied from the last to the first, they restore memory
+        self.ordered: set[int] = set()
+
+    def add(self, node: ops.Node, path: list[Any], op: ops.Op, prepared: ops.Op) -> None:
+        """Note *op* on *node*, which stands at *path*; *prepared* is about to be applied."""
+        self.add_undo(node, prepared)
+        self.operations.append([op[0], path, *op[1:]])
+
+    def add_undo(self, node: ops.Node, prepared: ops.Op) -> None:
+        """Note how to undo *prepared* on a container that is not in the state (any more): no record tells of it."""
+        inverses = ops.inverse(node, prepared, self.ordered)
+        self.undo.extend((node, inverse) for inverse in reversed(inverses))
+
+    def savepoint(self) -> Mark:
+        """Where `back_to` can go back to. Key orders saved before are not enough for undoing only what comes after."""
+        mark = len(self.operations), len(self.undo), self.ordered
+        self.ordered = set()
+        return mark
+
+    def release(self, mark: Mark) -> None:
+        """Forget a savepoint; its changes now belong to what is around it."""
+        self.ordered |= mark[2]
+
+    def back_to(self, mark: Mark) -> list[tuple[ops.Node, ops.Op]]:
+        """Forget what came after *mark*; returns the inverses to apply, in order."""
+        operations, undo, self.ordered = mark
+        inverses = self.undo[undo:]
+        inverses.reverse()
+        del self.operations[operations:]
+        del self.undo[undo:]
+        return inverses

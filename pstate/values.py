@@ -1,0 +1,335 @@
+"""Which Python values are state: the one walk that copies a value in, or refuses it and says where and what instead.
+
+A *plain tree* is what the rest of the package works with: exact builtin types only (None, bool, int, float, str, bytes,
+date, datetime, dict, list, set), no object in two places, at most `MAX_DEPTH` levels deep. `take` makes one from what a
+program assigns. How a value is spelled in the file is the codec's business, where it goes the containers'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable
+from datetime import UTC, date, datetime, timedelta, timezone
+from json import dumps
+from keyword import iskeyword
+from types import NoneType
+from typing import Any, TypeAlias
+
+from pstate.errors import PStateError, UnsupportedTypeError, UnsupportedValueError
+
+Place: TypeAlias = str | Callable[[], str]
+
+MAX_DEPTH = 100
+"""Levels of nesting: the state itself is the first, a container in it the second, and so on."""
+
+SCALARS: frozenset[type] = frozenset({NoneType, bool, int, float, str, bytes, date, datetime})
+"""The exact types of the values that hold no others."""
+
+FAST: frozenset[type] = frozenset({NoneType, bool, int, float, bytes, date})
+"""The exact types of which every instance is state as it stands, so that no further look is needed."""
+
+FAST_KEYS: frozenset[type] = FAST - {float}
+"""The same for dict keys and set members, where a NaN could never be found again."""
+
+_BUILTINS: frozenset[type] = frozenset({dict, list, tuple, set, frozenset})
+_MINUTE = timedelta(minutes=1)
+
+
+def take(value: Any, place: Place, depth: int = 0) -> Any:
+    """Return *value* as a plain tree of its own, or refuse it whole.
+
+    *place* names where the value is to go and is evaluated only when it is refused; *depth* is the number of containers
+    around that place (the state itself counts, so 1 for ``state.x``). Raises UnsupportedTypeError for a type that is no
+    state, UnsupportedValueError for a value that cannot be written: cyclic, too deep, a lone surrogate, a NaN as key.
+    """
+    kind = type(value)
+    if kind in FAST or (kind is str and value.isascii()):
+        return value
+    try:
+        return _copy(value, depth, set())
+    except _Refused as refused:
+        error, path = refused.error, refused.path[::-1]
+    raise _located(error, place, path)
+
+
+def check_key(key: Any, place: Place) -> Any:
+    """Return *key* as it is to stand in a dict or a set at *place*; the same errors as `take`."""
+    kind = type(key)
+    if kind in FAST_KEYS or (kind is str and key.isascii()):
+        return key
+    try:
+        return _key(key, "key")
+    except _Refused as refused:
+        error = refused.error
+    raise _located(error, place, [])
+
+
+def check_member(member: Any, place: Place) -> Any:
+    """`check_key` for the member of a set: only the words of the refusal differ."""
+    kind = type(member)
+    if kind in FAST_KEYS or (kind is str and member.isascii()):
+        return member
+    try:
+        return _key(member, "member")
+    except _Refused as refused:
+        error = refused.error
+    raise _located(error, place, [])
+
+
+def place_text(path: Iterable[Any], root: str = "state") -> str:
+    """Write *path* as a program would: ``state.jobs[3]["not an identifier"].at``."""
+    parts = [root]
+    for key in path:
+        if type(key) is not str:
+            parts.append(f"[{key!r}]")
+        elif key.isidentifier() and not key.startswith("_") and not iskeyword(key) and not hasattr(dict, key):
+            parts.append(f".{key}")
+        else:
+            parts.append(f"[{dumps(key, ensure_ascii=False)}]")
+    return "".join(parts)
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two plain trees are equal and of equal types throughout.
+
+    Unlike ``==``: NaN is the same as NaN, -0.0 not as 0.0, True not as 1, noon UTC not as one o'clock in Paris. The
+    order of dict keys is irrelevant. A mapped container counts as its builtin kind.
+    """
+    kind = _builtin(a)
+    if kind is not _builtin(b):
+        return False
+    if kind is dict:
+        if len(a) != len(b):
+            return False
+        others = {_identity(key): item for key, item in b.items()}
+        for key, item in a.items():
+            identity = _identity(key)
+            if identity not in others or not same(item, others[identity]):
+                return False
+        return True
+    if kind is list:
+        return len(a) == len(b) and all(map(same, a, b))
+    if kind is set:
+        return {_identity(member) for member in a} == {_identity(member) for member in b}
+    if kind is float or kind is datetime:
+        return bool(_identity(a) == _identity(b))
+    return bool(a == b)
+
+
+def _builtin(value: Any) -> type:
+    kind = type(value)
+    if kind in SCALARS:
+        return kind
+    return next((base for base in (dict, list, set) if isinstance(value, base)), kind)
+
+
+def _identity(scalar: Any) -> Hashable:
+    """Something that is equal for two scalars if and only if they are the same in the sense of `same`."""
+    if type(scalar) is float:
+        return float, repr(scalar)
+    if type(scalar) is datetime:
+        return datetime, scalar.replace(tzinfo=None), scalar.utcoffset()
+    return type(scalar), scalar
+
+
+class _Refused(Exception):
+    """A refusal on its way up; each level adds its key to the path, so that the good case pays nothing for it."""
+
+    def __init__(self, kind: type[PStateError], problem: str) -> None:
+        self.error = kind, problem
+        self.path: list[Any] = []
+
+
+def _located(error: tuple[type[PStateError], str], place: Place, path: list[Any]) -> PStateError:
+    kind, problem = error
+    where = place_text(path, root=place if isinstance(place, str) else place())
+    return kind(f"{where}: {problem} Nothing was changed.", place=where)
+
+
+def _copy(value: Any, depth: int, around: set[int]) -> Any:
+    kind = type(value)
+    if kind in FAST:
+        return value
+    if kind is str:
+        return value if value.isascii() else _text(value, "str")
+    if kind is datetime:
+        return _moment(value)
+    if not isinstance(value, (dict, list, tuple, set, frozenset)):
+        raise _unsupported(value, "value")
+    if depth >= MAX_DEPTH:
+        raise _Refused(
+            UnsupportedValueError,
+            f"nested too deep: a state has at most {MAX_DEPTH} levels. Store a flatter structure.",
+        )
+    if id(value) in around:
+        raise _Refused(
+            UnsupportedValueError, "the value contains itself (it is cyclic). Store a key or an index instead."
+        )
+    own_copy = None if kind in _BUILTINS else getattr(kind, "_plain", None)
+    if own_copy is not None:
+        value = own_copy(value)  # a container of ours: its copy is consistent, which a walk from here would not be
+    around.add(id(value))
+    copied: Any
+    # Each copies first: another thread may change the container meanwhile.
+    if isinstance(value, dict):
+        pairs = list(value.items())  # as a subclass has them: OrderedDict's order
+        if _clear([key for key, _ in pairs], FAST_KEYS) and _clear([item for _, item in pairs], FAST):
+            copied = dict(pairs)
+        else:
+            copied = {}
+            for key, item in pairs:
+                key = _key(key, "key")
+                try:
+                    copied[key] = _copy(item, depth + 1, around)
+                except _Refused as refused:
+                    refused.path.append(key)
+                    raise
+    elif isinstance(value, (list, tuple)):
+        copied = list(value)
+        if not _clear(copied, FAST):
+            for index, item in enumerate(copied):
+                try:
+                    copied[index] = _copy(item, depth + 1, around)
+                except _Refused as refused:
+                    refused.path.append(index)
+                    raise
+    else:
+        members = list(value)
+        copied = set(members if _clear(members, FAST_KEYS) else [_key(member, "member") for member in members])
+    around.discard(id(value))
+    return copied
+
+
+def _clear(items: list[Any], fast: frozenset[type]) -> bool:
+    """Whether a look at all items together, at the speed of C, already shows that each may stay as it is."""
+    kinds = set(map(type, items))
+    if str in kinds:
+        texts = items if len(kinds) == 1 else [item for item in items if type(item) is str]
+        if not "".join(texts).isascii():
+            return False
+        kinds.discard(str)
+    return kinds <= fast
+
+
+def _key(key: Any, role: str) -> Any:
+    kind = type(key)
+    if kind in FAST_KEYS:
+        return key
+    if kind is str:
+        return key if key.isascii() else _text(key, role)
+    if kind is float:
+        if key != key:
+            raise _Refused(
+                UnsupportedValueError,
+                f"NaN cannot be a {role}, it is not equal to itself and would never be found. Use None or a string.",
+            )
+        return key
+    if kind is datetime:
+        return _moment(key)
+    raise _unsupported(key, role)
+
+
+def _text(text: str, role: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise _Refused(
+            UnsupportedValueError,
+            f"the {role} {text[:40]!r} holds a lone surrogate (at {error.start}), which no UTF-8 file can hold. "
+            'Store text.encode("utf-8", "surrogateescape"), or os.fsencode(name) for a file name.',
+        ) from None
+    return text
+
+
+def _moment(moment: datetime) -> datetime:
+    """The same moment with nothing but what YAML can say: no offset, or a fixed one of whole minutes."""
+    if moment.tzinfo is None:
+        return moment if moment.fold == 0 else moment.replace(fold=0)
+    offset = moment.utcoffset()
+    if offset is None:
+        return moment.replace(tzinfo=None, fold=0)
+    if offset % _MINUTE:
+        try:
+            return moment.astimezone(UTC)
+        except OverflowError:
+            raise _Refused(
+                UnsupportedValueError,
+                f"{moment!r} has an offset with seconds, and in UTC it would be outside of the years 1 to 9999.",
+            ) from None
+    return moment.replace(tzinfo=timezone(offset), fold=0)
+
+
+# What to store instead, by the name of the type or of one of its bases: nothing needs to be imported to recognise it.
+_INSTEAD = {
+    "numpy.ndarray": "{0}.tolist()",
+    "numpy.generic": "{0}.item()",
+    "pandas.Timestamp": "{0}.to_pydatetime()",
+    "pathlib.PurePath": "str({0})",
+    "os.PathLike": "os.fspath({0})",
+    "decimal.Decimal": "str({0})",
+    "fractions.Fraction": "str({0})",
+    "uuid.UUID": "str({0})",
+    "ipaddress._IPAddressBase": "str({0})",
+    "re.Pattern": "{0}.pattern",
+    "datetime.time": "{0}.isoformat()",
+    "datetime.timedelta": "{0}.total_seconds()",
+    "datetime.tzinfo": "str({0})",
+    "builtins.bytearray": "bytes({0})",
+    "builtins.memoryview": "bytes({0})",
+    "array.array": "list({0})",
+    "builtins.complex": "[{0}.real, {0}.imag]",
+    "builtins.BaseException": "str({0})",
+    "builtins.type": "{0}.__qualname__",
+    "builtins.function": "{0}.__qualname__, and call the function on what you read",
+    "datetime.datetime": "datetime.datetime.fromisoformat({0}.isoformat())",
+    "datetime.date": "datetime.date.fromisoformat({0}.isoformat())",
+}
+_PLAIN = "None, bool, int, float, str, bytes, date, datetime, dict, list or set"
+
+
+def _unsupported(value: Any, role: str) -> _Refused:
+    kind = type(value)
+    name = _name(kind)
+    if role == "value":
+        return _Refused(UnsupportedTypeError, f"{name} cannot be stored{_reason(kind)}. Store {_instead(value, role)}.")
+    container = "dict key" if role == "key" else "set member"
+    return _Refused(UnsupportedTypeError, f"{name} cannot be a {container}. Use {_instead(value, role)}.")
+
+
+def _name(kind: type) -> str:
+    module = kind.__module__.replace("pathlib._local", "pathlib")
+    return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
+
+
+def _reason(kind: type) -> str:
+    for base in kind.__mro__[1:]:
+        if base in SCALARS:
+            return f", it would come back as {base.__name__}"
+    return ", YAML 1.1 has no such type" if kind.__module__ in ("datetime", "decimal") else ""
+
+
+def _instead(value: Any, role: str) -> str:
+    kind = type(value)
+    if any((base.__module__, base.__name__) == ("enum", "Enum") for base in kind.__mro__):
+        return f"{role}.value"
+    for scalar in (int, float, str, bytes):
+        if isinstance(value, scalar):
+            return f"{scalar.__name__}({role})"
+    for base in kind.__mro__:
+        instead = _INSTEAD.get(f"{base.__module__.split('.')[0]}.{base.__qualname__}")
+        if instead is not None:
+            if role != "value" and base.__qualname__ in ("ndarray", "complex"):
+                break
+            return instead.format(role)
+    if role != "value":
+        return f"a scalar: {_PLAIN.partition(', dict')[0]}"
+    if hasattr(kind, "__dataclass_fields__"):
+        return "dataclasses.asdict(value)"
+    if hasattr(kind, "__fspath__"):
+        return "os.fspath(value)"
+    if hasattr(kind, "keys") and hasattr(kind, "__getitem__"):
+        return "dict(value)"
+    if hasattr(kind, "__iter__"):
+        return "list(value)"
+    if hasattr(value, "__dict__"):
+        return f"dict(vars(value)), or the parts that you need, as {_PLAIN}"
+    return f"what you need of it as {_PLAIN}"

@@ -1,0 +1,23 @@
+"""What every test gets: stacks when it hangs or crashes, this checkout in child processes, hypothesis' settings.
+
+A test that meets a deadlock must say where: the timeouts are in pyproject.toml, the stacks of child processes come from
+PYTHONFAULTHANDLER here.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).parent.parent
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+os.environ.setdefault("PYTHONFAULTHANDLER", "1")  # for child processes; pytest switches its own on
+os.environ.setdefault("PYTHONUNBUFFERED", "1")  # what a child printed before SIGKILL is part of the evidence
+
+# The machine is shared with the other workers of pytest-xdist, so time says nothing about an example: no deadline.
+# Failures are repeated from the blob that is printed, so the seed may differ from run to run.
+settings.register_profile("ci", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("thorough", settings.get_profile("ci"), max_examples=2000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
