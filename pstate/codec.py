@@ -1,0 +1,915 @@
+"""One value and its text: YAML as PyYAML's safe loader reads it, and text that every loader reads alike.
+
+Owns all knowledge of YAML and its traps, and is the only module that touches PyYAML, which is imported by the first
+call that needs it. Reading goes through PyYAML's *events*, not its loaders: these share aliased objects, keep the last
+of two equal keys, have no limit on depth or on aliases, and the C one overflows the stack of the interpreter. What a
+plain scalar means is still decided by PyYAML's own tables and constructors, so that a person's file is read exactly as
+`yaml.safe_load` reads it.
+
+What is a storable value belongs to `values`; what surrounds a body or a base document in the file belongs to `format`.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import json
+import json.encoder
+import re
+import sys
+from collections.abc import Callable, Iterable
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from pstate.errors import InvalidStateError
+from pstate.values import MAX_DEPTH
+
+if TYPE_CHECKING:
+    from yaml.error import Mark
+
+# A record's value stands in a list of values in an operation in the list of operations.
+_DEPTH_IN_RECORD = MAX_DEPTH + 4
+
+# Aliases may make a document this much longer than it is: whatever its size, or so many times its size.
+_EXPANSION_FREE = 1_000_000
+_EXPANSION_FACTOR = 10
+
+# Loaders look for the ":" of a key no further than 1,024 characters; longer keys need "? ". Some room is left.
+_LONGEST_SIMPLE_KEY = 1000
+
+# Python refuses to convert longer decimals, from 640 digits if so configured (sys.set_int_max_str_digits); hexadecimal
+# ones it always converts.
+_DECIMAL_DIGITS = 600
+_DECIMAL_LIMIT = 10**_DECIMAL_DIGITS
+
+_BOM = b"\xef\xbb\xbf"
+_UNTOUCHED = "Nothing was changed."
+
+
+# -------------------------------------------------------------------------------------------------------------- reading
+
+
+class Base:
+    """The base document of a state file: its value, and how it stands there."""
+
+    __slots__ = ("appendable", "bom", "newline", "value")
+
+    def __init__(self, value: dict[Any, Any], appendable: bool, newline: str = "\n", bom: bool = False) -> None:
+        self.value = value  #: the root mapping, a plain tree
+        self.appendable = appendable  #: a base marker can follow these bytes without changing what they mean
+        self.newline = newline  #: "\n", or "\r\n" when the first line ends so
+        self.bom = bom  #: begins with a byte order mark
+
+    def __repr__(self) -> str:
+        return f"Base({self.value!r}, appendable={self.appendable}, newline={self.newline!r}, bom={self.bom})"
+
+
+class Document:
+    """One document of a YAML stream."""
+
+    __slots__ = ("explicit_end", "line", "value")
+
+    def __init__(self, value: Any, line: int, explicit_end: bool) -> None:
+        self.value = value  #: a plain tree, of any kind
+        self.line = line  #: where it begins, counted from 1
+        self.explicit_end = explicit_end  #: closed by a `...` line of its own
+
+    def __repr__(self) -> str:
+        return f"Document({self.value!r}, line={self.line}, explicit_end={self.explicit_end})"
+
+
+def load(data: bytes, path: str) -> Base:
+    """Read the base document in *data*, the bytes of the file *path* up to its base marker.
+
+    An empty file, one of blank lines and comments, and a document that is null are an empty state.
+    Raises InvalidStateError, with line and column, for all that is no single YAML mapping that a state can hold.
+    """
+    bom = data.startswith(_BOM)
+    first = data.find(b"\n")
+    newline = "\r\n" if data[max(first - 1, 0) : first] == b"\r" else "\n"
+    if b"\r" in data:
+        _refuse_lone_returns(data, path)
+    documents = _read(data, path, MAX_DEPTH, single=True)
+    if not documents:
+        return Base({}, False, newline, bom)
+    document = documents[0]
+    if document.value is None:
+        return Base({}, False, newline, bom)
+    return Base(document.value, data.endswith(b"\n") and not document.explicit_end, newline, bom)
+
+
+def load_all(data: bytes, path: str) -> list[Document]:
+    """Read every document of the YAML stream *data*, of whatever kind. Raises InvalidStateError like `load`."""
+    return _read(data, path, _DEPTH_IN_RECORD)
+
+
+def decode_body(text: str, path: str, line: int) -> list[Any]:
+    """Read what `encode_body` wrote: equal values of equal types. *line* is where it stands in the file *path*.
+
+    Raises InvalidStateError when *text* is no list.
+    """
+    if _SURROGATE_ESCAPE.search(text) is None:
+        try:
+            operations = _decode_json(text)
+        except (ValueError, RecursionError):
+            pass  # YAML where the two differ, or damage; the YAML reader says which, and where.
+        else:
+            if type(operations) is list:
+                return operations
+    documents = _read(f"--- {text}\n".encode("utf-8", "surrogatepass"), path, _DEPTH_IN_RECORD, line - 1)
+    if len(documents) != 1 or type(documents[0].value) is not list:
+        raise _error(path, line, 5, "a record must be a list of operations", "Keep a copy of the file")
+    operations = documents[0].value
+    return operations
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+_decode_json = json.JSONDecoder(parse_constant=_no_constant).decode
+
+
+def _error(path: str, line: int, column: int, what: str, remedy: str) -> InvalidStateError:
+    message = f"{path}:{line}:{column}: {what}. {_UNTOUCHED} {remedy}."
+    return InvalidStateError(message, path=path, line=line, column=column)
+
+
+def _refuse_lone_returns(data: bytes, path: str) -> None:
+    found = re.search(rb"\r(?!\n)", data)
+    if found is not None:
+        line, column = _line_and_column(data, found.start())
+        what = "a line ends in a carriage return alone, which hides the commit markers"
+        raise _error(path, line, column, what, "Save the file with LF or CRLF line ends")
+
+
+def _line_and_column(content: bytes, offset: int) -> tuple[int, int]:
+    """Where *offset* is, counted from 1, the column in characters."""
+    start = content.rfind(b"\n", 0, offset) + 1
+    return content.count(b"\n", 0, offset) + 1, len(content[start:offset].decode("utf-8", "replace")) + 1
+
+
+class _Refused(Exception):
+    """What is wrong, and where: without a *mark*, at the present event."""
+
+    def __init__(self, what: str, remedy: str = "Correct this line", mark: Mark | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.remedy = remedy
+        self.mark: Any = mark
+
+
+def _read(data: bytes, path: str, limit: int, lines_before: int = 0, single: bool = False) -> list[Document]:
+    """All documents of *data*; of a base document (*single*) the one, which must be a mapping or null."""
+    content = data.removeprefix(_BOM)
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line, column = _line_and_column(content, error.start)
+        offset = error.start + len(data) - len(content)
+        what = f"byte 0x{data[offset]:02x} at offset {offset} is not UTF-8 ({error.reason})"
+        raise _error(path, line + lines_before, column, what, "Save the file as UTF-8") from None
+
+    yaml = _yaml()
+    try:
+        return _Reader(yaml, yaml.parser(content, text), limit, len(content), single).documents()
+    except _Refused as refused:
+        line, column = refused.mark.line + 1 + lines_before, refused.mark.column + 1
+        raise _error(path, line, column, refused.what, refused.remedy) from refused.__cause__
+    except yaml.ReaderError:
+        found = yaml.not_printable.search(text)
+        offset = 0 if found is None else len(text[: found.start()].encode())
+        line, column = _line_and_column(content, offset)
+        which = "a character" if found is None else f"U+{ord(found.group()):04X}"
+        what = f"{which} may not stand in YAML as it is"
+        raise _error(path, line + lines_before, column, what, "Write it as an escape in double quotes") from None
+
+
+class _Pair(list[Any]):
+    """Key and value in an `!!omap` or `!!pairs`, while it is read."""
+
+
+class _Sentinel:
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+_NO_KEY = _Sentinel("no key yet")
+_MISS = _Sentinel("not seen before")
+_MERGE = _Sentinel("<<")
+_VALUE = _Sentinel("=")
+_OPEN = _Sentinel("an anchor in whose node we are")
+
+# What a collection in the making is.
+_LIST, _DICT, _SET, _OMAP, _PAIR = range(5)
+
+_TAG = "tag:yaml.org,2002:"
+_SEQUENCE_KINDS = {None: _LIST, "!": _LIST, _TAG + "seq": _LIST, _TAG + "omap": _OMAP, _TAG + "pairs": _OMAP}
+_MAPPING_KINDS = {None: _DICT, "!": _DICT, _TAG + "map": _DICT, _TAG + "set": _SET}
+
+
+# What the tables take for a float and PyYAML gives to float(); its way there takes ten times as long.
+_SIMPLE_FLOAT = re.compile(r"-?[0-9]+\.[0-9]+(?:[eE][-+][0-9]+)?").fullmatch
+
+
+class _Reader:
+    """Turns a parser's events into plain trees, without recursion.
+
+    An alias becomes a copy, so that the result is a tree; keys are unique; depth and growth by aliases are limited.
+    """
+
+    def __init__(self, yaml: _Yaml, parser: Any, limit: int, size: int, single: bool) -> None:
+        self.yaml = yaml
+        self.next_event: Callable[[], Any] = parser.get_event
+        self.limit = limit
+        self.room = max(_EXPANSION_FREE, _EXPANSION_FACTOR * size)
+        self.expanded = 0
+        self.single = single
+        # Scalars are immutable, so equal texts can share one object; keys come again and again.
+        self.memo: dict[str, Any] = {}
+        self.anchors: dict[str, tuple[Any, int]] = {}
+        self.merges: dict[int, list[dict[Any, Any]]] = {}
+        self.event: Any = None
+
+    def documents(self) -> list[Document]:
+        yaml = self.yaml
+        found: list[Document] = []
+        try:
+            while True:
+                event = self.event = self.next_event()
+                kind = event.__class__
+                if kind is yaml.DocumentStart:
+                    if self.single and found:
+                        raise _Refused("a second document begins here", "Keep one document in the file")
+                    self.anchors = {}
+                    value, explicit_end = self.document()
+                    if self.single and value is not None and value.__class__ is not dict:
+                        what = {list: "a list", set: "a set"}.get(value.__class__, "a single value")
+                        what = f"this is {what}, where a state is a mapping"
+                        raise _Refused(what, "Begin with a line like `key: value`", event.start_mark)
+                    found.append(Document(value, event.start_mark.line + 1, explicit_end))
+                elif kind is yaml.StreamEnd:
+                    return found
+        except _Refused as refused:
+            refused.mark = refused.mark or self.event.start_mark
+            raise
+        except yaml.MarkedError as error:
+            mark = error.problem_mark or error.context_mark or self.event.start_mark
+            context = error.context
+            if context and error.context_mark and error.context_mark.line != mark.line:
+                context += f" that begins in line {error.context_mark.line + 1}"
+            what = ", ".join(part for part in (context, error.problem) if part)
+            raise _Refused(f"not YAML: {what}", mark=mark) from None
+
+    def document(self) -> tuple[Any, bool]:
+        yaml = self.yaml
+        next_event, memo, limit = self.next_event, self.memo, self.limit
+        resolvers, is_pure = yaml.resolvers, yaml.is_pure
+        Scalar, MappingStart, MappingEnd = yaml.Scalar, yaml.MappingStart, yaml.MappingEnd
+        SequenceStart, SequenceEnd, Alias = yaml.SequenceStart, yaml.SequenceEnd, yaml.Alias
+
+        root: list[Any] = []
+        stack: list[Any] = []
+        # The innermost open collection; `append` is None in a mapping, `key` is what waits there for its value.
+        container: Any = root
+        append: Callable[[Any], None] | None = root.append
+        key: Any = _NO_KEY
+        kind = _LIST
+        start: Any = None
+
+        while True:
+            event = self.event = next_event()
+            event_class = event.__class__
+
+            if event_class is Scalar:
+                text = event.value
+                if event.tag is None:
+                    if event.implicit[0]:
+                        value = memo.get(text, _MISS)
+                        if value is _MISS:
+                            if text[:1] in resolvers:
+                                value = self.plain(text, append is None and key is _NO_KEY)
+                            else:
+                                value = memo[text] = text
+                    else:
+                        value = text
+                        if is_pure:
+                            self.refuse_surrogates(text)
+                else:
+                    value = self.tagged(event, append is None and key is _NO_KEY)
+                if event.anchor is not None:
+                    self.open_anchor(event)
+                    self.anchors[event.anchor] = value, len(text) + 1
+
+            elif event_class is MappingStart or event_class is SequenceStart:
+                if append is None and key is _NO_KEY:
+                    raise _Refused("a list or a mapping cannot be a key", "Use a text or a number as the key")
+                if len(stack) >= limit:
+                    raise _Refused(f"nested deeper than {MAX_DEPTH} levels", "Store flatter values")
+                if event.anchor is not None:
+                    self.open_anchor(event)
+                stack.append((container, append, key, kind, start))
+                start = event
+                if event_class is SequenceStart:
+                    kind = _SEQUENCE_KINDS.get(event.tag, -1)
+                    container = []
+                    append = container.append
+                elif kind == _OMAP and event.tag in _MAPPING_KINDS:
+                    kind = _PAIR
+                    container = _Pair()
+                    append = container.append
+                else:
+                    kind = _MAPPING_KINDS.get(event.tag, -1)
+                    container = {}
+                    append = None
+                    key = _NO_KEY
+                if kind < 0:
+                    self.refuse_tag(event.tag, "a list" if event_class is SequenceStart else "a mapping")
+                continue
+
+            elif event_class is MappingEnd or event_class is SequenceEnd:
+                value = container
+                if kind == _DICT:
+                    if self.merges:
+                        value = self.merged(value, len(stack))
+                elif kind != _LIST:
+                    value = self.finish(value, kind, len(stack), start.start_mark)
+                if start.anchor is not None:
+                    self.close_anchor(start, event, value)
+                container, append, key, kind, start = stack.pop()
+
+            elif event_class is Alias:
+                value = self.alias(event.anchor, append is None and key is _NO_KEY, len(stack))
+                if kind == _OMAP:
+                    if type(value) is dict and len(value) == 1:
+                        value = _Pair(next(iter(value.items())))
+                elif value.__class__ is _Pair:
+                    raise _Refused("a list or a mapping cannot be a key", "Use a text or a number as the key")
+
+            else:
+                break  # the end of the document
+
+            if append is not None:
+                append(value)
+            elif key is _NO_KEY:
+                if value.__class__ is not str:
+                    if value is _VALUE:
+                        value = "="
+                    elif value != value:
+                        raise _Refused("NaN cannot be a key, it is not equal to itself", "Use another key")
+                if value in container:
+                    self.refuse_second(value, container)
+                key = value
+            elif key is _MERGE:
+                self.merge(value, len(stack))
+                key = _NO_KEY
+            else:
+                container[key] = value
+                key = _NO_KEY
+
+        return root[0], bool(event.explicit)
+
+    # -- scalars
+
+    def plain(self, text: str, as_key: bool) -> Any:
+        """The value of the plain scalar *text*, as PyYAML's tables have it."""
+        value: Any = text
+        if text.isdigit() and "1" <= text[0] <= "9" and text.isascii() and len(text) <= _DECIMAL_DIGITS:
+            value = int(text)
+        elif _SIMPLE_FLOAT(text) is not None:
+            value = float(text)
+        else:
+            for tag, matches in self.yaml.resolvers.get(text[:1], ()):
+                if matches(text):
+                    value = self.construct(tag, text, as_key)
+                    break
+        if value.__class__ is not _Sentinel:  # These are only good in some places: ask again each time.
+            self.memo[text] = value
+        return value
+
+    def tagged(self, event: Any, as_key: bool) -> Any:
+        tag, text = event.tag, event.value
+        if tag == "!" and event.implicit[0]:
+            return self.plain(text, as_key)
+        if self.yaml.is_pure:
+            self.refuse_surrogates(text)
+        if tag == _TAG + "str" or tag == "!":
+            return text
+        return self.construct(tag, text, as_key)
+
+    def construct(self, tag: str, text: str, as_key: bool) -> Any:
+        if tag == _TAG + "merge" or tag == _TAG + "value":
+            if not as_key:
+                raise _Refused(f"a plain {text} has a meaning of its own in YAML", "Put it in quotes")
+            return _MERGE if tag == _TAG + "merge" else _VALUE
+        constructor = self.yaml.constructors.get(tag)
+        if constructor is None:
+            self.refuse_tag(tag, "a scalar")
+        try:
+            return constructor(text)
+        except (ValueError, LookupError, AttributeError, ArithmeticError, self.yaml.Error) as error:
+            what = f"{_short(text)} is no {tag.removeprefix(_TAG)}"
+            if isinstance(error, ValueError | ArithmeticError) and text.isprintable():
+                what += f" ({str(error).partition(':')[0]})"
+            raise _Refused(what, "Correct it, or put it in quotes to make it a text") from error
+
+    def refuse_tag(self, tag: str, what: str) -> NoReturn:
+        known = tag in _SEQUENCE_KINDS or tag in _MAPPING_KINDS or tag in self.yaml.constructors
+        shown = "!!" + tag.removeprefix(_TAG) if tag.startswith(_TAG) else tag if tag[:1] == "!" else f"!<{tag}>"
+        if known:
+            raise _Refused(f"the tag {shown} does not fit {what}", "Remove the tag")
+        raise _Refused(f"the tag {shown} stands for no value that is stored here", "Remove the tag; store plain values")
+
+    @staticmethod
+    def refuse_surrogates(text: str) -> None:
+        # libyaml refuses them by itself, the pure parser lets them pass.
+        if not text.isascii() and _SURROGATES.search(text) is not None:
+            raise _Refused("a surrogate is no character", "Write the character itself")
+
+    # -- collections
+
+    def finish(self, container: Any, kind: int, depth: int, mark: Mark) -> Any:
+        if kind == _SET:
+            return set(self.merged(container, depth))
+        if kind == _PAIR:
+            if len(container) != 2:
+                raise _Refused("each entry of an !!omap or !!pairs has one key", "Begin a new entry", mark)
+            return container
+        if not all(type(pair) is _Pair for pair in container):
+            raise _Refused("the entries of an !!omap or !!pairs are mappings of one key", "Write - key: value", mark)
+        return [list(pair) for pair in container]
+
+    def merge(self, value: Any, depth: int) -> None:
+        parts = value if type(value) is list else [value]
+        for part in parts:
+            if type(part) is not dict and type(part) is not set:
+                raise _Refused("only mappings can be merged by <<", "Put << in quotes if it is a key of yours")
+        # The first in a list wins. A set is a mapping to nulls.
+        parts = [part if type(part) is dict else dict.fromkeys(_ordered(part)) for part in reversed(parts)]
+        self.merges.setdefault(depth, []).extend(parts)
+
+    def merged(self, own: dict[Any, Any], depth: int) -> dict[Any, Any]:
+        """*own* with what its merge keys brought: before it in order, behind it in rank."""
+        parts = self.merges.pop(depth, None)
+        if parts is None:
+            return own
+        whole: dict[Any, Any] = {}
+        for part in parts:
+            whole.update(part)
+        whole.update(own)
+        return whole
+
+    @staticmethod
+    def refuse_second(key: Any, container: dict[Any, Any]) -> NoReturn:
+        first = next(other for other in container if other == key)
+        if type(first) is type(key):
+            raise _Refused(f"the key {_short(key)} stands twice in this mapping", "Keep one of the two")
+        raise _Refused(f"the key {_short(key)} is equal to the key {_short(first)} before it", "Put one in quotes")
+
+    # -- anchors and aliases
+
+    def open_anchor(self, event: Any) -> None:
+        if event.anchor in self.anchors:
+            raise _Refused(f"the anchor &{event.anchor} is here twice", "Rename one of the two")
+        self.anchors[event.anchor] = _OPEN, self.expanded
+
+    def close_anchor(self, start: Any, end: Any, value: Any) -> None:
+        before = self.anchors[start.anchor][1]
+        written = end.end_mark.index - start.start_mark.index
+        if value.__class__ is _Pair and value[0].__class__ not in _COLLECTIONS:
+            value = {value[0]: value[1]}  # Elsewhere it is the mapping that it looks like.
+        self.anchors[start.anchor] = value, written + self.expanded - before
+
+    def alias(self, name: str, as_key: bool, depth: int) -> Any:
+        found = self.anchors.get(name)
+        if found is None:
+            raise _Refused(f"the alias *{name} has no anchor before it", "Correct the name")
+        value, weight = found
+        if value is _OPEN:
+            raise _Refused(f"the alias *{name} stands inside of what it names", "A state is a tree: write it out")
+        self.expanded += weight
+        if self.expanded > self.room:
+            raise _Refused("the aliases multiply this file beyond all measure", "Write the values out")
+        if value.__class__ is _Sentinel:
+            if not as_key:
+                raise _Refused(f"a plain {value.text} has a meaning of its own in YAML", "Put it in quotes")
+            return value
+        if value.__class__ in _COLLECTIONS:
+            if as_key:
+                raise _Refused("a list or a mapping cannot be a key", "Use a text or a number as the key")
+            return _copy(value, self.limit - depth)
+        return value
+
+
+_COLLECTIONS: frozenset[type] = frozenset((dict, list, set, _Pair))
+
+
+def _copy(value: Any, levels: int) -> Any:
+    if levels <= 0:
+        raise _Refused(f"nested deeper than {MAX_DEPTH} levels", "Store flatter values")
+    kind = value.__class__
+    if kind is dict:
+        return {k: _copy(v, levels - 1) if v.__class__ in _COLLECTIONS else v for k, v in value.items()}
+    if kind is set:
+        return value.copy()
+    return kind(_copy(v, levels - 1) if v.__class__ in _COLLECTIONS else v for v in value)
+
+
+def _short(value: Any) -> str:
+    shown = repr(value) if type(value) is str else scalar(value)
+    return shown if len(shown) <= 60 else shown[:59] + "…"
+
+
+class _Yaml:
+    """What we use of PyYAML, taken once, so that tables changed later by others do not change what a file means."""
+
+    def __init__(self, pure: bool = False) -> None:
+        import yaml
+        import yaml.constructor
+        import yaml.events
+        import yaml.parser
+        import yaml.reader
+        import yaml.resolver
+        import yaml.scanner
+
+        self.Error = yaml.YAMLError
+        self.MarkedError = yaml.MarkedYAMLError
+        self.ReaderError = yaml.reader.ReaderError
+        self.Scalar = yaml.events.ScalarEvent
+        self.Alias = yaml.events.AliasEvent
+        self.MappingStart, self.MappingEnd = yaml.events.MappingStartEvent, yaml.events.MappingEndEvent
+        self.SequenceStart, self.SequenceEnd = yaml.events.SequenceStartEvent, yaml.events.SequenceEndEvent
+        self.DocumentStart, self.StreamEnd = yaml.events.DocumentStartEvent, yaml.events.StreamEndEvent
+        self.not_printable: re.Pattern[str] = yaml.reader.Reader.NON_PRINTABLE
+
+        table: dict[str | None, list[tuple[str, re.Pattern[str]]]] = yaml.resolver.Resolver.yaml_implicit_resolvers
+        everywhere = table.get(None, [])
+        self.resolvers = {
+            first: [(tag, pattern.match) for tag, pattern in [*resolvers, *everywhere]]
+            for first, resolvers in table.items()
+            if first is not None
+        }
+
+        safe = yaml.constructor.SafeConstructor()
+
+        def construct(method: Callable[[Any], Any], tag: str) -> Callable[[str], Any]:
+            return lambda text: method(yaml.ScalarNode(tag, text))
+
+        self.constructors: dict[str, Callable[[str], Any]] = {
+            _TAG + name: construct(getattr(safe, f"construct_yaml_{name}"), _TAG + name)
+            for name in ("null", "bool", "int", "float", "binary", "timestamp", "str")
+        }
+
+        c_parser: Callable[[bytes], Any] | None = None
+        if not pure:
+            try:
+                from yaml._yaml import CParser  # yaml.cyaml has it too, but its stubs do not tell
+            except ImportError:
+                pass
+            else:
+                c_parser = CParser
+        self.is_pure = c_parser is None
+
+        class PureParser(yaml.reader.Reader, yaml.scanner.Scanner, yaml.parser.Parser):
+            def __init__(self, text: str) -> None:
+                yaml.reader.Reader.__init__(self, text)
+                yaml.scanner.Scanner.__init__(self)
+                yaml.parser.Parser.__init__(self)
+
+        # libyaml takes bytes; the pure parser would decode them once more.
+        self.parser: Callable[[bytes, str], Any] = (
+            (lambda content, text: PureParser(text)) if c_parser is None else (lambda content, text: c_parser(content))
+        )
+
+
+@functools.cache
+def _yaml() -> _Yaml:
+    return _Yaml()
+
+
+# -------------------------------------------------------------------------------------------- scalars, in flow and keys
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+# Raw, these are refused by a loader, taken for a line break, or eaten. JSON's own escapes cover the rest.
+_ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]")
+_quote_json: Callable[[str], str] = json.encoder.encode_basestring
+
+
+def _escape(found: re.Match[str]) -> str:
+    character = found.group()
+    if "\ud800" <= character <= "\udfff":
+        raise UnicodeEncodeError("utf-8", found.string, found.start(), found.end(), "surrogates not allowed")
+    return f"\\u{ord(character):04x}"
+
+
+def _quoted(text: str) -> str:
+    quoted = _quote_json(text)
+    if quoted.isascii() and "\x7f" not in quoted:
+        return quoted
+    return _ESCAPED.sub(_escape, quoted)
+
+
+def _integer(value: int) -> str:
+    if -_DECIMAL_LIMIT < value < _DECIMAL_LIMIT:
+        return repr(value)
+    return hex(value)
+
+
+def _float(value: float) -> str:
+    text = repr(value)
+    if "n" in text:  # inf, -inf, nan
+        return text.replace("inf", ".inf").replace("nan", ".nan")
+    if "e" in text and "." not in text:
+        return text.replace("e", ".0e")  # YAML 1.1 takes 1e+16 for a text.
+    return text
+
+
+_SCALARS: dict[type, Callable[[Any], str]] = {
+    str: _quoted,
+    int: _integer,
+    bool: lambda value: "true" if value else "false",
+    type(None): lambda value: "null",
+    float: _float,
+    bytes: lambda value: f'!!binary "{base64.b64encode(value).decode("ascii")}"',
+    date: lambda value: value.isoformat(),
+    datetime: lambda value: value.isoformat(" "),
+}
+
+
+def scalar(value: Any) -> str:
+    """The text of the scalar *value* in a record. Raises UnicodeEncodeError for a lone surrogate."""
+    kind = value.__class__
+    if kind is int:
+        return repr(value) if -_DECIMAL_LIMIT < value < _DECIMAL_LIMIT else hex(value)
+    if kind is str:
+        quoted = _quote_json(value)
+        if quoted.isascii() and "\x7f" not in quoted:
+            return quoted
+        return _ESCAPED.sub(_escape, quoted)
+    return _SCALARS[kind](value)
+
+
+def _ordered(members: Iterable[Any]) -> list[Any]:
+    """The members of a set, always in the same order: by type, then by value."""
+    groups: dict[str, list[Any]] = {}
+    for member in members:
+        groups.setdefault(type(member).__name__, []).append(member)
+    ordered: list[Any] = []
+    for name in sorted(groups):
+        # Aware and naive datetimes do not compare with each other.
+        ordered += sorted(groups[name], key=datetime.isoformat if name == "datetime" else None)
+    return ordered
+
+
+# -------------------------------------------------------------------------------------------------------------- records
+
+_encode_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ": ")).encode
+_SURE_INT = 1 << 63
+_SAFE_TYPES = frozenset((str, int, bool, type(None)))
+_NESTED_TYPES = frozenset((str, int, bool, type(None), float, list, dict))
+_LONG_DECIMAL = re.compile(rf"[0-9]{{{_DECIMAL_DIGITS + 1}}}")
+# An escape takes six characters, quotes two.
+_LONGEST_SURE_KEY = (_LONGEST_SIMPLE_KEY - 2) // 6
+
+
+def encode_body(operations: list[Any]) -> str:
+    """The text of *operations* as it stands in a record: one line, which JSON, YAML 1.1 and `decode_body` read alike.
+
+    JSON where JSON and YAML agree, else YAML in flow style. Raises UnicodeEncodeError for a lone surrogate.
+    """
+    if len(operations) == 1 and operations[0][0] == "set":
+        # Most commits set one scalar; finding out that JSON may write it, and JSON itself, would take 2 µs more.
+        _, path, key, value = operations[0]
+        kind = value.__class__
+        if kind is int and -_SURE_INT < value < _SURE_INT:
+            if not path and key.__class__ is str:
+                return f"{_root_keys.get(key) or _root_key(key)}{value}]]"
+            return f'[["set",{key_text(path)},{scalar(key)},{value}]]'
+        if kind is str or kind in _SCALARS or kind is int:
+            return f'[["set",{key_text(path) if path else "[]"},{scalar(key)},{scalar(value)}]]'
+    if _is_json(operations):
+        try:
+            text = _encode_json(operations)
+        except ValueError:
+            return _flow(operations)  # an integer beyond Python's limit on decimals
+        if len(text) <= _DECIMAL_DIGITS or _LONG_DECIMAL.search(text) is None:
+            if text.isascii() and "\x7f" not in text:
+                return text
+            # All that is not ASCII stands in quotes here.
+            return _ESCAPED.sub(_escape, text)
+    return _flow(operations)
+
+
+_root_keys: dict[str, str] = {}
+
+
+def _root_key(key: str) -> str:
+    """How a record begins that sets *key* of the root; remembered for keys that come again."""
+    text = f'[["set",[],{scalar(key)},'
+    if len(_root_keys) < 1000 and len(key) < 100:
+        _root_keys[key] = text
+    return text
+
+
+def key_text(path: list[Any]) -> str:
+    """The text of a *path*, a list of keys and indices, in a record."""
+    return "[" + ",".join(map(scalar, path)) + "]"
+
+
+def _is_json(value: Any) -> bool:
+    """Whether JSON writes what YAML reads; looks at whole containers at a time, not at each value."""
+    values: Iterable[Any]
+    if value.__class__ is list:
+        values = value
+    elif value.__class__ is dict:
+        if value and (set(map(type, value)) != {str} or max(map(len, value)) > _LONGEST_SURE_KEY):
+            return False
+        values = value.values()
+    else:
+        return False
+    types = set(map(type, values))
+    if types <= _SAFE_TYPES:
+        return True
+    if not types <= _NESTED_TYPES:
+        return False
+    if float in types:
+        # Exponents, inf and nan are written differently; a repr has one of these letters for them and for nothing else.
+        texts = repr([number for number in values if number.__class__ is float])
+        if "e" in texts or "n" in texts:
+            return False
+    if list in types or dict in types:
+        for child in values:
+            kind = child.__class__
+            if (kind is list or kind is dict) and not _is_json(child):
+                return False
+    return True
+
+
+def _flow(value: Any) -> str:
+    kind = value.__class__
+    if kind is list or kind is tuple:
+        return "[" + ",".join(map(_flow, value)) + "]"
+    if kind is dict:
+        return "{" + ",".join([f"{_flow_key(key)}: {_flow(item)}" for key, item in value.items()]) + "}"
+    if kind is set or kind is frozenset:
+        return "!!set {" + ",".join([f"{_flow_key(key)}: null" for key in _ordered(value)]) + "}"
+    return scalar(value)
+
+
+def _flow_key(key: Any) -> str:
+    text = scalar(key)
+    return text if len(text) <= _LONGEST_SIMPLE_KEY else f"? {text} "
+
+
+# ---------------------------------------------------------------------------------------------------- the base document
+
+# Plain only where no loader of YAML 1.1 or 1.2 can see anything but a text: it begins with a letter, "_" or "/", and
+# words are one space apart, with no ":" at their end and no "#" at their beginning. A word of PyYAML's and ruamel's
+# tables that begins with a letter is in _WORDS.
+_WORDS = frozenset(("y", "n", "yes", "no", "on", "off", "true", "false", "null", "none", "nan", "inf"))
+_LONGEST_WORD = max(map(len, _WORDS))
+_IN_WORD = r"A-Za-z0-9_./+@$%^()=;,'\"!?~&*<>|\\\-"
+_PLAIN = re.compile(rf"[A-Za-z_/](?:[{_IN_WORD}#:]*[{_IN_WORD}#])?(?: [{_IN_WORD}](?:[{_IN_WORD}#:]*[{_IN_WORD}#])?)*")
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
+
+
+def dump(value: dict[Any, Any]) -> bytes:
+    """The canonical base document of the plain tree *value*: block style, UTF-8, LF, keys in their order.
+
+    Raises UnicodeEncodeError for a lone surrogate.
+    """
+    if not value:
+        return b"{}\n"
+    out: list[str] = []
+    _write_dict(value, "", out, {})
+    return "".join(out).encode("utf-8")
+
+
+def _plain(text: str) -> bool:
+    """Whether *text* may stand without quotes."""
+    if _PLAIN.fullmatch(text) is None:
+        if text.isascii() or not text.isprintable():
+            return False
+        # Letters of the world's scripts are as plain as ours; so is what else prints, but not in the first place.
+        if not (text[0].isalpha() or text[0] in "_/"):
+            return False
+        if _PLAIN.fullmatch(_NOT_ASCII.sub("x", text)) is None:
+            return False
+    return len(text) > _LONGEST_WORD or text.lower() not in _WORDS
+
+
+def _block_text(text: str, indent: str) -> str | None:
+    """The literal block of *text* with its lines behind *indent*, if it looks the same to all loaders."""
+    if text[0] in "\n " or " \n" in text or text[-1] == " ":
+        return None
+    lines = text.split("\n")
+    if not all(map(str.isprintable, lines)):  # no tabs, returns, other line breaks, controls
+        return None
+    if text[-1] != "\n":
+        chomp = "|-"
+    else:
+        lines.pop()
+        chomp = "|" if lines[-1] else "|+"
+    body = "".join([f"{indent}{line}\n" if line else "\n" for line in lines])
+    return f"{chomp}\n{body}"
+
+
+def _text(text: str, indent: str) -> str:
+    """*text* as a value, with the newline behind it; *indent* is that of the lines of a block."""
+    if _plain(text):
+        return text + "\n"
+    if "\n" in text:
+        block = _block_text(text, indent)
+        if block is not None:
+            return block
+    return scalar(text) + "\n"
+
+
+def _key(key: Any) -> str:
+    if key.__class__ is str and _plain(key):
+        return key
+    return scalar(key)
+
+
+def _write_dict(value: dict[Any, Any], indent: str, out: list[str], keys: dict[str, str]) -> None:
+    inner = indent + "  "
+    for key, item in value.items():
+        # Only texts are remembered: 1, 1.0 and True would be one.
+        if key.__class__ is str:
+            head = keys.get(key)
+            if head is None:
+                head = keys[key] = _key(key)
+        else:
+            head = _key(key)
+        if len(head) > _LONGEST_SIMPLE_KEY:
+            head = f"? {head}\n{indent}"
+        _write_value(f"{indent}{head}:", item, inner, out, keys)
+
+
+def _write_value(head: str, value: Any, inner: str, out: list[str], keys: dict[str, str]) -> None:
+    """Write *head*, which ends in a colon, and its *value*, whose further lines begin with *inner*."""
+    kind = value.__class__
+    if kind is str:
+        out.append(f"{head} {_text(value, inner)}")
+    elif kind is dict and value:
+        out.append(head + "\n")
+        _write_dict(value, inner, out, keys)
+    elif kind is list and value:
+        out.append(head + "\n")
+        _write_list(value, inner, out, keys)
+    elif kind is set and value:
+        out.append(head + " !!set\n")
+        _write_set(value, inner, out)
+    else:
+        out.append(f"{head} {_EMPTY[kind] if kind in _EMPTY else scalar(value)}\n")
+
+
+_EMPTY: dict[type, str] = {dict: "{}", list: "[]", set: "!!set {}"}
+
+
+def _write_list(value: list[Any], indent: str, out: list[str], keys: dict[str, str]) -> None:
+    inner = indent + "  "
+    head = indent + "-"
+    for item in value:
+        kind = item.__class__
+        if item and (kind is dict or kind is list):
+            # The first line of what is inside stands behind the dash.
+            first = len(out)
+            if kind is dict:
+                _write_dict(item, inner, out, keys)
+            else:
+                _write_list(item, inner, out, keys)
+            out[first] = f"{head} {out[first][len(inner) :]}"
+        else:
+            _write_value(head, item, inner, out, keys)
+
+
+def _write_set(value: set[Any], indent: str, out: list[str]) -> None:
+    for member in _ordered(value):
+        out.append(f"{indent}? {_key(member)}\n")
+
+
+# --------------------------------------------------------------------------------------------------------- other people
+
+
+def register_representers(dict_type: type, list_type: type, set_type: type) -> bool:
+    """Make PyYAML's dumpers write these types, and types derived from them, as a plain map, seq and set.
+
+    Does nothing and returns False while nobody has imported PyYAML. Calling it again changes nothing.
+    """
+    yaml = sys.modules.get("yaml")
+    if yaml is None or not hasattr(yaml, "SafeDumper"):
+        return False
+    # A dumper that was given representers of its own has a copy of the table, so each is told.
+    safe = yaml.representer.SafeRepresenter
+    dumpers = [safe, yaml.representer.Representer, yaml.SafeDumper, yaml.Dumper]
+    dumpers += [getattr(yaml, name) for name in ("CSafeDumper", "CDumper") if hasattr(yaml, name)]
+    for dumper in dumpers:
+        dumper.add_multi_representer(dict_type, safe.represent_dict)
+        dumper.add_multi_representer(list_type, safe.represent_list)
+        dumper.add_multi_representer(set_type, safe.represent_set)
+    return True

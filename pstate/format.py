@@ -1,0 +1,292 @@
+"""The state file as bytes: base document, base marker, records, commit markers, the checksum chain, the moved trailer.
+
+Pure functions; no file is opened here, and no value is decoded. `scan` is the only place that decides which bytes are
+committed, torn, damaged or moved. The format is specified in docs/format.md; if this module and that page disagree,
+the page is right.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from dataclasses import dataclass, field
+from itertools import pairwise
+from zlib import crc32
+
+VERSION = 1
+UNKNOWN_BOOT = "00000000"  #: written where the system has no boot id; equals no boot, not even itself
+NO_GENERATION = "00000000"
+
+EMPTY_MAPPING = b"{}\n"
+
+RECORD = b"--- %b\n... # %08x\n"  #: body and checksum
+_SIGNATURE = b"... # pstate "
+_MOVED = b"--- # pstate moved "
+_MARKER = re.compile(rb"\.\.\. # pstate (\d+) ([0-9a-f]{8}) (\d{10}) ([0-9a-f]{8}) ([0-9a-f]{8}) ([pw])\r?\n")
+_RECORD = re.compile(rb"--- ([^\n]*)\n\.\.\. # ([0-9a-f]{8})\r?\n")
+_COMMIT_MARKER = re.compile(rb"\.\.\. # [0-9a-f]{8}(?:--- [^\n]*)?\r?")
+_TRAILER = re.compile(
+    rb"--- # pstate moved ([0-9a-f]{8}) (\d{10}) ([0-9a-f]{8}) (\d{10}) ([0-9a-f]{8})\r?\n",
+)
+
+
+class Verdict(enum.Enum):
+    """What stands behind the last commit."""
+
+    CLEAN = "clean"  #: nothing
+    TORN = "torn"  #: the beginning of a write that did not end: the next writer cuts it off
+    MOVED = "moved"  #: the trailer of a vacuum: the state lives in the file that is now at the path
+    DAMAGED = "damaged"  #: a bad record with a good one behind it: no unfinished write
+
+
+@dataclass(frozen=True, slots=True)
+class BaseMarker:
+    """The line that ends the base document and names the generation of the journal behind it."""
+
+    generation: str  #: 8 hex digits, drawn anew for each journal
+    length: int  #: of the base document, in bytes
+    crc: int  #: CRC-32 of the base document
+    boot: str  #: 8 hex digits of the system's boot id
+    power: bool  #: written with durability "power"
+
+    def encode(self) -> bytes:
+        flag = "w" if self.power else "p"
+        text = f"... # pstate {VERSION} {self.generation} {self.length:010d} {self.crc:08x} {self.boot} {flag}\n"
+        return text.encode("ascii")
+
+    def describes(self, base: bytes) -> bool:
+        """Whether *base* is the document that this marker was written behind.
+
+        An editor that only changed the line ends, or added a byte order mark, changed no value.
+        """
+        if len(base) == self.length and crc32(base) == self.crc:
+            return True
+        plain = base.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
+        return len(plain) == self.length and crc32(plain) == self.crc
+
+
+@dataclass(frozen=True, slots=True)
+class Trailer:
+    """The last line of a file that has been replaced: how to recognise its successor."""
+
+    generation: str  #: of the file that the trailer ends
+    length: int  #: of the new base document, in bytes
+    crc: int  #: CRC-32 of the new base document
+    index: int  #: the last commit of the old file that the new base contains
+    own_crc: int  #: CRC-32 of every byte of the old file before the trailer
+
+    def encode(self) -> bytes:
+        text = f"--- # pstate moved {self.generation} {self.length:010d} {self.crc:08x} {self.index:010d}"
+        return f"{text} {self.own_crc:08x}\n".encode("ascii")
+
+
+@dataclass(slots=True)
+class Image:
+    """A whole state file, judged. Offsets count bytes from the beginning of the file."""
+
+    base: bytes
+    marker: BaseMarker | None = None
+    bodies: list[str] = field(default_factory=list)  #: of the committed records, in order
+    end: int = 0  #: behind the last commit; behind the base document where there is none
+    crc: int = 0  #: the checksum that the next record is chained to
+    verdict: Verdict = Verdict.CLEAN
+    rest: bytes = b""  #: everything behind `end`
+    trailer: Trailer | None = None
+    following: int = 0  #: good records behind the damage
+    reason: str = ""  #: what is wrong with the first bytes of `rest`
+    version: int = VERSION  #: what the base marker says; all else is empty when it is not ours
+
+    @property
+    def index(self) -> int:
+        """The number of the last commit in this generation; 0 where there is none."""
+        return len(self.bodies)
+
+    @property
+    def base_edited(self) -> bool:
+        """The base document is not the one that the journal behind it was written on."""
+        return self.marker is not None and bool(self.bodies) and not self.marker.describes(self.base)
+
+
+def first_crc(generation: str) -> int:
+    """What the first record of *generation* is chained to."""
+    return int(generation, 16)
+
+
+def encode_record(body: str, crc: int) -> tuple[bytes, int]:
+    """The bytes of a record with *body* behind a commit with checksum *crc*, and the record's own checksum."""
+    data = body.encode("utf-8")
+    crc = crc32(data, crc)
+    return RECORD % (data, crc), crc
+
+
+def read_records(data: bytes, start: int, crc: int) -> tuple[list[str], int, int]:
+    """The bodies of the committed records in *data* from offset *start* on, chained to *crc*.
+
+    Returns them with the offset behind the last one and its checksum. Stops at the first byte that is no valid record,
+    without judging it.
+    """
+    bodies: list[str] = []
+    match = _RECORD.match
+    while found := match(data, start):
+        body, written = found.groups()
+        # An editor may have saved the file with CRLF; a body never ends in a carriage return of its own.
+        body = body.removesuffix(b"\r")
+        computed = crc32(body, crc)
+        if computed != int(written, 16):
+            break
+        try:
+            bodies.append(body.decode("utf-8"))
+        except UnicodeDecodeError:
+            break
+        crc = computed
+        start = found.end()
+    return bodies, start, crc
+
+
+def read_marker(data: bytes, start: int = 0) -> tuple[BaseMarker, int] | None:
+    """The base marker that begins at *start*, and the offset behind it; None where none of our version stands there."""
+    found = _MARKER.match(data, start)
+    if found is None or int(found[1]) != VERSION:
+        return None
+    generation, length, crc, boot, flag = found.groups()[1:]
+    marker = BaseMarker(generation.decode(), int(length), int(crc, 16), boot.decode(), flag == b"w")
+    return marker, found.end()
+
+
+def read_trailer(rest: bytes) -> Trailer | None:
+    """The moved trailer that *rest*, all that stands behind the last commit, consists of; None where it is not one."""
+    found = _TRAILER.fullmatch(rest)
+    if found is None:
+        return None
+    generation, length, crc, index, own_crc = found.groups()
+    return Trailer(generation.decode(), int(length), int(crc, 16), int(index), int(own_crc, 16))
+
+
+def split_trailer(data: bytes) -> tuple[int, Trailer] | None:
+    """Where the trailer that ends *data* begins, and the trailer, if its checksum holds for all before it."""
+    start = data.rfind(b"\n", 0, max(0, len(data) - 1)) + 1
+    trailer = read_trailer(data[start:])
+    if trailer is None or crc32(data[:start]) != trailer.own_crc:
+        return None
+    return start, trailer
+
+
+def find_marker(data: bytes) -> int:
+    """The offset of the first line that begins like a base marker, or -1.
+
+    No scalar of a base document can hold such a line at column 0 (docs/format.md), so the first one is the true one.
+    """
+    if data.startswith(_SIGNATURE):
+        return 0
+    return data.find(b"\n" + _SIGNATURE) + 1 or -1
+
+
+def torn_line(data: bytes) -> int:
+    """The offset of an unfinished line of ours that ends *data*, behind a base document without a marker; or -1.
+
+    The newline belongs to the line: without it, it is the torn tail of a first commit or of a vacuum, however much of
+    it is there.
+    """
+    line_start = data.rfind(b"\n") + 1
+    line = data[line_start:]
+    # Exactly three dots may be a person's own end of the document; the value is the same, so they are left alone.
+    if line not in (b"", b"...") and (_SIGNATURE.startswith(line) or line.startswith(_SIGNATURE)):
+        # No mapping ends in one or two dots at the beginning of a line, and three without a newline end it all the
+        # same.
+        return line_start
+    if line and (line.startswith(_MOVED) or _MOVED.startswith(line)):
+        return line_start  # a vacuum of a file without a journal died inside of its trailer
+    if line in (b"{", b"{}") and has_no_node(data[:line_start]):
+        return line_start  # the beginning of `first_node`
+    return -1
+
+
+def has_no_node(base: bytes) -> bool:
+    """Whether *base* is empty, or consists of lines that are blank or comments."""
+    lines = base.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    return all(not line.strip() or line.lstrip().startswith(b"#") for line in lines)
+
+
+def first_node(base: bytes) -> bytes:
+    """What must be written between *base* and a base marker, as YAML wants a node in each document; or b""."""
+    if not has_no_node(base):
+        return b""
+    return EMPTY_MAPPING if base.endswith(b"\n") or base in (b"", b"\xef\xbb\xbf") else b"\n" + EMPTY_MAPPING
+
+
+def scan(data: bytes) -> Image:
+    """Judge a whole state file. Never raises: what is wrong is said in the image."""
+    offset = find_marker(data)
+    if offset >= 0 and data.find(b"\n", offset) < 0:
+        offset = -1  # unfinished, see torn_line
+    if offset < 0:
+        torn = torn_line(data)
+        end = len(data) if torn < 0 else torn
+        image = Image(data[:end], end=end, rest=data[end:])
+        if image.rest:
+            image.verdict, image.reason = Verdict.TORN, "an unfinished line of ours"
+            return image
+        if split := split_trailer(data):
+            # A vacuum of a file that had no journal: base document, trailer.
+            image.end, image.trailer = split
+            image.base, image.rest = data[: image.end], data[image.end :]
+            image.verdict = Verdict.MOVED
+        return image
+    found = read_marker(data, offset)
+    if found is None:
+        line = data[offset : data.find(b"\n", offset)]
+        image = Image(data[:offset], end=offset, rest=data[offset:], verdict=Verdict.DAMAGED)
+        fields = line.split()
+        version = fields[3] if len(fields) > 3 else b""
+        image.version = int(version) if version.isdigit() else VERSION
+        image.reason = f"the base marker reads {line.decode('utf-8', 'backslashreplace')!r}"
+        return image
+    marker, start = found
+    bodies, end, crc = read_records(data, start, first_crc(marker.generation))
+    image = Image(data[:offset], marker, bodies, end, crc, rest=data[end:])
+    if not image.rest and bodies:
+        return image
+    image.trailer = read_trailer(image.rest)
+    if image.trailer is not None:
+        image.verdict = Verdict.MOVED
+        return image
+    image.following = _following(image.rest)
+    image.verdict = Verdict.DAMAGED if image.following else Verdict.TORN
+    image.reason = _reason(image.rest, crc)
+    if not bodies and not image.following:
+        # The marker is written together with the first record: alone, it is the beginning of a torn write.
+        image.marker, image.end, image.crc, image.rest = None, offset, 0, data[offset:]
+    return image
+
+
+def _following(rest: bytes) -> int:
+    """How many whole records stand behind the bad bytes that *rest* begins with.
+
+    Their checksums need not be looked at (the one before them may be lost): a write that did not end leaves the
+    beginning of one record, and nobody appends before that was cut off.
+    """
+    first = _RECORD.match(rest)
+    count = 0
+    lines = rest[first.end() if first else 1 :].split(b"\n")
+    # Each line is looked at once: a record may begin anywhere in one, but it ends with it.
+    for line, marker in pairwise(lines[:-1]):
+        if b"--- " in line and _COMMIT_MARKER.fullmatch(marker):
+            count += 1
+    return count
+
+
+def _reason(rest: bytes, crc: int) -> str:
+    """What is wrong with the first bytes of *rest*, for a person."""
+    found = _RECORD.match(rest)
+    if found is None:
+        return "no complete record"
+    computed = crc32(found[1].removesuffix(b"\r"), crc)
+    written = found[2].decode()
+    if computed != int(written, 16):
+        return f"the marker says {written}, the bytes give {computed:08x}"
+    return "the record is not UTF-8"
+
+
+def line_number(data: bytes, offset: int) -> int:
+    """The line, counted from 1, that the byte at *offset* stands in."""
+    return data.count(b"\n", 0, offset) + 1

@@ -1,0 +1,440 @@
+"""The file as bytes: `format.scan` is the only judge of what is committed, torn, damaged or moved."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from zlib import crc32
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pstate import format as f
+from pstate.format import Verdict
+
+CLEAN, TORN, MOVED, DAMAGED = Verdict.CLEAN, Verdict.TORN, Verdict.MOVED, Verdict.DAMAGED
+
+BASE = b"# a comment\ncounter: 3\nkey:\n  nested: 2\n"
+BODIES = [
+    '[["set",[],"counter",4]]',
+    '[["set",["key"],"nested",3],["insert",["log"],0,"both, or neither"]]',
+    '[["set",[],"text","\u00e9 \U0001f600"]]',
+    '[["delete",[],"counter"]]',
+]
+GENERATION = "5f2c81d0"
+
+Harm = Callable[[bytes], bytes]
+
+
+def marker_of(base: bytes, generation: str = GENERATION, power: bool = False) -> f.BaseMarker:
+    return f.BaseMarker(generation, len(base), crc32(base), "0123abcd", power)
+
+
+def file_of(bodies: list[str], base: bytes = BASE) -> bytes:
+    data, crc = base, f.first_crc(GENERATION)
+    if bodies:
+        data += marker_of(base).encode()
+    for body in bodies:
+        record, crc = f.encode_record(body, crc)
+        data += record
+    return data
+
+
+FILE = file_of(BODIES)
+
+
+def parts(data: bytes) -> tuple[bytes, bytes, list[bytes]]:
+    """Base document, base marker, records: found by their lines, not by the code under test."""
+    found = re.search(rb"^\.\.\. # pstate .*\n", data, re.MULTILINE)
+    assert found
+    return data[: found.start()], found[0], re.findall(rb"--- .*\n\.\.\. # .*\n", data[found.end() :])
+
+
+# ------------------------------------------------------------------ the verbs of damage
+
+
+def cut_bytes(count: int) -> Harm:
+    return lambda data: data[:-count]
+
+
+def append(tail: bytes) -> Harm:
+    return lambda data: data + tail
+
+
+def with_records(change: Callable[[list[bytes]], list[bytes]]) -> Harm:
+    def harm(data: bytes) -> bytes:
+        base, marker, records = parts(data)
+        return base + marker + b"".join(change(records))
+
+    return harm
+
+
+def flipped(data: bytes, offset: int, bit: int = 0) -> bytes:
+    return data[:offset] + bytes([data[offset] ^ 1 << bit]) + data[offset + 1 :]
+
+
+def flip_bit_in_body(index: int) -> Harm:
+    def change(records: list[bytes]) -> list[bytes]:
+        records[index] = flipped(records[index], 9)
+        return records
+
+    return with_records(change)
+
+
+def flip_bit_in_marker(index: int) -> Harm:
+    """In the last digit of the checksum."""
+
+    def change(records: list[bytes]) -> list[bytes]:
+        records[index] = flipped(records[index], len(records[index]) - 2)
+        return records
+
+    return with_records(change)
+
+
+def flip_bit_in_dots(index: int) -> Harm:
+    def change(records: list[bytes]) -> list[bytes]:
+        records[index] = flipped(records[index], records[index].index(b"\n...") + 1)
+        return records
+
+    return with_records(change)
+
+
+def flip_bit_in_base_marker(offset: int) -> Harm:
+    def harm(data: bytes) -> bytes:
+        return flipped(data, data.index(b"... # pstate") + offset)
+
+    return harm
+
+
+def repeat_record(index: int) -> Harm:
+    def change(records: list[bytes]) -> list[bytes]:
+        at = index % len(records)
+        return [*records[: at + 1], records[at], *records[at + 1 :]]
+
+    return with_records(change)
+
+
+def drop_record(index: int) -> Harm:
+    def change(records: list[bytes]) -> list[bytes]:
+        del records[index]
+        return records
+
+    return with_records(change)
+
+
+def swap_records(first: int, second: int) -> Harm:
+    def change(records: list[bytes]) -> list[bytes]:
+        records[first], records[second] = records[second], records[first]
+        return records
+
+    return with_records(change)
+
+
+def join_records(index: int) -> Harm:
+    """The newline between two records is lost."""
+
+    def change(records: list[bytes]) -> list[bytes]:
+        records[index] = records[index][:-1]
+        return records
+
+    return with_records(change)
+
+
+def zero_record(index: int) -> Harm:
+    def change(records: list[bytes]) -> list[bytes]:
+        records[index] = b"\0" * len(records[index])
+        return records
+
+    return with_records(change)
+
+
+def insert_behind(index: int, junk: bytes) -> Harm:
+    def change(records: list[bytes]) -> list[bytes]:
+        records[index] += junk
+        return records
+
+    return with_records(change)
+
+
+def crlf(data: bytes) -> bytes:
+    return data.replace(b"\n", b"\r\n")
+
+
+def bom(data: bytes) -> bytes:
+    return b"\xef\xbb\xbf" + data
+
+
+def trailer_of(data: bytes, generation: str = GENERATION) -> bytes:
+    """As docs/format.md spells it."""
+    return b"--- # pstate moved %s 0000000040 12345678 0000000004 %08x\n" % (generation.encode(), crc32(data))
+
+
+def trailer_behind(data: bytes) -> bytes:
+    return data + trailer_of(data)
+
+
+@pytest.mark.parametrize(
+    ("harm", "verdict", "commits", "following"),
+    [
+        pytest.param(lambda data: data, CLEAN, 4, 0, id="unharmed"),
+        pytest.param(crlf, CLEAN, 4, 0, id="CRLF"),
+        pytest.param(bom, CLEAN, 4, 0, id="byte order mark"),
+        pytest.param(lambda data: bom(crlf(data)), CLEAN, 4, 0, id="both"),
+        pytest.param(cut_bytes(1), TORN, 3, 0, id="last marker without its newline"),
+        pytest.param(cut_bytes(2), TORN, 3, 0, id="last marker without its last digit"),
+        pytest.param(cut_bytes(15), TORN, 3, 0, id="last record without its marker"),
+        pytest.param(cut_bytes(30), TORN, 3, 0, id="last record cut within its body"),
+        pytest.param(lambda data: crlf(data)[:-1], TORN, 3, 0, id="CRLF cut in two"),
+        pytest.param(append(b"-"), TORN, 4, 0, id="first byte of a record"),
+        pytest.param(append(b"--- "), TORN, 4, 0, id="record without a body"),
+        pytest.param(append(b'--- [["set",[],"counter",5]]\n'), TORN, 4, 0, id="body without a marker"),
+        pytest.param(append(b"\0" * 4096), TORN, 4, 0, id="zeroes after the last commit"),
+        pytest.param(append(b"\n"), TORN, 4, 0, id="empty line after the last commit"),
+        pytest.param(append(b"junk\n"), TORN, 4, 0, id="junk after the last commit"),
+        pytest.param(flip_bit_in_body(-1), TORN, 3, 0, id="bit flipped in the last record"),
+        pytest.param(flip_bit_in_marker(-1), TORN, 3, 0, id="bit flipped in the last marker"),
+        pytest.param(flip_bit_in_dots(-1), TORN, 3, 0, id="bit flipped in the last marker's dots"),
+        pytest.param(flip_bit_in_body(-2), DAMAGED, 2, 1, id="bit flipped with a commit behind it"),
+        pytest.param(flip_bit_in_marker(-2), DAMAGED, 2, 1, id="bit flipped in a marker with a commit behind it"),
+        pytest.param(
+            flip_bit_in_dots(-2), DAMAGED, 2, None, id="bit flipped in a marker's dots with a commit behind it"
+        ),
+        pytest.param(flip_bit_in_body(0), DAMAGED, 0, 3, id="bit flipped in the first record"),
+        pytest.param(flip_bit_in_marker(0), DAMAGED, 0, 3, id="bit flipped in the first marker"),
+        pytest.param(repeat_record(-1), TORN, 4, 0, id="same record twice at the end"),
+        pytest.param(repeat_record(1), DAMAGED, 2, 2, id="same record twice in the middle"),
+        pytest.param(drop_record(-1), CLEAN, 3, 0, id="last record missing"),
+        pytest.param(drop_record(1), DAMAGED, 1, 1, id="record missing in the middle"),
+        pytest.param(drop_record(0), DAMAGED, 0, 2, id="first record missing"),
+        pytest.param(swap_records(0, 1), DAMAGED, 0, None, id="first records in the wrong order"),
+        pytest.param(swap_records(1, 2), DAMAGED, 1, None, id="records in the wrong order"),
+        pytest.param(join_records(1), DAMAGED, 1, None, id="newline of a marker lost with commits behind it"),
+        pytest.param(zero_record(1), DAMAGED, 1, 2, id="hole of zeroes with commits behind it"),
+        pytest.param(zero_record(-2), DAMAGED, 2, None, id="hole of zeroes before the last commit"),
+        pytest.param(insert_behind(1, b"\n"), DAMAGED, 2, 2, id="empty line between records"),
+        pytest.param(insert_behind(1, b"# a remark\n"), DAMAGED, 2, 2, id="comment between records"),
+        pytest.param(insert_behind(2, b"\n"), DAMAGED, 3, 1, id="empty line before the last record"),
+        pytest.param(insert_behind(2, b"\0" * 512), DAMAGED, 3, 1, id="zeroes before the last record"),
+        pytest.param(flip_bit_in_base_marker(15), DAMAGED, 0, 3, id="bit flipped in the generation"),
+        pytest.param(trailer_behind, MOVED, 4, 0, id="moved trailer"),
+        pytest.param(lambda data: crlf(trailer_behind(data)), MOVED, 4, 0, id="moved trailer, CRLF"),
+        pytest.param(lambda data: trailer_behind(data)[:-1], TORN, 4, 0, id="moved trailer without its newline"),
+        pytest.param(lambda data: trailer_behind(data)[:-30], TORN, 4, 0, id="moved trailer cut"),
+        pytest.param(lambda data: trailer_behind(data) + b"x", TORN, 4, 0, id="junk behind a moved trailer"),
+    ],
+)
+def test_every_kind_of_damage_has_its_verdict(
+    harm: Harm, verdict: Verdict, commits: int, following: int | None
+) -> None:
+    data = harm(FILE)
+    image = f.scan(data)
+
+    assert (verdict, commits) == (image.verdict, image.index)
+    assert BODIES[:commits] == image.bodies
+    assert data[image.end :] == image.rest
+    if following is None:
+        assert image.following > 0
+    else:
+        assert following == image.following
+    assert bool(image.reason) == (verdict in (TORN, DAMAGED))
+    assert not image.base_edited
+
+
+def test_a_commit_behind_a_moved_trailer_is_not_lost_silently() -> None:
+    """A trailer counts only as the last line: an editor's copy may end in one, and a commit may follow it (F9)."""
+    record, _ = f.encode_record('[["set",[],"late",1]]', f.scan(FILE).crc)
+    image = f.scan(trailer_behind(FILE) + record)
+
+    assert (DAMAGED, 1) == (image.verdict, image.following)
+    assert image.trailer is None
+
+
+@pytest.mark.parametrize("index", range(len(BODIES)))
+def test_every_bit_flip_in_a_record_is_damage_unless_it_is_the_last(index: int) -> None:
+    base, marker, records = parts(FILE)
+    start = len(base + marker + b"".join(records[:index]))
+    for offset in range(start, start + len(records[index])):
+        for bit in range(8):
+            image = f.scan(flipped(FILE, offset, bit))
+            assert image.index == index, (offset - start, bit)
+            assert image.verdict is (TORN if index == len(BODIES) - 1 else DAMAGED), (offset - start, bit)
+
+
+@pytest.mark.parametrize("offset", range(len(marker_of(BASE).encode()) - 1))
+@pytest.mark.parametrize("bit", range(8))
+def test_no_bit_flip_in_the_base_marker_hides_commits(offset: int, bit: int) -> None:
+    """It is damage, an edit, another version, or no marker at all; never a shorter journal that looks whole or torn."""
+    image = f.scan(flip_bit_in_base_marker(offset)(FILE) if bit == 0 else flipped(FILE, len(BASE) + offset, bit))
+
+    if image.marker is None:
+        assert image.verdict is DAMAGED or image.version != f.VERSION or b"--- [" in image.base
+    else:
+        assert image.verdict is DAMAGED or image.base_edited or (image.verdict is CLEAN and image.bodies == BODIES)
+
+
+@pytest.mark.parametrize("generation", ["00000001", "5f2c81d0", "ffffffff"])
+@pytest.mark.parametrize("power", [False, True])
+def test_base_marker_round_trip_in_fixed_width(generation: str, power: bool) -> None:
+    marker = marker_of(BASE, generation, power)
+    encoded = marker.encode()
+
+    assert (marker, len(encoded)) == f.read_marker(encoded)
+    assert len(marker_of(b"", "00000000").encode()) == len(encoded)
+    assert encoded.endswith(b" w\n" if power else b" p\n")
+
+
+def test_trailer_round_trip_in_fixed_width() -> None:
+    trailer = f.Trailer(GENERATION, 40, 0x12345678, 4, crc32(FILE))
+
+    assert trailer == f.read_trailer(trailer_of(FILE))
+    assert trailer_of(FILE) == trailer.encode()
+    assert f.read_trailer(trailer_of(FILE)[:-1]) is None
+    assert len(f.Trailer(GENERATION, 0, 0, 0, 0).encode()) == len(trailer_of(FILE))
+
+
+@pytest.mark.parametrize("data", [BASE, FILE], ids=["plain", "with a journal"])
+def test_every_cut_of_a_moved_trailer_is_torn(data: bytes) -> None:
+    trailer = trailer_of(data)
+    whole = f.scan(data)
+    for cut in range(1, len(trailer)):
+        image = f.scan(data + trailer[:cut])
+        assert (TORN, whole.base, whole.bodies) == (image.verdict, image.base, image.bodies), cut
+        assert len(data) == image.end
+
+
+def test_a_file_without_a_journal_may_be_moved_too() -> None:
+    image = f.scan(BASE + trailer_of(BASE, f.NO_GENERATION))
+
+    assert (MOVED, BASE) == (image.verdict, image.base)
+    assert image.trailer == f.Trailer(f.NO_GENERATION, 40, 0x12345678, 4, crc32(BASE))
+    assert image.end == len(BASE)
+
+
+# ------------------------------------------------------------------ the first commit, torn
+
+
+def first_commit(base: bytes) -> tuple[bytes, bytes]:
+    """The base document, as the first commit makes it, and the bytes of that one write."""
+    empty = all(not line.strip() or line.startswith(b"#") for line in base.removeprefix(b"\xef\xbb\xbf").split(b"\n"))
+    prefix = b"" if not empty else b"{}\n" if not base or base.endswith(b"\n") else b"\n{}\n"
+    record, _ = f.encode_record(BODIES[0], f.first_crc(GENERATION))
+    return base + prefix, prefix + marker_of(base + prefix).encode() + record
+
+
+@pytest.mark.parametrize(
+    "base", [b"", b"\n", b"# only\n# comments\n", b"# c", b"\xef\xbb\xbf# c\n", BASE, b"{}\n", b"a: '...'\n"]
+)
+def test_every_cut_of_a_first_commit_shows_the_document_without_it(base: bytes) -> None:
+    whole, written = first_commit(base)
+    for cut in range(len(written)):
+        data = base + written[:cut]
+        image = f.scan(data)
+
+        # `{}` is the empty document's value too, and a bare `...` changes none: they may as well stay.
+        assert image.base in (base, base + b"\n", whole, base + b"...", whole + b"..."), cut
+        assert [] == image.bodies
+        assert image.marker is None
+        assert image.verdict in ((CLEAN, TORN) if data == image.base else (TORN,)), cut
+        assert image.base + image.rest == data
+        assert image.end == len(image.base)
+    assert f.scan(base + written).bodies == BODIES[:1]
+
+
+@pytest.mark.parametrize("base", [b"{", b"{}", b"{}\n", b"# c\n{}", b"a: 1\n", b"a: 1"])
+def test_bases_that_a_person_wrote_are_whole(base: bytes) -> None:
+    """What looks like the beginning of a first commit is judged torn only where nothing is lost by that."""
+    image = f.scan(base)
+
+    assert image.bodies == []
+    assert image.base + image.rest == base
+    if image.verdict is TORN:
+        assert image.rest in (b"{", b"{}")
+
+
+def test_a_marker_line_is_found_only_at_column_0() -> None:
+    base = b'text: "\n  ... # pstate 1 "\nother: x ... # pstate 1\n'
+
+    assert f.find_marker(base) == -1
+    image = f.scan(file_of(BODIES, base))
+    assert (base, BODIES) == (image.base, image.bodies)
+
+
+def test_a_file_that_is_a_marker_from_its_first_byte() -> None:
+    assert f.find_marker(marker_of(b"").encode()) == 0
+    image = f.scan(file_of(BODIES, b""))
+    assert (b"", BODIES, CLEAN) == (image.base, image.bodies, image.verdict)
+
+
+@pytest.mark.parametrize("version", [0, 2, 9, 10, 4711])
+def test_another_version_is_named(version: int) -> None:
+    image = f.scan(FILE.replace(b"# pstate 1 ", b"# pstate %d " % version))
+
+    assert (version, DAMAGED, []) == (image.version, image.verdict, image.bodies)
+
+
+def test_an_edited_base_is_told_from_damage() -> None:
+    image = f.scan(FILE.replace(b"counter: 3\n", b"counter: 100\n"))
+
+    assert image.base_edited
+    assert (CLEAN, BODIES) == (image.verdict, image.bodies)
+
+
+@pytest.mark.parametrize("change", [crlf, bom, lambda data: bom(crlf(data))])
+def test_line_ends_and_byte_order_mark_are_no_edit(change: Harm) -> None:
+    assert not f.scan(change(FILE)).base_edited
+    assert f.scan(change(FILE.replace(b"counter: 3", b"counter: 4"))).base_edited
+
+
+def test_line_numbers_count_from_one() -> None:
+    assert f.line_number(FILE, 0) == 1
+    assert f.line_number(FILE, len(BASE)) == 5
+    assert f.line_number(FILE, len(BASE) - 1) == 4
+
+
+@pytest.mark.timeout(10)
+def test_a_long_torn_tail_is_judged_at_once() -> None:
+    """A long text full of what a record begins with: the time must grow with its length, not with its square."""
+    image = f.scan(FILE + b'--- [["set",[],"table","' + b"--- " * 50_000)
+
+    assert (TORN, BODIES) == (image.verdict, image.bodies)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_can_be_judged(data: bytes) -> None:
+    image = f.scan(data)
+
+    assert 0 <= image.end <= len(data)
+    assert data[image.end :] == image.rest
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(st.sampled_from([b"--- ", b"... # ", b"... # pstate 1 ", b"\n", b"\r\n", b"{}", b"a: 1\n", b"\0",
+                              b"5f2c81d0", FILE, FILE[:60], FILE[60:], FILE[-44:], b"--- # pstate moved "]), max_size=8)
+)  # fmt: skip
+def test_any_mixture_of_our_own_pieces_can_be_judged(pieces: list[bytes]) -> None:
+    data = b"".join(pieces)
+    image = f.scan(data)
+
+    assert data[image.end :] == image.rest
+    assert data.startswith(image.base)
+    # What is committed chains from the marker, whatever stands around it.
+    crc = f.first_crc(image.marker.generation) if image.marker else 0
+    for body in image.bodies:
+        crc = crc32(body.encode(), crc)
+    assert crc == image.crc
+
+
+@settings(max_examples=200)
+@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\n\r"), min_size=1), min_size=1, max_size=5))
+def test_what_is_encoded_is_scanned_whole_and_each_cut_is_a_prefix(bodies: list[str]) -> None:
+    data = file_of(bodies)
+    assert (bodies, CLEAN) == (f.scan(data).bodies, f.scan(data).verdict)
+
+    for cut in range(len(BASE) + 1, len(data)):
+        image = f.scan(data[:cut])
+        assert image.bodies == bodies[: image.index]
+        assert len(image.bodies) < len(bodies)
+        assert image.verdict in (CLEAN, TORN)
+        assert image.base in (BASE, BASE + b"...")
