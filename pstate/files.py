@@ -1,0 +1,136 @@
+"""Opening the state file, and the files of ours beside it: which path, which flags, which error for which refusal.
+
+What is in a file is the business of others (`journal`, `recovery`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from typing import NoReturn
+from zlib import crc32
+
+from pstate.errors import MissingPathError, NotAFileError, ReadOnlyError
+from pstate.fs import FileSystem
+from pstate.journal import Journal
+
+#: The bytes that a name may have on the file systems we know (NAME_MAX).
+LONGEST_NAME = 255
+_NOT_PERMITTED = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def open_state(fs: FileSystem, path: str, *, read_only: bool) -> Journal:
+    """Open the state file at *path*.
+
+    Raises FileNotFoundError when there is none (just now), NotAFileError, ReadOnlyError when it may not be opened so,
+    and OSError for what the system says otherwise.
+    """
+    flags = os.O_CLOEXEC | os.O_NONBLOCK | (os.O_RDONLY if read_only else os.O_RDWR | os.O_APPEND)
+    return _journal(fs, path, flags, read_only)
+
+
+def create_state(fs: FileSystem, path: str) -> tuple[Journal, bool]:
+    """Open the state file at *path*, or begin an empty one there; the second value tells which.
+
+    Raises as `open_state`, and MissingPathError when the folder is missing: pstate creates files, not folders.
+    """
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            return open_state(fs, path, read_only=False), False
+        try:
+            flags = os.O_CLOEXEC | os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL
+            return _journal(fs, path, flags, read_only=False), True
+        except FileExistsError:
+            continue  # somebody was faster
+        except FileNotFoundError as error:
+            raise missing(path, error) from error
+
+
+def _journal(fs: FileSystem, path: str, flags: int, read_only: bool) -> Journal:
+    try:
+        fd = fs.open(path, flags, 0o666)
+    except (IsADirectoryError, NotADirectoryError):
+        _refuse_kind(path, "is a directory, or lies in what is none")
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            _refuse_kind(path, "is no regular file")
+        if error.errno not in _NOT_PERMITTED:
+            raise
+        raise _not_permitted(path, error, created=bool(flags & os.O_CREAT), read_only=read_only) from error
+    journal = Journal(fs, path, fd)
+    if not stat.S_ISREG(journal.mode):
+        _refuse_kind(path, "is a directory" if stat.S_ISDIR(journal.mode) else "is no regular file")
+    return journal
+
+
+def _refuse_kind(path: str, kind: str) -> NoReturn:
+    message = f"{path}: {kind}. Nothing was changed. Give the path of a file, or of one that does not exist yet."
+    raise NotAFileError(message, path=path) from None
+
+
+def _not_permitted(path: str, error: OSError, *, created: bool, read_only: bool) -> ReadOnlyError:
+    why = error.strerror
+    if error.errno == errno.EROFS:
+        why = "it lies on a file system that is mounted read-only"
+    if created:
+        what, advice = "created", "Get the permission to write in its folder, or choose another path."
+    elif read_only:
+        what, advice = "opened for reading", "Get the permission to read it."
+    else:
+        what = "opened for writing"
+        advice = "Get the permission, or open it with PersistedState.open(path, read_only=True)."
+    message = f"{path}: cannot be {what}: {why}. Nothing was changed. {advice}"
+    return ReadOnlyError(message, path=path, errno=error.errno)
+
+
+def missing(path: str, error: OSError) -> MissingPathError:
+    """What to say when there is no file at *path*, and none may be begun."""
+    folder = os.path.dirname(path)
+    if os.path.isdir(folder):
+        message = (
+            f"{path}: there is no such file (any more). Nothing was changed. "
+            "Opening it without read_only begins a new one."
+        )
+    else:
+        message = (
+            f"{path}: the folder {folder} does not exist. Nothing was created. Create the folder first: "
+            "pstate creates files, not folders."
+        )
+    return MissingPathError(message, path=path, errno=error.errno)
+
+
+def fitting(name: str, more: int) -> str:
+    """*name*, or a short one that stands for it where *more* bytes behind it would be too many for a file system."""
+    encoded = os.fsencode(name)
+    return name if len(encoded) + more <= LONGEST_NAME else f"{crc32(encoded):08x}"
+
+
+def write_all(fs: FileSystem, fd: int, content: bytes) -> None:
+    """Write *content* to a new file that nobody else knows yet, in as many pieces as the system wants."""
+    written = 0
+    while written < len(content):
+        written += fs.write(fd, content[written:])
+
+
+def keep_beside(fs: FileSystem, path: str, role: str, content: bytes) -> str:
+    """Write *content* to a new file *path*.*role*, with a number if need be, synced; returns its path."""
+    stem, ending = os.path.splitext(role)
+    folder, name = os.path.split(path)
+    name = fitting(name, len(role) + 4)
+    number = 1
+    while True:
+        kept = os.path.join(folder, f"{name}.{stem}{'' if number == 1 else f'-{number}'}{ending}")
+        try:
+            fd = fs.open(kept, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except FileExistsError:
+            number += 1
+            continue
+        break
+    try:
+        write_all(fs, fd, content)
+        fs.sync(fd)
+    finally:
+        fs.close(fd)
+    return kept

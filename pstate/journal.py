@@ -1,0 +1,160 @@
+"""One open state file in one generation: its descriptor, what is known of its base document, append and cut.
+
+A journal knows no other file: who may write is `lock`, which file is the right one is `log`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import NoReturn
+from zlib import crc32
+
+from pstate.errors import DurabilityUnknown, StoreFailedError, WriteError
+from pstate.format import BaseMarker
+from pstate.fs import FileSystem
+
+logger = logging.getLogger("pstate.log")
+
+#: A boundary of the log: descriptor, `end` (bytes), checksum and index of the last commit, the journal.
+#: One immutable object, so that a thread that reads it sees all of it or nothing, and `is` tells whether memory
+#: was changed in between. It holds the journal, so that the descriptor in it cannot be closed, and its number given
+#: to another file, while somebody may still ask for its size.
+View = tuple[int, int, int, int, "Journal"]
+
+
+class Journal:
+    """One descriptor. `close` is idempotent, and implied by dropping the last reference."""
+
+    __slots__ = (
+        "appendable",
+        "base",
+        "base_crc",
+        "bodies",
+        "fd",
+        "fs",
+        "identity",
+        "marker",
+        "mode",
+        "mtime",
+        "path",
+        "published",
+        "write",
+    )
+
+    def __init__(self, fs: FileSystem, path: str, fd: int) -> None:
+        self.fs = fs
+        self.fd = fd  # ours from here on: it is closed with us, whatever comes
+        self.path = path
+        self.write = fs.write
+        status = fs.fstat(fd)
+        self.identity = (status.st_dev, status.st_ino)
+        self.mode = status.st_mode
+        self.mtime = status.st_mtime_ns
+        self.base = b""
+        self.base_crc = 0
+        self.marker: BaseMarker | None = None
+        self.appendable = True
+        #: The records so far. After a save in place they are nowhere else, and commits that it lacks come back from
+        #: them.
+        self.bodies: list[str] = []
+        self.published = False  #: a vacuum made it, and it has become the state
+
+    def close(self) -> None:
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            try:
+                self.fs.close(fd)
+            except OSError as error:
+                # The descriptor is gone all the same, and every write was checked.
+                logger.warning("%s: closing it failed: %s", self.path, error)
+
+    def __del__(self) -> None:
+        if getattr(self, "fd", -1) >= 0:  # missing when an exception came at the first instruction of __init__
+            self.close()
+
+    def set_base(self, base: bytes, marker: BaseMarker | None, appendable: bool) -> None:
+        """Remember the base document, to recognise it later and as the ancestor of a person's edit."""
+        self.base = base
+        self.base_crc = crc32(base)
+        self.marker = marker
+        self.appendable = appendable
+        self.bodies = []
+
+    def read(self, offset: int = 0, length: int | None = None) -> bytes:
+        """The bytes from *offset* on: *length* of them, or all; fewer where the file ends before."""
+        if length is None:
+            length = self.fs.lseek(self.fd, 0, os.SEEK_END) - offset
+        parts = []
+        while length > 0:
+            part = self.fs.pread(self.fd, length, offset)
+            if not part:
+                break
+            parts.append(part)
+            offset += len(part)
+            length -= len(part)
+        return b"".join(parts) if len(parts) != 1 else parts[0]
+
+    def holds(self, view: View) -> bool:
+        """Whether the file still begins with our base document and still has our last commit where `end` says."""
+        _, end, crc, index, _ = view
+        if crc32(self.read(0, len(self.base))) != self.base_crc:
+            return False
+        # Behind the digits stand "\n", or "\r\n" after an editor.
+        return not index or b"# %08x" % crc in self.read(max(0, end - 17), 17)
+
+    def append(self, data: bytes, end: int) -> None:
+        """Bring *data* into the file behind *end*, or nothing of it.
+
+        The caller holds the write lock and has seen that the file ends at *end*. Raises WriteError when the file is
+        back at *end*, StoreFailedError when even cutting back failed.
+        """
+        try:
+            written = self.write(self.fd, data)
+            while written < len(data):
+                # Only now the system says why it took a part: disk full, a quota, a limit on the file's size.
+                written += self.write(self.fd, data[written:])
+        except OSError as error:
+            self.undo(end, end + len(data), error)
+
+    def undo(self, end: int, complete: int, cause: OSError) -> NoReturn:
+        """After *cause*, bring the file back to *end*, unless it has come to *complete*.
+
+        Raises as `append`, or *cause* where that is none of the system's.
+        """
+        try:
+            size = self.fs.lseek(self.fd, 0, os.SEEK_END)
+            if size == complete:
+                # The exception came from a signal handler (TimeoutError is an OSError), and the record is whole: then
+                # it stays, whatever was raised (F2).
+                raise cause
+            if size != end:
+                self.fs.truncate(self.fd, end)
+        except OSError as error:
+            if error is cause:
+                raise
+            message = (
+                f"{self.path}: writing failed ({cause.strerror or cause}), and cutting the unfinished record off "
+                f"failed too ({error.strerror or error}). It is torn and no reader counts it, nothing was committed. "
+                "This state takes no more writes: close it, mend the disk, open it again."
+            )
+            raise StoreFailedError(message, path=self.path, errno=error.errno) from cause
+        if cause.errno is None:
+            raise cause  # a signal handler's, before the first byte
+        message = (
+            f"{self.path}: writing failed: {cause.strerror or cause}. The change was undone, in memory and in the "
+            "file. Make room or mend the disk, and try again."
+        )
+        raise WriteError(message, path=self.path, errno=cause.errno) from cause
+
+    def sync(self) -> None:
+        """Bring the commits so far to stable storage. Raises DurabilityUnknown when the system says that it failed."""
+        try:
+            self.fs.sync_data(self.fd)
+        except OSError as error:
+            message = (
+                f"{self.path}: the change is committed and visible, but bringing it to stable storage failed: "
+                f"{error.strerror or error}. A later sync cannot be trusted (the system forgets the failed pages), so "
+                "this state takes no more writes: vacuum() writes a fresh file, or close it and open it again."
+            )
+            raise DurabilityUnknown(message, path=self.path, errno=error.errno) from error

@@ -1,0 +1,1123 @@
+"""The log below the store, in one file: lock, catch up, commit, vacuum, follow, edit; whichever inode is at the path.
+
+This is the protocol of docs/guarantees.md, with its invariants by number. It knows bytes, paths and inodes; what it
+knows of the state is the `Memory` that it is given. The store above it knows the state and none of these.
+
+The caller holds the store's thread lock in every method but `fresh`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from dataclasses import replace
+from typing import Protocol
+from zlib import crc32
+
+from pstate import codec, edits, files, lock, recovery, vacuum
+from pstate import format as f
+from pstate.codec import encode_body
+from pstate.errors import (
+    DurabilityUnknown,
+    EditConflict,
+    InvalidEditError,
+    LockTimeout,
+    PStateError,
+    ReadOnlyError,
+    StateFileError,
+    StoreFailedError,
+    WriteError,
+)
+from pstate.format import RECORD, encode_record
+from pstate.fs import FileSystem
+from pstate.journal import Journal, View
+from pstate.lock import EXCLUSIVE_NOW, UNLOCK, Flock
+from pstate.recovery import Operations, State
+from pstate.vacuum import Known
+from pstate.values import same
+
+logger = logging.getLogger("pstate.log")
+
+#: How long a look at the path is good for, in seconds. A commit that an editor's rename overtakes within it is found
+#: by the next look of a living process (docs/guarantees.md, "Editors").
+LOOK_INTERVAL = 0.010
+#: How often a base document whose time stamp moved is compared with ours, at most; and how much of the time it may
+#: cost.
+CHECK_INTERVAL = 0.050
+CHECK_COST = 100
+#: A vacuum is due when the journal is this many times the base document, and at least this many bytes: then the bytes
+#: that vacuums write are at most a quarter of those that the commits wrote, however large the state.
+JOURNAL_FACTOR = 4
+JOURNAL_MINIMUM = 1 << 20
+#: How long a file that is saved in place must have been left alone before it counts as saved, in seconds; and how long
+#: a writer waits for that.
+QUIET = 0.050
+QUIET_AT_MOST = 2.0
+#: How long a person may keep a copy in an editor across a vacuum so that we still notice commits that it lacks, in
+#: seconds. After that, a value that goes back to what it was is taken for what the person wants.
+STALE_COPY = 600.0
+#: How long a path may be missing before it counts as deleted, in seconds: some editors move the file away, then write
+#: it.
+MISSING = 1.0
+
+
+class Memory(Protocol):
+    """What the log brings up to date. Every method may be called again after it was interrupted half way."""
+
+    #: The boundary that memory stands at (I4), or None while it is being changed or must not be trusted. Here and not
+    #: in the log, because every read of a value looks at it twice.
+    view: View | None
+
+    def apply(self, operations: Operations) -> None:
+        """Apply one committed record. Raises LookupError, TypeError or ValueError when it does not fit."""
+        ...
+
+    def adopt(self, state: State) -> None:
+        """Become *state*, keeping the containers that are at the same places."""
+        ...
+
+    def plain(self) -> State:
+        """A deep copy of the state in built-in types."""
+        ...
+
+    def replay(self, state: State, records: list[Operations]) -> State:
+        """What *state* becomes by *records*; memory is not touched. Raises as `apply`."""
+        ...
+
+
+def _raise_foreign(error: Exception) -> None:
+    """Raise *error* if it is none of the system's: a signal handler may raise a TimeoutError, which is an OSError."""
+    if isinstance(error, OSError) and error.errno is None and not isinstance(error, PStateError | BlockingIOError):
+        raise error
+
+
+def _takes_marker(journal: Journal) -> bool:
+    """Whether a base marker may stand behind the document, or does already; if not, it is written anew first (F3)."""
+    return journal.appendable or journal.marker is not None or bool(f.first_node(journal.base))
+
+
+class FileLog:
+    """The state file at one path."""
+
+    # Slots, because an instance of so many attributes would have slow ones.
+    __slots__ = (
+        "_careful",
+        "_check_at",
+        "_clock",
+        "_complaint",
+        "_folder_due",
+        "_has_cut",
+        "_journal",
+        "_known",
+        "_locks_descriptors",
+        "_look_at",
+        "_lseek",
+        "_mtime",
+        "_previous",
+        "_put_off",
+        "_ready",
+        "_refusal",
+        "_unmerged",
+        "_unquiet",
+        "_vacuum_at",
+        "_wrote",
+        "fd",
+        "flock",
+        "fs",
+        "held",
+        "lock_timeout",
+        "memory",
+        "path",
+        "power",
+        "read_only",
+    )
+
+    def __init__(
+        self,
+        path: str,
+        memory: Memory,
+        fs: FileSystem,
+        *,
+        power: bool = False,
+        lock_timeout: float | None = 10.0,
+        locking: object = "file",
+        read_only: bool = False,
+    ) -> None:
+        self.path = path
+        self.memory = memory
+        self.fs = fs
+        self.power = power
+        self.lock_timeout = lock_timeout
+        self.read_only = read_only
+        #: What `flock` was last called with, or -1. The caller of `begin` calls ``flock(fd, UNLOCK)`` in its `finally`:
+        #: there, before any other call, because an asynchronous exception comes after a call.
+        self.fd = -1
+        #: Its journal, so that the number cannot be closed, and given to another file, before it was unlocked.
+        self.held: Journal | None = None
+        self.flock: Flock = fs.flock if fs.flock and locking == "file" else lock.make(locking, path)
+        #: Otherwise one lock stands for the path, whatever file is there.
+        self._locks_descriptors = locking == "file"
+        self._clock = fs.clock
+        self._lseek = fs.lseek
+        self._journal: Journal | None = None
+        #: Where memory stood before the last change of it.
+        self._known: View | None = None
+        #: The journal that `prepare` has found in order.
+        self._ready: Journal | None = None
+        self._look_at = 0.0
+        self._check_at = 0.0
+        self._mtime = -1
+        self._vacuum_at = 0
+        self._folder_due = False
+        #: Why no write is begun, or "".
+        self._refusal = ""
+        #: Look at all there is before the next write: an edit is waiting, there is a refusal, or it begins with a
+        #: vacuum.
+        self._careful = read_only
+        if read_only:
+            self._refusal = (
+                f"{path}: was opened read_only. Nothing was changed. Open it without read_only to change it."
+            )
+        self._complaint = ""
+        self._has_cut = False
+        self._put_off = False
+        #: An edit is in the file that could not be brought together with our commits, which are in memory only.
+        self._unmerged = False
+        #: Size and time stamp of a file that somebody is saving in place, and since when they have been like that.
+        self._unquiet: tuple[int, int, float] | None = None
+        #: Whether commits of this process stand in the journal: if so, we remember what it was written on
+        #: (`_previous`).
+        self._wrote = False
+        #: Base document and generation of the journal before this one, and until when that matters.
+        self._previous: tuple[bytes, str | None, float] | None = None
+
+    # ------------------------------------------------------------------ reading
+
+    def fresh(self) -> View | None:
+        """The current view if memory is the newest commit, else None: then `refresh` under the thread lock.
+
+        Within a generation the file only grows, so its size is its version.
+        """
+        view = self.memory.view
+        if view is not None and self._lseek(view[0], 0, 2) == view[1] and self._clock() < self._look_at:
+            return view
+        return None
+
+    @property
+    def at_rest(self) -> bool:
+        """No descriptor is open: not yet, or after `rest`."""
+        return self._journal is None
+
+    def open(self) -> None:
+        """Read the file into memory; it is created when it is missing. Waits for no lock.
+
+        A torn tail, which only a crash leaves, is tidied up if the lock is free. Otherwise no byte changes.
+        Raises StateFileError with the reason when the content cannot be used, OSError when the path cannot.
+        """
+        self._reload(create=not self.read_only)
+        view = self.memory.view
+        assert view is not None
+        if not self.read_only and self._lseek(view[0], 0, os.SEEK_END) != view[1]:
+            self.tidy(after_crash=True)
+
+    def refresh(self) -> None:
+        """Make memory the newest commit. Never waits for another process.
+
+        Raises EditConflict when a person's edit was found that our commits could not be brought together with.
+        """
+        if self.memory.view is None:
+            self._reload()
+            return
+        while True:
+            rest = self._catch_up()
+            assert self.memory.view is not None
+            journal = self.memory.view[4]
+            now = self._clock()
+            if rest == b"" and now < self._look_at:
+                return
+            status = self._status()
+            if status is None:
+                # Deleted, or a vacuum or an editor is between two steps; memory is the last state that there was.
+                self._look_at = now + LOOK_INTERVAL
+                return
+            if (status.st_dev, status.st_ino) != journal.identity:
+                trailer = f.read_trailer(rest) if rest else None
+                if trailer is None:
+                    self._edit_seen(now)
+                    return
+                try:
+                    followed = self._follow(trailer)
+                except StateFileError as error:
+                    # Somebody has edited the successor already, and it does not parse (yet).
+                    self._complain(error)
+                    self._look_at = now + CHECK_INTERVAL
+                    return
+                if not followed:
+                    return
+                continue
+            if rest is None or self._changed_in_place(status, now) or (rest and self._is_foreign(journal, now)):
+                self._edit_seen(now, in_place=journal)
+                return
+            self._looked(now)
+            # What else is behind `end` is no record yet: torn, or a trailer before its rename. Its size proves nothing,
+            # so the next read looks again (F17).
+            return
+
+    def _catch_up(self) -> bytes | None:
+        """Apply what was committed since. Returns the bytes behind the last commit, None if the file has shrunk."""
+        view = self.memory.view
+        assert view is not None
+        fd, end, crc, index, journal = view
+        size = self._lseek(fd, 0, os.SEEK_END)
+        if size == end:
+            return b""
+        if size < end:
+            return None
+        data = journal.read(end)
+        start = 0
+        base, marker = journal.base, journal.marker
+        if marker is None:
+            prefix = f.first_node(base)
+            if prefix and data.startswith(prefix):
+                start = len(prefix)
+                base += prefix
+            found = f.read_marker(data, start)
+            if found is None or not found[0].describes(base):
+                return data
+            marker, start = found
+            crc = f.first_crc(marker.generation)
+        bodies, stop, crc = f.read_records(data, start, crc)
+        if not bodies:
+            return data
+        records = recovery.decode(bodies, self.path)
+        self._known = view
+        self.memory.view = None
+        for record in records:
+            self._apply(record)
+        if marker is not journal.marker:
+            journal.set_base(base, marker, appendable=True)
+            self._plan_vacuum(journal, len(base))
+        # A commit of ours that an exception kept from being published may have left its body already.
+        journal.bodies[index:] = bodies
+        if self.power and not self._refusal:
+            # Whoever acts on what it sees must not see what a power cut can take back (F12).
+            try:
+                self._sync(journal)
+            except DurabilityUnknown as error:
+                logger.error("%s", error)
+        self.memory.view = (fd, end + stop, crc, index + len(bodies), journal)
+        return data[stop:]
+
+    def _apply(self, record: Operations) -> None:
+        try:
+            self.memory.apply(record)
+        except (LookupError, TypeError, ValueError) as error:
+            raise recovery.does_not_fit(self.path, error) from error
+
+    def _status(self) -> os.stat_result | None:
+        try:
+            return self.fs.stat(self.path)
+        except FileNotFoundError:
+            return None
+
+    def _changed_in_place(self, status: os.stat_result, now: float) -> bool:
+        """Whether somebody rewrote our file where it is. Its time stamp tells when to compare its content."""
+        if status.st_mtime_ns == self._mtime or now < self._check_at:
+            return False
+        assert self.memory.view is not None
+        if not self.memory.view[4].holds(self.memory.view):
+            return True
+        self._mtime = status.st_mtime_ns
+        self._check_at = now + max(CHECK_INTERVAL, CHECK_COST * (self._clock() - now))
+        return False
+
+    def _is_foreign(self, journal: Journal, now: float) -> bool:
+        """Whether the bytes behind `end` are there because the whole file is another one than memory knows."""
+        if now < self._check_at:
+            return False
+        foreign = not self._is_ours(f.scan(journal.read()), journal)
+        self._check_at = now + max(CHECK_INTERVAL, CHECK_COST * (self._clock() - now))
+        return foreign
+
+    def _is_ours(self, image: f.Image, journal: Journal) -> bool:
+        """Whether *image*, of the whole file, shows the history that memory knows, up to the same commit."""
+        assert self.memory.view is not None
+        _, end, crc, index, _ = self.memory.view
+        return (image.end, image.crc, image.index) == (end, crc, index) and crc32(image.base) == journal.base_crc
+
+    def _is_quiet(self, journal: Journal) -> bool:
+        """Whether a save in place seems to be over: the file has not changed for a while.
+
+        An editor writes a large file in pieces, and what stands in it between two of them may well parse.
+        """
+        status = self.fs.fstat(journal.fd)
+        now = self._clock()
+        seen = self._unquiet
+        if seen is None or seen[:2] != (status.st_size, status.st_mtime_ns):
+            self._unquiet = seen = status.st_size, status.st_mtime_ns, now
+        if now - seen[2] < QUIET:
+            return False
+        self._unquiet = None
+        return True
+
+    def _edit_seen(self, now: float, in_place: Journal | None = None) -> None:
+        """A reader found an edit. To bring it together with commits takes the lock; a reader does not wait for it."""
+        self._look_at = now + min(QUIET, CHECK_INTERVAL)
+        if in_place is not None and not self._is_quiet(in_place):
+            return  # the last good state, until the editor has finished
+        if self.read_only:
+            try:
+                self._load(self._open_journal())
+            except (OSError, StateFileError) as error:
+                self._complain(error)
+            return
+        try:
+            self.begin(0, look=True)
+        except LockTimeout:
+            # Whoever holds it sees the edit too. Until then, the last good state.
+            pass
+        except (InvalidEditError, WriteError) as error:
+            self._complain(error)
+            self._careful = True
+        finally:
+            try:
+                self.release()
+            except BaseException:
+                self.release()
+                raise
+        self._look_at = self._clock() + CHECK_INTERVAL
+
+    def _looked(self, now: float) -> None:
+        """The path shows our file, as of *now*. One that is replaced without a trailer is looked at by every read."""
+        self._look_at = now + LOOK_INTERVAL if self._journal and _takes_marker(self._journal) else now
+
+    def _complain(self, error: Exception) -> None:
+        """Log what keeps us on the last good state, once, however often it is looked at."""
+        message = str(error)
+        if message != self._complaint:
+            self._complaint = message
+            logger.warning("%s", message)
+
+    # ------------------------------------------------------------------ opening and following
+
+    def _reload(self, create: bool = False) -> None:
+        """Memory is not to be trusted, or there is none yet: read the file whole."""
+        if self._journal is not None:
+            # Not what the path shows now: a commit of ours may be in this file, and must be known before an edit is
+            # judged.
+            try:
+                self._load(self._journal)
+            except StateFileError:
+                if self._known is None or self._known[4] is not self._journal:
+                    raise
+                # A person has edited it meanwhile, and what was interrupted stands behind: we know both sides.
+                self._restore(self._known)
+            return
+        if create:
+            journal, self._folder_due = files.create_state(self.fs, self.path)
+        else:
+            try:
+                journal = self._open_journal()
+            except FileNotFoundError as error:
+                raise files.missing(self.path, error) from error
+        self._load(journal)
+
+    def _restore(self, view: View) -> None:
+        """Make memory what it was at *view*, from what we know and not from the file."""
+        fd, end, crc, index, journal = view
+        records = recovery.decode(journal.bodies[:index], self.path)
+        self.memory.adopt(self._replay(recovery.document(journal.base, self.path), records))
+        self.memory.view = (fd, end, crc, index, journal)
+
+    def _open_journal(self) -> Journal:
+        return files.open_state(self.fs, self.path, read_only=self.read_only)
+
+    def _load(self, journal: Journal) -> None:
+        """Read *journal* whole and make memory equal to it. Raises StateFileError, with memory as it was."""
+        mtime = self.fs.fstat(journal.fd).st_mtime_ns
+        content = recovery.read(journal.read(), self.path, self.fs.boot_id())
+        state = self._replay(content.state, content.records)
+        self._become(state, journal, content.image, content.appendable, mtime)
+
+    def _become(self, state: State, journal: Journal, image: f.Image, appendable: bool, mtime: int) -> None:
+        """Memory is *state* from now on, which is what *journal* says, or is about to."""
+        self.memory.view = None
+        journal.set_base(image.base, image.marker, appendable)
+        journal.bodies = image.bodies
+        self.memory.adopt(state)
+        self._mtime = mtime
+        self._publish(journal, (journal.fd, image.end, image.crc, image.index, journal))
+
+    def _replay(self, state: State, records: list[Operations]) -> State:
+        if not records:
+            return state
+        try:
+            return self.memory.replay(state, records)
+        except (LookupError, TypeError, ValueError) as error:
+            raise recovery.does_not_fit(self.path, error) from error
+
+    def _publish(self, journal: Journal, view: View) -> None:
+        self._journal = journal
+        now = self._clock()
+        self._check_at = now
+        self._plan_vacuum(journal, len(journal.base))
+        self._careful = bool(self._refusal) or not _takes_marker(journal)
+        self._looked(now)
+        self.memory.view = view
+
+    def _follow(self, trailer: f.Trailer) -> bool:
+        """A vacuum has replaced our file: go on in the one that is at the path. False when none is there just now."""
+        try:
+            journal = self._open_journal()
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise self._unusable(error) from error
+        view = self.memory.view
+        assert view is not None
+        self._remember(view[4])
+        self._folder_due = True  # whoever renamed may have died before syncing the folder (F12)
+        base = journal.read(0, trailer.length) if trailer.index == view[3] else b""
+        if base and len(base) == trailer.length and crc32(base) == trailer.crc and self._ends_there(journal, base):
+            # What memory holds; reading it again would be the most expensive thing here.
+            self._mtime = self.fs.fstat(journal.fd).st_mtime_ns
+            journal.set_base(base, None, appendable=True)
+            self._publish(journal, (journal.fd, len(base), 0, 0, journal))
+            return True
+        try:
+            if trailer.length and not self.fs.fstat(journal.fd).st_size:
+                message = f"{self.path}: is empty just now, somebody seems to be saving it."
+                raise InvalidEditError(message, path=self.path, line=1, column=1)
+            self._load(journal)
+        except BaseException:
+            if self._journal is not journal:
+                journal.close()
+            raise
+        return True
+
+    def _ends_there(self, journal: Journal, base: bytes) -> bool:
+        """Whether *base*, with which *journal* begins, is its whole base document, not the beginning of one."""
+        behind = journal.read(len(base), 64)
+        found = f.read_marker(behind)
+        return not behind or (found is not None and found[0].describes(base))
+
+    def _remember(self, journal: Journal) -> None:
+        """Keep what *journal* began with, if it has commits of ours: an editor may hold a copy from before them."""
+        if self._wrote:
+            generation = journal.marker.generation if journal.marker else None
+            self._previous = journal.base, generation, self._clock() + STALE_COPY
+        self._wrote = False
+
+    # ------------------------------------------------------------------ writing
+
+    def begin(self, timeout: float | None, look: bool = False) -> None:
+        """Take the write lock, catch up, and make sure that ours is the file at the path.
+
+        Afterwards the file ends at `view` (I3). *look*: at the path too, as a transaction needs it; a single commit
+        looks after its write. The caller unlocks in its `finally`, whether this raises or not.
+        Raises LockTimeout, InvalidEditError, EditConflict, StoreFailedError, ReadOnlyError.
+        """
+        view = self.memory.view
+        if view is not None and not look and not self._careful:
+            fd, end, _, _, self.held = view
+            self.fd = fd
+            try:
+                self.flock(fd, EXCLUSIVE_NOW)
+            except OSError as error:
+                _raise_foreign(error)  # held, or worse: below we wait, or say what is wrong
+            else:
+                if self._lseek(fd, 0, 2) == end:
+                    return
+        self._begin(timeout)
+
+    def _begin(self, timeout: float | None) -> None:
+        if self._refusal:
+            raise (ReadOnlyError if self.read_only else StoreFailedError)(self._refusal, path=self.path)
+        deadline = None if timeout is None else self._clock() + timeout
+        while True:
+            if self.memory.view is None:
+                self._reload()
+            assert self.memory.view is not None
+            journal = self.memory.view[4]
+            self._hold(journal)
+            left = None if deadline is None else max(0.0, deadline - self._clock())
+            lock.acquire(self.flock, journal.fd, self.path, left, self._clock, self.fs.sleep)
+            if self._is_current(journal, left):
+                self._careful = self._journal is None or not _takes_marker(self._journal)
+                return
+            # Ours is the old file's lock, and `journal` keeps its descriptor from being used again until here.
+            self.flock(journal.fd, UNLOCK)
+
+    def release(self) -> None:
+        """Unlock, whether locked or not. An exception may come before its first instruction: then call it again."""
+        if self.fd >= 0:
+            self.flock(self.fd, UNLOCK)
+
+    def _hold(self, journal: Journal) -> None:
+        self.held = journal
+        self.fd = journal.fd
+
+    def _is_current(self, journal: Journal, timeout: float | None) -> bool:
+        """With the lock: catch up, tidy the end. False when we went on to another file, which is not locked yet."""
+        while True:
+            rest = self._catch_up()
+            status = self._status() or self._await_path(journal)
+            now = self._clock()
+            if status is None:
+                logger.warning("%s: was deleted while it was open; written again", self.path)
+                self._replace()
+                return True
+            if (status.st_dev, status.st_ino) != journal.identity:
+                trailer = f.read_trailer(rest) if rest else None
+                if trailer is None and rest != b"":
+                    trailer = self._trailer_after_edit(journal)
+                    if trailer is not None and self._lacks(trailer):
+                        records = recovery.decode(journal.bodies[: trailer.index], self.path)
+                        ancestor = self._replay(recovery.document(journal.base, self.path), records)
+                        return self._resolve_saved_elsewhere(journal, timeout, ancestor)
+                if trailer is None:
+                    return self._resolve_saved_elsewhere(journal, timeout)
+                try:
+                    self._follow(trailer)
+                except StateFileError as error:
+                    raise self._invalid_edit(error) from error
+                return False
+            if rest is None or self._changed_in_place(status, now):
+                return self._resolve_saved_in_place(journal)
+            if not rest:
+                self._looked(now)
+                return True
+            if not self._cut(journal):
+                return self._resolve_saved_in_place(journal)
+
+    def _await_path(self, journal: Journal) -> os.stat_result | None:
+        """Wait for the path to come back: some editors move the old file away before they write the new one."""
+        deadline = self._clock() + MISSING
+        while (status := self._status()) is None and self._clock() < deadline:
+            self.fs.sleep(0.005)
+        return status
+
+    def _trailer_after_edit(self, journal: Journal) -> f.Trailer | None:
+        """The trailer of another process that has dealt with an edit in place of our file, if there is one."""
+        trailer = f.scan(journal.read()).trailer
+        # What it says of the new file holds for the edited state, not for what memory is.
+        return None if trailer is None else replace(trailer, length=0)
+
+    def _lacks(self, trailer: f.Trailer) -> bool:
+        """Whether we know commits that the one who dealt with an edit in place had not read before it."""
+        assert self.memory.view is not None
+        generation, index = vacuum.known(self.memory.view)
+        # Who stood in front of the first commit knew no generation yet.
+        return trailer.generation in (generation, f.NO_GENERATION) and trailer.index < index
+
+    def _cut(self, journal: Journal) -> bool:
+        """Cut what stands behind `end`. False when the file is not the one that memory knows: then it is an edit.
+
+        Nothing is cut before a scan of the whole file has shown our history (I1): `end` alone means nothing after a
+        person has saved in place (F9b).
+        """
+        assert self.memory.view is not None
+        _, end, _, index, _ = self.memory.view
+        data = journal.read()
+        image = f.scan(data)
+        if not self._is_ours(image, journal):
+            return False
+        recovery.judge(image, data, self.path, self.fs.boot_id())
+        if image.trailer is not None:
+            logger.info("%s: cut the trailer of a vacuum that did not end", self.path)
+            vacuum.discard_dead(self.fs, self.path, image.trailer)
+        elif image.verdict is f.Verdict.DAMAGED:
+            kept = self._keep_beside("cut", image.rest)
+            logger.error(
+                "%s: %d bytes after commit %d (offset %d) are unreadable after a power cut, %d commits behind them "
+                "are lost; all of it was kept in %s",
+                self.path, len(image.rest), index, end, image.following, kept,
+            )  # fmt: skip
+        else:
+            logger.warning(
+                "%s: torn tail cut: %d bytes after commit %d (offset %d), %r",
+                self.path, len(image.rest), index, end, image.rest[:80],
+            )  # fmt: skip
+        try:
+            self.fs.truncate(journal.fd, end)
+        except OSError as error:
+            message = (
+                f"{self.path}: a torn tail of {len(image.rest)} bytes behind commit {index} could not be cut off: "
+                f"{error.strerror or error}. Nothing was changed. Mend the disk, and try again."
+            )
+            raise WriteError(message, path=self.path, errno=error.errno) from error
+        self._has_cut = True
+        return True
+
+    def prepare(self) -> View:
+        """Make sure that the base document can take a journal of ours; returns the view to `commit` behind.
+
+        The caller holds the lock, and memory is what the file says. Raises WriteError when it cannot.
+        """
+        view = self.memory.view
+        assert view is not None
+        journal = view[4]
+        marker = journal.marker
+        if marker is None:
+            if _takes_marker(journal):
+                return view
+        elif self.power or not marker.power:
+            self._ready = journal
+            return view
+        # Either a base that a marker would change or end badly (F3), or a journal that promises "power" to a reader
+        # after a crash, which our commits would break.
+        try:
+            self._replace()
+        except (OSError, vacuum.EditCameOut) as error:
+            message = (
+                f"{self.path}: the document must be written anew before a commit can stand behind it, which failed: "
+                f"{error}. Nothing was changed. The folder must be writable and have room for a copy."
+            )
+            raise WriteError(message, path=self.path, errno=getattr(error, "errno", None)) from error
+        assert self.memory.view is not None
+        return self.memory.view
+
+    def commit(self, operations: Operations, view: View | None = None) -> View:
+        """Write *operations* as one record; returns the view behind it, which is not yet memory's.
+
+        The caller holds the lock, and memory is what the file says, or was when `prepare` returned *view*. When this
+        raises an OSError, nothing was committed; after an asynchronous exception the file decides, and the next
+        `refresh` finds out.
+        """
+        if view is None:
+            view = self.memory.view if self._journal is self._ready else self.prepare()
+            assert view is not None
+        body = encode_body(operations)
+        fd, end, crc, index, journal = view
+        if journal.marker is None:
+            return self._commit_first(body, view)
+        self._wrote = True
+        self._known = view
+        # `encode_record` and `Journal.append`, written out: two calls fewer are 2 % of `counter += 1`.
+        data = body.encode()
+        crc = crc32(data, crc)
+        record = RECORD % (data, crc)
+        try:
+            written = journal.write(fd, record)
+            while written < len(record):
+                written += journal.write(fd, record[written:])
+        except OSError as error:
+            journal.undo(end, end + len(record), error)
+        journal.bodies.append(body)
+        return (fd, end + len(record), crc, index + 1, journal)
+
+    def _commit_first(self, body: str, view: View) -> View:
+        """The first record of a generation comes in one write with the base marker."""
+        fd, end, _, _, journal = view
+        self._wrote = True
+        prefix = f.first_node(journal.base)
+        base = journal.base + prefix
+        generation = self._draw_generation()
+        marker = f.BaseMarker(generation, len(base), crc32(base), self.fs.boot_id(), self.power)
+        record, crc = encode_record(body, f.first_crc(generation))
+        data = prefix + marker.encode() + record
+        journal.append(data, end)
+        # From here on the old view does not go with the journal: whoever finds None reads the file again.
+        self.memory.view = None
+        journal.set_base(base, marker, appendable=True)
+        journal.bodies.append(body)
+        self._plan_vacuum(journal, len(base))
+        return (fd, end + len(data), crc, 1, journal)
+
+    def _draw_generation(self) -> str:
+        """A repeated generation would make the records of an old journal valid in a new one (F11)."""
+        while True:
+            generation = self.fs.token()
+            if generation != f.NO_GENERATION and (self._previous is None or generation != self._previous[1]):
+                return generation
+
+    def _sync(self, journal: Journal) -> None:
+        try:
+            journal.sync()
+            if self._folder_due:
+                self.fs.sync_folder(os.path.dirname(self.path))
+                self._folder_due = False
+        except OSError as error:
+            unknown = error
+            if not isinstance(error, DurabilityUnknown):
+                message = (
+                    f"{self.path}: the change is committed and visible, but bringing its folder to stable storage "
+                    f"failed: {error.strerror or error}. This state takes no more writes: close it and open it again."
+                )
+                unknown = DurabilityUnknown(message, path=self.path, errno=error.errno)
+            self._careful = True
+            self._refusal = (
+                f"{self.path}: an earlier sync failed, so nothing here can be promised any more. Nothing was changed. "
+                "vacuum() writes a fresh file; or close the state and open it again."
+            )
+            raise unknown from error
+
+    def publish(self, view: View) -> None:
+        """The record up to *view* was written and applied: make it durable and visible to other threads.
+
+        Then look whether an editor has replaced the file, and vacuum when it is due: its failure is logged, the commit
+        stands. Raises DurabilityUnknown and EditConflict; memory is what the file is, then too.
+        """
+        if self.power:
+            try:
+                self._sync(view[4])
+            finally:
+                self.memory.view = view
+        else:
+            self.memory.view = view
+            if view[1] < self._vacuum_at and self._clock() < self._look_at:
+                return
+        if self.power or self._clock() >= self._look_at:
+            try:
+                if not self._is_current(view[4], self.lock_timeout):
+                    return
+            except (InvalidEditError, OSError) as error:
+                _raise_foreign(error)
+                # The commit stands, in memory and in the file that was at the path. Whoever writes next looks again.
+                self._complain(error)
+                self._careful = True
+                return
+        if self._lseek(self.fd, 0, os.SEEK_END) >= self._vacuum_at:
+            self._try_replace()
+
+    # ------------------------------------------------------------------ vacuum
+
+    def _plan_vacuum(self, journal: Journal, length: int) -> None:
+        self._vacuum_at = length + max(JOURNAL_FACTOR * length, JOURNAL_MINIMUM)
+
+    def begin_vacuum(self, timeout: float | None) -> None:
+        """As `begin`, also after a failed sync: a fresh file is the way out of it."""
+        refusal = self._refusal
+        if not self.read_only:
+            self._refusal = ""
+        try:
+            self.begin(timeout, look=True)
+        finally:
+            self._refusal = refusal
+
+    def vacuum(self) -> None:
+        """Write the file anew, as one plain document. The caller holds the lock. Raises WriteError."""
+        try:
+            self._replace()
+        except vacuum.EditCameOut:
+            self._look_at = 0.0
+            self.begin(self.lock_timeout, look=True)
+        except PStateError:
+            raise
+        except OSError as error:
+            message = (
+                f"{self.path}: the file could not be written anew: {error.strerror or error}. "
+                "The state is unchanged, in memory and in the file; its journal stays."
+            )
+            raise WriteError(message, path=self.path, errno=error.errno) from error
+        self._refusal = ""
+
+    def _try_replace(self) -> None:
+        try:
+            self._replace()
+        except vacuum.EditCameOut:
+            self._look_at = 0.0
+        except InvalidEditError as error:
+            self._complain(error)
+        except OSError as error:
+            _raise_foreign(error)
+            # Tried again when the journal has doubled, so that what the attempts cost stays in proportion (F23).
+            self._vacuum_at *= 2
+            level = logging.DEBUG if self._put_off else logging.WARNING
+            self._put_off = True
+            logger.log(level, "%s: vacuum put off, the journal goes on growing: %s", self.path, error)
+
+    def _replace(self) -> None:
+        """Vacuum. The caller holds the lock and has caught up. Raises OSError, EditCameOut, and as an edit may."""
+        view = self.memory.view
+        assert view is not None
+        if not self._is_ours(f.scan(view[4].read(0, view[1])), view[4]):
+            if not self._resolve_saved_in_place(view[4]):
+                raise vacuum.EditCameOut
+            view = self.memory.view
+            assert view is not None
+        self._put(view, self.memory.plain(), None)
+
+    def _put(self, view: View, state: State, judged: Known | None) -> None:
+        """Write *state* in the place of the file that ends at *view*, and whose lock we hold; then memory is that.
+
+        With *judged*, *state* is a person's edit brought together with the commits that we knew. Until the new file is
+        at the path nothing of it is noted, so that whatever interrupts us leaves what we know as it was.
+        """
+        old, known = view[4], self._journal
+        text = codec.dump(state)
+        self._clear_leftovers()
+
+        def publish(new: Journal) -> None:
+            new.published = True
+            self._journal = self.held = new
+            self.fd = new.fd
+            self._folder_due = True
+            if judged is not None:
+                self.memory.view = None
+                self.memory.adopt(state)
+            if known is not None:
+                self._remember(known)
+            self._mtime = new.mtime
+            self._publish(new, (new.fd, len(text), 0, 0, new))
+
+        try:
+            vacuum.replace(self.fs, self.flock, old, view, text, publish, judged)
+            self._folder_due = False
+        finally:
+            # The new file's lock is the one that the caller releases. The old one's descriptor is not closed before its
+            # last view is gone: another thread may be about to ask for its size, and the number could be another
+            # file's.
+            if self._journal is not known and self._locks_descriptors:
+                self.flock(old.fd, UNLOCK)
+
+    def _clear_leftovers(self) -> None:
+        """Delete what killed vacuums have left; what may be a person's is kept."""
+        stranger = vacuum.leftovers(self.fs, self.path)
+        if stranger is None:
+            return
+        assert self.memory.view is not None
+        if not self._says_the_same(stranger, self.memory.view[4].base):
+            kept = self._keep_beside("conflict", stranger)
+            logger.error("%s: a save that a killed vacuum had pushed aside was kept in %s", self.path, kept)
+        self.fs.unlink(vacuum.temporary(self.path, "swap"))
+
+    def _says_the_same(self, content: bytes, base: bytes) -> bool:
+        try:
+            return same(recovery.document(content, self.path), recovery.document(base, self.path))
+        except StateFileError:
+            return False
+
+    def tidy(self, after_crash: bool = False) -> None:
+        """Leave one plain document, if nobody else is writing. Never raises for what does not work: it is logged.
+
+        *after_crash*: only if there was a torn tail to cut, which nobody alive has left.
+        """
+        if self._journal is None or self.read_only:
+            return
+        try:
+            for _ in range(3):
+                if self._status() is None:
+                    return  # deleted: then a person wants it gone
+                self.begin(0, look=True)
+                view = self.memory.view
+                assert view is not None
+                if view[4].marker is None or (after_crash and not self._has_cut):
+                    self._clear_leftovers()
+                    break
+                with contextlib.suppress(vacuum.EditCameOut):
+                    self._replace()
+                    break
+        except LockTimeout:
+            pass  # whoever holds it leaves the file tidy
+        except (OSError, PStateError) as error:
+            _raise_foreign(error)
+            if isinstance(error, InvalidEditError) or self._unmerged:
+                self._keep_ours(error)
+            else:
+                logger.warning("%s: left with its journal: %s", self.path, error)
+        finally:
+            try:
+                self.release()
+            except BaseException:
+                self.release()
+                raise
+
+    def _keep_ours(self, error: Exception) -> None:
+        """We may be the last to know our commits, and the file does not take them."""
+        try:
+            kept = self._keep_beside("conflict", codec.dump(self.memory.plain()))
+        except OSError as failure:
+            logger.error("%s And the state with our commits could not be kept beside it: %s", error, failure)
+        else:
+            logger.error("%s The state with our commits was kept in %s", error, kept)
+
+    def rest(self) -> None:
+        """Let go of the file. The next use opens it again."""
+        self.memory.view = None
+        self.fd = -1
+        self._journal = self.held = self._ready = self._known = None
+
+    def forget(self) -> None:
+        """In a forked child: let go of everything inherited, without unlocking what the parent holds (F15)."""
+        lock.forget(self.flock)
+        for journal in (self._journal, self.held):
+            if journal is not None:
+                journal.close()
+        self.rest()
+        self._previous = None
+
+    # ------------------------------------------------------------------ a person's edits
+
+    def _resolve_saved_elsewhere(self, old: Journal, timeout: float | None, ancestor: State | None = None) -> bool:
+        """An editor has put another file at the path. We hold the lock of *old*; take the new one's, and judge once.
+
+        Whoever judges leaves a trailer in the old file, so that all others only follow. With *ancestor*, somebody has
+        done so, but had read our commits only up to that state. False when the path shows yet another file by now.
+        """
+        try:
+            new = self._open_journal()
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise self._unusable(error) from error
+        old_view = self.memory.view
+        assert old_view is not None
+        try:
+            lock.acquire(self.flock, new.fd, self.path, timeout, self._clock, self.fs.sleep)
+            status = self._status()
+            if status is None or (status.st_dev, status.st_ino) != new.identity:
+                return False
+            conflict = self._resolve(new, ancestor)
+        except vacuum.EditCameOut:
+            return False
+        finally:
+            if self._journal is old:
+                new.close()
+            else:
+                # From here on the new file is the state, whatever else happens; its lock is the one to release.
+                self.held = self._journal or new
+                self.fd = self.held.fd
+                try:
+                    self._leave_trailer(old, old_view, first=ancestor is None)
+                finally:
+                    if self._locks_descriptors:
+                        self.flock(old.fd, UNLOCK)
+        if conflict is not None:
+            raise conflict
+        return True
+
+    def _unusable(self, error: OSError) -> InvalidEditError:
+        message = (
+            f"{self.path}: what somebody has put at the path while it was open cannot be used: {error}. Nothing was "
+            "changed: reads go on from the last good state, writes are refused until it can."
+        )
+        return InvalidEditError(message, path=self.path)
+
+    def _leave_trailer(self, old: Journal, view: View, first: bool) -> None:
+        """Tell whoever still has *old* open that an edit has replaced it, and was dealt with."""
+        try:
+            if first:
+                vacuum.leave_edit_trailer(old, view, vacuum.known(view))
+            else:
+                vacuum.raise_trailer(old, vacuum.known(view))
+        except OSError as error:
+            logger.warning("%s: others will have to judge the edit themselves: %s", self.path, error)
+
+    def _resolve_saved_in_place(self, journal: Journal) -> bool:
+        """An editor has written into our file, whose lock we hold. Wait until it has finished.
+
+        False when the path shows another file by now.
+        """
+        deadline = self._clock() + QUIET_AT_MOST
+        while not self._is_quiet(journal):
+            if self._clock() >= deadline:
+                message = (
+                    f"{self.path}: another program is still saving the file, where it is. Nothing was changed. "
+                    "Reads go on from the last good state; try again when it has finished."
+                )
+                raise InvalidEditError(message, path=self.path)
+            self.fs.sleep(QUIET / 10)
+        try:
+            conflict = self._resolve(journal)
+        except vacuum.EditCameOut:
+            return False
+        if conflict is not None:
+            raise conflict
+        return True
+
+    def _resolve(self, journal: Journal, ancestor: State | None = None) -> EditConflict | None:
+        """Bring what a person saved into *journal* together with our commits; memory and the file are the result.
+
+        Returns the error to raise when both could not be kept in one file; then ours is in a file beside. Raises
+        InvalidEditError when the edit does not parse, WriteError when the result could not be written, EditCameOut when
+        another edit came in between: nothing has changed then, and we know what we knew.
+        """
+        view = self.memory.view
+        assert view is not None
+        mtime = self.fs.fstat(journal.fd).st_mtime_ns
+        data = journal.read()
+        mine = self.memory.plain()
+        if not data and view[1]:
+            # Every editor that saves in place empties the file first.
+            message = (
+                f"{self.path}: the file was emptied while it was open. Reads go on from the last good state, writes "
+                "are refused until it has content again. To begin an empty state, write {} into it."
+            )
+            raise InvalidEditError(message, path=self.path, line=1, column=1)
+        try:
+            image = recovery.judge(f.scan(data), data, self.path, self.fs.boot_id())
+            base = codec.load(image.base, self.path)
+            result = edits.reconcile(self._history(view, mine), image, base.value, data, ancestor)
+        except StateFileError as error:
+            raise self._invalid_edit(error) from error
+        for sentence in result.lost:
+            logger.warning("%s: both a person and a program changed this; the edit wins: %s", self.path, sentence)
+        kept = self._keep_beside("conflict", codec.dump(mine)) if result.conflict else None
+        if image.rest:
+            self.fs.truncate(journal.fd, image.end)
+        if result.write:
+            generation, index = vacuum.known(view)
+            edited = (journal.fd, image.end, image.crc, image.index, journal)
+            self._write_merged(edited, result.state, (generation, max(index, result.contains)))
+        else:
+            self._become(result.state, journal, image, base.appendable, mtime)
+        logger.info("%s: took over an edit", self.path)
+        if not result.conflict:
+            return None
+        message = (
+            f"{self.path}: the file was edited, and {result.conflict}. The edit is in place; the state with our "
+            f"commits was kept in {kept}. Compare the two."
+        )
+        logger.error("%s", message)
+        return EditConflict(message, path=self.path, conflict_path=kept)
+
+    def _write_merged(self, edited: View, state: State, judged: Known) -> None:
+        try:
+            self._put(edited, state, judged)
+        except OSError as error:
+            _raise_foreign(error)
+            message = (
+                f"{self.path}: the file was edited while it was open, and the edit and our commits could not be "
+                f"written together: {error}. Nothing was changed: the edit is in the file, reads go on from our last "
+                "state. The folder must be writable and have room for a copy."
+            )
+            self._unmerged = True
+            raise WriteError(message, path=self.path, errno=error.errno) from error
+        self._unmerged = False
+
+    def _history(self, view: View, mine: State) -> edits.History:
+        _, _, crc, index, journal = view
+        previous = self._previous
+        return edits.History(
+            path=self.path,
+            state=mine,
+            base=journal.base,
+            generation=journal.marker.generation if journal.marker else None,
+            index=index,
+            crc=crc,
+            previous=previous[:2] if previous and self._clock() < previous[2] else None,
+            replay=self._replay,
+        )
+
+    def _invalid_edit(self, error: StateFileError) -> InvalidEditError:
+        message = (
+            f"{error} The file was edited while it was open: reads go on from the last good state, "
+            "writes are refused until it parses."
+        )
+        return InvalidEditError(message, path=self.path, line=error.line, column=error.column)
+
+    def _keep_beside(self, role: str, content: bytes) -> str:
+        """Keep *content* in a file beside the state, named after the generation; returns its path."""
+        journal = self._journal
+        generation = journal.marker.generation if journal and journal.marker else self.fs.token()
+        ending = ".yaml" if role == "conflict" else ""
+        try:
+            return files.keep_beside(self.fs, self.path, f"{role}-{generation}{ending}", content)
+        except OSError as error:
+            message = (
+                f"{self.path}: what must be kept beside it could not be written there: {error.strerror or error}. "
+                "Nothing was changed. The folder must be writable."
+            )
+            raise WriteError(message, path=self.path, errno=error.errno) from error

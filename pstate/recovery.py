@@ -1,0 +1,120 @@
+"""What a whole file says: which document, which records, and whether to believe it. Nothing is changed here.
+
+The verdict on the bytes is `format.scan`'s. Here it becomes a state, or an error that tells a person what to do.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+
+from pstate import codec, legacy
+from pstate import format as f
+from pstate.errors import CorruptStateError, EditConflict, InvalidStateError
+
+logger = logging.getLogger("pstate.recovery")
+
+Operations = list[Any]
+State = dict[Any, Any]
+
+
+@dataclass(slots=True)
+class Content:
+    """A file that can be believed: its state is *state* after *records*."""
+
+    state: State  #: what the base document says
+    image: f.Image
+    appendable: bool  #: a base marker may stand behind the base document
+    records: list[Operations] = field(default_factory=list)
+
+
+def read(data: bytes, path: str, boot: str) -> Content:
+    """What the file with the bytes *data* says. *boot* is this boot's id: a power cut explains what else is damage.
+
+    Raises InvalidStateError, CorruptStateError, and EditConflict for a document edited above a journal.
+    """
+    if f.find_marker(data) < 0 and legacy.is_legacy(data):
+        return _read_legacy(data, path)
+    image = judge(f.scan(data), data, path, boot)
+    if image.base_edited:
+        raise edited_above_journal(image, data, path)
+    base = codec.load(image.base, path)
+    return Content(base.value, image, base.appendable, decode(image.bodies, path))
+
+
+def _read_legacy(data: bytes, path: str) -> Content:
+    recovered = legacy.load(data, path)
+    for skipped in recovered.skipped:
+        logger.warning("%s:%d: left out what persistedstate had refused: %s", path, skipped.line, skipped.reason)
+    for doubt in recovered.doubtful:
+        logger.warning("%s:%d: check this place: %s", path, doubt.line, doubt.reason)
+    if recovered.torn:
+        logger.warning("%s: torn tail left out: %r", path, recovered.torn[:80])
+    # The journal behind it is not ours: the whole file counts as a document that the first commit writes anew.
+    return Content(recovered.value, f.Image(data, end=len(data)), appendable=False)
+
+
+def document(base: bytes, path: str) -> State:
+    """The state that the base document *base* says, one of `persistedstate` too."""
+    if f.find_marker(base) < 0 and legacy.is_legacy(base):
+        return legacy.load(base, path).value
+    return codec.load(base, path).value
+
+
+def decode(bodies: list[str], path: str) -> list[Operations]:
+    """The operations in the bodies of records."""
+    decode_body = codec.decode_body
+    return [decode_body(body, path, 0) for body in bodies]
+
+
+def judge(image: f.Image, data: bytes, path: str, boot: str) -> f.Image:
+    """Return *image*, of *data*, if it can be believed up to its `end`, else raise.
+
+    A torn tail is normal life. Damage is an error, unless a power cut explains it: then what stands before is a prefix
+    of the commits, which is what durability "process" promises.
+    """
+    if image.version != f.VERSION:
+        message = (
+            f"{path}: written by a newer pstate (format {image.version}; this one reads {f.VERSION}). "
+            "Nothing was changed. Upgrade pstate."
+        )
+        raise InvalidStateError(message, path=path, line=f.line_number(data, len(image.base)))
+    if image.verdict is f.Verdict.DAMAGED and not _power_cut_explains(image, boot):
+        line = f.line_number(data, image.end)
+        message = (
+            f"{path}:{line}: damaged record: {image.reason}, and {image.following} commits follow, so this is no "
+            f"unfinished write. Nothing was changed. Keep a copy of the file; up to line {line - 1} it is good."
+        )
+        raise CorruptStateError(
+            message, path=path, line=line, offset=image.end, index=image.index, following=image.following
+        )
+    return image
+
+
+def _power_cut_explains(image: f.Image, boot: str) -> bool:
+    """Blocks reach the disk in any order, so a power cut may leave a hole in what was not synced (F11)."""
+    marker = image.marker
+    if marker is None or marker.power or f.UNKNOWN_BOOT in (marker.boot, boot):
+        return False
+    return marker.boot != boot
+
+
+def edited_above_journal(image: f.Image, data: bytes, path: str) -> EditConflict:
+    """The error for a journal that was written on another document than the one above it."""
+    line = f.line_number(data, len(image.base))
+    message = (
+        f"{path}:{line}: the document above line {line} was edited while {image.index} commits of a program that did "
+        "not close the file stood below it, and nobody is left who knows what it was before. Nothing was changed. "
+        f"Keep a copy. To keep the edit, delete the lines from {line} on; to keep the commits, undo the edit."
+    )
+    return EditConflict(message, path=path, line=line, conflict_path=None)
+
+
+def does_not_fit(path: str, error: Exception) -> CorruptStateError:
+    """The error for a record whose operations the state cannot take."""
+    message = (
+        f"{path}: a record does not fit the state that it was written for ({error}). Nothing was changed. "
+        "Keep a copy of the file."
+    )
+    return CorruptStateError(message, path=path)

@@ -1,0 +1,325 @@
+"""The public `PersistedState`: a state file as an object, with defaults, transactions and an end.
+
+Thin: what a container can do is in `containers`, how a change reaches the file in `store`.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import os
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Literal, ParamSpec, Self, TypeVar
+
+from pstate import containers, ops, store
+from pstate.errors import ClosedError, ReadOnlyError, TransactionError
+from pstate.fs import SYSTEM, FileSystem
+from pstate.transaction import Changes, Mark
+from pstate.values import check_key, take
+
+logger = logging.getLogger("pstate.state")
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_put = object.__setattr__
+
+
+class PersistedState(containers.MappedDict):
+    """A mapping that is one YAML file. Every change of it, at any depth, is committed when the call returns.
+
+    ``PersistedState(path, **defaults)`` opens the file, or begins a new one, and commits *defaults* for the keys that
+    are missing. Keys are read and written as items or, where the name is no method, as attributes. Names with a leading
+    underscore are ordinary Python attributes, never state. Subclasses may add methods and such attributes.
+
+    Raises StateFileError (a ValueError) when the content of the file cannot be used, OSError when the path cannot,
+    UnsupportedTypeError or UnsupportedValueError for a default that is no state. `open` takes options.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], /, **defaults: Any) -> None:
+        self._open(path, defaults, {})
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        defaults: dict[Any, Any] | None = None,
+        durability: Literal["process", "power"] = "process",
+        lock_timeout: float | None = 10.0,
+        locking: Any = "file",
+        read_only: bool = False,
+        fs: FileSystem = SYSTEM,
+    ) -> Self:
+        """Open the state file at *path*, with options, which therefore never collide with a key.
+
+        *defaults*: values to commit for the keys that are missing. *durability*: a commit survives the death of the
+        process ("process"), or has reached stable storage before the call returns ("power"). *lock_timeout*: how many
+        seconds a change waits for other writers, None for ever. *locking*: who excludes whom, "file" (the state file
+        itself), "filelock" or "portalocker" (those libraries, on PATH.lock), or a lock object of yours with `acquire`
+        and
+        `release`. *read_only*: never write, and need no permission to. *fs*: the operating system; another one is for
+        tests.
+
+        `__init__` of a subclass is not called.
+        """
+        if durability not in ("process", "power"):
+            raise ValueError(f'durability is "process" or "power", not {durability!r}. Nothing was opened.')
+        options: dict[str, Any] = {
+            "durability": durability,
+            "lock_timeout": lock_timeout,
+            "locking": locking,
+            "read_only": read_only,
+        }
+        state = cls.__new__(cls)
+        state._open(path, defaults or {}, options, fs)
+        return state
+
+    def _open(
+        self,
+        path: str | os.PathLike[str],
+        defaults: dict[Any, Any],
+        options: dict[str, Any],
+        fs: FileSystem = SYSTEM,
+    ) -> None:
+        text = os.fspath(path)
+        if not isinstance(text, str):
+            raise TypeError(f"the path of a state is a str or an os.PathLike of one, not {type(text).__name__}")
+        # Before the file is touched: a refused default leaves nothing behind.
+        taken = {
+            check_key(key, "state"): take(value, functools.partial("state[{!r}]".format, key), 1)
+            for key, value in defaults.items()
+        }
+        settings: dict[str, Any] = {
+            "durability": "process",
+            "lock_timeout": 10.0,
+            "locking": "file",
+            "read_only": False,
+            **options,
+        }
+        _put(self, "_parent", ops.ROOT)
+        _put(self, "_key", None)
+        _put(self, "_reopen", (os.path.abspath(text), options))
+        core = store.shared(text, self, fs=fs, **settings)
+        _put(self, "_store", core)
+        if taken and not core.read(_has_all, core.root, taken):
+            try:
+                self._commit_defaults(core, taken)
+            except BaseException:
+                core.detach(self)
+                raise
+
+    def _commit_defaults(self, core: store.Store, defaults: dict[Any, Any]) -> None:
+        def plan(root: Any) -> tuple[list[ops.Op], None]:
+            return [("set", key, value) for key, value in defaults.items() if not dict.__contains__(root, key)], None
+
+        try:
+            core.mutate(core.root, plan)
+        except ReadOnlyError as error:
+            message = (
+                f"{core.path}: was opened read_only and lacks keys that have defaults. Nothing was changed. "
+                "Leave the defaults out, and use get()."
+            )
+            raise ReadOnlyError(message, path=core.path) from error
+
+    def transaction(self, timeout: float | None = None) -> Transaction:
+        """A block whose changes are one commit: ``with state.transaction(): ...``, or a decorator for a function.
+
+        No other process or thread changes the state within the block, or sees its changes before its end. An exception
+        undoes the block and writes nothing; so does `rollback()` on what the block yields, without an exception. A
+        block inside a block is a savepoint. *timeout*: seconds to wait for other writers, instead of `lock_timeout`.
+        The block belongs to its thread: do not `await` or `yield` in it.
+        """
+        return Transaction(containers.store_of(self), timeout)
+
+    def snapshot(self) -> dict[Any, Any]:
+        """The whole state as it is at one commit, as a deep copy in built-in types."""
+        copied: dict[Any, Any] = self._store.read(ops.plain, self._store.root)
+        return copied
+
+    def vacuum(self) -> None:
+        """Write the file anew as one plain YAML document, without a journal. Happens by itself where it pays.
+
+        Raises LockTimeout, and WriteError when the file could not be written: the state is unchanged then.
+        """
+        self._store.vacuum()
+
+    def close(self) -> None:
+        """Leave one plain YAML document, if no other process is writing, and let go of the file. Idempotent.
+
+        Using this object afterwards raises ClosedError. Another `PersistedState` of the same file stays open. Raises
+        TransactionError inside a transaction.
+        """
+        core = containers.store_of(self)
+        if not isinstance(core, _Closed):
+            core.close(self)
+            _put(self, "_store", _Closed(core.path))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        core = getattr(self, "_store", None)
+        if core is not None and not isinstance(core, _Closed):
+            core.detach(self)
+
+    @property
+    def _thread_lock(self) -> Any:
+        """What `persistedstate` offers for atomic changes: excludes the threads of this process. Use `transaction`."""
+        return self._store.mutex
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A state pickles to "open this path again", for the processes of `multiprocessing`."""
+        path, options = self._reopen
+        return _open_again, (type(self), path, options)
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return self.__reduce__()
+
+    def __copy__(self) -> dict[Any, Any]:
+        return self.snapshot()
+
+    def __deepcopy__(self, memo: Any) -> dict[Any, Any]:
+        return self.snapshot()
+
+
+def _has_all(root: Any, keys: dict[Any, Any]) -> bool:
+    return all(dict.__contains__(root, key) for key in keys)
+
+
+def _open_again(kind: type[PersistedState], path: str, options: dict[str, Any]) -> PersistedState:
+    return kind.open(path, **options)
+
+
+class _Closed:
+    """What a closed state has in the place of its store."""
+
+    view = None
+    changes = None
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.fresh = self._nothing
+
+    def _nothing(self) -> None:
+        return None
+
+    def _refuse(self, *_: Any, **__: Any) -> Any:
+        message = f"{self.path}: the state was used after close(). Nothing was changed. Open it again."
+        raise ClosedError(message, path=self.path)
+
+    read = mutate = enter = vacuum = _refuse
+
+    @property
+    def root(self) -> Any:
+        return self._refuse()
+
+    mutex = root
+
+
+class Transaction:
+    """The block of a transaction, from `PersistedState.transaction`."""
+
+    _changes: Changes | None = None
+    _mark: Mark | None = None
+    _ended = False
+
+    def __init__(self, core: Any, timeout: float | None) -> None:
+        self._core = core
+        self._timeout = timeout
+
+    # Asynchronous exceptions come at the beginning of Python functions and behind calls: so in the two methods below,
+    # what is done is noted before the next call, and `__del__` finds by the same attributes what is left to do.
+
+    def __enter__(self) -> Self:
+        if self._changes is not None:
+            raise TransactionError(
+                f"{self._core.path}: this transaction is already under way. Nothing was changed. Ask for another one: "
+                "with state.transaction(): ..."
+            )
+        core = self._core
+        changes = self._changes = Changes()
+        self._mark = None
+        self._ended = False
+        try:
+            self._mark = core.enter(self._timeout, changes)
+        except BaseException:
+            if core.changes is changes:
+                self.__exit__(GeneratorExit, None, None)
+            self._changes = None
+            raise
+        if self._mark is not None:
+            self._changes = core.changes
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        core, changes = self._core, self._changes
+        if changes is None or core.changes is not changes:
+            self._changes = None  # forked inside the block: the transaction is the parent's
+            return
+        if self._mark is not None:
+            self._changes = None
+            if self._ended:
+                core.ended = False
+            if kind is not None:
+                core.roll_back(self._mark)
+            else:
+                changes.release(self._mark)
+            return
+        try:
+            if kind is not None:
+                core.roll_back()
+            else:
+                core.commit()
+        finally:
+            try:
+                core.leave(changes)
+            except BaseException:
+                core.leave(changes)
+                raise
+            finally:
+                if core.changes is not changes:
+                    self._changes = None
+
+    def __del__(self) -> None:
+        # An exception on the doorstep of __exit__ keeps it from running: nobody else would unlock.
+        if self._changes is not None and self._mark is None and self._core.changes is self._changes:
+            if self._changes.operations:
+                logger.error("%s: a transaction was cut off before its end and rolled back", self._core.path)
+            self.__exit__(GeneratorExit, None, None)
+
+    def rollback(self) -> None:
+        """Undo the block, without an exception. What is left of it can read, but changes nothing: that raises."""
+        if self._changes is None or self._core.changes is not self._changes:
+            raise TransactionError(f"{self._core.path}: rollback() outside of the block. Nothing was changed.")
+        self._core.roll_back(self._mark)
+        self._core.ended = self._ended = True
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Make every call of *function* one transaction."""
+        if (
+            inspect.iscoroutinefunction(function)
+            or inspect.isgeneratorfunction(function)
+            or inspect.isasyncgenfunction(function)
+        ):
+            raise TransactionError(
+                f"{self._core.path}: a transaction cannot decorate a coroutine or generator: it would end before its "
+                "body runs. Use the with statement inside, around code that does not await or yield."
+            )
+        core, timeout = self._core, self._timeout
+
+        @functools.wraps(function)
+        def in_transaction(*args: P.args, **kwargs: P.kwargs) -> R:
+            with Transaction(core, timeout):
+                return function(*args, **kwargs)
+
+        return in_transaction

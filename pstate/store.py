@@ -1,0 +1,635 @@
+"""The hall between memory and disk: one commit protocol, transactions, threads, fork and the end of the process.
+
+The store is the only module that sees both wings. It keeps the tree of containers (`ops`, `containers`) equal to the
+log (`log`): it decides who may change memory when, and in which order memory and file change.
+
+The rules for memory (docs/guarantees.md numbers them): nothing in memory changes before the record is in the file,
+except inside the owner's transaction; while memory changes, `self.view` is None, so that no other thread finds it
+fresh;
+the new view is the last thing to be set. Whoever finds None, and no transaction, reads the file again: so an exception
+at any instruction needs no handling of its own.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from pstate import codec, containers, ops
+from pstate.containers import MappedList
+from pstate.errors import (
+    BypassedError,
+    ClosedError,
+    LockTimeout,
+    ReentrantError,
+    RemovedError,
+    TransactionError,
+    WriteError,
+)
+from pstate.fs import SYSTEM, FileSystem
+from pstate.journal import View
+from pstate.lock import UNLOCK
+from pstate.log import FileLog
+from pstate.ops import DETACHED, REMOVED, ROOT, apply, node_path, prepare
+from pstate.transaction import Changes, Mark
+from pstate.values import SCALARS
+
+State = dict[Any, Any]
+Plan = Callable[..., tuple[Sequence[ops.Op], Any]]
+
+_dict_set = dict.__setitem__
+
+
+class Store:
+    """One state file in one process, shared by every `PersistedState` that opens it here."""
+
+    # Slots, because an instance of so many attributes would have slow ones.
+    __slots__ = (
+        "__weakref__",
+        "_base_view",
+        "_busy",
+        "_handles",
+        "_interrupted",
+        "changes",
+        "closed",
+        "ended",
+        "fresh",
+        "lock_timeout",
+        "locking",
+        "log",
+        "mutex",
+        "path",
+        "root",
+        "view",
+    )
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        durability: str = "process",
+        lock_timeout: float | None = 10.0,
+        locking: object = "file",
+        read_only: bool = False,
+        fs: FileSystem = SYSTEM,
+    ) -> None:
+        self.path = path
+        self.lock_timeout = lock_timeout
+        self.locking = locking
+        self.root = containers.MappedDict.__new__(containers.MappedDict)
+        for name, value in (("_store", self), ("_parent", ROOT), ("_key", None)):
+            object.__setattr__(self.root, name, value)
+        #: Where memory stands, or None: see `log.Memory`.
+        self.view: View | None = None
+        self.log = FileLog(
+            path,
+            self,
+            fs,
+            power=durability == "power",
+            lock_timeout=lock_timeout,
+            locking=locking,
+            read_only=read_only,
+        )
+        #: See `FileLog.fresh`: bound once, because every read of a value asks it.
+        self.fresh = self.log.fresh
+        self.closed = False
+        self.mutex = threading.RLock()
+        #: A change or a catch-up is under way in the thread that owns the mutex.
+        self._busy = False
+        #: The open transaction, if there is one. A plain attribute: an exception can come at the beginning of a
+        #: property.
+        self.changes: Changes | None = None
+        self._base_view: View | None = None  #: the view before the transaction's first change
+        self._interrupted = False
+        #: The innermost block was rolled back and has not been left yet.
+        self.ended = False
+        self._handles: tuple[weakref.ref[Any], ...] = ()
+
+    # ------------------------------------------------------------------ reading
+
+    def read(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call *function* on memory while it is the newest commit and nobody changes it.
+
+        In this thread's transaction, memory is what the transaction made of it. Raises ClosedError after `close`.
+        """
+        with self.mutex:
+            if self._busy:
+                raise self._reentrant()
+            if self.changes is None:
+                self._busy = True
+                try:
+                    if self.closed:
+                        self._refuse_closed(args[0])
+                    else:
+                        self.log.refresh()
+                finally:
+                    self._busy = False
+            return function(*args)
+
+    def _refuse_closed(self, node: Any) -> None:
+        """Raise ClosedError, unless *node* was taken out of the state and is an ordinary container."""
+        if not isinstance(node, (dict, list, set)) or node_path(node) is not DETACHED:
+            message = f"{self.path}: the state was used after close(). Nothing was changed. Open it again."
+            raise ClosedError(message, path=self.path)
+
+    def _reentrant(self) -> ReentrantError:
+        return ReentrantError(
+            f"{self.path}: the state was used by a signal handler or finalizer that had interrupted a change of it in "
+            "the same thread. Nothing was changed by this call. Set a flag in the handler, and use the state outside "
+            "of it."
+        )
+
+    # ------------------------------------------------------------------ changing
+
+    def mutate(self, node: ops.Node, plan: Plan | ops.Op, *args: Any) -> Any:
+        """Carry out the operations that *plan* makes of the newest state as one commit; returns the plan's result.
+
+        A `set`, which needs no look at the state, is given as the operation itself. If this raises an Exception,
+        nothing has changed, in memory or in the file.
+        """
+        with self.mutex:
+            if self._busy:
+                raise self._reentrant()
+            if self.changes is not None:
+                return self._mutate_in_transaction(node, plan, args)
+            log = self.log
+            self._busy = True
+            try:
+                if self.closed:
+                    self._refuse_closed(node)
+                else:
+                    log.begin(self.lock_timeout)
+                if node._parent is ROOT:
+                    node = self.root
+                    path: Any = []
+                else:
+                    path = node_path(node)
+                    if path.__class__ is not list:
+                        return self._mutate_outside(node, path, plan, args)
+                if node.__class__ is MappedList and list.__len__(node) != node._size:
+                    raise self._bypassed()
+                if isinstance(plan, tuple):
+                    # One `set`: what it needs less of than the general case is 6 % of `counter += 1`. A scalar needs no
+                    # `prepare`: there is nothing to graft, and the caller has checked it.
+                    _, key, value = op = plan
+                    if value.__class__ not in SCALARS:
+                        op = prepare(node, op, self)
+                    view = log.commit([["set", path, key, value]])
+                    self.view = None
+                    apply(node, op, True)
+                    if not path:
+                        for reference in self._handles:
+                            handle = reference()
+                            if handle is not None:
+                                _dict_set(handle, key, op[2])
+                    log.publish(view)
+                    return None
+                operations, result = plan(node, *args)
+                if not operations:
+                    return result
+                prepared = [prepare(node, op, self) for op in operations]
+                view = log.commit([[op[0], path, *op[1:]] for op in operations])
+                self.view = None
+                for op in prepared:
+                    apply(node, op, True)
+                if not path:
+                    self._mirror(prepared)
+                log.publish(view)
+                return result
+            finally:
+                self._busy = False
+                try:
+                    if log.fd >= 0:
+                        log.flock(log.fd, UNLOCK)
+                except BaseException:
+                    # An exception may have come before the first instruction of a lock that is written in Python.
+                    log.flock(log.fd, UNLOCK)
+                    raise
+
+    def _bypassed(self) -> BypassedError:
+        """A record of this change would not fit the file. Memory is not to be trusted any more."""
+        self.view = None
+        return BypassedError(
+            f"{self.path}: code that goes round the state (heapq, or list.append(state.jobs, x)) has changed a list "
+            "of it in memory. Nothing was written; memory is read from the file again, without that change. Work on "
+            "a copy.",
+            path=self.path,
+        )
+
+    def _mutate_outside(self, node: ops.Node, top: ops.Top, plan: Plan | ops.Op, args: tuple[Any, ...]) -> Any:
+        """A container that is not in the state: an ordinary one if we took it out, an error if others removed it."""
+        if top is REMOVED:
+            raise RemovedError(
+                f"{self.path}: this container is not in the state any more: another process, or an edit, has removed "
+                "it. Nothing was changed. Take it from the state anew.",
+                place="",
+            )
+        operations, result = ((plan,), None) if isinstance(plan, tuple) else plan(node, *args)
+        for op in [prepare(node, op, self) for op in operations]:
+            if self.changes is not None:
+                # It may have been taken out within the transaction, and then a rollback puts it back as it was.
+                self.changes.add_undo(node, op)
+            apply(node, op, True)
+        return result
+
+    def _mutate_in_transaction(self, node: ops.Node, plan: Plan | ops.Op, args: tuple[Any, ...]) -> Any:
+        changes = self.changes
+        assert changes is not None
+        if self._interrupted:
+            raise TransactionError(
+                f"{self.path}: an exception has cut a change of this transaction in two. Nothing of it will be "
+                "committed; leave the block."
+            )
+        if self.ended:
+            raise TransactionError(
+                f"{self.path}: the transaction was rolled back, so this block changes nothing any more. Nothing was "
+                "changed. Leave the block first."
+            )
+        self._busy = True
+        try:
+            if node._parent is ROOT:
+                node = self.root
+                path: Any = []
+            else:
+                path = node_path(node)
+                if type(path) is not list:
+                    return self._mutate_outside(node, path, plan, args)
+            if node.__class__ is MappedList and list.__len__(node) != node._size:
+                self._interrupted = True
+                raise self._bypassed()
+            operations, result = ((plan,), None) if isinstance(plan, tuple) else plan(node, *args)
+            if operations:
+                # What can fail comes first: a change that is refused leaves the transaction as it was.
+                ready = [prepare(node, op, self) for op in operations]
+                if self._base_view is None:
+                    self._base_view = self.log.prepare()
+                self._interrupted = True
+                self.view = None
+                for op, prepared in zip(operations, ready, strict=True):
+                    changes.add(node, path, op, prepared)
+                    apply(node, prepared, True)
+                    if node is self.root:
+                        self._mirror((prepared,))
+                self._interrupted = False
+            return result
+        finally:
+            self._busy = False
+
+    # ------------------------------------------------------------------ memory, as the log sees it
+
+    def apply(self, operations: list[Any]) -> None:
+        """Apply a record that somebody else has committed. See `log.Memory`."""
+        root = self.root
+        for name, path, *rest in operations:
+            node = ops.find(root, path)
+            op = prepare(node, (name, *rest), self)
+            apply(node, op, False)
+            if node is root:
+                self._mirror((op,))
+
+    def adopt(self, state: State) -> None:
+        ops.adopt(self.root, state, self)
+        self._mirror_all()
+
+    def plain(self) -> State:
+        copied: State = ops.plain(self.root)
+        return copied
+
+    def replay(self, state: State, records: list[list[Any]]) -> State:
+        scratch = ops.graft(state, self, DETACHED, None)
+        for operations in records:
+            for name, path, *rest in operations:
+                node = ops.find(scratch, path)
+                apply(node, prepare(node, (name, *rest), self), False)
+        replayed: State = ops.plain(scratch)
+        return replayed
+
+    # A `PersistedState` is a dict too, with what the root holds. There may be several of one store.
+
+    def _mirror(self, operations: Iterable[ops.Op]) -> None:
+        """Bring operations that were applied to the root to every handle."""
+        for reference in self._handles:
+            handle = reference()
+            if handle is None:
+                continue
+            for op in operations:
+                if op[0] == "set":
+                    _dict_set(handle, op[1], op[2])
+                elif op[0] == "delete":
+                    dict.__delitem__(handle, op[1])
+                else:
+                    self._fill(handle)
+                    break
+
+    def _mirror_all(self) -> None:
+        for reference in self._handles:
+            handle = reference()
+            if handle is not None:
+                self._fill(handle)
+
+    def _fill(self, handle: Any) -> None:
+        dict.clear(handle)
+        for key, value in dict.items(self.root):
+            _dict_set(handle, key, value)
+
+    # ------------------------------------------------------------------ transactions
+
+    def enter(self, timeout: float | None, changes: Changes) -> Mark | None:
+        """Begin a transaction that collects *changes*, or set a savepoint in this thread's one: then return its mark.
+
+        Raises LockTimeout. After any exception no lock is held that was not held before, unless *changes* have become
+        the open transaction: then the caller has to `leave` it.
+        """
+        mutex = self.mutex
+        if mutex._is_owned():  # type: ignore[attr-defined]
+            if self._busy:
+                raise self._reentrant()
+            if self.changes is not None:
+                return self.changes.savepoint()
+        held = mutex._recursion_count()  # type: ignore[attr-defined]
+        if timeout is None:
+            timeout = self.lock_timeout
+        try:
+            if not mutex.acquire(
+                timeout=-1 if timeout is None or timeout > threading.TIMEOUT_MAX else max(0.0, timeout)
+            ):
+                message = (
+                    f"{self.path}: waited {timeout:.1f} s for a transaction of another thread of this process. "
+                    "Nothing was changed. Retry, or pass a longer timeout."
+                )
+                raise LockTimeout(message, path=self.path, waited=timeout, holder=os.getpid())
+            self._busy = True
+            try:
+                if self.closed:
+                    self._refuse_closed(None)
+                self.log.begin(timeout, look=True)
+                self._base_view = None
+                self._interrupted = False
+                self.ended = False
+                self.changes = changes
+            finally:
+                self._busy = False
+            return None
+        except BaseException:
+            if self.changes is not changes and mutex._recursion_count() > held:  # type: ignore[attr-defined]
+                try:
+                    if self.log.fd >= 0:
+                        self.log.flock(self.log.fd, UNLOCK)
+                finally:
+                    mutex.release()
+            raise
+
+    def commit(self) -> None:
+        """Commit the open transaction. When it raises an Exception that means "not committed", it was rolled back."""
+        changes = self.changes
+        assert changes is not None
+        if self._interrupted:
+            self.roll_back()
+            raise TransactionError(
+                f"{self.path}: an exception had cut a change of this transaction in two, so all of it was rolled back."
+            )
+        if self._base_view is None:
+            return
+        log = self.log
+        self._busy = True
+        try:
+            if not changes.operations:
+                self.view = _renewed(self._base_view)
+                return
+            try:
+                view = log.commit(changes.operations, self._base_view)
+            except (WriteError, UnicodeError):
+                # Nothing was written. Any other exception may have come behind the write, from a signal handler: then
+                # the file says, at the next access.
+                self._undo(changes.back_to((0, 0, set())))
+                self.view = _renewed(self._base_view)
+                raise
+            log.publish(view)
+        finally:
+            self._busy = False
+
+    def roll_back(self, mark: Mark | None = None) -> None:
+        """Undo the open transaction, or what came after *mark*."""
+        changes = self.changes
+        assert changes is not None
+        if self._base_view is None:
+            return
+        if self._interrupted:
+            return  # memory stays untrusted: the next access reads the file
+        self._busy = True
+        try:
+            self._interrupted = True
+            self._undo(changes.back_to(mark or (0, 0, set())))
+            self._interrupted = False
+            if not changes.operations:
+                # A new object: a thread that read a value under the old one must not find it again.
+                self.view = _renewed(self._base_view)
+                self._base_view = None
+        finally:
+            self._busy = False
+
+    def _undo(self, inverses: list[tuple[ops.Node, ops.Op]]) -> None:
+        for node, op in inverses:
+            apply(node, op, True)
+            if node is self.root:
+                self._mirror((op,))
+
+    def leave(self, changes: Changes) -> None:
+        """Unlock after the outermost block of *changes*, however it ended. Idempotent."""
+        if self.changes is not changes or not self.mutex._is_owned():  # type: ignore[attr-defined]
+            return  # forked inside the block: the lock is the parent's
+        try:
+            self._base_view = None
+            self._busy = False
+            self.ended = False
+            try:
+                if self.log.fd >= 0:
+                    self.log.flock(self.log.fd, UNLOCK)
+            except BaseException:
+                self.log.flock(self.log.fd, UNLOCK)  # as in `mutate`
+                raise
+        finally:
+            self.changes = None
+            self.mutex.release()
+
+    # ------------------------------------------------------------------ the rest of a store's life
+
+    def vacuum(self) -> None:
+        """Write the file anew as one plain document. Raises TransactionError inside a transaction."""
+        with self.mutex:
+            if self._busy:
+                raise self._reentrant()
+            if self.changes is not None:
+                raise TransactionError(
+                    f"{self.path}: vacuum() inside a transaction. Nothing was done; leave the block first."
+                )
+            self._busy = True
+            try:
+                if self.closed:
+                    self._refuse_closed(None)
+                self.log.begin_vacuum(self.lock_timeout)
+                self.log.vacuum()
+            finally:
+                self._busy = False
+                try:
+                    self.log.release()
+                except BaseException:
+                    self.log.release()
+                    raise
+
+    def _open(self) -> None:
+        self._busy = True
+        try:
+            self.log.open()
+        except BaseException:
+            self.log.rest()
+            raise
+        finally:
+            self._busy = False
+        codec.register_representers(containers.MappedDict, containers.MappedList, containers.MappedSet)
+
+    def attach(self, handle: Any) -> bool:
+        """Make *handle*, a dict, show the root from now on; False when another thread has just closed the store.
+
+        Opens the file if need be, see `FileLog.open`.
+        """
+        with self.mutex:
+            if self.closed:
+                return False
+            if self.log.at_rest:
+                self._open()
+            self._handles = (*(r for r in self._handles if r() is not None), weakref.ref(handle))
+            _open.add(self)
+            self._fill(handle)
+            return True
+
+    def detach(self, handle: Any) -> None:
+        """*handle* is going away by itself. With the last one, let go of the file; a reference held elsewhere reopens
+        it.
+
+        Called by the garbage collector, at any time and in any thread: what is busy is left as it is.
+        """
+        owned = self.mutex._is_owned()  # type: ignore[attr-defined]
+        try:
+            if (owned or self.mutex.acquire(blocking=False)) and not self._busy:
+                self._drop(handle)
+                if not self._handles and self.changes is None and not self.closed:
+                    self._let_go()
+        finally:
+            if not owned:
+                with contextlib.suppress(RuntimeError):  # somebody else's
+                    self.mutex.release()
+
+    def close(self, handle: Any = None) -> None:
+        """Forget *handle*, or all; with the last one, the store ends. Raises TransactionError inside a transaction."""
+        with self.mutex:
+            if self._busy:
+                raise self._reentrant()
+            last = all(r() is None or r() is handle for r in self._handles)
+            if self.changes is not None and (handle is None or last):
+                raise TransactionError(
+                    f"{self.path}: close() inside a transaction. Nothing was done; leave the block first."
+                )
+            self._drop(handle)
+            if handle is None or not self._handles:
+                self.closed = True
+                self._let_go()
+
+    def _drop(self, handle: Any) -> None:
+        self._handles = tuple(r for r in self._handles if r() is not None and r() is not handle)
+
+    def _let_go(self) -> None:
+        self._busy = True
+        try:
+            self.log.tidy()
+            self.log.rest()
+        finally:
+            self._busy = False
+            _open.discard(self)
+
+    def after_fork(self) -> None:
+        """In the child: nothing of the parent's locks, descriptors and transactions is ours."""
+        self.mutex = threading.RLock()
+        self._busy = False
+        self.changes = None
+        self._base_view = None
+        self.log.forget()
+
+
+def _renewed(view: View) -> View:
+    """An equal view that is another object."""
+    fd, end, crc, index, journal = view
+    return (fd, end, crc, index, journal)
+
+
+# One store for each file in a process: `flock` excludes per descriptor, so that two would lock each other out (F16).
+_stores: weakref.WeakValueDictionary[tuple[Any, ...], Store] = weakref.WeakValueDictionary()
+_stores_mutex = threading.RLock()  # a signal handler may open another state while one is being opened
+# What has handles is kept alive: in a cycle of garbage, descriptors may be closed before a handle's `__del__` tidies
+# up.
+_open: set[Store] = set()
+
+
+def shared(
+    path: str,
+    handle: Any,
+    *,
+    durability: str,
+    lock_timeout: float | None,
+    locking: object,
+    read_only: bool,
+    fs: FileSystem,
+) -> Store:
+    """The store of the file at *path* in this process, opened, and shown by *handle* from now on.
+
+    A second opener gets the same one. The stricter durability counts for both, the last lock_timeout too. Raises
+    ValueError for another kind of locking: the two would not exclude each other.
+    """
+    real = os.path.realpath(path) if fs is SYSTEM else os.path.abspath(path)
+    key = (id(fs), real, read_only)
+    with _stores_mutex:
+        store = _stores.get(key)
+        if store is not None and not store.closed:
+            if store.locking != locking:
+                raise ValueError(
+                    f"{path}: is open in this process with locking={store.locking!r}; locking={locking!r} would not "
+                    "exclude it. Nothing was opened. Use the same."
+                )
+            store.lock_timeout = store.log.lock_timeout = lock_timeout
+            if store.attach(handle):
+                store.log.power = store.log.power or durability == "power"
+                return store
+        store = Store(
+            real, durability=durability, lock_timeout=lock_timeout, locking=locking, read_only=read_only, fs=fs
+        )
+        store.attach(handle)
+        _stores[key] = store
+        return store
+
+
+def _after_fork_in_child() -> None:
+    global _stores_mutex
+    _stores_mutex = threading.RLock()
+    for store in list(_stores.values()):
+        store.after_fork()
+
+
+def _at_exit() -> None:
+    for store in list(_open):
+        # A daemon thread may be in a transaction for ever.
+        if store.mutex.acquire(timeout=1):
+            try:
+                with contextlib.suppress(TransactionError, ReentrantError):
+                    store.close()
+            finally:
+                store.mutex.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+atexit.register(_at_exit)

@@ -1,0 +1,246 @@
+"""Replace the state file by a fresh one without a journal: write, leave the moved trailer, exchange, sync the folder.
+
+Which process dies where, and who cleans up (docs/guarantees.md has the table for users):
+
+====================================  =====================================  =======================================
+crash after                           the path shows                         cleaned up by
+====================================  =====================================  =======================================
+1 new file begun, under NAME.vacuum   old file                               the next vacuum deletes it
+2 new file complete and synced        old file                               the next vacuum deletes it
+3 locked, trailer appended to the old old file, trailer ignored by readers   the next writer cuts it
+4 renamed to NAME.swap                old file, trailer ignored by readers   the next writer: both, `discard_dead`
+5 exchanged                           new file; old one under NAME.swap      the next vacuum: it ends in a trailer
+6 a person's file came out            new file; the person's as NAME.swap    the next vacuum keeps it, see `leftovers`
+7 folder synced, old file unlinked    new file                               nobody needs to
+====================================  =====================================  =======================================
+
+The two temporary names tell a file that nobody but a vacuum can have made (`.NAME.vacuum` never stood at the path) from
+one that may be a person's (`.NAME.swap` may have come out of the exchange).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import stat
+from collections.abc import Callable
+from zlib import crc32
+
+from pstate import format as f
+from pstate.files import fitting, write_all
+from pstate.fs import FileSystem
+from pstate.journal import Journal, View
+from pstate.lock import EXCLUSIVE_NOW, Flock
+
+logger = logging.getLogger("pstate.vacuum")
+
+#: Generation and index of the last commit that somebody knows.
+Known = tuple[str, int]
+
+_NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
+
+
+class EditCameOut(Exception):
+    """What stood at the path was not our file any more: a person has saved meanwhile. The save is back at the path."""
+
+
+def temporary(path: str, role: str) -> str:
+    """The name of a vacuum's own file beside *path*; *role* is "vacuum" or "swap"."""
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f".{fitting(name, len('..vacuum'))}.{role}")
+
+
+def replace(
+    fs: FileSystem,
+    flock: Flock,
+    old: Journal,
+    view: View,
+    text: bytes,
+    publish: Callable[[Journal], None],
+    judged: Known | None = None,
+) -> None:
+    """Put a new file with the base document *text* at the path of *old*.
+
+    The caller holds the write lock of *old*, which ends at *view* and is what the path shows. As soon as the new file
+    is at the path, and locked, *publish* is called with its journal: from there on it is the state. *judged* is given
+    when *text* is more than what *old* says: a person's edit brought together with the commits up to there. Raises
+    OSError, or EditCameOut, with the old file at the path as it was.
+    """
+    path = old.path
+    building, swap = temporary(path, "vacuum"), temporary(path, "swap")
+    new = _write(fs, building, old, text)
+    try:
+        flock(new.fd, EXCLUSIVE_NOW)  # so that no follower commits before we have switched
+        # Before the exchange: a reader of the old file must not miss the move. And before the second name: there, the
+        # trailer is the proof that the file is ours.
+        if judged is None:
+            leave_trailer(old, view, len(text), new.base_crc)
+        else:
+            leave_edit_trailer(old, view, judged)
+        fs.rename(building, swap)
+        _put(fs, swap, path, old)
+    except BaseException:
+        try:
+            if _identity(fs, path) != new.identity:
+                for name in (building, swap):
+                    if _identity(fs, name) == new.identity:
+                        with contextlib.suppress(OSError):
+                            fs.unlink(name)
+                _cut(fs, old, view[1])
+        finally:
+            new.close()  # its lock too, however long the exception is kept
+        raise
+    try:
+        publish(new)
+    except BaseException:
+        if not new.published:
+            new.close()  # the path shows it, and whoever follows finds it unlocked
+        raise
+    fs.sync_folder(os.path.dirname(path))
+    # Only after the sync: before it, a power cut may leave the path naming a file without a link.
+    if _identity(fs, swap) == old.identity:
+        fs.unlink(swap)
+
+
+def leave_trailer(old: Journal, view: View, length: int, crc: int) -> None:
+    """Tell whoever has *old* open, which ends at *view*, that the state goes on in the file that is then at its path.
+
+    *length* and *crc* are those of the new base document, which says what memory is for all who stand at *view*.
+    Raises WriteError, with the file as it was.
+    """
+    _append_trailer(old, view[1], known(view), length, crc)
+
+
+def leave_edit_trailer(old: Journal, view: View, judged: Known) -> None:
+    """The same after a person's edit was brought together with our commits, as far as *judged* knew them.
+
+    The new file says something else than any memory, so it has no length here, and a checksum that nothing has.
+    """
+    _append_trailer(old, view[1], judged, 0, 0xFFFFFFFF)
+
+
+def raise_trailer(old: Journal, judged: Known) -> None:
+    """Tell those who still have *old* open that its edit has got more commits than the trailer says by now."""
+    split = f.split_trailer(old.read())
+    if split is not None:
+        old.fs.truncate(old.fd, split[0])
+        _append_trailer(old, split[0], judged, 0, 0xFFFFFFFF)
+
+
+def known(view: View) -> Known:
+    """What somebody who stands at *view* knows of the history."""
+    marker = view[4].marker
+    return (marker.generation if marker else f.NO_GENERATION), view[3]
+
+
+def _append_trailer(old: Journal, end: int, index: Known, length: int, crc: int) -> None:
+    before = old.read(0, end)
+    if before and not before.endswith(b"\n"):
+        # The newline that a trailer would need could change the value of a block scalar, if we die within the write.
+        # Nobody can append to such a file either, and whoever vacuums it looks at the path first.
+        return
+    old.append(f.Trailer(index[0], length, crc, index[1], crc32(before)).encode(), end)
+
+
+def _write(fs: FileSystem, building: str, old: Journal, text: bytes) -> Journal:
+    """The new file, complete and on stable storage, under the name *building*."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+    new = Journal(fs, old.path, fs.open(building, flags, 0o600))
+    try:
+        write_all(fs, new.fd, text)
+        fs.copy_attributes(old.fd, new.fd)
+        fs.sync(new.fd)
+        new.mtime = fs.fstat(new.fd).st_mtime_ns
+    except BaseException:
+        new.close()
+        with contextlib.suppress(OSError):
+            fs.unlink(building)
+        raise
+    new.set_base(text, None, appendable=True)
+    return new
+
+
+def _put(fs: FileSystem, swap: str, path: str, old: Journal) -> None:
+    """Bring the file at *swap* to *path*, unless *path* shows another file than *old*."""
+    try:
+        fs.exchange(swap, path)
+    except FileNotFoundError:
+        # A person deleted the state file while we had it open: our state goes where it was.
+        if _identity(fs, path) is not None:
+            raise
+        fs.rename(swap, path)
+        return
+    except OSError as error:
+        if error.errno not in _NO_EXCHANGE:
+            raise
+        # No exchange here: between the look and the rename a save can be lost (docs/guarantees.md).
+        if _identity(fs, path) != old.identity:
+            raise EditCameOut from None
+        fs.rename(swap, path)
+        return
+    if _identity(fs, swap) != old.identity:
+        fs.exchange(swap, path)
+        raise EditCameOut
+
+
+def _cut(fs: FileSystem, old: Journal, end: int) -> None:
+    try:
+        fs.truncate(old.fd, end)
+    except OSError as error:
+        # A dead trailer: readers ignore it, the next writer cuts it.
+        logger.warning("%s: the trailer of a failed vacuum stays: %s", old.path, error)
+
+
+def _identity(fs: FileSystem, path: str) -> tuple[int, int] | None:
+    try:
+        status = fs.stat(path)
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def discard_dead(fs: FileSystem, path: str, trailer: f.Trailer) -> None:
+    """Delete the new file of a vacuum that died between its trailer and its exchange.
+
+    The caller holds the write lock, has found *trailer* at the end of the file that is still at *path*, and will cut
+    it. Before that, because the trailer is the proof that the file under the temporary name is the vacuum's own.
+    """
+    swap = temporary(path, "swap")
+    content = _content(fs, swap)
+    if content is not None and len(content) == trailer.length and crc32(content) == trailer.crc:
+        fs.unlink(swap)
+
+
+def leftovers(fs: FileSystem, path: str) -> bytes | None:
+    """Delete what crashed vacuums left, and return the content of what may be a person's file.
+
+    The caller holds the write lock of the file at *path* and has cut a dead trailer. A returned file still stands
+    under its name, `temporary(path, "swap")`.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        fs.unlink(temporary(path, "vacuum"))
+    swap = temporary(path, "swap")
+    content = _content(fs, swap)
+    if content is None:
+        return None
+    # An editor's copy may end in our trailer too; only the checksum of all bytes before it proves the file ours.
+    if f.split_trailer(content) is not None:
+        fs.unlink(swap)
+        return None
+    return content
+
+
+def _content(fs: FileSystem, path: str) -> bytes | None:
+    try:
+        fd = fs.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, 0)
+    except FileNotFoundError:
+        return None
+    journal = Journal(fs, path, fd)
+    try:
+        if not stat.S_ISREG(journal.mode):
+            raise OSError(errno.EEXIST, "something that is no file stands where a vacuum works", path)
+        return journal.read()
+    finally:
+        journal.close()

@@ -1,0 +1,1242 @@
+"""Hand edits: every way a person saves, at every moment, with one and two live processes.
+
+The processes are real and driven over pipes. `World.finish` ends every test: every process commits and sees the others,
+and after the last close the file is one plain YAML document with nothing of ours beside it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from edits_tools import (
+    SAVES,
+    Peer,
+    Peers,
+    Save,
+    World,
+    in_place_in_pieces,
+    save_by_deleting,
+    save_by_moving_away,
+    save_by_rename,
+    save_by_rename_keeping_a_link,
+    save_in_place,
+    save_in_place_without_truncation,
+)
+
+from pstate import (
+    CorruptStateError,
+    EditConflict,
+    InvalidEditError,
+    PersistedState,
+    RemovedError,
+)
+from pstate import log as pstate_log
+from pstate.edits import merge
+from pstate.fs import FileSystem
+
+BASE = b"""\
+# the owner's notes
+counter: 3      # how many
+name: first
+jobs:
+- one
+- two
+settings:
+  retries: 5
+  verbose: false
+"""
+STATE: dict[str, Any] = {
+    "counter": 3,
+    "name": "first",
+    "jobs": ["one", "two"],
+    "settings": {"retries": 5, "verbose": False},
+}
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[Peers]:
+    peers = Peers()
+    yield peers
+    peers.end()
+
+
+@pytest.fixture
+def world(tmp_path: Path, pool: Peers) -> Iterator[World]:
+    world = World(tmp_path / "state.yaml", pool)
+    world.write(BASE)
+    yield world
+    world.release()
+
+
+@pytest.fixture(autouse=True)
+def looks_are_not_throttled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process too; a `Peer` does it for itself."""
+    monkeypatch.setattr(pstate_log, "LOOK_INTERVAL", 0.0)
+    monkeypatch.setattr(pstate_log, "CHECK_INTERVAL", 0.0)
+    monkeypatch.setattr(pstate_log, "QUIET", 0.0)
+    monkeypatch.setattr(pstate_log, "CHECK_COST", 0)
+    monkeypatch.setattr(pstate_log, "MISSING", 0.02)
+
+
+every_save = pytest.mark.parametrize("save", SAVES, ids=lambda save: save.__name__)
+one_and_two = pytest.mark.parametrize("count", [1, 2], ids=["one process", "two processes"])
+
+
+def with_name(content: bytes, name: str = "edited") -> bytes:
+    """What a person makes of it: another value in the base document."""
+    edited = content.replace(b"name: first\n", f"name: {name}\n".encode(), 1)
+    assert edited != content
+    return edited
+
+
+def base_of(content: bytes) -> bytes:
+    return re.split(rb"^\.\.\. # pstate ", content, maxsplit=1, flags=re.MULTILINE)[0]
+
+
+# ---------------------------------------------------------------------- every save, every kind of copy
+
+
+@every_save
+@one_and_two
+def test_a_save_of_a_file_without_a_journal_is_adopted(world: World, save: Save, count: int) -> None:
+    """A file that is only read is edited like any other."""
+    peers = [world.peer() for _ in range(count)]
+    save(world.path, with_name(world.content))
+
+    for peer in peers:
+        assert "edited" == peer.get("state.name")
+    assert {**STATE, "name": "edited"} == world.finish()
+
+
+@every_save
+@one_and_two
+def test_a_save_above_a_live_journal_keeps_the_edit_and_every_commit(world: World, save: Save, count: int) -> None:
+    """The editor kept the journal below the document."""
+    peers = [world.peer() for _ in range(count)]
+    for number, peer in enumerate(peers):
+        peer.do(f"state.counter = {10 + number}; state.jobs.insert(0, 'from {number}')")
+    jobs = peers[0].get("state.snapshot()['jobs']")
+    save(world.path, with_name(world.content))
+
+    for peer in peers:
+        assert "edited" == peer.get("state.name")
+        assert 9 + count == peer.get("state.counter")
+        assert jobs == peer.get("state.snapshot()['jobs']")
+    assert {**STATE, "name": "edited", "counter": 9 + count, "jobs": jobs} == world.finish()
+    assert [] == world.conflicts()
+
+
+@every_save
+@one_and_two
+def test_a_save_without_the_journal_gets_the_commits_back(world: World, save: Save, count: int) -> None:
+    """The person deleted the lines below the document, or the editor did; a living process knows what stood there."""
+    peers = [world.peer() for _ in range(count)]
+    peers[0].do("state.counter = 10; state.jobs.append('three')")
+    peers[-1].do("state.added = [1]")
+    save(world.path, with_name(base_of(world.content)))
+
+    for peer in peers:
+        assert "edited" == peer.get("state.name")
+        assert 10 == peer.get("state.counter")
+    expected = {**STATE, "name": "edited", "counter": 10, "jobs": ["one", "two", "three"], "added": [1]}
+    assert expected == world.finish()
+    assert [] == world.conflicts()
+
+
+@every_save
+@one_and_two
+def test_commits_between_an_editors_read_and_its_save_come_back_once(world: World, save: Save, count: int) -> None:
+    """The copy has the older half of the journal. An insert into a list is there once, whoever notices first."""
+    peers = [world.peer() for _ in range(count)]
+    peers[0].do("state.counter = 10")
+    stale = with_name(world.content)
+    peers[0].do("state.jobs.insert(0, 'zero')")
+    peers[-1].do("state.jobs.append('three')")
+    save(world.path, stale)
+
+    for peer in peers:
+        peer.send("get", "(state.name, state.snapshot()['jobs'])")  # all notice at the same time
+    for peer in peers:
+        peer.receive()
+    for peer in peers:
+        assert ("edited", ["zero", "one", "two", "three"]) == peer.get("(state.name, state.snapshot()['jobs'])")
+    expected = {**STATE, "name": "edited", "counter": 10, "jobs": ["zero", "one", "two", "three"]}
+    assert expected == world.finish()
+    assert [] == world.conflicts()
+
+
+@every_save
+@one_and_two
+def test_a_copy_read_before_the_first_commit_gets_the_commits_on_top(world: World, save: Save, count: int) -> None:
+    """The copy has no journal at all, because there was none when it was read."""
+    peers = [world.peer() for _ in range(count)]
+    stale = with_name(world.content)
+    peers[0].do("state.jobs.insert(0, 'zero')")
+    peers[-1].do("state.counter += 1")
+    save(world.path, stale)
+
+    # This time the first to notice is a writer.
+    peers[-1].do("state.jobs.insert(0, 'minus one')")
+    peers[0].do("state.jobs.insert(0, 'minus two')")
+    expected = {**STATE, "name": "edited", "counter": 4, "jobs": ["minus two", "minus one", "zero", "one", "two"]}
+    assert expected == world.finish()
+    assert [] == world.conflicts()
+
+
+@every_save
+def test_an_edit_between_two_sessions_is_simply_read(world: World, save: Save) -> None:
+    """Nobody has the file open: it is a YAML file."""
+    first = world.peer()
+    first.do("state.counter = 4")
+    first.do("state.close()")
+    save(world.path, with_name(world.content))
+
+    first.open(world.path)
+    assert {**STATE, "counter": 4, "name": "edited"} == world.finish()
+
+
+@every_save
+def test_a_commit_is_the_first_to_notice_an_edit(world: World, save: Save) -> None:
+    """No read comes before the commit; it must not go to the file that the editor has replaced."""
+    peer = world.peer()
+    peer.do("state.counter = 4")
+    save(world.path, with_name(world.content))
+
+    peer.do("state.counter += 1")
+    world.kill(peer)
+    assert {**STATE, "counter": 5, "name": "edited"} == world.all_agree()
+    world.peer()
+    world.finish()
+
+
+@every_save
+def test_many_edits_in_a_row(world: World, save: Save) -> None:
+    """Each edit is merged with what came before; nothing piles up."""
+    peer, other = world.peer(), world.peer()
+    jobs = ["one", "two"]
+    name = b"name: first\n"
+    for number in range(4):
+        stale = world.content
+        (peer, other)[number % 2].do(f"state.jobs.append({number})")
+        jobs.append(number)
+        save(world.path, re.sub(rb"(?m)^name: .*\n", b"name: edit %d\n" % number, stale, count=1))
+        readers = (peer, other)[:: -1 if number // 2 else 1]
+        for reader in readers:
+            reader.get("state.name")  # after this round, whoever knows the commit has seen the edit
+        for reader in readers:
+            assert (f"edit {number}", jobs) == reader.get("(state.name, list(state.jobs))")
+        name = b"name: edit %d\n" % number
+    assert name in world.content
+    assert {**STATE, "name": "edit 3", "jobs": jobs} == world.finish()
+    assert [] == world.conflicts()
+
+
+# ---------------------------------------------------------------------- in place, step by step
+
+
+@one_and_two
+@pytest.mark.parametrize("journal", [False, True], ids=["clean", "with a journal"])
+def test_while_an_edit_does_not_parse_reads_go_on_and_writes_are_refused(
+    world: World, count: int, journal: bool
+) -> None:
+    """The editor is half way through. Nothing of it is overwritten; when it is done, everybody goes on."""
+    peers = [world.peer() for _ in range(count)]
+    if journal:
+        peers[0].do("state.counter = 10")
+    counter = 10 if journal else 3
+    world.all_agree()
+    whole = with_name(world.content).replace(b"name: edited\n", b'name: "edited\n  twice"\n')
+    cut = whole.index(b"  twice")
+    steps = in_place_in_pieces(world.path, whole[:cut], whole[cut:])
+    next(steps)
+    next(steps)
+    half = world.content
+    assert whole[:cut] == half
+
+    for peer in peers:
+        assert counter == peer.get("state.counter")
+        assert "first" == peer.get("state.name")
+        with pytest.raises(InvalidEditError) as caught:
+            peer.do("state.counter = 99")
+        error = caught.value
+        assert str(world.path) == error.path
+        assert 3 <= (error.line or 0) <= 4
+        assert (error.column or 0) >= 1
+        assert f"{world.path}:{error.line}:{error.column}: " in str(error)
+        assert "was edited while it was open" in str(error)
+        assert "writes are refused until it parses" in str(error)
+        with pytest.raises(InvalidEditError), _transaction(peer):
+            pass
+        assert counter == peer.get("state.counter")
+        assert half == world.content
+    assert [world.path.name] == list(world.listing)
+
+    next(steps)
+    for peer in peers:
+        assert "edited twice" == peer.get("state.name")
+        peer.do("state.counter += 1")
+    steps.close()
+    assert {**STATE, "name": "edited twice", "counter": counter + count} == world.finish()
+
+
+class _transaction:
+    """The block of a transaction in another process."""
+
+    def __init__(self, peer: Peer) -> None:
+        self.peer = peer
+
+    def __enter__(self) -> None:
+        self.peer.do("block = state.transaction(); block.__enter__()")
+
+    def __exit__(self, *_: object) -> None:
+        self.peer.do("block.__exit__(None, None, None)")
+
+
+@one_and_two
+@pytest.mark.parametrize("journal", [False, True], ids=["clean", "with a journal"])
+@pytest.mark.parametrize("action", ["read", "write"])
+@pytest.mark.parametrize("cut", [None, b"jobs:\n", b"settings:\n", b"- two\n", b"retries"], ids=repr)
+def test_an_in_place_save_in_pieces_keeps_the_whole_edit(
+    world: World, count: int, journal: bool, action: str, cut: bytes | None
+) -> None:
+    """Between the pieces the file is empty, or parses by chance, or does not; processes read or write meanwhile.
+
+    Until the file has been left alone for a while, reads see the last good state and writes wait, or are refused. In
+    the end the whole edit and every commit is there.
+    """
+    peers = [world.peer() for _ in range(count)]
+    for peer in peers:
+        peer.do("log.QUIET, log.QUIET_AT_MOST = 3600.0, 0.0")
+    counter = 3
+    if journal:
+        peers[0].do("state.counter = 10")
+        counter = 10
+    world.all_agree()
+    whole = with_name(world.content)
+    at = whole.index(cut) if cut else 0
+    steps = in_place_in_pieces(world.path, *([whole[:at], whole[at:]] if at else [whole]))
+    acknowledged = 0
+
+    def act() -> bool:
+        nonlocal acknowledged
+        refused = False
+        for peer in peers:
+            if action == "read":
+                peer.get("state.counter if 'counter' in state else None")
+                continue
+            try:
+                peer.do("state.added = state.get('added', 0) + 1")
+            except InvalidEditError:
+                refused = True
+            else:
+                acknowledged += 1
+        return refused
+
+    next(steps)
+    act()
+    for _ in steps:
+        act()
+    for peer in peers:
+        peer.do("log.QUIET = 0.0")
+    assert not act()
+    state = world.finish()
+
+    assert "edited" == state["name"]
+    assert ["one", "two"] == state["jobs"]
+    assert {"retries": 5, "verbose": False} == state["settings"]
+    assert counter == state["counter"]
+    assert acknowledged == state.get("added", 0)
+    assert [] == world.conflicts()
+
+
+@one_and_two
+def test_an_edit_of_the_same_size_in_place_is_noticed(world: World, count: int) -> None:
+    """The size tells nothing here, the time stamp does."""
+    peers = [world.peer() for _ in range(count)]
+    before = world.content
+    save_in_place_without_truncation(world.path, with_name(before, "FIRST"))
+    assert len(before) == len(world.content)
+
+    for peer in peers:
+        assert "FIRST" == peer.get("state.name")
+    peers[0].do("state.counter = 4")
+    save_in_place_without_truncation(world.path, world.content.replace(b"name: FIRST", b"name: third"))
+    for peer in peers:
+        assert ("third", 4) == peer.get("(state.name, state.counter)")
+    assert {**STATE, "name": "third", "counter": 4} == world.finish()
+
+
+@pytest.mark.parametrize("changed", [b'"counter",7', b'"counter",777'], ids=["shorter", "longer"])
+def test_a_record_changed_by_hand_is_not_taken_for_a_torn_tail(world: World, changed: bytes) -> None:
+    """A person changed a value inside of the journal: its checksum is wrong, and commits follow."""
+    peer = world.peer()
+    peer.do("state.counter = 10; state.counter = 11; state.counter = 12")
+    good = world.content
+    damaged = good.replace(b'"counter",11', changed)
+    assert damaged != good
+    save_in_place(world.path, damaged)
+
+    assert 12 == peer.get("state.counter")
+    with pytest.raises((InvalidEditError, CorruptStateError)) as caught:
+        peer.do("state.counter = 13")
+    assert str(world.path) in str(caught.value)
+    assert damaged == world.content
+
+    save_in_place(world.path, good)
+    peer.do("state.counter += 1")
+    assert {**STATE, "counter": 13} == world.finish()
+
+
+def test_a_change_of_the_same_size_inside_of_the_journal_is_noticed_at_the_vacuum_at_the_latest(world: World) -> None:
+    """A vacuum would overwrite it: it is refused, with the file as the person left it."""
+    peer = world.peer()
+    peer.do("state.counter = 10; state.counter = 11; state.counter = 12")
+    good = world.content
+    damaged = good.replace(b'"counter",11', b'"counter",77')
+    assert damaged != good
+    save_in_place_without_truncation(world.path, damaged)
+
+    assert 12 == peer.get("state.counter")
+    with pytest.raises((InvalidEditError, CorruptStateError)):
+        peer.do("state.vacuum()")
+    assert damaged == world.content
+    save_in_place_without_truncation(world.path, good)
+    assert {**STATE, "counter": 12} == world.finish()
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        pytest.param(b"- a\n- b\n", 1, id="a list"),
+        pytest.param(b"just text\n", 1, id="a scalar"),
+        pytest.param(b"a: 1\n---\nb: 2\n", 2, id="two documents"),
+        pytest.param(b"a: 1\na: 2\n", 2, id="a key twice"),
+        pytest.param(b"a: 1\nb: \xff\n", 2, id="not UTF-8"),
+        pytest.param(b"a: !!python/object/apply:os.system [true]\n", 1, id="a tag"),
+        pytest.param(b"a: 1\nb: [1, 2\n", 3, id="not YAML"),
+    ],
+)
+@pytest.mark.parametrize("save", [save_by_rename, save_in_place], ids=lambda save: save.__name__)
+def test_an_edit_that_is_no_state_is_refused_and_left_alone(
+    world: World, save: Save, content: bytes, line: int
+) -> None:
+    """Not only what does not parse: whatever would not be opened is not adopted either."""
+    peer = world.peer()
+    peer.do("state.counter = 4")
+    save(world.path, content)
+
+    assert 4 == peer.get("state.counter")
+    with pytest.raises(InvalidEditError) as caught:
+        peer.do("state.counter = 5")
+    assert abs((caught.value.line or 0) - line) <= 1
+    assert content == world.content
+    assert {**STATE, "counter": 4} == peer.snapshot()
+
+    save(world.path, with_name(BASE))
+    assert {**STATE, "counter": 4, "name": "edited"} == world.finish()
+
+
+# ---------------------------------------------------------------------- who wins
+
+
+@one_and_two
+@pytest.mark.parametrize("save", [save_by_rename, save_in_place], ids=lambda save: save.__name__)
+def test_where_both_changed_the_same_value_the_edit_wins_and_the_log_names_the_other(
+    world: World, count: int, save: Save
+) -> None:
+    """The person's value stands in the file; the program's is not lost without a trace."""
+    peers = [world.peer() for _ in range(count)]
+    stale = world.content.replace(b"counter: 3", b"counter: 100").replace(b"retries: 5", b"retries: 500")
+    peers[0].do("state.counter = 41; state.settings['retries'] = 42; state.settings['verbose'] = True")
+    save(world.path, stale)
+
+    for peer in peers:
+        assert (100, 500, True) == peer.get("(state.counter, state.settings['retries'], state.settings['verbose'])")
+    warnings = [line for peer in peers for line in peer.log("WARNING")]
+    assert any("state.counter" in line and "41" in line and str(world.path) in line for line in warnings), warnings
+    assert any("state.settings.retries" in line and "42" in line for line in warnings), warnings
+    expected = {**STATE, "counter": 100, "settings": {"retries": 500, "verbose": True}}
+    assert expected == world.finish()
+
+
+@one_and_two
+def test_an_edit_that_deletes_what_we_changed_wins(world: World, count: int) -> None:
+    """The record's container is gone: the change cannot be made again, and is named in the log."""
+    peers = [world.peer() for _ in range(count)]
+    stale = BASE[: BASE.index(b"settings:")]
+    peers[0].do("state.settings['retries'] = 42; state.counter = 4")
+    save_by_rename(world.path, stale)
+
+    for peer in peers:
+        assert not peer.get("'settings' in state")
+        assert 4 == peer.get("state.counter")
+    assert any("settings" in line and "42" in line for peer in peers for line in peer.log("WARNING"))
+    assert {"counter": 4, "name": "first", "jobs": ["one", "two"]} == world.finish()
+
+
+def test_an_edit_brings_back_what_we_deleted_if_it_changed_it(world: World) -> None:
+    """The same place changed by both, the other way round."""
+    peer = world.peer()
+    stale = with_name(BASE)
+    peer.do("del state.name; del state['settings']")
+    save_by_rename(world.path, stale)
+
+    assert "edited" == peer.get("state.name")
+    assert not peer.get("'settings' in state")
+    assert any("state.name" in line for line in peer.log("WARNING"))
+    assert {"counter": 3, "name": "edited", "jobs": ["one", "two"]} == world.finish()
+
+
+def test_an_edit_and_a_commit_of_the_same_value_are_no_conflict(world: World) -> None:
+    peer = world.peer()
+    stale = BASE.replace(b"counter: 3", b"counter: 4")
+    peer.do("state.counter = 4")
+    save_by_rename(world.path, stale)
+
+    assert 4 == peer.get("state.counter")
+    assert [] == peer.log("WARNING")
+    assert {**STATE, "counter": 4} == world.finish()
+
+
+# ---------------------------------------------------------------------- across a vacuum
+
+
+@every_save
+@one_and_two
+@pytest.mark.parametrize("later", [False, True], ids=["", "commits after the vacuum"])
+@pytest.mark.parametrize("read", ["clean", "with a journal"])
+def test_a_stale_copy_saved_across_a_vacuum_loses_no_commit(
+    world: World, save: Save, count: int, later: bool, read: str
+) -> None:
+    """The commits are in the base now, no longer in records. They come back, or are kept beside with an error."""
+    peers = [world.peer() for _ in range(count)]
+    if read == "with a journal":
+        peers[0].do("state.early = 1")
+    stale = with_name(world.content)
+    peers[0].do("state.counter = 41")
+    peers[-1].do("state.jobs.append('three')")
+    peers[0].do("state.vacuum()")
+    if later:
+        peers[-1].do("state.late = 1")
+    save(world.path, stale)
+
+    errors = []
+    for peer in peers:
+        try:
+            peer.get("state.counter")
+        except EditConflict as error:
+            errors.append(error)
+    for error in errors:
+        assert error.conflict_path
+        assert str(world.path) in str(error)
+        assert error.conflict_path in str(error)
+    state = world.finish()
+
+    assert "edited" == state["name"]
+    ours = [yaml.safe_load(path.read_bytes()) for path in world.conflicts()]
+    assert len(ours) == len(errors)
+    both = [state, *ours]
+    assert any(41 == one["counter"] for one in both), both
+    assert any(["one", "two", "three"] == one["jobs"] for one in both), both
+    assert not later or any(1 == one.get("late") for one in both), both
+    assert read == "clean" or any(1 == one.get("early") for one in both), both
+    assert len(ours) <= count
+
+
+def test_a_conflict_file_holds_our_whole_state_and_is_logged_as_an_error(world: World) -> None:
+    """A file of another history stands at the path: the edit is in place, ours beside it, readable by anybody."""
+    other = world.path.with_name("other.yaml")
+    other.write_bytes(b"counter: 900\nelsewhere: 1\n")
+    stranger = world.closed_peer()
+    stranger.open(other)
+    stranger.do("state.counter = 901")
+    foreign = other.read_bytes()
+    world.kill(stranger)
+    other.unlink()
+
+    peer = world.peer()
+    peer.do("state.counter = 41; state.added = 1")
+    save_by_rename(world.path, foreign)
+    with pytest.raises(EditConflict) as caught:
+        peer.get("state.name")
+
+    conflict_path = caught.value.conflict_path
+    assert conflict_path is not None
+    assert Path(conflict_path).name.startswith("state.yaml.conflict-")
+    assert conflict_path.endswith(".yaml")
+    kept = yaml.safe_load(Path(conflict_path).read_bytes())
+    assert {**STATE, "counter": 41, "added": 1} == kept
+    assert any(conflict_path in line for line in peer.log("ERROR"))
+    assert isinstance(caught.value, ValueError)
+    assert {"counter": 901, "elsewhere": 1} == world.finish()
+
+
+def test_a_file_of_another_history_never_makes_our_value_disappear_without_a_word(world: World) -> None:
+    """It changed the same value as we did: its value stands, and ours is in the log or in a conflict file."""
+    other = world.path.with_name("other.yaml")
+    other.write_bytes(BASE.replace(b"counter: 3", b"counter: 900"))
+    stranger = world.closed_peer()
+    stranger.open(other)
+    stranger.do("state.name = 'foreign'")
+    foreign = other.read_bytes()
+    world.kill(stranger)
+    other.unlink()
+
+    peer = world.peer()
+    peer.do("state.counter = 41")
+    save_by_rename(world.path, foreign)
+    with contextlib.suppress(EditConflict):
+        peer.get("state.name")
+
+    assert (900, "foreign") == peer.get("(state.counter, state.name)")
+    named = any("state.counter" in line and "41" in line for line in peer.log("WARNING"))
+    assert named or any(41 == yaml.safe_load(path.read_bytes())["counter"] for path in world.conflicts())
+    assert {**STATE, "counter": 900, "name": "foreign"} == world.finish()
+
+
+# ---------------------------------------------------------------------- after a crash
+
+
+@every_save
+def test_an_edit_above_the_journal_of_a_killed_process_is_an_error_that_names_both(world: World, save: Save) -> None:
+    """Nobody knows any more what the document was: no guess, no byte changed. Both ways out of the message work."""
+    world.crash("state.counter = 4", "state.jobs.insert(0, 'zero')")
+    crashed = world.content
+    edited = with_name(crashed)
+    save(world.path, edited)
+    before = world.listing
+
+    peer = world.closed_peer()
+    for options in ("", "read_only=True"):
+        with pytest.raises(EditConflict) as caught:
+            peer.open(world.path, options)
+        error = caught.value
+        line = BASE.count(b"\n") + 1
+        assert (str(world.path), line, None) == (error.path, error.line, error.conflict_path)
+        assert str(error).startswith(f"{world.path}:{line}: ")
+        assert "2 commits" in str(error)
+        assert "Nothing was changed" in str(error)
+        assert "To keep the edit" in str(error)
+        assert "to keep the commits" in str(error)
+        assert before == world.listing
+
+    save_in_place(world.path, crashed)  # "undo the edit"
+    peer.open(world.path, "read_only=True")
+    assert (4, "first", "zero") == peer.get("(state.counter, state.name, state.jobs[0])")
+    peer.do("state.close()")
+
+    lines = edited.splitlines(keepends=True)
+    save_in_place(world.path, b"".join(lines[: line - 1]))  # "delete the lines from … on"
+    peer.open(world.path)
+    assert {**STATE, "name": "edited"} == world.finish()
+
+
+def test_a_journal_deleted_after_a_crash_is_what_the_person_wanted(world: World) -> None:
+    """With nobody alive, a document without a journal is just a document."""
+    world.crash("state.counter = 4")
+    save_by_rename(world.path, base_of(world.content))
+
+    world.peer()
+    assert STATE == world.finish()
+
+
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n"], ids=["LF", "CRLF"])
+@pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"], ids=["", "BOM"])
+def test_a_save_that_changed_no_value_above_the_journal_of_a_killed_process_opens(
+    world: World, newline: bytes, bom: bytes
+) -> None:
+    """Other line ends and a byte order mark are no edit of a value."""
+    world.crash("state.counter = 4", "state.jobs.insert(0, 'zero')")
+    save_by_rename(world.path, bom + world.content.replace(b"\n", newline))
+
+    world.peer()
+    assert {**STATE, "counter": 4, "jobs": ["zero", "one", "two"]} == world.finish()
+
+
+def test_a_crash_after_an_edit_was_noticed_loses_neither(world: World) -> None:
+    """The merged state is in the file, not only in the memory of whoever merged it."""
+    peer = world.peer()
+    stale = with_name(BASE)
+    peer.do("state.counter = 4")
+    save_by_rename(world.path, stale)
+    assert "edited" == peer.get("state.name")
+    world.kill(peer)
+
+    world.peer()
+    assert {**STATE, "counter": 4, "name": "edited"} == world.finish()
+
+
+def test_another_process_finds_the_edit_when_the_one_that_committed_was_killed(world: World) -> None:
+    """Only the survivor knows the commits that the copy lacks."""
+    writer, reader = world.peer(), world.peer()
+    stale = with_name(BASE)
+    writer.do("state.counter = 4")
+    writer.do("state.jobs.insert(0, 'zero')")
+    assert 4 == reader.get("state.counter")
+    world.kill(writer)
+    save_by_rename(world.path, stale)
+
+    assert {**STATE, "counter": 4, "jobs": ["zero", "one", "two"], "name": "edited"} == reader.snapshot()
+    assert {**STATE, "counter": 4, "jobs": ["zero", "one", "two"], "name": "edited"} == world.finish()
+
+
+# ---------------------------------------------------------------------- the editor's copy ends in something of ours
+
+
+def tails(content: bytes) -> dict[str, bytes]:
+    """Unfinished things of ours that an editor may have read at the end of the file."""
+    record = content[content.rindex(b"--- [") :]
+    generation = re.findall(rb"(?m)^\.\.\. # pstate 1 ([0-9a-f]{8}) ", content)[-1]
+    return {
+        "trailer": b"--- # pstate moved %b 0000000100 0a0b0c0d 0000000001 01020304\n" % generation,
+        "half trailer": b"--- # pstate moved %b 00000" % generation,
+        "half record": record[: len(record) // 2],
+        "record without its marker": record[: record.index(b"\n") + 1],
+        "half commit marker": record[:-5],
+        "commit marker without newline": record[:-1],
+    }
+
+
+@every_save
+@one_and_two
+@pytest.mark.parametrize(
+    "tail",
+    [
+        "trailer",
+        "half trailer",
+        "half record",
+        "record without its marker",
+        "half commit marker",
+        "commit marker without newline",
+    ],
+)
+def test_a_copy_that_ends_in_something_half_written_of_ours_takes_commits(
+    world: World, save: Save, count: int, tail: str
+) -> None:
+    """The editor read while we were writing. A commit must not land behind the rest and be lost with it."""
+    peers = [world.peer() for _ in range(count)]
+    peers[0].do("state.counter = 4")
+    copy = with_name(world.content) + tails(world.content)[tail]
+    peers[0].do("state.jobs.append('three')")
+    save(world.path, copy)
+
+    for number, peer in enumerate(peers):
+        peer.do(f"state.jobs.append({number})")
+    state = {**STATE, "counter": 4, "name": "edited", "jobs": ["one", "two", "three", *range(count)]}
+    assert state == world.all_agree()
+    for peer in peers[1:]:
+        world.kill(peer)
+    assert state == world.finish()
+
+
+@pytest.mark.parametrize("save", [save_by_rename, save_in_place], ids=lambda save: save.__name__)
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 6, 13, 20, 40, -1], ids=lambda length: f"{length} bytes")
+def test_a_copy_that_ends_in_a_half_base_marker_takes_commits(world: World, save: Save, length: int) -> None:
+    """The first commit was under way when the editor read."""
+    peer = world.peer()
+    marker = b"... # pstate 1 5f2c81d0 0000000100 0a0b0c0d 01020304 p\n"[:length]
+    save(world.path, with_name(BASE) + marker)
+    peer.do("state.counter = 4")
+    world.kill(peer)
+    world.peer()
+    assert {**STATE, "name": "edited", "counter": 4} == world.finish()
+
+
+# ---------------------------------------------------------------------- line ends, byte order mark
+
+
+@one_and_two
+@pytest.mark.parametrize("save", [save_by_rename, save_in_place], ids=lambda save: save.__name__)
+@pytest.mark.parametrize("edit", [False, True], ids=["values untouched", "value changed"])
+@pytest.mark.parametrize("journal", [False, True], ids=["clean", "with a journal"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda text: text.replace(b"\n", b"\r\n"), id="CRLF"),
+        pytest.param(lambda text: b"\xef\xbb\xbf" + text, id="BOM"),
+        pytest.param(lambda text: b"\xef\xbb\xbf" + text.replace(b"\n", b"\r\n"), id="BOM and CRLF"),
+    ],
+)
+def test_an_editor_that_changes_line_ends_or_adds_a_bom_harms_nothing(
+    world: World, count: int, save: Save, edit: bool, journal: bool, change: Any
+) -> None:
+    """As Windows editors do. Whatever stands in the file now, commits go on behind it."""
+    peers = [world.peer() for _ in range(count)]
+    expected = dict(STATE)
+    if journal:
+        peers[0].do("state.counter = 10; state.jobs.insert(0, 'zero')")
+        expected |= {"counter": 10, "jobs": ["zero", "one", "two"]}
+    content = world.content
+    if edit:
+        content = with_name(content)
+        expected["name"] = "edited"
+    save(world.path, change(content))
+
+    for peer in peers:
+        assert expected == peer.snapshot()
+    for peer in peers:
+        peer.do("state.counter += 1; state.jobs.append('more')")
+    expected = {**expected, "counter": expected["counter"] + count, "jobs": expected["jobs"] + ["more"] * count}
+    assert expected == world.all_agree()
+    for peer in peers[1:]:
+        world.kill(peer)
+    assert expected == world.finish()
+    assert [] == world.conflicts()
+
+
+# ---------------------------------------------------------------------- the path is missing
+
+
+@one_and_two
+def test_between_moving_away_and_writing_reads_go_on_and_a_write_waits(world: World, count: int) -> None:
+    """vim's save, step by step. The write does not create a file in the editor's way."""
+    peers = [world.peer() for _ in range(count)]
+    for peer in peers:
+        peer.do("log.MISSING = 50.0")
+    peers[0].do("state.counter = 10")
+    content = world.content
+    world.path.replace(world.path.with_name("state.yaml~"))
+    for peer in peers:
+        assert 10 == peer.get("state.counter")
+    assert not world.path.exists()
+
+    for peer in peers:
+        peer.send("do", "state.jobs.append('waited')")
+    save_by_rename(world.path, with_name(content))
+    for peer in peers:
+        peer.receive()
+    assert {**STATE, "name": "edited", "counter": 10, "jobs": ["one", "two"] + ["waited"] * count} == world.finish()
+
+
+@one_and_two
+@pytest.mark.parametrize("journal", [False, True], ids=["clean", "with a journal"])
+def test_a_file_deleted_while_it_is_open_is_written_again_by_the_next_commit(
+    world: World, count: int, journal: bool
+) -> None:
+    """Reads go on from memory; the commit brings back the whole state, and says so in the log."""
+    peers = [world.peer() for _ in range(count)]
+    expected = dict(STATE)
+    if journal:
+        peers[0].do("state.counter = 10; state.jobs.insert(0, 'zero')")
+        expected |= {"counter": 10, "jobs": ["zero", "one", "two"]}
+        assert [expected] * count == [peer.snapshot() for peer in peers]
+    world.path.unlink()
+
+    for peer in peers:
+        assert expected == peer.snapshot()
+    assert {} == world.listing
+    for peer in peers:
+        peer.do("state.jobs.append('after')")
+    expected["jobs"] = expected["jobs"] + ["after"] * count
+    assert expected == world.all_agree()
+    assert any("deleted" in line for peer in peers for line in peer.log("WARNING"))
+    assert expected == world.finish()
+
+
+def test_a_deleted_file_that_a_person_writes_again_is_an_edit(world: World) -> None:
+    """Deleted, then made anew with other content, while a process has it open."""
+    peer = world.peer()
+    peer.do("state.counter = 10")
+    world.path.unlink()
+    assert 10 == peer.get("state.counter")
+    world.path.write_bytes(with_name(BASE))
+
+    assert ("edited", 10) == peer.get("(state.name, state.counter)")
+    assert {**STATE, "name": "edited", "counter": 10} == world.finish()
+
+
+# ---------------------------------------------------------------------- references, comments, read_only, transactions
+
+
+@every_save
+@pytest.mark.parametrize("stale", [False, True], ids=["full copy", "stale copy"])
+def test_references_held_before_an_edit_see_it_and_can_be_used(world: World, save: Save, stale: bool) -> None:
+    """An edit changes the containers in place; a program need not take them anew."""
+    peer = world.peer()
+    peer.do("state.counter = 4")
+    copy = world.content
+    peer.do("jobs = state.jobs; settings = state.settings; settings['ours'] = 1")
+    copy = copy if stale else world.content
+    save(world.path, copy.replace(b"- two\n", b"- two\n- three\n").replace(b"retries: 5", b"retries: 6"))
+
+    assert ["one", "two", "three"] == peer.get("list(jobs)")
+    assert (6, 1) == peer.get("(settings['retries'], settings['ours'])")
+    assert peer.get("settings is state.settings and jobs is state.jobs")
+    peer.do("jobs.append('four'); settings['more'] = 2")
+    settings = {"retries": 6, "verbose": False, "ours": 1, "more": 2}
+    expected = {**STATE, "counter": 4, "jobs": ["one", "two", "three", "four"], "settings": settings}
+    assert expected == world.finish()
+
+
+def test_a_reference_to_what_an_edit_removed_raises_when_it_is_changed(world: World) -> None:
+    peer = world.peer()
+    peer.do("settings = state.settings")
+    save_by_rename(world.path, BASE[: BASE.index(b"settings:")])
+
+    assert not peer.get("'settings' in state")
+    before = world.content
+    with pytest.raises(RemovedError) as caught:
+        peer.do("settings['retries'] = 6")
+    assert isinstance(caught.value, ReferenceError)
+    assert "an edit" in str(caught.value)
+    assert "Nothing was changed" in str(caught.value)
+    assert before == world.content
+    assert {"counter": 3, "name": "first", "jobs": ["one", "two"]} == world.finish()
+
+
+def test_comments_stay_until_a_vacuum_writes_the_document_anew(world: World) -> None:
+    """Commits stand behind the document and touch no byte of it; nor does a session that only reads."""
+    reader = world.peer()
+    assert 3 == reader.get("state.counter")
+    reader.do("state.close()")
+    assert BASE == world.content
+
+    peer = world.peer()
+    world.kill(reader)
+    peer.do("state.counter = 4; state.jobs.append('three')")
+    assert world.content.startswith(BASE)
+    edited = world.content.replace(b"# how many", b"# how many of them")
+    save_by_rename(world.path, edited)
+    peer.do("state.counter = 5")
+    assert {**STATE, "counter": 5, "jobs": ["one", "two", "three"]} == world.finish()
+
+
+@every_save
+@pytest.mark.parametrize("writer", [False, True], ids=["alone", "beside a writer"])
+def test_a_read_only_state_adopts_edits(world: World, save: Save, writer: bool) -> None:
+    """It writes nothing itself; what it cannot bring together is the writers' business."""
+    reader = world.peer("read_only=True")
+    writers = [world.peer() for _ in range(writer)]
+    assert 3 == reader.get("state.counter")
+    save(world.path, with_name(world.content))
+    assert "edited" == reader.get("state.name")
+    for peer in writers:
+        peer.do("state.counter = 4")
+        assert 4 == reader.get("state.counter")
+    edited = re.sub(rb"(?m)^name: edited", b"name: again", world.content, count=1)
+    save(world.path, edited)
+    for peer in writers:
+        assert ("again", 4) == peer.get("(state.name, state.counter)")
+    assert ("again", 4 if writer else 3) == reader.get("(state.name, state.counter)")
+    if not writer:
+        assert edited == world.content
+    world.finish()
+
+
+def test_a_read_only_state_serves_the_last_good_state_while_an_edit_does_not_parse(world: World) -> None:
+    reader = world.peer("read_only=True")
+    save_in_place(world.path, b'name: "not yet')
+    assert STATE == reader.snapshot()
+    save_in_place(world.path, with_name(BASE))
+    assert "edited" == reader.get("state.name")
+    world.finish()
+
+
+@every_save
+@one_and_two
+@pytest.mark.parametrize("moment", ["before its first change", "between its changes", "before its commit"])
+def test_an_edit_while_a_transaction_is_open(world: World, save: Save, count: int, moment: str) -> None:
+    """All of the transaction or nothing of it (then it raises EditConflict), and the whole edit, for everybody."""
+    peers = [world.peer() for _ in range(count)]
+    peer = peers[0]
+    peer.do("state.counter = 4")
+    peer.do("block = state.transaction(); block.__enter__()")
+    if moment != "before its first change":
+        peer.do("state.counter += 1")
+    if moment == "before its commit":
+        peer.do("state.jobs.append('three')")
+    save(world.path, with_name(world.content))
+    conflict = None
+    try:
+        if moment == "before its first change":
+            peer.do("state.counter += 1")
+        if moment != "before its commit":
+            peer.do("state.jobs.append('three')")
+        peer.do("block.__exit__(None, None, None)")
+    except EditConflict as error:
+        conflict = error
+        peer.do("block.__exit__(None, None, None)")
+    expected = {**STATE, "counter": 4, "name": "edited"}
+    if conflict:
+        assert str(world.path) in str(conflict)
+    else:
+        expected |= {"counter": 5, "jobs": ["one", "two", "three"]}
+
+    assert expected == world.finish()
+
+
+def test_an_edit_while_a_transaction_is_rolled_back(world: World) -> None:
+    peer = world.peer()
+    peer.do("state.counter = 4")
+    peer.do("block = state.transaction(); block.__enter__(); state.counter = 99; state.jobs.clear()")
+    save_by_rename(world.path, with_name(world.content))
+    peer.do("block.__exit__(KeyError, KeyError(), None)")
+
+    assert {**STATE, "counter": 4, "name": "edited"} == world.finish()
+
+
+# ---------------------------------------------------------------------- an editor at one chosen system call
+
+
+class Editing(FileSystem):
+    """A system where a person saves just before (or after) one call of ours."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self.armed = ""
+        self.content = b""
+        self.how: Save = save_by_rename
+        for name in ("write", "stat", "lseek", "pread", "rename", "unlink", "truncate", "sync"):
+            setattr(self, name, self._watched(name, getattr(self, name)))
+
+    def arm(self, call: str, content: bytes, how: Save = save_by_rename) -> None:
+        """Save *content* at the next *call*: a name for before it, "after NAME" for after it."""
+        self.armed, self.content, self.how = call, content, how
+
+    def _save(self) -> None:
+        self.armed = ""
+        self.how(self.path, self.content)
+
+    def _watched(self, name: str, function: Any) -> Any:
+        def call(*args: Any) -> Any:
+            if self.armed == name:
+                self._save()
+            result = function(*args)
+            if self.armed == f"after {name}":
+                self._save()
+            return result
+
+        return call
+
+    def exchange(self, first: str, second: str) -> None:
+        if self.armed == "exchange":
+            self._save()
+        super().exchange(first, second)
+        if self.armed == "after exchange":
+            self._save()
+
+
+CALLS = ["write", "after write", "stat", "after stat", "lseek", "after lseek"]
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(
+    "save",
+    [save_by_rename, save_by_rename_keeping_a_link, save_by_moving_away, save_by_deleting],
+    ids=lambda save: save.__name__,
+)
+@pytest.mark.parametrize("journal", [False, True], ids=["first commit", "later commit"])
+def test_an_acknowledged_commit_is_in_the_file_that_the_editor_put_there(
+    tmp_path: Path, call: str, save: Save, journal: bool
+) -> None:
+    """The editor's rename comes between any two calls of a commit; after the commit, both are known to everybody.
+
+    What the editor read before the commit and saved after its last look at the path is the next look's business.
+    """
+    path = tmp_path / "state.yaml"
+    path.write_bytes(BASE)
+    fs = Editing(path)
+    with PersistedState.open(path, fs=fs) as state:
+        expected = dict(STATE)
+        if journal:
+            state.counter = 10
+            expected["counter"] = 10
+        fs.arm(call, with_name(path.read_bytes()), save)
+        state.jobs.append("three")
+        assert not fs.armed
+        expected |= {"jobs": ["one", "two", "three"], "name": "edited"}
+
+        assert expected == state.snapshot()
+        with PersistedState.open(path) as beside:
+            assert expected == beside.snapshot()
+        state.counter += 1
+    assert {**expected, "counter": expected["counter"] + 1} == yaml.safe_load(path.read_bytes())
+
+
+@pytest.mark.parametrize(
+    "call", ["write", "after write", "sync", "rename", "after rename", "exchange", "after exchange", "unlink"]
+)
+@pytest.mark.parametrize("stale", [False, True], ids=["full copy", "stale copy"])
+@pytest.mark.parametrize(
+    "save", [save_by_rename, save_by_moving_away, save_by_deleting], ids=lambda save: save.__name__
+)
+def test_a_rename_in_the_middle_of_a_vacuum_is_not_overwritten(
+    tmp_path: Path, call: str, stale: bool, save: Save
+) -> None:
+    """Between the vacuum's look and its rename the file at the path has become a person's (F7)."""
+    path = tmp_path / "state.yaml"
+    path.write_bytes(BASE)
+    fs = Editing(path)
+    with PersistedState.open(path, fs=fs) as state:
+        state.counter = 10
+        copy = with_name(path.read_bytes())
+        state.jobs.append("three")
+        fs.arm(call, copy if stale else with_name(path.read_bytes()), save)
+        try:
+            state.vacuum()
+        except EditConflict:
+            pass
+        assert not fs.armed
+        try:
+            snapshot = state.snapshot()
+        except EditConflict:
+            snapshot = state.snapshot()
+        both = [snapshot, *(yaml.safe_load(kept.read_bytes()) for kept in tmp_path.glob("*.conflict-*"))]
+        assert "edited" == snapshot["name"]
+        assert any(10 == one["counter"] and ["one", "two", "three"] == one["jobs"] for one in both), both
+        state.counter = 11
+        snapshot = state.snapshot()
+    assert snapshot == yaml.safe_load(path.read_bytes())
+    assert "edited" == snapshot["name"]
+
+
+class NoExchange(Editing):
+    """A system without RENAME_EXCHANGE, as many network file systems are."""
+
+    def exchange(self, first: str, second: str) -> None:
+        raise OSError(22, os.strerror(22), first)
+
+
+@pytest.mark.parametrize("call", ["write", "after write", "sync", "rename"])
+def test_without_an_exchange_a_rename_before_the_last_look_is_not_overwritten(tmp_path: Path, call: str) -> None:
+    """Only the microseconds between look and rename remain (docs/guarantees.md)."""
+    path = tmp_path / "state.yaml"
+    path.write_bytes(BASE)
+    fs = NoExchange(path)
+    with PersistedState.open(path, fs=fs) as state:
+        state.counter = 10
+        fs.arm(call, with_name(path.read_bytes()))
+        state.vacuum()
+        assert not fs.armed
+        assert {**STATE, "counter": 10, "name": "edited"} == state.snapshot()
+        state.counter = 11
+    assert {**STATE, "counter": 11, "name": "edited"} == yaml.safe_load(path.read_bytes())
+    assert ["state.yaml"] == os.listdir(tmp_path)
+
+
+def test_a_persons_save_that_a_crashed_vacuum_pushed_aside_is_kept(world: World) -> None:
+    """Killed between the two exchanges: the save stands under a temporary name, and nothing proves that name ours."""
+    pushed_aside = with_name(BASE)
+    world.path.with_name(".state.yaml.swap").write_bytes(pushed_aside)
+    peer = world.peer()
+    peer.do("state.counter = 4")
+    peer.do("state.vacuum()")
+
+    assert not world.path.with_name(".state.yaml.swap").exists()
+    errors = peer.log("ERROR")
+    state = world.finish()
+    if state["name"] != "edited":
+        assert pushed_aside in world.listing.values()
+        assert any("state.yaml.conflict-" in line for line in errors)
+    assert 4 == state["counter"]
+
+
+def test_a_session_that_only_reads_an_edited_file_changes_no_byte_of_it(world: World) -> None:
+    """Adopting is reading."""
+    peers = [world.peer(), world.peer()]
+    edited = with_name(BASE) + b"# by hand\n"
+    save_by_rename(world.path, edited)
+    for peer in peers:
+        assert "edited" == peer.get("state.name")
+    for peer in peers:
+        peer.do("state.close()")
+    assert {"state.yaml": edited} == world.listing
+
+
+# ---------------------------------------------------------------------- merge
+
+
+@pytest.mark.parametrize(
+    ("old", "edited", "ours", "merged", "lost"),
+    [
+        pytest.param({"a": 1}, {"a": 1}, {"a": 1}, {"a": 1}, [], id="nothing changed"),
+        pytest.param({"a": 1}, {"a": 2}, {"a": 1}, {"a": 2}, [], id="only the edit"),
+        pytest.param({"a": 1}, {"a": 1}, {"a": 2}, {"a": 2}, [], id="only ours"),
+        pytest.param({"a": 1, "b": 1}, {"a": 2, "b": 1}, {"a": 1, "b": 2}, {"a": 2, "b": 2}, [], id="two keys"),
+        pytest.param({"a": 1}, {"a": 2}, {"a": 2}, {"a": 2}, [], id="both the same"),
+        pytest.param({"a": 1}, {"a": 2}, {"a": 3}, {"a": 2}, ["state.a was 3"], id="both, differently"),
+        pytest.param({}, {"a": 1}, {"b": 1}, {"a": 1, "b": 1}, [], id="both added"),
+        pytest.param({}, {"a": 1}, {"a": 2}, {"a": 1}, ["state.a was 2"], id="both added one key"),
+        pytest.param({"a": 1}, {}, {"a": 1}, {}, [], id="edit deleted"),
+        pytest.param({"a": 1}, {"a": 1}, {}, {}, [], id="we deleted"),
+        pytest.param({"a": 1}, {}, {}, {}, [], id="both deleted"),
+        pytest.param({"a": 1}, {}, {"a": 2}, {}, ["state.a was 2"], id="edit deleted what we changed"),
+        pytest.param({"a": 1}, {"a": 2}, {}, {"a": 2}, ["state.a had been deleted"], id="edit changed what we deleted"),
+        pytest.param(
+            {"a": {"x": 1, "y": 1}},
+            {"a": {"x": 2, "y": 1}},
+            {"a": {"x": 1, "y": 2, "z": 3}},
+            {"a": {"x": 2, "y": 2, "z": 3}},
+            [],
+            id="below",
+        ),
+        pytest.param(
+            {"a": {"x y": 1}}, {"a": {"x y": 2}}, {"a": {"x y": 3}}, {"a": {"x y": 2}}, ['state.a["x y"] was 3'],
+            id="place below",
+        ),
+        pytest.param({}, {"a": {"x": 1}}, {"a": {"y": 2}}, {"a": {"x": 1, "y": 2}}, [], id="both added a mapping"),
+        pytest.param({"a": [1]}, {"a": [0, 1]}, {"a": [1, 2]}, {"a": [0, 1, 2]}, [], id="list: we appended"),
+        pytest.param({"a": [1]}, {"a": [1, 5]}, {"a": [1, 2]}, {"a": [1, 5, 2]}, [], id="list: both appended"),
+        pytest.param({"a": {1, 2}}, {"a": {1, 3}}, {"a": {1, 2, 4}}, {"a": {1, 3, 4}}, [], id="sets"),
+        pytest.param({"a": 1}, {"a": [1]}, {"a": {"b": 1}}, {"a": [1]}, ["state.a was {'b': 1}"], id="kinds differ"),
+        pytest.param({"a": 1}, {"a": 1.0}, {"a": 1}, {"a": 1.0}, [], id="another type is a change"),
+        pytest.param({"a": True}, {"a": 1}, {"a": True, "b": 1}, {"a": 1, "b": 1}, [], id="1 is not True"),
+        pytest.param({"a": None}, {}, {"a": None, "b": 1}, {"b": 1}, [], id="None is a value"),
+        pytest.param({1: "a"}, {1: "b"}, {1: "a", 2: "c"}, {1: "b", 2: "c"}, [], id="other keys"),
+    ],
+)  # fmt: skip
+def test_merge(old: Any, edited: Any, ours: Any, merged: Any, lost: list[str]) -> None:
+    """The edit wins at the same place, everything else of both sides is kept."""
+    before = repr((old, edited, ours))
+    result, sentences = merge(old, edited, ours)
+
+    assert merged == result
+    assert repr(merged) == repr(result) or set(map(repr, merged.items())) == set(map(repr, result.items()))
+    assert lost == sentences
+    assert before == repr((old, edited, ours)), "the arguments are not changed"
+
+
+@pytest.mark.parametrize(
+    ("old", "edited", "ours"),
+    [
+        ({"a": 1, "b": [1]}, {"a": 2, "b": [1]}, {"a": 1, "b": [1, 2]}),
+        ({"a": [1]}, {"a": [0, 1]}, {"a": [1, 2]}),
+        ({"a": [1, 2]}, {"a": [2]}, {"a": [1, 2, 3]}),
+        ({"a": [1]}, {"a": [9]}, {"a": [5, 1]}),
+        ({"a": {1}}, {"a": {2}}, {"a": {1, 3}}),
+        ({"a": {"b": 1}}, {}, {"a": {"b": 2}}),
+        ({"a": {"b": 1}}, {"a": {"b": 3}}, {}),
+        ({}, {"a": [1]}, {"a": [2]}),
+    ],
+    ids=repr,
+)
+def test_merging_the_result_again_gives_the_result(old: Any, edited: Any, ours: Any) -> None:
+    """It does not matter how many processes notice the same edit: the second finds everything there."""
+    merged, _ = merge(old, edited, ours)
+
+    assert merged == merge(old, merged, merged)[0]
+    assert merged == merge(ours, merged, ours)[0]
+
+
+def test_merge_keeps_the_order_of_the_edit_and_puts_ours_behind() -> None:
+    """A person's file keeps its shape."""
+    merged, _ = merge({"a": 1, "b": 2}, {"b": 2, "new": 0, "a": 1}, {"a": 1, "b": 3, "ours": 4})
+
+    assert ["b", "new", "a", "ours"] == list(merged)
+
+
+def test_merge_tells_nan_and_minus_zero_as_the_state_does() -> None:
+    nan = float("nan")
+    merged, lost = merge({"a": nan, "b": 0.0}, {"a": float("nan"), "b": -0.0}, {"a": 1.0, "b": 0.0})
+
+    assert {"a": 1.0, "b": -0.0} == merged
+    assert "-0.0" == repr(merged["b"])
+    assert [] == lost

@@ -1,0 +1,61 @@
+"""The house as it was drawn: imports point down, and each dependency has one door."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "pstate"
+
+#: A module may import those before it, and none behind it.
+ORDER = [
+    "errors", "values", "ops", "containers", "transaction", "fs", "lock", "codec", "format", "legacy",
+    "journal", "files", "recovery", "edits", "vacuum", "log", "store", "state", "__init__",
+]  # fmt: skip
+
+#: The memory wing never sees a byte, the disk wing never sees a container; only the store sees both.
+MEMORY = {"ops", "containers", "transaction"}
+DISK = {"fs", "lock", "codec", "format", "legacy", "journal", "files", "recovery", "edits", "vacuum", "log"}
+
+DOORS = {"yaml": {"codec"}, "filelock": {"lock"}, "portalocker": {"lock"}, "ctypes": {"fs"}, "fcntl": {"fs", "lock"}}
+
+
+def imports(name: str) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse((PACKAGE / f"{name}.py").read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            if node.level or node.module == "pstate":
+                base = node.module if node.module and node.module != "pstate" else ""
+                found |= {f"pstate.{base or alias.name}" for alias in node.names}
+            elif node.module:
+                found.add(node.module)
+    return found
+
+
+def ours(name: str) -> set[str]:
+    return {module.removeprefix("pstate.") for module in imports(name) if module.startswith("pstate.")}
+
+
+def test_every_module_has_its_place() -> None:
+    assert sorted(ORDER) == sorted(path.stem for path in PACKAGE.glob("*.py"))
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_imports_point_down(name: str) -> None:
+    assert ours(name) <= set(ORDER[: ORDER.index(name)]), name
+
+
+@pytest.mark.parametrize("name", sorted(MEMORY | DISK))
+def test_the_wings_do_not_know_each_other(name: str) -> None:
+    assert not ours(name) & (DISK if name in MEMORY else MEMORY)
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_each_dependency_has_one_door(name: str) -> None:
+    for dependency, doors in DOORS.items():
+        if name not in doors:
+            assert not {module for module in imports(name) if module.split(".")[0] == dependency}

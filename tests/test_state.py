@@ -1,0 +1,102 @@
+"""The public class: options, defaults, subclasses, its end."""
+
+from __future__ import annotations
+
+import gc
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pstate import ClosedError, PersistedState, ReadOnlyError, ReservedNameError
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state.yaml"
+
+
+class Config(PersistedState):
+    def __init__(self, path: Path) -> None:
+        self._early = 7
+        super().__init__(path, retries=3)
+        self._asked: list[str] = []
+
+    @property
+    def doubled(self) -> int:
+        return int(self.retries * 2)
+
+    @doubled.setter
+    def doubled(self, value: int) -> None:
+        self.retries = value // 2
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._asked.append(key)
+        super().__setitem__(key, value)
+
+
+def test_a_subclass_may_have_attributes_properties_and_a_say(path: Path) -> None:
+    with Config(path) as config:
+        config.doubled = 10
+        config.other = 1
+        assert (7, 5, ["retries", "other"]) == (config._early, config.retries, config._asked)
+        with pytest.raises(ReservedNameError):
+            config.items = 3
+        config["items"] = 3
+
+    assert {"retries": 5, "other": 1, "items": 3} == yaml.safe_load(path.read_bytes())
+
+
+def test_options_never_collide_with_keys(path: Path) -> None:
+    with PersistedState.open(path, defaults={"durability": 1, "read_only": 2}, durability="power") as state:
+        assert (1, 2) == (state.durability, state.read_only)
+
+
+def test_defaults_are_one_commit_for_the_keys_that_are_missing(path: Path) -> None:
+    path.write_text("a: 1\n")
+    with PersistedState(path, a=2, b=[]) as state:
+        assert {"a": 1, "b": []} == state
+        assert 1 == path.read_text().count("\n--- ")
+
+
+def test_a_refused_default_leaves_nothing_behind(path: Path) -> None:
+    with pytest.raises(TypeError, match=r"state\['at'\]|state.at"):
+        PersistedState(path, at=object())
+
+    assert not path.exists()
+
+
+def test_read_only_with_a_default_that_is_missing_says_so(path: Path) -> None:
+    path.write_text("a: 1\n")
+    with PersistedState.open(path, defaults={"a": 2}, read_only=True) as state:
+        assert 1 == state.a
+    with pytest.raises(ReadOnlyError):
+        PersistedState.open(path, defaults={"b": 2}, read_only=True)
+    assert "a: 1\n" == path.read_text()
+
+
+def test_close_is_idempotent_and_its_own(path: Path) -> None:
+    first, second = PersistedState(path, a=1), PersistedState(path)
+    first.close()
+    first.close()
+    second.a = 2
+    with pytest.raises(ClosedError, match="Open it again"):
+        _ = first.a
+    second.close()
+
+    assert "a: 2\n" == path.read_text()
+    assert [path.name] == os.listdir(path.parent)
+
+
+def test_dropping_the_last_reference_tidies_the_file(path: Path) -> None:
+    state = PersistedState(path, a={"b": 1})
+    nested = state.a
+    del state
+    gc.collect()
+
+    assert "a:\n  b: 1\n" == path.read_text()
+    nested.b = 2  # and a reference into it opens the file again
+    with PersistedState.open(path, read_only=True) as reader:
+        assert {"a": {"b": 2}} == reader

@@ -1,0 +1,175 @@
+"""Transactions: all or nothing, savepoints, rollback, what cannot be a transaction."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext, suppress
+from pathlib import Path
+
+import pytest
+
+from pstate import BypassedError, PersistedState, TransactionError
+from pstate import format as f
+
+
+class Abort(Exception):
+    pass
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> PersistedState:
+    return PersistedState(tmp_path / "state.yaml", a=1, b=1, jobs=[{"id": 1}, {"id": 2}], key={"x": 1, "y": 2})
+
+
+def records(state: PersistedState) -> int:
+    path: str = state.__reduce__()[1][1]
+    return f.scan(Path(path).read_bytes()).index
+
+
+def test_a_block_is_one_record(state: PersistedState) -> None:
+    before = records(state)
+    with state.transaction():
+        state.a = 2
+        state.jobs.append(3)
+        del state.key["x"]
+
+    assert before + 1 == records(state)
+
+
+def test_a_block_without_changes_writes_nothing(state: PersistedState) -> None:
+    before = records(state)
+    with state.transaction():
+        assert 1 == state.a
+
+    assert before == records(state)
+
+
+def test_inner_rollback_keeps_the_outer_transactions_changes(state: PersistedState) -> None:
+    """An exception that leaves a nested transaction undoes that block only."""
+    with state.transaction():
+        state.a = 2
+        with suppress(Abort), state.transaction():
+            state.b = 2
+            raise Abort
+
+    assert (2, 1) == (state.a, state.b)
+
+
+def test_rollback_undoes_the_block_without_an_exception(state: PersistedState) -> None:
+    before, count = state.snapshot(), records(state)
+    with state.transaction() as block:
+        state.a = 2
+        del state.jobs[0]
+        block.rollback()
+        assert before == state
+        with pytest.raises(TransactionError):
+            state.b = 2
+
+    assert (before, count) == (state, records(state))
+    state.b = 3
+    assert 3 == state.b
+
+
+def test_rollback_of_a_savepoint_leaves_the_block_around_it_alive(state: PersistedState) -> None:
+    with state.transaction():
+        state.a = 2
+        with state.transaction() as inner:
+            state.b = 2
+            inner.rollback()
+        state.c = 3
+
+    assert (2, 1, 3) == (state.a, state.b, state.c)
+
+
+def test_a_container_taken_out_comes_back_as_it_was(state: PersistedState) -> None:
+    """What was changed after it had been taken out is in no record, so a rollback must undo it too."""
+    before = state.snapshot()
+    job, jobs = state.jobs[1], state.jobs
+    with suppress(Abort), state.transaction():
+        taken = state.pop("jobs")
+        taken.append("lost?")
+        taken[0]["id"] = "lost?"
+        raise Abort
+
+    assert before == state
+    assert state.jobs is jobs
+    job.id = 7
+    assert 7 == state.jobs[1].id
+
+
+def test_key_order_comes_back(state: PersistedState) -> None:
+    with suppress(Abort), state.transaction():
+        del state["a"]
+        state.a = 1
+        with suppress(Abort), state.transaction():
+            del state["jobs"]
+            raise Abort
+        assert ["b", "jobs", "key", "a"] == list(state)
+        raise Abort
+
+    assert ["a", "b", "jobs", "key"] == list(state)
+
+
+def test_a_decorated_function_is_one_record_a_call(state: PersistedState) -> None:
+    @state.transaction()
+    def move(amount: int) -> int:
+        state.a -= amount
+        state.b += amount
+        if state.a < 0:
+            raise Abort
+        return int(state.a)
+
+    before = records(state)
+    assert 0 == move(1)
+    with pytest.raises(Abort):
+        move(1)
+    assert (0, 2, before + 1) == (state.a, state.b, records(state))
+
+
+def test_a_coroutine_or_generator_cannot_be_a_transaction(state: PersistedState) -> None:
+    async def coroutine() -> None: ...
+
+    def generator():  # type: ignore[no-untyped-def]
+        yield
+
+    for function in (coroutine, generator):
+        with pytest.raises(TransactionError):
+            state.transaction()(function)
+
+
+def test_a_transaction_that_is_under_way_cannot_be_entered_again(state: PersistedState) -> None:
+    block = state.transaction()
+    with block, pytest.raises(TransactionError), block:
+        pass
+    with block:
+        state.a = 5
+    assert 5 == state.a
+
+
+def test_rollback_outside_of_a_block_is_refused(state: PersistedState) -> None:
+    with state.transaction() as block:
+        state.a = 2
+    with pytest.raises(TransactionError):
+        block.rollback()
+    assert 2 == state.a
+
+
+@pytest.mark.parametrize("method", ["close", "vacuum"])
+def test_the_state_cannot_be_closed_or_vacuumed_inside_of_a_block(state: PersistedState, method: str) -> None:
+    with state.transaction():
+        state.a = 2
+        with pytest.raises(TransactionError):
+            getattr(state, method)()
+    assert 2 == state.a
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["single change", "in a transaction"])
+def test_a_change_round_the_state_is_refused_before_it_spoils_the_file(state: PersistedState, inside: bool) -> None:
+    """C code changes a list without a record: the next record would not fit what other processes have."""
+    before, count = state.snapshot(), records(state)
+    list.append(state.jobs, "raw")
+    with pytest.raises(BypassedError), state.transaction() if inside else nullcontext():
+        state.jobs.append(3)
+
+    assert (before, count) == (state.snapshot(), records(state))
+    state.jobs.append(3)
+    assert [*before["jobs"], 3] == state.jobs
