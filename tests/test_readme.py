@@ -1,0 +1,106 @@
+"""What the README and the documents show runs, and does what they say."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from sybil import Sybil
+from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
+
+from pstate import PersistedState
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_python_block_runs(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In order, in one namespace, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    parsed = Sybil(parsers=[PythonCodeBlockParser(), SkipParser()]).parse(document)
+    with contextlib.redirect_stdout(io.StringIO()):  # a hundred thousand lines
+        for example in parsed.examples():
+            example.evaluate()
+    parsed.namespace.clear()  # dropping the last reference closes
+
+    assert all(is_plain(path) for path in tmp_path.iterdir())
+
+
+def is_plain(path: Path) -> bool:
+    return not any(line.startswith(("---", "...")) for line in path.read_text(encoding="utf-8").splitlines())
+
+
+def test_the_file_that_is_shown_is_a_real_one(tmp_path: Path) -> None:
+    """The bytes shown for an open file are what they say, and closing makes of them what is shown."""
+    path = tmp_path / "state.yaml"
+    path.write_text(shown("the file while it is open"), encoding="utf-8")
+
+    with PersistedState(path) as state:
+        assert yaml.safe_load(shown("the file after close")) == state
+
+    assert shown("the file after close") == path.read_text(encoding="utf-8")
+
+
+def shown(caption: str) -> str:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    block = re.search(rf"<!-- {caption} -->\n```yaml\n(.*?)^```$", text, re.M | re.S)
+    assert block is not None
+    return block[1]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_leads_somewhere(document: Path) -> None:
+    """Into the repository, that is; nothing is asked of the network."""
+    targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", document.read_text(encoding="utf-8"))
+
+    assert [] == [link for link in targets if "://" not in link and not (document.parent / link).exists()]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_file_that_is_named_exists(document: Path) -> None:
+    """A walk through the source must not lead to a module that was renamed."""
+    named = re.findall(r"`((?:pstate|tests|docs|examples|stress)/[\w./-]+)`", document.read_text(encoding="utf-8"))
+
+    assert [] == [name for name in named if not (ROOT / name).exists()]
+
+
+def test_the_first_example_continues_from_the_first_unprocessed_item(tmp_path: Path) -> None:
+    """Killed in the middle, as often as you like, no item is skipped, and none done twice that was committed."""
+    script = tmp_path / "example.py"
+    script.write_text(first_python_block(), encoding="utf-8")
+
+    first, last = run_and_kill(script, after=300)
+    assert 1 == first
+    for after in (1, 50):
+        first, next_last = run_and_kill(script, after)
+        assert first in (last, last + 1)  # killed before its commit, or after it
+        last = next_last
+
+
+def first_python_block() -> str:
+    block = re.search(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
+    assert block is not None
+    return block[1]
+
+
+def run_and_kill(script: Path, after: int) -> tuple[int, int]:
+    """Run *script*, kill it when it has printed *after* items, return the numbers of its first and last item."""
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, script.name]
+    with subprocess.Popen(command, cwd=script.parent, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(after)]
+        process.send_signal(signal.SIGKILL)
+        lines += process.stdout.readlines()
+    numbers = [int(line.rpartition("#")[2]) for line in lines if line.endswith("\n")]
+    assert list(range(numbers[0], numbers[0] + len(numbers))) == numbers
+    return numbers[0], numbers[-1]
