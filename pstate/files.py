@@ -27,7 +27,7 @@ def open_state(fs: FileSystem, path: str, *, read_only: bool) -> Journal:
     Raises FileNotFoundError when there is none (just now), NotAFileError, ReadOnlyError when it may not be opened so,
     and OSError for what the system says otherwise.
     """
-    flags = os.O_CLOEXEC | os.O_NONBLOCK | (os.O_RDONLY if read_only else os.O_RDWR | os.O_APPEND)
+    flags = os.O_NONBLOCK | (os.O_RDONLY if read_only else os.O_RDWR | os.O_APPEND)
     return _journal(fs, path, flags, read_only)
 
 
@@ -40,7 +40,7 @@ def create_state(fs: FileSystem, path: str) -> tuple[Journal, bool]:
         with contextlib.suppress(FileNotFoundError):
             return open_state(fs, path, read_only=False), False
         try:
-            flags = os.O_CLOEXEC | os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL
+            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL
             return _journal(fs, path, flags, read_only=False), True
         except FileExistsError:
             continue  # somebody was faster
@@ -50,7 +50,7 @@ def create_state(fs: FileSystem, path: str) -> tuple[Journal, bool]:
 
 def _journal(fs: FileSystem, path: str, flags: int, read_only: bool) -> Journal:
     try:
-        fd = fs.open(path, flags, 0o666)
+        journal = Journal(fs, path, flags, 0o666)
     except (IsADirectoryError, NotADirectoryError):
         _refuse_kind(path, "is a directory, or lies in what is none")
     except OSError as error:
@@ -59,7 +59,6 @@ def _journal(fs: FileSystem, path: str, flags: int, read_only: bool) -> Journal:
         if error.errno not in _NOT_PERMITTED:
             raise
         raise _not_permitted(path, error, created=bool(flags & os.O_CREAT), read_only=read_only) from error
-    journal = Journal(fs, path, fd)
     if not stat.S_ISREG(journal.mode):
         _refuse_kind(path, "is a directory" if stat.S_ISDIR(journal.mode) else "is no regular file")
     return journal
@@ -120,17 +119,17 @@ def keep_beside(fs: FileSystem, path: str, role: str, content: bytes) -> str:
     folder, name = os.path.split(path)
     name = fitting(name, len(role) + 4)
     number = 1
-    while True:
+    opened: list[int] = []
+    while not opened:
         kept = os.path.join(folder, f"{name}.{stem}{'' if number == 1 else f'-{number}'}{ending}")
         try:
-            fd = fs.open(kept, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            opened.extend(map(fs.open, (kept,), (flags,), (0o600,)))  # one C call, as in Journal
+            write_all(fs, opened[0], content)
+            fs.sync(opened[0])
         except FileExistsError:
             number += 1
-            continue
-        break
-    try:
-        write_all(fs, fd, content)
-        fs.sync(fd)
-    finally:
-        fs.close(fd)
+        finally:
+            for fd in opened:
+                fs.close(fd)
     return kept

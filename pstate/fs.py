@@ -51,15 +51,19 @@ class FileSystem:
 
     def sync_folder(self, path: str) -> None:
         """Bring the folder's own entries to stable storage. Nothing to do where a folder cannot be opened."""
+        opened: list[int] = []
         try:
-            fd = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0))
+            flags = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
+            # One C call, so that a descriptor is noted before a signal handler can run.
+            opened.extend(map(os.open, (path,), (flags,)))
+            os.fsync(opened[0])
         except PermissionError:
             # Windows opens no folders, and a folder may be searchable without being readable.
-            return
-        try:
-            os.fsync(fd)
+            if opened:
+                raise
         finally:
-            os.close(fd)
+            for fd in opened:
+                os.close(fd)
 
     def copy_attributes(self, source: int, target: int) -> None:
         """Give the file behind *target* the mode, owner and extended attributes of the one behind *source*.
@@ -90,13 +94,10 @@ class FileSystem:
 
     def _read_boot_id(self) -> str:
         try:
-            fd = os.open("/proc/sys/kernel/random/boot_id", os.O_RDONLY)
+            with open("/proc/sys/kernel/random/boot_id", "rb", buffering=0) as file:
+                return file.read(8).decode("ascii")
         except OSError:
             return UNKNOWN_BOOT
-        try:
-            return os.read(fd, 8).decode("ascii")
-        finally:
-            os.close(fd)
 
     def token(self) -> str:
         """8 random hex digits."""

@@ -27,6 +27,7 @@ class Journal:
     """One descriptor. `close` is idempotent, and implied by dropping the last reference."""
 
     __slots__ = (
+        "_opened",
         "appendable",
         "base",
         "base_crc",
@@ -42,12 +43,16 @@ class Journal:
         "write",
     )
 
-    def __init__(self, fs: FileSystem, path: str, fd: int) -> None:
+    def __init__(self, fs: FileSystem, path: str, flags: int, mode: int = 0, at: str = "") -> None:
+        """Open the state file *path* (or the file *at*, which is to become it). Raises what the system says."""
         self.fs = fs
-        self.fd = fd  # ours from here on: it is closed with us, whatever comes
         self.path = path
         self.write = fs.write
-        status = fs.fstat(fd)
+        self._opened: list[int] = []
+        # One C call: the descriptor is ours, to be closed with us, before a signal handler can run.
+        self._opened.extend(map(fs.open, (at or path,), (flags | os.O_CLOEXEC,), (mode,)))
+        self.fd = self._opened[0]
+        status = fs.fstat(self.fd)
         self.identity = (status.st_dev, status.st_ino)
         self.mode = status.st_mode
         self.mtime = status.st_mtime_ns
@@ -61,16 +66,17 @@ class Journal:
         self.published = False  #: a vacuum made it, and it has become the state
 
     def close(self) -> None:
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
+        self.fd = -1
+        while self._opened:
             try:
-                self.fs.close(fd)
+                # Taken and closed in one C call: a number closed twice may be somebody else's file by then.
+                next(map(self.fs.close, iter(self._opened.pop, None)))
             except OSError as error:
                 # The descriptor is gone all the same, and every write was checked.
                 logger.warning("%s: closing it failed: %s", self.path, error)
 
     def __del__(self) -> None:
-        if getattr(self, "fd", -1) >= 0:  # missing when an exception came at the first instruction of __init__
+        if getattr(self, "_opened", None):  # missing when an exception came at the first instructions of __init__
             self.close()
 
     def set_base(self, base: bytes, marker: BaseMarker | None, appendable: bool) -> None:

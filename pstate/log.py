@@ -436,7 +436,7 @@ class FileLog:
     def _load(self, journal: Journal) -> None:
         """Read *journal* whole and make memory equal to it. Raises StateFileError, with memory as it was."""
         mtime = self.fs.fstat(journal.fd).st_mtime_ns
-        content = recovery.read(journal.read(), self.path, self.fs.boot_id())
+        content = recovery.read(journal.read(), self.path, self.fs.boot_id)
         state = self._replay(content.state, content.records)
         self._become(state, journal, content.image, content.appendable, mtime)
 
@@ -623,7 +623,7 @@ class FileLog:
         image = f.scan(data)
         if not self._is_ours(image, journal):
             return False
-        recovery.judge(image, data, self.path, self.fs.boot_id())
+        recovery.judge(image, data, self.path, self.fs.boot_id)
         if image.trailer is not None:
             logger.info("%s: cut the trailer of a vacuum that did not end", self.path)
             vacuum.discard_dead(self.fs, self.path, image.trailer)
@@ -1047,7 +1047,7 @@ class FileLog:
             )
             raise InvalidEditError(message, path=self.path, line=1, column=1)
         try:
-            image = recovery.judge(f.scan(data), data, self.path, self.fs.boot_id())
+            image = recovery.judge(f.scan(data), data, self.path, self.fs.boot_id)
             base = codec.load(image.base, self.path)
             result = edits.reconcile(self._history(view, mine), image, base.value, data, ancestor)
         except StateFileError as error:

@@ -6,6 +6,7 @@ The verdict on the bytes is `format.scan`'s. Here it becomes a state, or an erro
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,14 +30,15 @@ class Content:
     records: list[Operations] = field(default_factory=list)
 
 
-def read(data: bytes, path: str, boot: str) -> Content:
-    """What the file with the bytes *data* says. *boot* is this boot's id: a power cut explains what else is damage.
+def read(data: bytes, path: str, boot_id: Callable[[], str]) -> Content:
+    """What the file with the bytes *data* says. *boot_id* tells this boot's id, asked only when bytes are bad: a power
+    cut explains what else is damage.
 
     Raises InvalidStateError, CorruptStateError, and EditConflict for a document edited above a journal.
     """
     if f.find_marker(data) < 0 and legacy.is_legacy(data):
         return _read_legacy(data, path)
-    image = judge(f.scan(data), data, path, boot)
+    image = judge(f.scan(data), data, path, boot_id)
     if image.base_edited:
         raise edited_above_journal(image, data, path)
     base = codec.load(image.base, path)
@@ -68,7 +70,7 @@ def decode(bodies: list[str], path: str) -> list[Operations]:
     return [decode_body(body, path, 0) for body in bodies]
 
 
-def judge(image: f.Image, data: bytes, path: str, boot: str) -> f.Image:
+def judge(image: f.Image, data: bytes, path: str, boot_id: Callable[[], str]) -> f.Image:
     """Return *image*, of *data*, if it can be believed up to its `end`, else raise.
 
     A torn tail is normal life. Damage is an error, unless a power cut explains it: then what stands before is a prefix
@@ -80,7 +82,7 @@ def judge(image: f.Image, data: bytes, path: str, boot: str) -> f.Image:
             "Nothing was changed. Upgrade pstate."
         )
         raise InvalidStateError(message, path=path, line=f.line_number(data, len(image.base)))
-    if image.verdict is f.Verdict.DAMAGED and not _power_cut_explains(image, boot):
+    if image.verdict is f.Verdict.DAMAGED and not _power_cut_explains(image, boot_id):
         line = f.line_number(data, image.end)
         message = (
             f"{path}:{line}: damaged record: {image.reason}, and {image.following} commits follow, so this is no "
@@ -92,12 +94,13 @@ def judge(image: f.Image, data: bytes, path: str, boot: str) -> f.Image:
     return image
 
 
-def _power_cut_explains(image: f.Image, boot: str) -> bool:
+def _power_cut_explains(image: f.Image, boot_id: Callable[[], str]) -> bool:
     """Blocks reach the disk in any order, so a power cut may leave a hole in what was not synced (F11)."""
     marker = image.marker
-    if marker is None or marker.power or f.UNKNOWN_BOOT in (marker.boot, boot):
+    if marker is None or marker.power:
         return False
-    return marker.boot != boot
+    boot = boot_id()
+    return f.UNKNOWN_BOOT not in (marker.boot, boot) and marker.boot != boot
 
 
 def edited_above_journal(image: f.Image, data: bytes, path: str) -> EditConflict:

@@ -146,8 +146,7 @@ def _append_trailer(old: Journal, end: int, index: Known, length: int, crc: int)
 
 def _write(fs: FileSystem, building: str, old: Journal, text: bytes) -> Journal:
     """The new file, complete and on stable storage, under the name *building*."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
-    new = Journal(fs, old.path, fs.open(building, flags, 0o600))
+    new = Journal(fs, old.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600, at=building)
     try:
         write_all(fs, new.fd, text)
         fs.copy_attributes(old.fd, new.fd)
@@ -234,10 +233,9 @@ def leftovers(fs: FileSystem, path: str) -> bytes | None:
 
 def _content(fs: FileSystem, path: str) -> bytes | None:
     try:
-        fd = fs.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, 0)
+        journal = Journal(fs, path, os.O_RDONLY | os.O_NONBLOCK)
     except FileNotFoundError:
         return None
-    journal = Journal(fs, path, fd)
     try:
         if not stat.S_ISREG(journal.mode):
             raise OSError(errno.EEXIST, "something that is no file stands where a vacuum works", path)
