@@ -93,11 +93,15 @@ class FileSystem:
         return self._boot
 
     def _read_boot_id(self) -> str:
+        opened: list[int] = []
         try:
-            with open("/proc/sys/kernel/random/boot_id", "rb", buffering=0) as file:
-                return file.read(8).decode("ascii")
+            opened.extend(map(os.open, ("/proc/sys/kernel/random/boot_id",), (os.O_RDONLY,)))  # as in `sync_folder`
+            return os.read(opened[0], 8).decode("ascii")
         except OSError:
             return UNKNOWN_BOOT
+        finally:
+            for fd in opened:
+                os.close(fd)
 
     def token(self) -> str:
         """8 random hex digits."""
