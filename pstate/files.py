@@ -13,7 +13,7 @@ from typing import NoReturn
 from zlib import crc32
 
 from pstate.errors import MissingPathError, NotAFileError, ReadOnlyError
-from pstate.fs import FileSystem
+from pstate.fs import Descriptor, FileSystem
 from pstate.journal import Journal
 
 #: The bytes that a name may have on the file systems we know (NAME_MAX).
@@ -119,17 +119,17 @@ def keep_beside(fs: FileSystem, path: str, role: str, content: bytes) -> str:
     folder, name = os.path.split(path)
     name = fitting(name, len(role) + 4)
     number = 1
-    opened: list[int] = []
-    while not opened:
-        kept = os.path.join(folder, f"{name}.{stem}{'' if number == 1 else f'-{number}'}{ending}")
-        try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            opened.extend(map(fs.open, (kept,), (flags,), (0o600,)))  # one C call, as in Journal
-            write_all(fs, opened[0], content)
-            fs.sync(opened[0])
-        except FileExistsError:
-            number += 1
-        finally:
-            for fd in opened:
-                fs.close(fd)
-    return kept
+    file = Descriptor(fs.open, fs.close)
+    try:
+        while True:
+            kept = os.path.join(folder, f"{name}.{stem}{'' if number == 1 else f'-{number}'}{ending}")
+            try:
+                file.open(kept, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                break
+            except FileExistsError:
+                number += 1
+        write_all(fs, file.number, content)
+        fs.sync(file.number)
+        return kept
+    finally:
+        file.close()

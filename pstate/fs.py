@@ -8,16 +8,61 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
+
+logger = logging.getLogger("pstate.fs")
 
 UNKNOWN_BOOT = "00000000"
 _RENAME_EXCHANGE = 2  # linux/fs.h
 _RENAME_SWAP = 2  # <stdio.h> of macOS
 _AT_FDCWD = -100
+
+
+class Descriptor:
+    """At most one open descriptor: noted in the C call that opens it, taken back in the one that closes it.
+
+    A signal handler runs between two bytecodes. Whatever it raises, the descriptor is in here, and closed with us, or
+    it is closed, and never twice: its number may be somebody else's file by then.
+    """
+
+    __slots__ = ("__del__", "_close", "_noted", "_open", "_path")
+
+    def __init__(self, opening: Callable[[str, int, int], int], closing: Callable[[int], None]) -> None:
+        self._noted: list[int] = []
+        # The finalizer is one C call as well: the first instruction of a function would be a place for signals.
+        self.__del__ = partial(next, map(closing, self._noted), None)
+        self._open = opening
+        self._close = closing
+
+    def __bool__(self) -> bool:
+        return bool(self._noted)
+
+    @property
+    def number(self) -> int:
+        """What the system calls it; -1 when it is closed."""
+        return self._noted[0] if self._noted else -1
+
+    def open(self, path: str, flags: int, mode: int = 0) -> int:
+        """Open *path*, never for the programs that we start. Raises what the system says."""
+        self._path = path
+        self._noted.extend(map(self._open, (path,), (flags | getattr(os, "O_CLOEXEC", 0),), (mode,)))
+        return self._noted[0]
+
+    def close(self) -> None:
+        """Close it if it is open. That the system complains is only logged: the descriptor is gone all the same."""
+        while self._noted:
+            try:
+                next(map(self._close, iter(self._noted.pop, None)))
+            except IndexError:
+                pass  # another thread closed it meanwhile
+            except OSError as error:
+                logger.warning("%s: closing it failed: %s", self._path, error)
 
 
 class FileSystem:
@@ -51,19 +96,15 @@ class FileSystem:
 
     def sync_folder(self, path: str) -> None:
         """Bring the folder's own entries to stable storage. Nothing to do where a folder cannot be opened."""
-        opened: list[int] = []
+        folder = Descriptor(os.open, os.close)
         try:
-            flags = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
-            # One C call, so that a descriptor is noted before a signal handler can run.
-            opened.extend(map(os.open, (path,), (flags,)))
-            os.fsync(opened[0])
-        except PermissionError:
-            # Windows opens no folders, and a folder may be searchable without being readable.
-            if opened:
-                raise
+            try:
+                fd = folder.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+            except PermissionError:
+                return  # Windows opens no folders, and a folder may be searchable without being readable
+            os.fsync(fd)
         finally:
-            for fd in opened:
-                os.close(fd)
+            folder.close()
 
     def copy_attributes(self, source: int, target: int) -> None:
         """Give the file behind *target* the mode, owner and extended attributes of the one behind *source*.
@@ -93,15 +134,13 @@ class FileSystem:
         return self._boot
 
     def _read_boot_id(self) -> str:
-        opened: list[int] = []
+        file = Descriptor(os.open, os.close)
         try:
-            opened.extend(map(os.open, ("/proc/sys/kernel/random/boot_id",), (os.O_RDONLY,)))  # as in `sync_folder`
-            return os.read(opened[0], 8).decode("ascii")
+            return os.read(file.open("/proc/sys/kernel/random/boot_id", os.O_RDONLY), 8).decode("ascii")
         except OSError:
             return UNKNOWN_BOOT
         finally:
-            for fd in opened:
-                os.close(fd)
+            file.close()
 
     def token(self) -> str:
         """8 random hex digits."""

@@ -5,16 +5,13 @@ A journal knows no other file: who may write is `lock`, which file is the right 
 
 from __future__ import annotations
 
-import logging
 import os
 from typing import NoReturn
 from zlib import crc32
 
 from pstate.errors import DurabilityUnknown, StoreFailedError, WriteError
 from pstate.format import BaseMarker
-from pstate.fs import FileSystem
-
-logger = logging.getLogger("pstate.log")
+from pstate.fs import Descriptor, FileSystem
 
 #: A boundary of the log: descriptor, `end` (bytes), checksum and index of the last commit, the journal.
 #: One immutable object, so that a thread that reads it sees all of it or nothing, and `is` tells whether memory
@@ -27,7 +24,7 @@ class Journal:
     """One descriptor. `close` is idempotent, and implied by dropping the last reference."""
 
     __slots__ = (
-        "_opened",
+        "_file",
         "appendable",
         "base",
         "base_crc",
@@ -48,10 +45,8 @@ class Journal:
         self.fs = fs
         self.path = path
         self.write = fs.write
-        self._opened: list[int] = []
-        # One C call: the descriptor is ours, to be closed with us, before a signal handler can run.
-        self._opened.extend(map(fs.open, (at or path,), (flags | os.O_CLOEXEC,), (mode,)))
-        self.fd = self._opened[0]
+        self._file = Descriptor(fs.open, fs.close)
+        self.fd = self._file.open(at or path, flags, mode)
         status = fs.fstat(self.fd)
         self.identity = (status.st_dev, status.st_ino)
         self.mode = status.st_mode
@@ -67,17 +62,12 @@ class Journal:
 
     def close(self) -> None:
         self.fd = -1
-        while self._opened:
-            try:
-                # Taken and closed in one C call: a number closed twice may be somebody else's file by then.
-                next(map(self.fs.close, iter(self._opened.pop, None)))
-            except OSError as error:
-                # The descriptor is gone all the same, and every write was checked.
-                logger.warning("%s: closing it failed: %s", self.path, error)
+        self._file.close()
 
     def __del__(self) -> None:
-        if getattr(self, "_opened", None):  # missing when an exception came at the first instructions of __init__
-            self.close()
+        # A refusal is logged then. If a signal comes first, the finalizer of the descriptor is still to come.
+        if hasattr(self, "_file"):
+            self._file.close()
 
     def set_base(self, base: bytes, marker: BaseMarker | None, appendable: bool) -> None:
         """Remember the base document, to recognise it later and as the ancestor of a person's edit."""

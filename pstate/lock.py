@@ -38,6 +38,7 @@ from operator import call, methodcaller
 from typing import Any, Final
 
 from pstate import errors
+from pstate.fs import Descriptor
 
 Flock = Callable[[int, int], None]
 
@@ -247,25 +248,24 @@ class _Portalocker(_Adapter):
     after somebody deleted the name.
     """
 
-    __slots__ = ("_fds", "_flags", "_library", "_path")
+    __slots__ = ("_file", "_flags", "_library", "_path")
 
     def __init__(self, library: Any, path: str) -> None:
         self._library = library
         self._flags = library.LockFlags.EXCLUSIVE | library.LockFlags.NON_BLOCKING
         self._path = path
-        self._fds: list[int] = []  # what is in here is open, and perhaps locked
+        self._file = Descriptor(os.open, os.close)  # while it is open it may be locked
         self.remedy = f"the lock ends with its holder, do not delete {path}."
 
     def take(self) -> bool:
-        if self._fds:
+        if self._file:
             return True
         taken = False
         try:
             while not taken:
-                # One C call, so that a descriptor is noted before a signal handler can run.
-                self._fds.extend(map(os.open, (self._path,), (os.O_RDWR | os.O_CREAT,), (0o666,)))
+                fd = self._file.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
                 try:
-                    self._library.lock(self._fds[0], self._flags)
+                    self._library.lock(fd, self._flags)
                 except self._library.LockException as error:
                     cause = next((each for each in error.args if isinstance(each, OSError)), None)
                     if isinstance(error, self._library.AlreadyLocked) or (cause and cause.errno in _CONTENDED):
@@ -273,7 +273,7 @@ class _Portalocker(_Adapter):
                     if cause is not None:
                         raise cause from error
                     raise
-                taken = self._is_at_its_path()
+                taken = self._is_at_its_path(fd)
                 if not taken:
                     self.release()
             return True
@@ -281,26 +281,23 @@ class _Portalocker(_Adapter):
             if not taken:
                 self.release()
 
-    def _is_at_its_path(self) -> bool:
+    def _is_at_its_path(self, fd: int) -> bool:
         """Whether the file that we locked is the one that others will open."""
         try:
-            return os.path.samestat(os.fstat(self._fds[0]), os.stat(self._path))
+            return os.path.samestat(os.fstat(fd), os.stat(self._path))
         except FileNotFoundError:
             return False
 
     def release(self) -> None:
         try:
-            for fd in self._fds:
+            if self._file:
                 # Not left to the closing: a child of a fork may still have the descriptor open.
-                self._library.unlock(fd)
+                self._library.unlock(self._file.number)
         finally:
             self.forget()
 
     def forget(self) -> None:
-        # Taken from the list and closed in one C call: a number closed twice may be somebody else's file by then.
-        while self._fds:
-            with suppress(OSError):
-                next(map(os.close, iter(self._fds.pop, -1)))
+        self._file.close()
 
     def holder(self) -> int | None:
         return holder(self._path)
