@@ -102,14 +102,13 @@ class PersistedState(containers.MappedDict):
         _put(self, "_parent", ops.ROOT)
         _put(self, "_key", None)
         _put(self, "_reopen", (os.path.abspath(text), options))
-        core = store.shared(text, self, fs=fs, **settings)
-        _put(self, "_store", core)
-        if taken and not core.read(_has_all, core.root, taken):
-            try:
+        try:
+            core = store.shared(text, self, fs=fs, **settings)
+            if taken and not core.read(_has_all, core.root, taken):
                 self._commit_defaults(core, taken)
-            except BaseException:
-                core.detach(self)
-                raise
+        except BaseException:
+            self.__del__()
+            raise
 
     def _commit_defaults(self, core: store.Store, defaults: dict[Any, Any]) -> None:
         def plan(root: Any) -> tuple[list[ops.Op], None]:

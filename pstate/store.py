@@ -494,13 +494,14 @@ class Store:
         codec.register_representers(containers.MappedDict, containers.MappedList, containers.MappedSet)
 
     def attach(self, handle: Any) -> bool:
-        """Make *handle*, a dict, show the root from now on; False when another thread has just closed the store.
+        """Make *handle*, a `PersistedState`, show the root from now on.
 
-        Opens the file if need be, see `FileLog.open`.
+        False when another thread has just closed the store. Opens the file if need be, see `FileLog.open`.
         """
         with self.mutex:
             if self.closed:
                 return False
+            object.__setattr__(handle, "_store", self)  # first: whatever comes now, the handle knows whom to tell
             if self.log.at_rest:
                 self._open()
             self._handles = (*(r for r in self._handles if r() is not None), weakref.ref(handle))
@@ -522,8 +523,10 @@ class Store:
                     self._let_go()
         finally:
             if not owned:
-                with contextlib.suppress(RuntimeError):  # somebody else's
+                try:  # without a call in front of it, where a signal could come
                     self.mutex.release()
+                except RuntimeError:  # somebody else's
+                    pass
 
     def close(self, handle: Any = None) -> None:
         """Forget *handle*, or all; with the last one, the store ends. Raises TransactionError inside a transaction."""
