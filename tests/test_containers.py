@@ -1260,7 +1260,7 @@ class Containers(RuleBasedStateMachine):
             self.before.append(backup)
         if len(in_order_plain(self.model)) > 1000:
             for key in ("part", *self.model):
-                if len(in_order_plain(self.model)) > 500:
+                if key in self.model and len(in_order_plain(self.model)) > 500:
                     self.call(self.store.root, self.model, lambda root, key: root.pop(key, None), (key,))
             if "d" not in self.model:
                 self.call(self.store.root, self.model, lambda root: root.update(d={}), ())
