@@ -226,7 +226,9 @@ class Interloper:
         if name not in ("containers.py", "state.py", "store.py", "log.py"):
             return None
         if frame.f_code.co_name == "read" and name == "store.py":
-            self.order("clean")  # from here on the reader waits for us
+            # From here on the reader has the mutex: who soils waits for it.
+            self.order("clean")
+            self.plan = (-1, -1)
             return None
         frame.f_trace_opcodes = True
         if event == "opcode":
