@@ -4,7 +4,7 @@ Owns all knowledge of YAML and its traps, and is the only module that touches Py
 call that needs it. Reading goes through PyYAML's *events*, not its loaders: these share aliased objects, keep the last
 of two equal keys, have no limit on depth or on aliases, and the C one overflows the stack of the interpreter. What a
 plain scalar means is still decided by PyYAML's own tables and constructors, so that a person's file is read exactly as
-`yaml.safe_load` reads it.
+`yaml.safe_load` reads it; merge keys as their specification has them, from which PyYAML 6.0.4 departs.
 
 What is a storable value belongs to `values`; what surrounds a body or a base document in the file belongs to `format`.
 """
@@ -160,6 +160,10 @@ class _Refused(Exception):
         self.mark: Any = mark
 
 
+def _too_deep(mark: Mark | None = None) -> _Refused:
+    return _Refused(f"nested deeper than {MAX_DEPTH} levels", "Store flatter values", mark)
+
+
 def _read(data: bytes, path: str, limit: int, lines_before: int = 0, single: bool = False) -> list[Document]:
     """All documents of *data*; of a base document (*single*) the one, which must be a mapping or null."""
     content = data.removeprefix(_BOM)
@@ -258,6 +262,9 @@ class _Reader:
             raise
         except yaml.MarkedError as error:
             mark = error.problem_mark or error.context_mark or self.event.start_mark
+            if "nesting depth" in str(error.problem):
+                # A limit of libyaml's, which it reaches before us because it reads ahead.
+                raise _too_deep(mark) from None
             context = error.context
             if context and error.context_mark and error.context_mark.line != mark.line:
                 context += f" that begins in line {error.context_mark.line + 1}"
@@ -308,7 +315,7 @@ class _Reader:
                 if append is None and key is _NO_KEY:
                     raise _Refused("a list or a mapping cannot be a key", "Use a text or a number as the key")
                 if len(stack) >= limit:
-                    raise _Refused(f"nested deeper than {MAX_DEPTH} levels", "Store flatter values")
+                    raise _too_deep()
                 if event.anchor is not None:
                     self.open_anchor(event)
                 stack.append((container, append, key, kind, start))
@@ -509,7 +516,7 @@ _COLLECTIONS: frozenset[type] = frozenset((dict, list, set, _Pair))
 
 def _copy(value: Any, levels: int) -> Any:
     if levels <= 0:
-        raise _Refused(f"nested deeper than {MAX_DEPTH} levels", "Store flatter values")
+        raise _too_deep()
     kind = value.__class__
     if kind is dict:
         return {k: _copy(v, levels - 1) if v.__class__ in _COLLECTIONS else v for k, v in value.items()}

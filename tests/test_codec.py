@@ -717,16 +717,68 @@ def listed(value: Any) -> Any:
     return [listed(v) for v in value] if type(value) in (list, tuple) else value
 
 
+class MergesAsSpecified:
+    """Merge keys as their specification has them, and PyYAML but for 6.0.4, where the length of a key decides
+    (https://github.com/yaml/pyyaml/issues/953)."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        merged, own = [], []
+        for key, value in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                # Who comes last in the dict wins, so the first of a list has to come last.
+                for part in reversed(value.value if isinstance(value, yaml.SequenceNode) else [value]):
+                    if not isinstance(part, yaml.MappingNode):
+                        raise yaml.constructor.ConstructorError(None, None, "no mapping", part.start_mark)
+                    self.flatten_mapping(part)
+                    merged += part.value
+            else:
+                if key.tag == "tag:yaml.org,2002:value":
+                    key.tag = "tag:yaml.org,2002:str"
+                own.append((key, value))
+        node.value = merged + own
+
+
+class PureLoader(MergesAsSpecified, yaml.SafeLoader):
+    pass
+
+
+class CLoader(MergesAsSpecified, C_LOADER or yaml.SafeLoader):  # type: ignore[misc]
+    pass
+
+
 @pytest.mark.parametrize("text", HAND_WRITTEN, ids=lambda text: ascii(text)[1:40])
 @pytest.mark.parametrize("ends", ["\n", "\r\n"], ids=["lf", "crlf"])
 def test_a_file_is_read_as_safe_load_reads_it(parser, text, ends):
     data = text.replace("\n", ends).encode()
-    expected = listed(yaml.safe_load(data))
+    expected = listed(yaml.load(data, Loader=PureLoader if "<<" in text else yaml.SafeLoader))
     for bom in (b"", b"\xef\xbb\xbf"):
         base = codec.load(bom + data, "s.yaml")
         assert tell(expected) == tell(base.value)
         assert ends == base.newline or "\n" not in text
         assert bool(bom) == base.bom
+
+
+@pytest.mark.parametrize(
+    ("merge", "expected"),
+    [
+        ("{<<: [*one, *two]}", [1, 1, 2]),
+        ("{<<: [*two, *one]}", [1, 2, 2]),
+        ("{<<: *one, <<: *two}", [1, 2, 2]),
+        ("{<<: *one, second: 3}", [1, 3, None]),
+        ("{second: 3, <<: *one}", [1, 3, None]),
+        ("{<<: [{<<: *one, first: 3}, *two]}", [3, 1, 2]),
+        ("{<<: [*one, {<<: *two, second: 3}]}", [1, 1, 2]),
+    ],
+)
+def test_who_wins_in_a_merge(parser, merge, expected):
+    """Own keys before merged ones, the first of a list before the others, the last of several `<<`.
+
+    https://yaml.org/type/merge.html, whichever PyYAML is installed: in 6.0.4 keys of one character follow another
+    rule than longer ones (https://github.com/yaml/pyyaml/issues/953), so these tests have longer ones.
+    """
+    text = f"one: &one {{first: 1, second: 1}}\ntwo: &two {{second: 2, third: 2}}\nm: {merge}\n"
+    value = codec.load(text.encode(), "s.yaml").value["m"]
+    assert expected == [value.get(key) for key in ("first", "second", "third")]
 
 
 def test_what_an_alias_names_is_copied(parser):
@@ -823,9 +875,7 @@ STRICTER = re.compile("twice in this|is equal to the key|cannot be a key|inside 
 
 @settings(max_examples=600, deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=14).map("".join))
-@pytest.mark.parametrize(
-    ("mine", "loader"), [(PURE, yaml.SafeLoader), (FAST, C_LOADER or yaml.SafeLoader)], ids=["pure", "c"]
-)
+@pytest.mark.parametrize(("mine", "loader"), [(PURE, PureLoader), (FAST, CLoader)], ids=["pure", "c"])
 def test_any_stream_is_read_as_pyyaml_reads_it_or_refused(mine, loader, text):
     """Never accept what PyYAML refuses, and refuse only for a reason that is a rule of ours."""
     expected: Any
@@ -984,7 +1034,8 @@ BAD = [
     pytest.param(b"a: " + b"[" * 99 + b"]" * 99 + b"\n", None, None, None, id="just deep enough"),
     pytest.param(b"a: " + b"[" * 100 + b"]" * 100 + b"\n", 1, 103, "deeper than 100", id="too deep"),
     pytest.param(b"a: &a " + b"[" * 60 + b"]" * 60 + b"\nb: " + b"[" * 60 + b"*a", 2, 64, "deeper", id="by alias"),
-    pytest.param(b"[" * 100_000, 1, 101, "deeper than 100", id="100,000 brackets"),
+    # libyaml reads ahead, and since PyYAML 6.0.4 it has a limit of its own there.
+    pytest.param(b"[" * 100_000, 1, None, "deeper than 100", id="100,000 brackets"),
     pytest.param(b"{a: " * 100_000, 1, 401, "deeper than 100", id="100,000 braces"),
     pytest.param(b"a:\n  " + b"- " * 100_000, 2, 201, "deeper than 100", id="100,000 dashes"),
     pytest.param(b"[\n" * 100_000, 101, 1, "deeper than 100", id="100,000 lines of brackets"),
