@@ -1,0 +1,141 @@
+"""Run the checks: `python -m stress list`, `python -m stress run [NAME...] [--seconds N] [--seed N]`.
+
+Exit code 0: every promise held. 1: one broke; its evidence is kept, and the seed that repeats it is printed. 2: the
+command line is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import pkgutil
+import random
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+import stress
+from stress.check import CHECKS, BrokenPromise, Check, Trial
+
+
+@dataclass
+class Verdict:
+    """How a check ended."""
+
+    check: Check
+    trial: Trial
+    took: float
+    failure: BaseException | None = None
+
+
+def load_checks() -> None:
+    """Import every module here, which registers its checks."""
+    for module in pkgutil.iter_modules(stress.__path__):
+        if module.name != "__main__":
+            importlib.import_module(f"stress.{module.name}")
+
+
+def describe(trial: Trial) -> str:
+    """What *trial* has tried, in a line."""
+    tried = [f"{number:,} {what}" for what, number in trial.counts.items()]
+    return ", ".join(tried + [f"{name} {value}" for name, value in trial.figures.items()])
+
+
+def table(verdicts: list[Verdict], running: tuple[Check, Trial] | None = None) -> Table:
+    """The verdicts so far, for people."""
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("check", "verdict", "seconds", "tried"):
+        shown.add_column(title, justify="right" if title == "seconds" else "left", overflow="fold")
+    for verdict in verdicts:
+        word = Text("BROKE", "bold red") if verdict.failure else Text("held", "green")
+        shown.add_row(verdict.check.name, word, f"{verdict.took:.1f}", describe(verdict.trial))
+    if running is not None:
+        check, trial = running
+        shown.add_row(check.name, Text("running", "yellow"), f"{time.monotonic() - trial.started:.0f}", describe(trial))
+    return shown
+
+
+def run_one(check: Check, seed: int, seconds: float, evidence: Path, show: Live, verdicts: list[Verdict]) -> Verdict:
+    """Run *check*; its folder is kept when it fails."""
+    folder = evidence / check.name
+    folder.mkdir(parents=True)
+    trial = Trial(seed, seconds, folder, report=lambda trial: show.update(table(verdicts, (check, trial))))
+    started = time.monotonic()
+    failure: BaseException | None = None
+    try:
+        check.function(trial)
+    except Exception as error:
+        failure = error
+        (folder / "failure.txt").write_text(
+            f"python -m stress run {check.name} --seed {seed}\n\n{''.join(traceback.format_exception(error))}"
+        )
+    else:
+        shutil.rmtree(folder)
+    return Verdict(check, trial, time.monotonic() - started, failure)
+
+
+def run(names: list[str], seconds: float, seed: int) -> list[Verdict]:
+    """Run the checks *names* one after the other; those with a share divide *seconds* between them."""
+    checks = [CHECKS[name] for name in names]
+    shares = sum(check.share for check in checks)
+    evidence = Path(tempfile.mkdtemp(prefix="stress-"))
+    verdicts: list[Verdict] = []
+    console = Console()
+    until = time.monotonic() + seconds
+    with Live(table([]), console=console, refresh_per_second=4, transient=console.is_terminal) as show:
+        for check in sorted(checks, key=lambda check: check.share > 0):  # what takes its own time comes first
+            time_left = max(0.0, until - time.monotonic())
+            mine = time_left * check.share / shares if check.share else seconds
+            verdicts.append(run_one(check, seed, mine, evidence, show, verdicts))
+            shares -= check.share
+            show.update(table(verdicts))
+    if console.is_terminal:
+        console.print(table(verdicts))
+    for verdict in verdicts:
+        if verdict.failure is not None:
+            kind = "" if isinstance(verdict.failure, BrokenPromise) else f"{type(verdict.failure).__name__}: "
+            console.print(f"\n[bold red]{verdict.check.name}[/]: {verdict.check.promise}")
+            console.print(f"{kind}{verdict.failure}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"Evidence: {evidence / verdict.check.name}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"Again: python -m stress run {verdict.check.name} --seed {seed}", highlight=False)
+    if not any(verdict.failure for verdict in verdicts):
+        shutil.rmtree(evidence, ignore_errors=True)
+    return verdicts
+
+
+def main(arguments: list[str] | None = None) -> int:
+    load_checks()
+    parser = argparse.ArgumentParser(prog="python -m stress", description=__doc__.splitlines()[0] if __doc__ else None)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="show the checks, each with the promise that it tries to break")
+    running = commands.add_parser("run", help="run checks")
+    running.add_argument("names", nargs="*", metavar="NAME", help="which (default: all but soak)")
+    running.add_argument("--seconds", type=float, default=300.0, help="how long, about (default: %(default).0f)")
+    running.add_argument("--seed", type=int, help="repeat a run (default: drawn, and printed)")
+    options = parser.parse_args(arguments)
+    if options.command == "list":
+        listed = Table(box=None, pad_edge=False, show_header=False)
+        for check in CHECKS.values():
+            listed.add_row(check.name, check.promise)
+        Console().print(listed)
+        return 0
+    unknown = [name for name in options.names if name not in CHECKS]
+    if unknown:
+        parser.error(f"there is no check {unknown[0]!r}; there are: {', '.join(CHECKS)}")
+    seed = random.SystemRandom().randrange(1 << 32) if options.seed is None else options.seed
+    Console().print(f"seed {seed}", highlight=False)
+    names = options.names or [name for name in CHECKS if name != "soak"]
+    return int(any(verdict.failure for verdict in run(names, options.seconds, seed)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""What a check is: it tries to break one promise, counts what it tried, and keeps the evidence when it succeeds.
+
+A check is a function that gets a `Trial`. It goes on while `trial.goes_on()`, draws all chance from `trial.random`,
+works in `trial.folder`, counts what it tries with `trial.count(...)`, and raises `BrokenPromise` when a promise broke.
+The folder is kept then, and deleted otherwise.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+
+class BrokenPromise(AssertionError):
+    """A promise of docs/guarantees.md did not hold. The message tells which, and the schedule that showed it."""
+
+
+@dataclass
+class Trial:
+    """One run of one check."""
+
+    seed: int
+    seconds: float  #: how long it may take, about
+    folder: Path  #: its own, empty at the beginning
+    report: Callable[[Trial], None] = lambda trial: None  #: called when there is progress to show
+    counts: Counter[str] = field(default_factory=Counter)  #: what was tried: plural noun -> how many
+    figures: dict[str, str] = field(default_factory=dict)  #: what was measured: name -> value with its unit
+    started: float = field(default_factory=time.monotonic)
+    _reported: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.random = Random(self.seed)
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left; never negative."""
+        return max(0.0, self.started + self.seconds - time.monotonic())
+
+    def goes_on(self) -> bool:
+        """Whether there is time for one more round. Shows the progress so far."""
+        self._show(0.1)
+        return self.left > 0
+
+    def count(self, what: str, number: int = 1) -> None:
+        """Note that *number* more of *what* (a plural noun) were tried."""
+        self.counts[what] += number
+        self._show(0.5)
+
+    def expect(self, condition: object, message: str) -> None:
+        """Raise BrokenPromise with *message* unless *condition* holds."""
+        if not condition:
+            raise BrokenPromise(message)
+
+    def _show(self, pause: float) -> None:
+        now = time.monotonic()
+        if now - self._reported >= pause:
+            self._reported = now
+            self.report(self)
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check by its name."""
+
+    name: str
+    promise: str  #: what it tries to break, in a sentence
+    function: Callable[[Trial], None]
+    share: float  #: of the time of a run, beside others; 0 for one that takes as long as it takes
+
+
+CHECKS: dict[str, Check] = {}
+
+
+def check(name: str, promise: str, share: float = 1.0) -> Callable[[Callable[[Trial], None]], Callable[[Trial], None]]:
+    """Register the function below as the check *name*."""
+
+    def register(function: Callable[[Trial], None]) -> Callable[[Trial], None]:
+        CHECKS[name] = Check(name, promise, function, share)
+        return function
+
+    return register
