@@ -20,6 +20,9 @@ NO_GENERATION = "00000000"
 EMPTY_MAPPING = b"{}\n"
 
 RECORD = b"--- %b\n... # %08x\n"  #: body and checksum
+#: What a disk writes whole or not at all, in bytes; of larger blocks this is a divisor.
+SECTOR = 512
+_ZEROS = re.compile(rb"\0+")
 _SIGNATURE = b"... # pstate "
 _MOVED = b"--- # pstate moved "
 _MARKER = re.compile(rb"\.\.\. # pstate (\d+) ([0-9a-f]{8}) (\d{10}) ([0-9a-f]{8}) ([0-9a-f]{8}) ([pw])\r?\n")
@@ -93,6 +96,7 @@ class Image:
     rest: bytes = b""  #: everything behind `end`
     trailer: Trailer | None = None
     following: int = 0  #: good records behind the damage
+    hole: bool = False  #: a power cut has kept the base marker from the disk: only zeros are where it should be
     reason: str = ""  #: what is wrong with the first bytes of `rest`
     version: int = VERSION  #: what the base marker says; all else is empty when it is not ours
 
@@ -214,11 +218,36 @@ def first_node(base: bytes) -> bytes:
     return EMPTY_MAPPING if base.endswith(b"\n") or base in (b"", b"\xef\xbb\xbf") else b"\n" + EMPTY_MAPPING
 
 
+def lost_marker(data: bytes) -> int:
+    """Where the base document ends in a file whose first commit has not reached the disk, although its length has; -1.
+
+    Zeros stand there then, up to where a sector ends or the file does. No YAML has zeros in it, and a text in UTF-16
+    or UTF-32, which has, does not have them so.
+    """
+    start = data.find(b"\0")
+    if start < 0:
+        return -1
+    line = data.rfind(b"\n", 0, start) + 1
+    if line < start and not data.startswith(_SIGNATURE, line):
+        return -1  # but the beginning of the marker may have been in another sector
+    zeros = _ZEROS.match(data, start)
+    assert zeros is not None
+    return line if zeros.end() == len(data) or not zeros.end() % SECTOR else -1
+
+
 def scan(data: bytes) -> Image:
     """Judge a whole state file. Never raises: what is wrong is said in the image."""
     offset = find_marker(data)
     if offset >= 0 and data.find(b"\n", offset) < 0:
         offset = -1  # unfinished, see torn_line
+    if (offset < 0 or read_marker(data, offset) is None) and (hole := lost_marker(data)) >= 0:
+        # Before it may stand the trailer of a vacuum that died: the cut that took it away is lost as well then.
+        image = scan(data[:hole])
+        image.rest, image.trailer = data[image.end :], None
+        image.hole, image.reason = True, "zeros where the base marker should be"
+        image.following = _following(data[hole:])
+        image.verdict = Verdict.DAMAGED if image.following else Verdict.TORN
+        return image
     if offset < 0:
         torn = torn_line(data)
         end = len(data) if torn < 0 else torn

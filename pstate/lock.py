@@ -376,7 +376,7 @@ def acquire(
         pause = _FIRST_PAUSE
         while (waited := clock() - started) < limit:
             # The last digits of a clock are noise enough to keep those who wait from marching in step.
-            jitter = 0.75 + (time.perf_counter_ns() & 0xFF) / 512
+            jitter = 0.75 + (int(clock() * 1e9) & 0xFF) / 512
             sleep(min(pause * jitter, limit - waited))
             pause = min(2 * pause, _LONGEST_PAUSE)
             if _try(flock, fd, path):

@@ -184,8 +184,8 @@ class FileLog:
         self._put_off = False
         #: An edit is in the file that could not be brought together with our commits, which are in memory only.
         self._unmerged = False
-        #: Size and time stamp of a file that somebody is saving in place, and since when they have been like that.
-        self._unquiet: tuple[int, int, float] | None = None
+        #: Inode, size and time stamp of a file that somebody is saving, and since when they have been like that.
+        self._unquiet: tuple[tuple[int, int, int], float] | None = None
         #: Whether commits of this process stand in the journal: if so, we remember what it was written on
         #: (`_previous`).
         self._wrote = False
@@ -244,7 +244,7 @@ class FileLog:
             if (status.st_dev, status.st_ino) != journal.identity:
                 trailer = f.read_trailer(rest) if rest else None
                 if trailer is None:
-                    self._edit_seen(now)
+                    self._edit_seen(now, status)
                     return
                 try:
                     followed = self._follow(trailer)
@@ -257,7 +257,7 @@ class FileLog:
                     return
                 continue
             if rest is None or self._changed_in_place(status, now) or (rest and self._is_foreign(journal, now)):
-                self._edit_seen(now, in_place=journal)
+                self._edit_seen(now, status)
                 return
             self._looked(now)
             # What else is behind `end` is no record yet: torn, or a trailer before its rename. Its size proves nothing,
@@ -346,26 +346,35 @@ class FileLog:
         _, end, crc, index, _ = self.memory.view
         return (image.end, image.crc, image.index) == (end, crc, index) and crc32(image.base) == journal.base_crc
 
-    def _is_quiet(self, journal: Journal) -> bool:
-        """Whether a save in place seems to be over: the file has not changed for a while.
+    def _is_quiet(self, status: os.stat_result) -> bool:
+        """Whether a save seems to be over: the file with this *status* has not changed for a while.
 
-        An editor writes a large file in pieces, and what stands in it between two of them may well parse.
+        An editor writes a large file in pieces, and what stands in it between two of them may well parse. That it is
+        another file than ours says nothing: some editors move the old one away first, and write at the path then.
         """
-        status = self.fs.fstat(journal.fd)
         now = self._clock()
         seen = self._unquiet
-        if seen is None or seen[:2] != (status.st_size, status.st_mtime_ns):
-            self._unquiet = seen = status.st_size, status.st_mtime_ns, now
-        if now - seen[2] < QUIET:
+        looks = status.st_ino, status.st_size, status.st_mtime_ns
+        if seen is None or seen[0] != looks:
+            self._unquiet = seen = looks, now
+        if now - seen[1] < QUIET:
             return False
         self._unquiet = None
         return True
 
-    def _edit_seen(self, now: float, in_place: Journal | None = None) -> None:
+    def _edit_seen(self, now: float, status: os.stat_result) -> None:
         """A reader found an edit. To bring it together with commits takes the lock; a reader does not wait for it."""
         self._look_at = now + min(QUIET, CHECK_INTERVAL)
-        if in_place is not None and not self._is_quiet(in_place):
-            return  # the last good state, until the editor has finished
+        assert self._journal is not None
+        if not self._is_quiet(status):
+            if (status.st_dev, status.st_ino) == self._journal.identity:
+                return  # the last good state, until the editor has finished
+            try:
+                journal = self._open_journal()
+            except OSError:
+                return
+            if not self._is_at_work(journal):
+                return
         if self.read_only:
             try:
                 self._load(self._open_journal())
@@ -1006,19 +1015,10 @@ class FileLog:
             logger.warning("%s: others will have to judge the edit themselves: %s", self.path, error)
 
     def _resolve_saved_in_place(self, journal: Journal) -> bool:
-        """An editor has written into our file, whose lock we hold. Wait until it has finished.
+        """An editor has written into our file, whose lock we hold.
 
         False when the path shows another file by now.
         """
-        deadline = self._clock() + QUIET_AT_MOST
-        while not self._is_quiet(journal):
-            if self._clock() >= deadline:
-                message = (
-                    f"{self.path}: another program is still saving the file, where it is. Nothing was changed. "
-                    "Reads go on from the last good state; try again when it has finished."
-                )
-                raise InvalidEditError(message, path=self.path)
-            self.fs.sleep(QUIET / 10)
         try:
             conflict = self._resolve(journal)
         except vacuum.EditCameOut:
@@ -1036,7 +1036,7 @@ class FileLog:
         """
         view = self.memory.view
         assert view is not None
-        mtime = self.fs.fstat(journal.fd).st_mtime_ns
+        mtime = self._await_quiet(journal)
         data = journal.read()
         mine = self.memory.plain()
         if not data and view[1]:
@@ -1072,6 +1072,29 @@ class FileLog:
         )
         logger.error("%s", message)
         return EditConflict(message, path=self.path, conflict_path=kept)
+
+    def _is_at_work(self, journal: Journal) -> bool:
+        """Whether *journal*, another file than ours, is one that programs commit to: no editor is in the middle of it.
+
+        A document that could take neither marker nor trailer is replaced without one (F3); then this is what tells.
+        """
+        image = f.scan(journal.read())
+        return bool(image.bodies) and not image.base_edited and not image.rest
+
+    def _await_quiet(self, journal: Journal) -> int:
+        """Wait until whoever saves *journal* has finished; returns its time stamp. Raises InvalidEditError."""
+        if journal is not self._journal and self._is_at_work(journal):
+            return self.fs.fstat(journal.fd).st_mtime_ns
+        deadline = self._clock() + QUIET_AT_MOST
+        while not self._is_quiet(status := self.fs.fstat(journal.fd)):
+            if self._clock() >= deadline:
+                message = (
+                    f"{self.path}: another program is still saving the file. Nothing was changed. "
+                    "Reads go on from the last good state; try again when it has finished."
+                )
+                raise InvalidEditError(message, path=self.path)
+            self.fs.sleep(QUIET / 10)
+        return status.st_mtime_ns
 
     def _write_merged(self, edited: View, state: State, judged: Known) -> None:
         try:

@@ -97,7 +97,9 @@ def judge(image: f.Image, data: bytes, path: str, boot_id: Callable[[], str]) ->
 def _power_cut_explains(image: f.Image, boot_id: Callable[[], str]) -> bool:
     """Blocks reach the disk in any order, so a power cut may leave a hole in what was not synced (F11)."""
     marker = image.marker
-    if marker is None or marker.power:
+    if marker is None:
+        return image.hole  # what would tell the boot is what is missing
+    if marker.power:
         return False
     boot = boot_id()
     return f.UNKNOWN_BOOT not in (marker.boot, boot) and marker.boot != boot

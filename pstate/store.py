@@ -502,10 +502,10 @@ class Store:
             if self.closed:
                 return False
             object.__setattr__(handle, "_store", self)  # first: whatever comes now, the handle knows whom to tell
+            _open.add(self)
             if self.log.at_rest:
                 self._open()
             self._handles = (*(r for r in self._handles if r() is not None), weakref.ref(handle))
-            _open.add(self)
             self._fill(handle)
             return True
 
@@ -613,6 +613,13 @@ def shared(
         store.attach(handle)
         _stores[key] = store
         return store
+
+
+def abandon(fs: FileSystem) -> None:
+    """For simulations: the process that saw its files through *fs* is dead. Its finalizers touch nothing any more."""
+    for store in [store for store in _open if store.log.fs is fs]:
+        store.closed = True
+        _open.discard(store)
 
 
 def _after_fork_in_child() -> None:

@@ -1,0 +1,255 @@
+"""What one simulated process sees of a `SimulatedDisk`: every system call of `pstate.fs`, with a hook before each.
+
+The hook decides: it may let others run first, make the call fail, let a write do only a part, or end the process. After
+its end a process changes nothing any more, whatever its `finally` blocks and finalizers still try.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from typing import Any, NoReturn
+from zlib import crc32
+
+from pstate.fs import FileSystem
+from pstate.lock import EXCLUSIVE_NOW, UNLOCK
+from pstate.testing.disk import Description, Inode, SimulatedDisk
+
+#: Descriptors begin where no real ones are, so that nobody who goes round the seam meets a file of the test's.
+FIRST_DESCRIPTOR = 1_000_000
+
+DEVICE = 77
+
+
+class Killed(BaseException):
+    """The simulated process has died within a system call. No program can catch it and go on."""
+
+
+#: Called before a call, with the system, the call's name and its arguments. What it raises, the call raises. What it
+#: returns is, for a write, in how many bytes it is to be short, or None for all.
+Hook = Callable[["SimulatedSystem", str, tuple[Any, ...]], "int | None"]
+
+
+def go_on(system: SimulatedSystem, name: str, arguments: tuple[Any, ...]) -> None:
+    """The hook that lets everything happen."""
+
+
+class SimulatedSystem(FileSystem):
+    """The operating system as one process sees it, with a clock of its own that only its own calls move."""
+
+    def __init__(self, disk: SimulatedDisk, hook: Hook = go_on, *, name: str = "a", tick: float = 1e-6) -> None:
+        self.disk = disk
+        self.hook = hook
+        self.process = name
+        self.dead = False
+        self.tick = tick  #: how far every look at the clock moves it, in seconds
+        self.now = 1000.0
+        self.descriptors: dict[int, Description] = {}
+        self._next = FIRST_DESCRIPTOR
+        self._tokens = 0
+        self.open = self._open
+        self.close = self._close
+        self.lseek = self._lseek
+        self.pread = self._pread
+        self.write = self._write
+        self.truncate = self._truncate
+        self.sync = self.sync_data = self._sync
+        self.stat = self._stat
+        self.fstat = self._fstat
+        self.rename = self._rename
+        self.unlink = self._unlink
+        self.flock = self._flock
+        self.clock = self._clock
+        self.sleep = self._sleep
+
+    # ------------------------------------------------------------------ a process
+
+    def die(self) -> None:
+        """End the process: its descriptors and locks go, nothing else."""
+        self.dead = True
+        for fd in list(self.descriptors):
+            self._let_go(fd)
+
+    def child(self, name: str) -> SimulatedSystem:
+        """The process that a fork makes: with the same descriptions under the same numbers."""
+        system = SimulatedSystem(self.disk, self.hook, name=name, tick=self.tick)
+        system.now = self.now
+        system.descriptors = dict(self.descriptors)
+        system._next = self._next
+        for description in self.descriptors.values():
+            description.descriptors += 1
+        return system
+
+    def _let_go(self, fd: int) -> None:
+        description = self.descriptors.pop(fd)
+        description.descriptors -= 1
+        if not description.descriptors and description.inode.holder is description:
+            description.inode.holder = None
+            self.disk.changes += 1
+
+    def _begin(self, name: str, *arguments: Any) -> int | None:
+        if self.dead:
+            raise Killed
+        return self.hook(self, name, arguments)
+
+    def _description(self, fd: int) -> Description:
+        try:
+            return self.descriptors[fd]
+        except KeyError:
+            raise _error(errno.EBADF) from None
+
+    # ------------------------------------------------------------------ calls on descriptors
+
+    def _open(self, path: str, flags: int, mode: int = 0o666) -> int:
+        self._begin("open", path, flags)
+        inode = self.disk.names.get(path)
+        if inode is None:
+            if not flags & os.O_CREAT:
+                raise _error(errno.ENOENT, path)
+            inode = self.disk.create(mode=0o100000 | mode)
+            self.disk.name((path, inode))
+            self.disk.changes += 1
+        elif flags & os.O_CREAT and flags & os.O_EXCL:
+            raise _error(errno.EEXIST, path)
+        access = flags & (os.O_RDONLY | os.O_WRONLY | os.O_RDWR)
+        description = Description(inode, access != os.O_RDONLY, bool(flags & os.O_APPEND))
+        if flags & os.O_TRUNC and inode.content:
+            inode.truncate(0)
+            self.disk.changes += 1
+        fd = self._next
+        self._next += 1
+        self.descriptors[fd] = description
+        return fd
+
+    def _close(self, fd: int) -> None:
+        if self.dead:
+            return
+        self._begin("close", fd)
+        self._description(fd)
+        self._let_go(fd)
+
+    def _lseek(self, fd: int, offset: int, whence: int) -> int:
+        self._begin("lseek", fd, offset, whence)
+        description = self._description(fd)
+        start = (0, description.position, len(description.inode.content))[whence]
+        description.position = start + offset
+        return description.position
+
+    def _pread(self, fd: int, length: int, offset: int) -> bytes:
+        self._begin("pread", fd, length, offset)
+        return self._description(fd).inode.content[offset : offset + length]
+
+    def _write(self, fd: int, data: bytes) -> int:
+        length = self._begin("write", fd, data)
+        description = self._description(fd)
+        if not description.writable:
+            raise _error(errno.EBADF)
+        done = bytes(data if length is None else data[:length])
+        self.put(description, done)
+        return len(done)
+
+    def put(self, description: Description, data: bytes) -> None:
+        """The effect of a write, without the call."""
+        inode = description.inode
+        offset = len(inode.content) if description.appending else description.position
+        if data:
+            inode.write(offset, data)
+            self.disk.changes += 1
+        description.position = offset + len(data)
+
+    def _truncate(self, fd: int, length: int) -> None:
+        self._begin("truncate", fd, length)
+        self._description(fd).inode.truncate(length)
+        self.disk.changes += 1
+
+    def _sync(self, fd: int) -> None:
+        self._begin("sync", fd)
+        self._description(fd).inode.sync()
+
+    def _fstat(self, fd: int) -> os.stat_result:
+        self._begin("fstat", fd)
+        return self._status(self._description(fd).inode)
+
+    def copy_attributes(self, source: int, target: int) -> None:
+        self._begin("copy_attributes", source, target)
+        self._description(target).inode.mode = self._description(source).inode.mode
+
+    def _flock(self, fd: int, operation: int) -> None:
+        self._begin("flock", fd, operation)
+        description = self._description(fd)
+        inode = description.inode
+        if operation == UNLOCK:
+            if inode.holder is description:
+                inode.holder = None
+                self.disk.changes += 1
+        elif operation == EXCLUSIVE_NOW:
+            if inode.holder not in (None, description):
+                raise _error(errno.EWOULDBLOCK)
+            inode.holder = description
+        else:
+            raise _error(errno.EINVAL)
+
+    # ------------------------------------------------------------------ calls on paths
+
+    def _find(self, path: str) -> Inode:
+        try:
+            return self.disk.names[path]
+        except KeyError:
+            raise _error(errno.ENOENT, path) from None
+
+    def _stat(self, path: str) -> os.stat_result:
+        self._begin("stat", path)
+        return self._status(self._find(path))
+
+    def _status(self, inode: Inode) -> os.stat_result:
+        fields = (inode.mode, inode.number, DEVICE, self.disk.links(inode), 0, 0, len(inode.content), 0, 0, 0)
+        return os.stat_result(fields, {"st_mtime_ns": inode.times_changed})  # type: ignore[arg-type]
+
+    def _rename(self, source: str, target: str) -> None:
+        self._begin("rename", source, target)
+        inode = self._find(source)
+        self.disk.name((target, inode), (source, None))
+        self.disk.changes += 1
+
+    def _unlink(self, path: str) -> None:
+        self._begin("unlink", path)
+        self._find(path)
+        self.disk.name((path, None))
+        self.disk.changes += 1
+
+    def exchange(self, first: str, second: str) -> None:
+        self._begin("exchange", first, second)
+        one, other = self._find(first), self._find(second)
+        self.disk.name((first, other), (second, one))
+        self.disk.changes += 1
+
+    def sync_folder(self, path: str) -> None:
+        self._begin("sync_folder", path)
+        self.disk.sync_folder()
+
+    # ------------------------------------------------------------------ the rest
+
+    def boot_id(self) -> str:
+        return self.disk.boot
+
+    def token(self) -> str:
+        self._tokens += 1
+        return f"{crc32(self.process.encode()) & 0xFFFF:04x}{self._tokens:04x}"
+
+    def _clock(self) -> float:
+        self.now += self.tick
+        return self.now
+
+    def _sleep(self, seconds: float) -> None:
+        self._begin("sleep", seconds)
+        self.now += seconds
+
+
+def _error(number: int, path: str | None = None) -> OSError:
+    return OSError(number, os.strerror(number), path) if path else OSError(number, os.strerror(number))
+
+
+def fail(number: int) -> NoReturn:
+    """What a hook calls to make a call fail with this errno."""
+    raise _error(number)

@@ -1,0 +1,178 @@
+"""What must hold whenever a run of a scenario ends, and whenever the power goes in it.
+
+All scenarios write into one list, `log`, and most of them only append to it. So the order of the commits is the order
+of the list, a commit that was lost is a token that is missing, one that was made twice is a token that is there twice,
+and a view that moved backward is one that is no beginning of the list.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import yaml
+
+from pstate import EditConflict, PersistedState, PStateError, store
+from pstate.testing.disk import SimulatedDisk
+from pstate.testing.system import SimulatedSystem
+from stress.check import BrokenPromise
+from stress.world import PATH, World
+
+Files = frozenset[tuple[str, bytes]]
+
+#: What a program may leave beside the state, because it keeps something of a person's, or of a power cut's.
+KEPT = (".conflict-", ".cut-")
+
+
+def temporary(names: Any) -> list[str]:
+    """Those of *names* that nobody should find after everybody has closed."""
+    return [name for name in names if name != PATH and not any(word in name for word in KEPT)]
+
+
+def expect(condition: object, message: str) -> None:
+    if not condition:
+        raise BrokenPromise(message)
+
+
+@lru_cache(maxsize=200_000)
+def opened(content: bytes) -> tuple[str, ...]:
+    """The log in a file with this content, for a new reader."""
+    system = SimulatedSystem(SimulatedDisk({PATH: content}), name="reader")
+    with PersistedState.open(PATH, fs=system, read_only=True) as state:
+        return tuple(state.get("log", ()))
+
+
+@lru_cache(maxsize=200_000)
+def after_boot(files: Files) -> tuple[str, ...] | str | None:
+    """The log that the first program after a power cut finds, None when there is no file, or what is wrong.
+
+    It also goes on: commits, closes, and leaves one plain document and nothing else.
+    """
+    image = dict(files)
+    disk = SimulatedDisk(image, boot="b0070002")
+    system = SimulatedSystem(disk, name="next")
+    try:
+        state = PersistedState.open(PATH, fs=system, defaults={"log": []})
+        found = tuple(state["log"].copy())
+        state.log.append("next")
+        state.close()
+    except PStateError as error:
+        return f"{type(error).__name__}: {error}"
+    finally:
+        store.abandon(system)
+    try:
+        document = yaml.safe_load(disk.names[PATH].content)
+    except yaml.YAMLError as error:
+        return f"not YAML after a close: {error}"
+    if document["log"] != [*found, "next"]:
+        return f"the closed file says {document['log']}, the state said {found}"
+    left = temporary(disk.names)
+    if left:
+        return f"left behind: {left}"
+    return found if PATH in image else None
+
+
+def after_the_power_went(world: World) -> int:
+    """Judge every state that the medium may be in if the power goes now. Returns how many there were."""
+    images = {frozenset(image.items()) for image in world.disk.after_power_cut()}
+    for image in images:
+        judge_image(world, image)
+    return len(images)
+
+
+def judge_image(world: World, image: Files) -> None:
+    """Judge what the next boot finds, if the power goes now."""
+    found = after_boot(image)
+    if isinstance(found, str):
+        raise BrokenPromise(f"after a power cut, {found}\nfiles: {dict(image)}")
+    due = world.durable() if world.scenario.options.get("durability") == "power" else frozenset()
+    if found is None:
+        # Nobody promises a new file before its first sync.
+        expect(PATH not in world.scenario.files, f"the state file is gone after a power cut: {dict(image)}")
+        found = ()
+    lacking = due - set(found)
+    expect(not lacking, f"after a power cut {sorted(lacking)} are gone, which were durable: {dict(image)}")
+    if PATH in world.disk.names:
+        now = opened(world.disk.names[PATH].content)
+        expect(
+            found == now[: len(found)],
+            f"after a power cut the log is {found}, no beginning of {now}\nfiles: {dict(image)}",
+        )
+        expect(
+            len(found) >= world.floor,
+            f"after a power cut the log is {found}, older than the last vacuum\nfiles: {dict(image)}",
+        )
+
+
+def at_the_end(world: World) -> None:
+    """Judge a run that has ended: first as it is, then after everybody who lives has gone on."""
+    scenario = world.scenario
+    if PATH not in world.disk.names:
+        expect(not scenario.files and not world.acknowledged(), "the state file is gone")
+        world.actors["first"] = world.actor("first")
+        world.actors["first"].open()
+    living = [actor for actor in world.actors.values() if actor.state is not None and not actor.system.dead]
+    if scenario.edited:
+        for _ in range(3):  # an edit is noticed by the next look, and what each alone knows comes back with its own
+            for actor in living:
+                actor.pause(1.0)
+                actor.look_again()
+    try:
+        says = opened(world.disk.names[PATH].content)
+    except EditConflict:
+        # An edit above the journal of programs that are all dead: an error that names both sides is what is promised.
+        if living or not scenario.edited:
+            raise
+        return
+    if not scenario.edited:
+        _judge_log(world, says)
+    for actor in living:
+        assert actor.state is not None
+        view = tuple(actor.state["log"].copy())
+        expect(view == says, f"memory of {actor.name} says {view}, the file {says}")
+    # Everybody can go on.
+    if not living:
+        world.actors["last"] = world.actor("last")
+        living = [world.actors["last"]]
+        living[0].open()
+    for actor in living:
+        try:
+            actor.commit(f"{actor.name} at the end")
+        except PStateError as error:
+            raise BrokenPromise(f"{actor.name} cannot go on: {error}") from error
+    for actor in living:
+        seen = actor.look()
+        says = opened(world.disk.names[PATH].content)
+        expect(seen == says, f"memory of {actor.name} says {seen}, the file {says}")
+    for actor in living:
+        actor.close()
+    content = world.disk.names[PATH].content
+    documents = list(yaml.safe_load_all(content))
+    expect(len(documents) == 1, f"after the last close there are {len(documents)} documents: {content!r}")
+    expect(tuple(documents[0]["log"]) == says, f"the closed file says {documents[0]['log']}, memory said {says}")
+    expect(not temporary(world.disk.names), f"left behind: {temporary(world.disk.names)}")
+    _judge_log(world, says)
+    scenario.fair(world)
+
+
+def _judge_log(world: World, log: tuple[str, ...]) -> None:
+    expect(len(set(log)) == len(log), f"something was committed twice: {log}")
+    lacking = world.due() - set(log)
+    if lacking and any(actor.conflicts for actor in world.actors.values()):
+        beside = b"".join(inode.content for path, inode in world.disk.names.items() if path != PATH)
+        lacking = {token for token in lacking if token.encode() not in beside}
+    expect(not lacking, f"{sorted(lacking)} were acknowledged and are lost: {log}, files: {world.disk.files()}")
+    foreign = set(log) - world.attempted()
+    expect(not foreign, f"{sorted(foreign)} were never committed: {log}")
+    refused = set(log) & world.refused()
+    expect(not refused, f"{sorted(refused)} were refused and are there: {log}")
+    for actor in world.actors.values():
+        views = [view for view in actor.views if not world.scenario.edited]
+        for view in views:
+            expect(view == log[: len(view)], f"{actor.name} saw {view}, which is no beginning of {log}")
+        for before, after in zip(views, views[1:], strict=False):
+            expect(len(before) <= len(after), f"a view of {actor.name} moved backward: {before}, then {after}")
+        for group in actor.groups:
+            for seen in (log, *actor.views, *(view for other in world.actors.values() for view in other.views)):
+                there = group & set(seen)
+                expect(there in (set(), group), f"half of {sorted(group)} is in {seen}")

@@ -1,0 +1,241 @@
+"""The scenarios that are tried exhaustively: few processes, few steps, every schedule of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from pstate.errors import EditConflict, InvalidEditError, PStateError
+from stress.check import BrokenPromise
+from stress.judge import opened
+from stress.world import PATH, PERSON, Actor, Scenario, World
+
+Body = Callable[[Actor], None]
+
+POWER = {"durability": "power"}
+
+
+def commits(*tokens: str) -> Body:
+    def body(actor: Actor) -> None:
+        for token in tokens:
+            actor.commit(token)
+
+    return body
+
+
+def looks(number: int) -> Body:
+    def body(actor: Actor) -> None:
+        for _ in range(number):
+            actor.look()
+
+    return body
+
+
+def transaction(*tokens: str) -> Body:
+    return lambda actor: actor.transaction(*tokens)
+
+
+def increments(actor: Actor) -> None:
+    """Read, then write what follows from it: two that overlap would find the same number."""
+
+    assert actor.state is not None
+    with actor.state.transaction():
+        token = f"{actor.name}{len(actor.state.log)}"
+        actor.attempted.append(token)
+        actor.state.log.append(token)
+    actor.acknowledged.append(token)
+
+
+def in_order(world: World) -> None:
+    """No increment has built on a number that another one had built on."""
+    for number, token in enumerate(opened(world.disk.names[PATH].content)):
+        if "end" not in token and token[1:] != str(number):
+            raise BrokenPromise(f"{token} stands at place {number}: it was built on what was not the newest state")
+
+
+def vacuums(actor: Actor) -> None:
+    actor.vacuum()
+
+
+def opens(*then: Body) -> Body:
+    def body(actor: Actor) -> None:
+        actor.open()
+        for each in then:
+            each(actor)
+
+    return body
+
+
+def closes(actor: Actor) -> None:
+    actor.close()
+
+
+# ------------------------------------------------------------------ a person and an editor
+
+
+def _edit(actor: Actor) -> bytes:
+    """A key of its own for each save, and a note of it for those who judge."""
+    actor.saves += 1
+    return b"person%d: 1\n" % actor.saves
+
+
+def _read(actor: Actor) -> bytes:
+    fd = actor.system.open(PATH, os.O_RDONLY, 0)
+    content = actor.system.pread(fd, 1 << 20, 0)
+    actor.system.close(fd)
+    return content
+
+
+def _write(actor: Actor, path: str, flags: int, *pieces: bytes) -> None:
+    fd = actor.system.open(path, os.O_WRONLY | os.O_CREAT | flags, 0o644)
+    for piece in pieces:
+        actor.system.write(fd, piece)
+    actor.system.close(fd)
+
+
+def saves_by_rename(actor: Actor) -> None:
+    """vim, emacs, sed -i: a new file is renamed over the old one."""
+    _write(actor, PATH + "~new", os.O_EXCL, _edit(actor) + _read(actor))
+    actor.system.rename(PATH + "~new", PATH)
+    actor.saved = actor.saves
+
+
+def saves_with_backup(actor: Actor) -> None:
+    """The old file is moved away and kept; a new one is written at its path, which is missing meanwhile."""
+    content = _edit(actor) + _read(actor)
+    actor.world.busy_editors.add(actor.name)
+    actor.system.rename(PATH, PATH + ".conflict-backup~")
+    _write(actor, PATH, os.O_EXCL, content)
+    actor.world.busy_editors.discard(actor.name)
+    actor.saved = actor.saves
+
+
+def saves_in_place(actor: Actor) -> None:
+    """VS Code, nano: the file is emptied and written in pieces; faster than anybody who waits for it to be over."""
+    content = _edit(actor) + _read(actor)
+    actor.world.busy_editors.add(actor.name)
+    _write(actor, PATH, os.O_TRUNC, content[:14], content[14:])
+    actor.world.busy_editors.discard(actor.name)
+    actor.saved = actor.saves
+
+
+def saves_a_stale_copy(actor: Actor) -> None:
+    """What was read long ago: `stale` is set when the scenario begins."""
+    _write(actor, PATH + "~new", os.O_EXCL, _edit(actor) + dict(actor.world.scenario.files)[PATH])
+    actor.system.rename(PATH + "~new", PATH)
+    actor.saved = actor.saves
+
+
+def edits_are_there(world: World) -> None:
+    """The person's last save that came to its end is in the state, or in a file beside it that a conflict names."""
+    number = world.actors[PERSON].saved
+    if number and not any(b"person%d: 1" % number in inode.content for inode in world.disk.names.values()):
+        raise BrokenPromise(f"edit {number} is gone: {world.disk.files()}")
+
+
+def edited(name: str, save: Body, **others: Body) -> Scenario:
+    return Scenario(
+        f"{name}, {' and '.join(others)}",
+        {PERSON: save, **others},
+        opened=tuple(others),
+        edited=True,
+        tick=1e-6,
+        fair=edits_are_there,
+    )
+
+
+# ------------------------------------------------------------------ all of them
+
+TORN = {PATH: b'log: []\n... # pstate 1 61400009 0000000008 4ee36d3c b0070001 p\n--- [["insert",["log"],0,'}
+ORPHANED = {
+    PATH: b"log: []\n--- # pstate moved 00000000 0000000008 4ee36d3c 0000000000 4ee36d3c\n",
+    "/.state.yaml.swap": b"log: []\n",
+    "/.state.yaml.vacuum": b"lo",
+}
+
+
+def both(first: str, second: str, **more: Any) -> Scenario:
+    """Two processes that each commit once."""
+    name = more.pop("name", "two writers")
+    return Scenario(name, {"a": commits(first), "b": commits(second)}, opened=("a", "b"), **more)
+
+
+def tries(actor: Actor, body: Body) -> None:
+    """Do *body*, which may be refused where calls fail or a person saves."""
+    try:
+        body(actor)
+    except PStateError as error:
+        scenario = actor.world.scenario
+        if not scenario.failures and not (scenario.edited and isinstance(error, EditConflict | InvalidEditError)):
+            raise
+        actor.conflicts.append(error)
+
+
+def around_a_vacuum(actor: Actor) -> None:
+    actor.commit("a1")
+    tries(actor, vacuums)
+    actor.commit("a2")
+
+
+def _program(*steps: Body) -> Body:
+    def body(actor: Actor) -> None:
+        for step in steps:
+            step(actor)
+
+    return body
+
+
+A = ("a",)
+AR = ("a", "r")
+AV = ("a", "v")
+NEW: dict[str, Any] = {"files": {}, "options": {"defaults": {"log": []}}}
+
+SCENARIOS = [
+    both("a1", "b1", kills=2, power=True),
+    Scenario("two writers, three commits", {"a": commits("a1", "a2"), "b": commits("b1")}, opened=("a", "b")),
+    Scenario("two writers append to a clean file", {"a": opens(commits("a1")), "b": opens(commits("b1"))}),
+    Scenario("increments", {"a": increments, "b": increments}, opened=("a", "b"), fair=in_order),
+    Scenario("writer and vacuum", {"a": commits("a1"), "v": vacuums}, opened=AV, power=True),
+    Scenario("two commits and vacuum", {"a": commits("a1", "a2"), "v": vacuums}, opened=AV),
+    Scenario("two vacuums", {"a": vacuums, "b": vacuums}, opened=("a", "b"), power=True),
+    Scenario("writer and reader", {"a": commits("a1", "a2"), "r": looks(2)}, opened=AR),
+    Scenario("vacuum and reader", {"a": vacuums, "r": looks(2)}, opened=AR),
+    Scenario("transaction and reader", {"a": transaction("a1", "a2"), "r": looks(2)}, opened=AR, power=True),
+    Scenario("two transactions", {"a": transaction("a1", "a2"), "b": transaction("b1", "b2")}, opened=("a", "b")),
+    Scenario("open with a torn tail and writer", {"a": opens(looks(1)), "b": opens(commits("b1"))}, files=TORN),
+    Scenario("open after a vacuum that died, and writer", {"a": opens(), "b": opens(commits("b1"))}, files=ORPHANED),
+    Scenario("close and open", {"a": closes, "b": opens(looks(1), closes)}, opened=A),
+    Scenario("commit, close and open", {"a": _program(commits("a1"), closes), "b": opens(looks(1))}, opened=A),
+    Scenario("two closes", {"a": _program(commits("a1"), closes), "b": closes}, opened=("a", "b")),
+    Scenario("a new file", {"a": opens(commits("a1")), "b": opens()}, **NEW),
+    both("a1", "b1", name="power: two writers", options=POWER, power=True),
+    Scenario("power: writer and vacuum", {"a": commits("a1"), "v": vacuums}, opened=AV, options=POWER, power=True),
+    Scenario("power: around a vacuum", {"a": around_a_vacuum}, opened=A, options=POWER, power=True),
+    Scenario("around a vacuum", {"a": around_a_vacuum}, opened=A, power=True),
+    Scenario(
+        "power: a new file",
+        {"a": opens(commits("a1"), closes)},
+        files={},
+        power=True,
+        options={**POWER, "defaults": {"log": []}},
+    ),
+    Scenario("power: writer and reader", {"a": commits("a1"), "r": looks(2)}, opened=AR, options=POWER, power=True),
+    Scenario("failing calls: around a vacuum", {"a": around_a_vacuum}, opened=A, failures=2, kills=0),
+    both("a1", "b1", name="failing calls: two writers", failures=1),
+    both("a1", "b1", name="failing calls, power: two writers", failures=1, kills=0, options=POWER, power=True),
+    edited("saved by rename", saves_by_rename, a=commits("a1"), b=commits("b1")),
+    edited("saved by rename", saves_by_rename, a=commits("a1"), v=vacuums),
+    edited("saved with a backup", saves_with_backup, a=commits("a1")),
+    edited("saved with a backup", saves_with_backup, a=commits("a1"), v=vacuums),
+    edited("saved in place", saves_in_place, a=commits("a1")),
+    edited("saved in place", saves_in_place, a=commits("a1"), v=vacuums),
+    edited("a stale copy saved", saves_a_stale_copy, a=commits("a1"), b=commits("b1")),
+    edited("a stale copy saved", saves_a_stale_copy, a=commits("a1"), v=vacuums),
+]
+
+
+def named(name: str) -> Scenario:
+    """The scenario of that name, a copy."""
+    return replace(next(scenario for scenario in SCENARIOS if scenario.name == name))

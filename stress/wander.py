@@ -1,0 +1,245 @@
+"""Long runs of several processes, drawn by chance: a seed gives the programs, the schedule, and what goes wrong when.
+
+A run that fails is made short before it is shown: programs lose steps, and the schedule loses actions, as long as the
+same kind of failure remains.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from random import Random
+
+from stress import scenarios
+from stress.check import BrokenPromise
+from stress.explore import MOST_STEPS, Failure, quiet
+from stress.judge import after_boot, at_the_end, judge_image, opened
+from stress.world import PATH, PERSON, Action, Actor, Scenario, World
+
+#: What a program may do, and how likely it is.
+STEPS = {"commit": 8, "transaction": 4, "look": 5, "vacuum": 2, "reopen": 2, "increment": 2, "pause": 1}
+SAVES: dict[str, Callable[[Actor], None]] = {
+    "rename": scenarios.saves_by_rename,
+    "backup": scenarios.saves_with_backup,
+    "in place": scenarios.saves_in_place,
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A scenario that chance has made: who does what, and what may go wrong."""
+
+    programs: dict[str, tuple[str, ...]]
+    saves: tuple[str, ...] = ()  #: of a person's editor
+    kills: int = 0
+    failures: int = 0
+    power: bool = False  #: at the end of the schedule, the power goes
+    durable: bool = False
+    new: bool = False
+    tick: float = 1e-6
+
+    def scenario(self) -> Scenario:
+        bodies: dict[str, Callable[[Actor], None]] = {name: _program(steps) for name, steps in self.programs.items()}
+        if self.saves:
+            bodies[PERSON] = _person(self.saves)
+        options: dict[str, object] = {"durability": "power"} if self.durable else {}
+        return Scenario(
+            "chance",
+            bodies,
+            files={} if self.new else {PATH: b"log: []\n"},
+            options={**options, "defaults": {"log": []}},
+            kills=self.kills,
+            failures=self.failures,
+            tick=self.tick,
+            edited=bool(self.saves),
+            fair=scenarios.edits_are_there if self.saves else lambda world: None,
+            power=True,  # nothing is left out of the schedule
+        )
+
+
+def _program(steps: tuple[str, ...]) -> Callable[[Actor], None]:
+    def body(actor: Actor) -> None:
+        actor.open()
+        for number, step in enumerate(steps):
+            token = f"{actor.name}{number}"
+            if step == "commit":
+                actor.commit(token)
+            elif step == "transaction":
+                scenarios.tries(actor, lambda actor, token=token: actor.transaction(f"{token}.1", f"{token}.2"))  # type: ignore[misc]
+            elif step == "look":
+                actor.look()
+            elif step == "vacuum":
+                scenarios.tries(actor, scenarios.vacuums)
+            elif step == "increment":
+                scenarios.tries(actor, lambda actor, token=token: actor.transaction(token))  # type: ignore[misc]
+            elif step == "pause":
+                actor.pause(0.02)
+            else:
+                actor.close()
+                actor.open()
+
+    return body
+
+
+def _person(saves: tuple[str, ...]) -> Callable[[Actor], None]:
+    def body(actor: Actor) -> None:
+        for save in saves:
+            SAVES[save](actor)
+            actor.pause(0.2)
+
+    return body
+
+
+def draw(random: Random) -> Plan:
+    """A plan of 2 to 4 processes."""
+    names = "abcd"[: random.choice((2, 2, 3, 3, 4))]
+    kinds, weights = list(STEPS), list(STEPS.values())
+    programs = {name: tuple(random.choices(kinds, weights, k=random.randint(1, 6))) for name in names}
+    kind = random.random()
+    edited = kind > 0.75
+    return Plan(
+        programs,
+        saves=tuple(random.choice(list(SAVES)) for _ in range(random.randint(1, 2))) if edited else (),
+        kills=random.choice((0, 1, 1, 2)),
+        failures=random.choice((1, 2)) if 0.5 < kind <= 0.75 else 0,
+        power=kind <= 0.25,
+        durable=random.random() < 0.3,
+        new=random.random() < 0.1,
+        tick=random.choice((1e-6, 1e-6, 1e-6, 4e-3)),
+    )
+
+
+def follow(plan: Plan, random: Random, schedule: list[Action] | None = None) -> list[Action]:
+    """Run *plan* with a schedule drawn by *random*, or *schedule*, as far as it goes. Returns the actions taken.
+
+    Raises Failure.
+    """
+    scenario = plan.scenario()
+    world = World(scenario)
+    taken: list[Action] = []
+    stop = random.randint(1, 150) if plan.power else MOST_STEPS
+    try:
+        for action in _actions(world, random, schedule):
+            taken.append(action)
+            world.take(action)
+            if plan.power and schedule is None and len(taken) == stop:
+                break
+            if len(taken) > MOST_STEPS:
+                raise BrokenPromise("nobody gets anywhere")
+        if plan.power:
+            for _ in range(8):
+                image = frozenset(world.disk.some_power_cut(random).items())
+                judge_image(world, image)
+        elif not world.actions():
+            at_the_end(world)
+    except Exception as error:
+        raise Failure(scenario, taken, world.steps(), error) from error
+    finally:
+        world.dispose()
+    return taken
+
+
+def _actions(world: World, random: Random, schedule: list[Action] | None) -> Iterator[Action]:
+    if schedule is not None:
+        # An action that cannot happen (any more) is left out; in the end all that are left run by themselves.
+        for action in schedule:
+            if action in world.actions():
+                yield action
+        while actions := [action for action in world.actions() if action[0] == "run"]:
+            yield actions[0]
+        return
+    favourite = ""
+    while actions := world.actions():
+        # Now and then one process goes on for a while: long stretches meet each other at other places than short ones.
+        runs = [action for action in actions if action[0] == "run"]
+        wrongs = [action for action in actions if action[0] != "run"]
+        if wrongs and random.random() < 0.02:
+            yield random.choice(wrongs)
+        else:
+            if random.random() < 0.3:
+                favourite = random.choice(runs)[1]
+            yield next((action for action in runs if action[1] == favourite), runs[0])
+
+
+def wander(seed: int, go_on: Callable[[int], bool]) -> int:
+    """Follow plans drawn from *seed* while `go_on(how many so far)`. Raises Failure, shortened."""
+    number = 0
+    with quiet():
+        while go_on(number):
+            plan, random = plan_of(seed, number)
+            try:
+                follow(plan, random)
+            except Failure as failure:
+                raise shorten(plan, failure, seed, number) from failure
+            number += 1
+            if not number % 300:
+                gc.collect()
+                opened.cache_clear()
+                after_boot.cache_clear()
+    return number
+
+
+def plan_of(seed: int, number: int) -> tuple[Plan, Random]:
+    """The plan with that number, and the chance that goes on with its schedule."""
+    random = Random(f"{seed}/{number}")
+    return draw(random), random
+
+
+# ------------------------------------------------------------------ making a failure short
+
+
+def shorten(plan: Plan, failure: Failure, seed: int = 0, number: int = 0, tries: int = 600) -> Failure:
+    """The same kind of failure by fewer steps of programs and fewer actions."""
+    kind = _kind(failure)
+
+    def fails(plan: Plan, actions: list[Action]) -> Failure | None:
+        nonlocal tries
+        tries -= 1
+        try:
+            for chance in range(1 if not plan.power else 3):
+                follow(plan, Random(chance), actions)
+        except Failure as other:
+            return other if _kind(other) == kind else None
+        return None
+
+    best, actions = failure, failure.actions
+    shorter = True
+    while shorter and tries > 0:
+        shorter = False
+        for candidate in _fewer_steps(plan):
+            if tries <= 0:
+                break
+            found = fails(candidate, actions)
+            if found is not None:
+                plan, best, actions, shorter = candidate, found, found.actions, True
+                break
+        size = max(1, len(actions) // 2)
+        while size and tries > 0:
+            start = 0
+            while start < len(actions) and tries > 0:
+                fewer = actions[:start] + actions[start + size :]
+                found = fails(plan, fewer)
+                if found is not None and len(found.actions) < len(best.actions):
+                    best, actions, shorter = found, fewer, True
+                else:
+                    start += size
+            size //= 2
+    return Failure(
+        replace(best.scenario, name=f"seed {seed}, plan {number}: {plan}"), best.actions, best.steps, best.cause
+    )
+
+
+def _kind(failure: Failure) -> str:
+    """What a failure is about, without the names and numbers in it."""
+    return "".join(letter for letter in str(failure.cause)[:60] if letter.isalpha())[:24]
+
+
+def _fewer_steps(plan: Plan) -> Iterator[Plan]:
+    for name, steps in plan.programs.items():
+        if len(plan.programs) > 1:
+            yield replace(plan, programs={other: kept for other, kept in plan.programs.items() if other != name})
+        for index in range(len(steps)):
+            yield replace(plan, programs={**plan.programs, name: steps[:index] + steps[index + 1 :]})
+    if plan.saves:
+        yield replace(plan, saves=plan.saves[1:])

@@ -1,0 +1,465 @@
+"""Simulated processes on a simulated disk, and somebody who decides at every system call who goes on.
+
+Each process is a greenlet that runs real code of the store. Before each of its system calls it stops, and the world is
+asked what may happen next (`actions`); `take` lets one of it happen. So a run is the list of actions taken, and the
+same list gives the same run.
+
+A process knows of the disk only what its calls returned. Its state is therefore the sequence of those results, and the
+state of the world is the disk and, for each process, that sequence (`key`): two schedules that lead to the same key
+need not both be followed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from greenlet import greenlet
+
+from pstate import PersistedState, store
+from pstate.errors import DurabilityUnknown, EditConflict, InvalidEditError, InvalidStateError
+from pstate.lock import UNLOCK
+from pstate.testing.disk import Description, Image, Inode, SimulatedDisk
+from pstate.testing.system import Killed, SimulatedSystem
+from stress.check import BrokenPromise
+
+PATH = "/state.yaml"
+PERSON = "person"  #: the process that is a person's editor
+
+CALLS = (
+    "open", "close", "lseek", "pread", "write", "truncate", "sync", "sync_data", "stat", "fstat", "copy_attributes",
+    "flock", "rename", "unlink", "exchange", "sync_folder", "sleep",
+)  # fmt: skip
+
+#: Which call may fail how. Reading a file that is open, and looking at its size, do not fail.
+FAILURES: dict[str, tuple[int, ...]] = {
+    "open": (errno.EIO,),
+    "write": (errno.ENOSPC, errno.EIO),
+    "truncate": (errno.EIO,),
+    "sync": (errno.EIO,),
+    "sync_data": (errno.EIO,),
+    "rename": (errno.EIO,),
+    "exchange": (errno.ENOSYS, errno.EIO),
+    "unlink": (errno.EIO,),
+    "sync_folder": (errno.EIO,),
+    "copy_attributes": (errno.EPERM,),
+    "flock": (errno.ENOLCK,),
+}
+
+#: What changes nothing that others could see.
+READING = ("lseek", "pread", "stat", "fstat", "copy_attributes")
+
+#: "run" a process up to its next call, "kill" it instead, or let its call "fail" with an errno.
+Action = tuple[str, str, int]
+
+
+@dataclass
+class Scenario:
+    """Which processes there are, and what each of them does."""
+
+    name: str
+    bodies: dict[str, Callable[[Actor], None]]
+    files: Image = field(default_factory=lambda: {PATH: b"log: []\n"})
+    opened: tuple[str, ...] = ()  #: processes that have opened the file before the schedule begins
+    options: dict[str, Any] = field(default_factory=dict)  #: of `PersistedState.open`
+    kills: int = 1  #: how many processes may be killed in a run
+    failures: int = 0  #: how many calls may fail in a run
+    power: bool = False  #: whether the power may go in every state
+    tick: float = 1e-6  #: see `SimulatedSystem.tick`
+    edited: bool = False  #: a person's program is among the processes, so that files may be kept beside
+    fair: Callable[[World], None] = lambda world: None  #: what else must hold at the end
+
+
+class Actor:
+    """A simulated process as its body sees it: with what it did, for those who judge."""
+
+    def __init__(self, world: World, name: str, system: SimulatedSystem) -> None:
+        self.world = world
+        self.name = name
+        self.system = system
+        self.state: PersistedState | None = None
+        self.pending: tuple[str, tuple[Any, ...]] | None = None
+        self.history = 0
+        self.ended = False
+        self.seen = -1  #: `disk.changes` when it went to sleep
+        self.wants: Inode | None = None  #: whose lock it was just refused
+        self.must: frozenset[str] = frozenset()  #: what the view that it is about to take has to show
+        self.acknowledged: list[str] = []
+        self.unsynced: list[str] = []  #: of those, the ones that were said to be committed, but perhaps not durable
+        self.attempted: list[str] = []
+        self.refused: list[str] = []
+        self.views: list[tuple[str, ...]] = []
+        self.groups: list[set[str]] = []  #: tokens of one transaction: all or none of them are there
+        self.conflicts: list[Exception] = []
+        self.saves = 0  #: of a person's editor: how many it has begun,
+        self.saved = 0  #: and which of them was the last to end
+        self.error: BaseException | None = None
+        self.run = greenlet(self._run)
+
+    @property
+    def alive(self) -> bool:
+        return not self.ended and not self.system.dead
+
+    def _run(self, body: Callable[[Actor], None]) -> None:
+        try:
+            body(self)
+        except Killed:
+            pass
+        except Exception as error:
+            self.error = error
+        self.ended = True
+        self.pending = None
+
+    # what bodies call
+
+    def open(self, **options: Any) -> PersistedState:
+        """Open the state file. Everybody who was acknowledged before must be in it."""
+        while True:
+            try:
+                self.state = PersistedState.open(PATH, fs=self.system, **{**self.world.scenario.options, **options})
+                return self.state
+            except (EditConflict, InvalidStateError) as error:
+                # A save is under way, or lies above the journal of others, who may still bring both together.
+                if not self.world.scenario.edited or len(self.conflicts) == 5:
+                    raise
+                self.conflicts.append(error)
+                self.pause(0.1)
+
+    def commit(self, token: str, change: Callable[[PersistedState], None] | None = None) -> None:
+        """Append *token* to `log`, or have *change* do it; afterwards it counts as acknowledged."""
+        assert self.state is not None
+        self.attempted.append(token)
+        try:
+            if change is None:
+                self.state.log.append(token)
+            else:
+                change(self.state)
+        except (EditConflict, InvalidEditError) as error:
+            # The first is about a person's save, and leaves our side in a file beside; the second has changed nothing.
+            if not self.world.scenario.edited:
+                raise
+            self.conflicts.append(error)
+            if isinstance(error, InvalidEditError):
+                self.refused.append(token)
+                return
+        except OSError as error:
+            if not self.world.scenario.failures:
+                raise
+            if not isinstance(error, DurabilityUnknown):
+                self.refused.append(token)
+                return
+            self.unsynced.append(token)
+        self.acknowledged.append(token)
+
+    def look(self, take: Callable[[PersistedState], Any] = lambda state: state["log"].copy()) -> tuple[str, ...]:
+        """Take a view of `log`; it must show whatever was acknowledged before."""
+        assert self.state is not None
+        self.must = self.world.acknowledged()
+        view = tuple(take(self.state))
+        self.views.append(view)
+        lacking = self.must - set(view)
+        if lacking:
+            raise BrokenPromise(f"{self.name} looked and saw {view}, without {sorted(lacking)}, acknowledged before")
+        self.must = frozenset()
+        return view
+
+    def look_again(self) -> None:
+        """Look, when it does not matter what is seen, or whether a conflict is raised."""
+        assert self.state is not None
+        try:
+            self.state["log"].copy()
+        except (EditConflict, InvalidEditError) as error:
+            self.conflicts.append(error)
+
+    def close(self) -> None:
+        assert self.state is not None
+        state, self.state = self.state, None
+        state.close()
+
+    def vacuum(self) -> None:
+        assert self.state is not None
+        known = len(dict.__getitem__(self.state, "log"))
+        self.state.vacuum()
+        self.world.floor = max(self.world.floor, known)
+
+    def transaction(self, *tokens: str) -> None:
+        """Append *tokens* in one transaction."""
+        assert self.state is not None
+        self.groups.append(set(tokens))
+        self.attempted.extend(tokens)
+        with self.state.transaction():
+            for token in tokens:
+                self.state.log.append(token)
+        self.acknowledged.extend(tokens)
+
+    def pause(self, seconds: float) -> None:
+        self.system.sleep(seconds)
+
+
+class World:
+    """One run of a scenario."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self.disk = SimulatedDisk(scenario.files)
+        self.hub = greenlet.getcurrent()
+        self.current: Actor | None = None  #: whose calls are scheduled
+        self._steps: list[tuple[Actor, str, int, tuple[str, tuple[Any, ...]]]] = []
+        self.kills = scenario.kills
+        self.failures = scenario.failures
+        self.floor = 0  #: how many tokens the last vacuum has made durable
+        self.busy_editors: set[str] = set()  #: those in the middle of a save in place, who are faster than any pause
+        self.actors = {name: self.actor(name) for name in scenario.bodies}
+        for name in scenario.opened:
+            self.actors[name].open()
+        for name, body in scenario.bodies.items():
+            self._go(self.actors[name], body)
+
+    def actor(self, name: str) -> Actor:
+        """A process, whose system calls are scheduled while its body runs."""
+        system = SimulatedSystem(self.disk, name=name, tick=self.scenario.tick)
+        actor = Actor(self, name, system)
+        for call in CALLS:
+            setattr(system, call, partial(self._call, actor, call, getattr(system, call)))
+        return actor
+
+    # ------------------------------------------------------------------ system calls
+
+    def _call(self, actor: Actor, name: str, real: Callable[..., Any], *arguments: Any) -> Any:
+        if actor is not self.current or (self._alone(actor) and self._changes_nothing(name)):
+            return self._do(actor, name, real, arguments)
+        if name == "write" and len(arguments[1]) > 1 and arguments[0] in actor.system.descriptors:
+            return self._write(actor, *arguments)
+        number = self._stop(actor, name, arguments)
+        if name != "sleep":
+            actor.wants = None
+        return self._do(actor, name, real, arguments, number)
+
+    def _do(
+        self, actor: Actor, name: str, real: Callable[..., Any], arguments: tuple[Any, ...], number: int = 0
+    ) -> Any:
+        """Make the call, or let it fail with errno *number*; note what the process learns from it."""
+        try:
+            if number:
+                raise OSError(number, os.strerror(number))
+            result = real(*arguments)
+        except OSError as error:
+            actor.history = hash((actor.history, name, error.errno))
+            if name == "flock":
+                actor.wants = actor.system.descriptors[arguments[0]].inode
+            raise
+        seen = (result.st_ino, result.st_size, result.st_mtime_ns) if name.endswith("stat") else result
+        actor.history = hash((actor.history, name, seen))
+        return result
+
+    # Two reductions, which lose no state: the holder of the lock of the file at the path is the only one who changes
+    # anything (I2), unless a person's program is about. So whatever it reads, it would read at any other moment before
+    # its next change too; and what it does to files that only holders look at, nobody else sees. If a fault lets
+    # somebody change things without the lock, then that process does not hold it, and gets no such treatment.
+
+    def _alone(self, actor: Actor) -> bool:
+        inode = self.disk.names.get(PATH)
+        return (
+            inode is not None
+            and inode.holder is not None
+            and inode.holder in actor.system.descriptors.values()
+            and not self.scenario.edited
+        )
+
+    def _changes_nothing(self, name: str) -> bool:
+        return name in READING or (not self.scenario.power and name in ("sync", "sync_data", "sync_folder"))
+
+    def _is_private(self, actor: Actor) -> bool:
+        """Whether nobody else notices the call that *actor* is about to make."""
+        assert actor.pending is not None
+        name, arguments = actor.pending
+        if not self._alone(actor):
+            return False
+        if name == "sync_folder":
+            return True
+        if name in ("unlink", "open", "rename"):
+            return all(path != PATH for path in arguments if isinstance(path, str))
+        description = actor.system.descriptors.get(arguments[0])
+        return description is not None and description.inode is not self.disk.names[PATH]
+
+    def _write(self, actor: Actor, fd: int, data: bytes) -> int:
+        """A write goes in two pieces, so that others can see it half done, and a kill can tear it."""
+        half = len(data) // 2
+        number = self._stop(actor, "write", (fd, data))
+        description = actor.system.descriptors[fd]
+        if number == errno.EIO:
+            actor.history = hash((actor.history, "write", number))
+            raise OSError(number, os.strerror(number))
+        actor.system.put(description, data[:half])
+        if number == errno.ENOSPC:
+            # A full disk takes a part; only the next write says why.
+            actor.history = hash((actor.history, "write", half))
+            return half
+        self._stop(actor, "…write", (fd, data[half:]))
+        actor.system.put(description, data[half:])
+        actor.history = hash((actor.history, "write", len(data)))
+        return len(data)
+
+    def _stop(self, actor: Actor, name: str, arguments: tuple[Any, ...]) -> int:
+        """Let others run; returns the errno that the call is to fail with, or 0."""
+        if actor.system.dead:
+            if name == "close":
+                return 0
+            raise Killed
+        actor.pending = name, arguments
+        if name == "sleep":
+            actor.seen = self.disk.changes
+        self.current = None
+        number: int = self.hub.switch()
+        if actor.system.dead and name != "close":  # a finalizer would have to print it
+            raise Killed
+        return number
+
+    # ------------------------------------------------------------------ what may happen
+
+    def actions(self) -> list[Action]:
+        """What may happen next; empty when all have ended."""
+        alive = [actor for actor in self.actors.values() if actor.alive]
+        alone = [actor for actor in alive if self._is_private(actor)]
+        if alone:
+            alive = alone
+        able = [actor for actor in alive if not self._waits(actor)]
+        found: list[Action] = [("run", actor.name, 0) for actor in able or alive]
+        if self.kills:
+            # Death before a call that changes nothing is death before the next one that does.
+            found += [("kill", actor.name, 0) for actor in alive if self._is_mortal(actor)]
+        if self.failures:
+            for actor in able:
+                assert actor.pending is not None
+                name, arguments = actor.pending
+                if name != "flock" or arguments[1] != UNLOCK:
+                    found += [("fail", actor.name, number) for number in FAILURES.get(name, ())]
+        return found
+
+    def _is_mortal(self, actor: Actor) -> bool:
+        """Whether it is worth while to kill *actor* now. A person's editor is not ours to kill."""
+        assert actor.pending is not None
+        return actor.name != PERSON and actor.pending[0] not in READING and actor.pending[0] != "sleep"
+
+    def _waits(self, actor: Actor) -> bool:
+        """Who sleeps, and would find everything as it was, need not wake up before somebody else has done something."""
+        assert actor.pending is not None, actor.name
+        if actor.pending[0] != "sleep":
+            return False
+        if actor.wants is not None:
+            return actor.wants.holder is not None
+        return actor.seen == self.disk.changes or bool(self.busy_editors - {actor.name})
+
+    def take(self, action: Action) -> None:
+        """Let *action* happen."""
+        verb, name, number = action
+        actor = self.actors[name]
+        assert actor.pending is not None
+        self._steps.append((actor, verb, number, actor.pending))
+        if verb == "kill":
+            self.kills -= 1
+            self._kill(actor)
+            return
+        if verb == "fail":
+            self.failures -= 1
+        self._go(actor, number)
+
+    def _go(self, actor: Actor, argument: Any) -> None:
+        self.current = actor
+        actor.run.switch(argument)
+        self.current = None
+        if actor.error is not None:
+            self._broke(actor.error, actor.name)
+
+    def _kill(self, actor: Actor) -> None:
+        actor.system.die()
+        store.abandon(actor.system)
+        actor.history = 0
+        actor.pending = None
+        self.busy_editors.discard(actor.name)
+        actor.run.switch(0)  # nothing that it still tries reaches the disk
+        actor.state = None
+
+    def steps(self) -> list[str]:
+        """What has happened so far, for people."""
+        lines = []
+        for actor, verb, number, (name, arguments) in self._steps:
+            call = f"{name}({', '.join(map(repr, arguments))})"
+            if verb == "kill":
+                lines.append(f"{actor.name}: killed before {call}")
+            else:
+                lines.append(f"{actor.name}: {call}" + (f" fails: {os.strerror(number)}" if number else ""))
+        return lines
+
+    # ------------------------------------------------------------------ the state of the world
+
+    def key(self) -> int:
+        """Equal for schedules behind which everything is equal, but for chance in 64 bits."""
+        holders = {
+            id(description): name
+            for name, actor in self.actors.items()
+            for description in actor.system.descriptors.values()
+        }
+        inodes = {inode.number: inode for inode in self.disk.names.values()}
+        for actor in self.actors.values():
+            for description in actor.system.descriptors.values():
+                inodes[description.inode.number] = description.inode
+        disk = tuple(
+            (number, inode.content, inode.times_changed, inode.holder and holders[id(inode.holder)])
+            for number, inode in sorted(inodes.items())
+        )
+        names = tuple(sorted((path, inode.number) for path, inode in self.disk.names.items()))
+        processes = tuple(
+            (actor.history, actor.alive, actor.must, actor.alive and self._waits(actor))
+            for actor in self.actors.values()
+        )
+        medium = (
+            tuple((inode.number, tuple(inode.versions), inode.sick) for inode in inodes.values()),
+            len(self.disk.entries),
+        )
+        return hash((disk, names, processes, self.kills, self.failures, medium if self.scenario.power else 0))
+
+    def acknowledged(self) -> frozenset[str]:
+        return frozenset(token for actor in self.actors.values() for token in actor.acknowledged)
+
+    def durable(self) -> frozenset[str]:
+        """What was acknowledged as being on stable storage, where that was asked for."""
+        return self.acknowledged() - {token for actor in self.actors.values() for token in actor.unsynced}
+
+    def due(self) -> frozenset[str]:
+        """What has to be there in the end: whatever was acknowledged, or, where a person's save may have taken commits
+        away, whatever a living process knows of it."""
+        if not self.scenario.edited:
+            return self.acknowledged()
+        living = [actor for actor in self.actors.values() if actor.state is not None]
+        known = {token for actor in living for view in actor.views for token in view}
+        return frozenset(known.union(*(actor.acknowledged for actor in living)))
+
+    def attempted(self) -> set[str]:
+        return {token for actor in self.actors.values() for token in actor.attempted}
+
+    def refused(self) -> set[str]:
+        return {token for actor in self.actors.values() for token in actor.refused}
+
+    # ------------------------------------------------------------------ the end
+
+    def _broke(self, error: BaseException, who: str) -> None:
+        if isinstance(error, BrokenPromise):
+            raise error
+        raise BrokenPromise(f"{who} got {type(error).__name__}: {error}") from error
+
+    def dispose(self) -> None:
+        """End all processes, without a trace on the disk."""
+        for actor in self.actors.values():
+            if actor.alive and actor.run:
+                self._kill(actor)
+            else:
+                actor.system.die()
+                store.abandon(actor.system)
+
+    def descriptions(self) -> list[Description]:
+        return [each for actor in self.actors.values() for each in actor.system.descriptors.values()]
