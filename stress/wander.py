@@ -100,12 +100,12 @@ def draw(random: Random) -> Plan:
     edited = kind > 0.75
     return Plan(
         programs,
-        saves=tuple(random.choice(list(SAVES)) for _ in range(random.randint(1, 2))) if edited else (),
+        saves=(random.choice(list(SAVES)),) if edited else (),
         kills=random.choice((0, 1, 1, 2)),
         failures=random.choice((1, 2)) if 0.5 < kind <= 0.75 else 0,
         power=kind <= 0.25,
         durable=random.random() < 0.3,
-        new=random.random() < 0.1,
+        new=random.random() < 0.1 and not edited,
         tick=random.choice((1e-6, 1e-6, 1e-6, 4e-3)),
     )
 
