@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import random
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -22,7 +21,7 @@ from typing import Any
 
 from pstate import log
 from stress.check import BrokenPromise, Trial, check
-from stress.workers import Crew, Ended, Link, Worker, expect_tidy, logged, open_state
+from stress.workers import Crew, Ended, Link, Worker, expect_tidy, in_threads, logged, open_state
 
 NAMES = [f"account {n}" for n in range(8)]
 EACH = 1_000
@@ -151,32 +150,6 @@ def move(state: Any, clerk: str, dice: random.Random) -> bool:
     except Refused:
         return False
     return True
-
-
-def in_threads(link: Link, bodies: list[Callable[[], Iterator[None]]]) -> None:
-    """Take steps of all *bodies*, each in its own thread, until we are called. What one raises ends all."""
-    ended = threading.Event()
-    errors: list[BaseException] = []
-
-    def run(body: Callable[[], Iterator[None]]) -> None:
-        try:
-            for _ in body():
-                if ended.is_set():
-                    return
-        except BaseException as error:
-            errors.append(error)
-            ended.set()
-
-    threads = [threading.Thread(target=run, args=(body,), daemon=True) for body in bodies]
-    for thread in threads:
-        thread.start()
-    while not ended.wait(0.02) and not link.is_called():
-        pass
-    ended.set()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
 
 
 def branch(link: Link, path: Path, seed: int, clerks: list[str]) -> None:

@@ -282,6 +282,32 @@ def logged(folder: Path) -> Iterator[None]:
         logger.propagate = propagates
 
 
+def in_threads(link: Link, bodies: list[Callable[[], Iterator[None]]]) -> None:
+    """Take steps of all *bodies*, each in its own thread, until we are called. What one raises ends all."""
+    ended = threading.Event()
+    errors: list[BaseException] = []
+
+    def run(body: Callable[[], Iterator[None]]) -> None:
+        try:
+            for _ in body():
+                if ended.is_set():
+                    return
+        except BaseException as error:
+            errors.append(error)
+            ended.set()
+
+    threads = [threading.Thread(target=run, args=(body,), daemon=True) for body in bodies]
+    for thread in threads:
+        thread.start()
+    while not ended.wait(0.02) and not link.is_called():
+        pass
+    ended.set()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
 # ---------------------------------------------------------------------- what checks look at afterwards
 
 
