@@ -38,7 +38,8 @@ P = ParamSpec("P")
 
 METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 BIRTH: Any = multiprocessing.get_context(METHOD)
-PRELOADED = ["pstate", "yaml", "ctypes", "json", "stress.workers"]
+if METHOD == "forkserver":
+    BIRTH.set_forkserver_preload(["pstate", "yaml", "ctypes", "json", "stress.workers"])
 
 #: How long a process may take to answer, in seconds, before the check says which one did not.
 PATIENCE = 30.0
@@ -98,7 +99,7 @@ class Worker:
         self.name = name
         self.pipe, theirs = BIRTH.Pipe()
         self.process: Any = BIRTH.Process(target=_work, args=(theirs, name, folder, function, args), daemon=True)
-        with _only_the_main_thread_has_an_interrupt():
+        with _uninterrupted():
             self.process.start()
         theirs.close()
         self.pid: int = self.process.pid
@@ -221,10 +222,9 @@ class Crew:
 
 
 @contextlib.contextmanager
-def _only_the_main_thread_has_an_interrupt() -> Iterator[None]:
-    """Not a moment of a birth for Ctrl-C: a process that was born and not noted would be left behind."""
+def _uninterrupted() -> Iterator[None]:
+    """Keep Ctrl-C away from a birth: what is half born is noted nowhere. The fork server is born so, too."""
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    BIRTH.set_forkserver_preload(PRELOADED) if METHOD == "forkserver" else None
     try:
         yield
     finally:
