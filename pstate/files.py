@@ -31,17 +31,17 @@ def open_state(fs: FileSystem, path: str, *, read_only: bool) -> Journal:
     return _journal(fs, path, flags, read_only)
 
 
-def create_state(fs: FileSystem, path: str) -> tuple[Journal, bool]:
-    """Open the state file at *path*, or begin an empty one there; the second value tells which.
+def create_state(fs: FileSystem, path: str) -> Journal:
+    """Open the state file at *path*, or begin an empty one there.
 
     Raises as `open_state`, and MissingPathError when the folder is missing: pstate creates files, not folders.
     """
     while True:
         with contextlib.suppress(FileNotFoundError):
-            return open_state(fs, path, read_only=False), False
+            return open_state(fs, path, read_only=False)
         try:
             flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL
-            return _journal(fs, path, flags, read_only=False), True
+            return _journal(fs, path, flags, read_only=False)
         except FileExistsError:
             continue  # somebody was faster
         except FileNotFoundError as error:

@@ -227,8 +227,8 @@ class FileLog:
         Raises EditConflict when a person's edit was found that our commits could not be brought together with.
         """
         if self.memory.view is None:
+            # What was interrupted may be in this file, and the state in another one by now.
             self._reload()
-            return
         while True:
             rest = self._catch_up()
             assert self.memory.view is not None
@@ -424,12 +424,14 @@ class FileLog:
                 self._restore(self._known)
             return
         if create:
-            journal, self._folder_due = files.create_state(self.fs, self.path)
+            journal = files.create_state(self.fs, self.path)
         else:
             try:
                 journal = self._open_journal()
             except FileNotFoundError as error:
                 raise files.missing(self.path, error) from error
+        # Whoever made the file, or renamed it, may have died before syncing the folder (F12).
+        self._folder_due = True
         self._load(journal)
 
     def _restore(self, view: View) -> None:
@@ -486,7 +488,7 @@ class FileLog:
         view = self.memory.view
         assert view is not None
         self._remember(view[4])
-        self._folder_due = True  # whoever renamed may have died before syncing the folder (F12)
+        self._folder_due = True  # as in `_reload`
         base = journal.read(0, trailer.length) if trailer.index == view[3] else b""
         if base and len(base) == trailer.length and crc32(base) == trailer.crc and self._ends_there(journal, base):
             # What memory holds; reading it again would be the most expensive thing here.
@@ -810,7 +812,6 @@ class FileLog:
         try:
             self._replace()
         except vacuum.EditCameOut:
-            self._look_at = 0.0
             self.begin(self.lock_timeout, look=True)
         except PStateError:
             raise
@@ -826,7 +827,7 @@ class FileLog:
         try:
             self._replace()
         except vacuum.EditCameOut:
-            self._look_at = 0.0
+            pass  # the next look finds it
         except InvalidEditError as error:
             self._complain(error)
         except OSError as error:
@@ -841,15 +842,19 @@ class FileLog:
         """Vacuum. The caller holds the lock and has caught up. Raises OSError, EditCameOut, and as an edit may."""
         view = self.memory.view
         assert view is not None
-        if not self._is_ours(f.scan(view[4].read(0, view[1])), view[4]):
+        content = view[4].read()
+        if not self._is_ours(f.scan(content), view[4]) or len(content) != view[1]:
             if not self._resolve_saved_in_place(view[4]):
                 raise vacuum.EditCameOut
             view = self.memory.view
             assert view is not None
-        self._put(view, self.memory.plain(), None)
+            content = view[4].read(0, view[1])
+        self._put(view, content, self.memory.plain(), None)
 
-    def _put(self, view: View, state: State, judged: Known | None) -> None:
+    def _put(self, view: View, content: bytes, state: State, judged: Known | None) -> None:
         """Write *state* in the place of the file that ends at *view*, and whose lock we hold; then memory is that.
+
+        *content* is what that file says, which is what *state* was made from.
 
         With *judged*, *state* is a person's edit brought together with the commits that we knew. Until the new file is
         at the path nothing of it is noted, so that whatever interrupts us leaves what we know as it was.
@@ -872,8 +877,11 @@ class FileLog:
             self._publish(new, (new.fd, len(text), 0, 0, new))
 
         try:
-            vacuum.replace(self.fs, self.flock, old, view, text, publish, judged)
+            vacuum.replace(self.fs, self.flock, old, view, content, text, publish, judged)
             self._folder_due = False
+        except vacuum.EditCameOut:
+            self._look_at = self._check_at = 0.0
+            raise
         finally:
             # The new file's lock is the one that the caller releases. The old one's descriptor is not closed before its
             # last view is gone: another thread may be about to ask for its size, and the number could be another
@@ -1008,7 +1016,7 @@ class FileLog:
         """Tell whoever still has *old* open that an edit has replaced it, and was dealt with."""
         try:
             if first:
-                vacuum.leave_edit_trailer(old, view, vacuum.known(view))
+                vacuum.leave_edit_trailer(old, view)
             else:
                 vacuum.raise_trailer(old, vacuum.known(view))
         except OSError as error:
@@ -1060,7 +1068,8 @@ class FileLog:
         if result.write:
             generation, index = vacuum.known(view)
             edited = (journal.fd, image.end, image.crc, image.index, journal)
-            self._write_merged(edited, result.state, (generation, max(index, result.contains)))
+            judged = generation, max(index, result.contains)
+            self._write_merged(edited, data[: image.end], result.state, judged)
         else:
             self._become(result.state, journal, image, base.appendable, mtime)
         logger.info("%s: took over an edit", self.path)
@@ -1096,9 +1105,9 @@ class FileLog:
             self.fs.sleep(QUIET / 10)
         return status.st_mtime_ns
 
-    def _write_merged(self, edited: View, state: State, judged: Known) -> None:
+    def _write_merged(self, edited: View, content: bytes, state: State, judged: Known) -> None:
         try:
-            self._put(edited, state, judged)
+            self._put(edited, content, state, judged)
         except OSError as error:
             _raise_foreign(error)
             message = (

@@ -57,30 +57,37 @@ def replace(
     flock: Flock,
     old: Journal,
     view: View,
+    content: bytes,
     text: bytes,
     publish: Callable[[Journal], None],
     judged: Known | None = None,
 ) -> None:
     """Put a new file with the base document *text* at the path of *old*.
 
-    The caller holds the write lock of *old*, which ends at *view* and is what the path shows. As soon as the new file
-    is at the path, and locked, *publish* is called with its journal: from there on it is the state. *judged* is given
-    when *text* is more than what *old* says: a person's edit brought together with the commits up to there. Raises
-    OSError, or EditCameOut, with the old file at the path as it was.
+    The caller holds the write lock of *old*, which ends at *view*, is what the path shows, and consists of *content*.
+    As soon as the new file is at the path, and locked, *publish* is called with its journal: from there on it is the
+    state. *judged* is given when *text* is more than what *old* says: a person's edit brought together with the commits
+    up to there. Raises OSError, or EditCameOut, with the old file at the path as it was, or as a person has saved it
+    meanwhile.
     """
     path = old.path
     building, swap = temporary(path, "vacuum"), temporary(path, "swap")
     new = _write(fs, building, old, text)
+    trailer = b""
     try:
         flock(new.fd, EXCLUSIVE_NOW)  # so that no follower commits before we have switched
+        if old.read() != content:
+            raise EditCameOut  # somebody has saved in place since
         # Before the exchange: a reader of the old file must not miss the move. And before the second name: there, the
         # trailer is the proof that the file is ours.
         if judged is None:
-            leave_trailer(old, view, len(text), new.base_crc)
+            trailer = _trailer(content, known(view), len(text), new.base_crc)
         else:
-            leave_edit_trailer(old, view, judged)
+            trailer = _trailer(content, judged, *_EDITED)
+        if trailer:
+            old.append(trailer, view[1])
         fs.rename(building, swap)
-        _put(fs, swap, path, old)
+        _put(fs, swap, path, old, content + trailer)
     except BaseException:
         try:
             if _identity(fs, path) != new.identity:
@@ -88,7 +95,7 @@ def replace(
                     if _identity(fs, name) == new.identity:
                         with contextlib.suppress(OSError):
                             fs.unlink(name)
-                _cut(fs, old, view[1])
+                _take_back(fs, old, trailer)
         finally:
             new.close()  # its lock too, however long the exception is kept
         raise
@@ -104,29 +111,28 @@ def replace(
         fs.unlink(swap)
 
 
-def leave_trailer(old: Journal, view: View, length: int, crc: int) -> None:
-    """Tell whoever has *old* open, which ends at *view*, that the state goes on in the file that is then at its path.
+#: Length and checksum in the trailer of a file that a person's edit has replaced: the new one says something else than
+#: any memory, so there is nothing to recognise it by.
+_EDITED = 0, 0xFFFFFFFF
 
-    *length* and *crc* are those of the new base document, which says what memory is for all who stand at *view*.
+
+def leave_edit_trailer(old: Journal, view: View) -> None:
+    """Tell whoever has *old* open, which ends at *view*, that a person's edit has replaced it and was dealt with.
+
     Raises WriteError, with the file as it was.
     """
-    _append_trailer(old, view[1], known(view), length, crc)
-
-
-def leave_edit_trailer(old: Journal, view: View, judged: Known) -> None:
-    """The same after a person's edit was brought together with our commits, as far as *judged* knew them.
-
-    The new file says something else than any memory, so it has no length here, and a checksum that nothing has.
-    """
-    _append_trailer(old, view[1], judged, 0, 0xFFFFFFFF)
+    trailer = _trailer(old.read(0, view[1]), known(view), *_EDITED)
+    if trailer:
+        old.append(trailer, view[1])
 
 
 def raise_trailer(old: Journal, judged: Known) -> None:
     """Tell those who still have *old* open that its edit has got more commits than the trailer says by now."""
-    split = f.split_trailer(old.read())
+    data = old.read()
+    split = f.split_trailer(data)
     if split is not None:
         old.fs.truncate(old.fd, split[0])
-        _append_trailer(old, split[0], judged, 0, 0xFFFFFFFF)
+        old.append(_trailer(data[: split[0]], judged, *_EDITED), split[0])
 
 
 def known(view: View) -> Known:
@@ -135,13 +141,16 @@ def known(view: View) -> Known:
     return (marker.generation if marker else f.NO_GENERATION), view[3]
 
 
-def _append_trailer(old: Journal, end: int, index: Known, length: int, crc: int) -> None:
-    before = old.read(0, end)
-    if before and not before.endswith(b"\n"):
+def _trailer(content: bytes, judged: Known, length: int, crc: int) -> bytes:
+    """What tells whoever stands at the end of *content* that the state goes on in the file that is then at its path.
+
+    *judged* is the last commit that the new file contains, *length* and *crc* are those of its base document.
+    """
+    if content and not content.endswith(b"\n"):
         # The newline that a trailer would need could change the value of a block scalar, if we die within the write.
         # Nobody can append to such a file either, and whoever vacuums it looks at the path first.
-        return
-    old.append(f.Trailer(index[0], length, crc, index[1], crc32(before)).encode(), end)
+        return b""
+    return f.Trailer(judged[0], length, crc, judged[1], crc32(content)).encode()
 
 
 def _write(fs: FileSystem, building: str, old: Journal, text: bytes) -> Journal:
@@ -161,8 +170,8 @@ def _write(fs: FileSystem, building: str, old: Journal, text: bytes) -> Journal:
     return new
 
 
-def _put(fs: FileSystem, swap: str, path: str, old: Journal) -> None:
-    """Bring the file at *swap* to *path*, unless *path* shows another file than *old*."""
+def _put(fs: FileSystem, swap: str, path: str, old: Journal, content: bytes) -> None:
+    """Bring the file at *swap* to *path*, unless *path* shows another file than *old*, or that one not *content*."""
     try:
         fs.exchange(swap, path)
     except FileNotFoundError:
@@ -179,14 +188,17 @@ def _put(fs: FileSystem, swap: str, path: str, old: Journal) -> None:
             raise EditCameOut from None
         fs.rename(swap, path)
         return
-    if _identity(fs, swap) != old.identity:
+    if _identity(fs, swap) != old.identity or old.read() != content:
         fs.exchange(swap, path)
         raise EditCameOut
 
 
-def _cut(fs: FileSystem, old: Journal, end: int) -> None:
+def _take_back(fs: FileSystem, old: Journal, trailer: bytes) -> None:
+    """Cut *trailer*, or what was written of it, off the end of *old*; what a person has put there meanwhile stays."""
     try:
-        fs.truncate(old.fd, end)
+        content = old.read()
+        if trailer and content.endswith(trailer):
+            fs.truncate(old.fd, len(content) - len(trailer))
     except OSError as error:
         # A dead trailer: readers ignore it, the next writer cuts it.
         logger.warning("%s: the trailer of a failed vacuum stays: %s", old.path, error)

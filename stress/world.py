@@ -89,6 +89,7 @@ class Actor:
         self.pending: tuple[str, tuple[Any, ...]] | None = None
         self.history = 0
         self.ended = False
+        self.opening = False
         self.seen = -1  #: `disk.changes` when it went to sleep
         self.wants: Inode | None = None  #: whose lock it was just refused
         self.must: frozenset[str] = frozenset()  #: what the view that it is about to take has to show
@@ -123,6 +124,7 @@ class Actor:
     def open(self, **options: Any) -> PersistedState:
         """Open the state file. Everybody who was acknowledged before must be in it."""
         while True:
+            self.opening = True
             try:
                 self.state = PersistedState.open(PATH, fs=self.system, **{**self.world.scenario.options, **options})
                 return self.state
@@ -138,32 +140,46 @@ class Actor:
                 if not self.world.scenario.failures:
                     raise
                 raise GaveUp from error
+            finally:
+                self.opening = False
 
     def commit(self, token: str, change: Callable[[PersistedState], None] | None = None) -> None:
         """Append *token* to `log`, or have *change* do it; afterwards it counts as acknowledged."""
         assert self.state is not None
-        self.attempted.append(token)
+        self._commit((token,), change or (lambda state: state.log.append(token)))
+
+    def transaction(self, *tokens: str) -> None:
+        """Append *tokens* in one transaction."""
+
+        def change(state: PersistedState) -> None:
+            with state.transaction():
+                for token in tokens:
+                    state.log.append(token)
+
+        self.groups.append(set(tokens))
+        self._commit(tokens, change)
+
+    def _commit(self, tokens: tuple[str, ...], change: Callable[[PersistedState], None]) -> None:
+        assert self.state is not None
+        scenario = self.world.scenario
+        self.attempted += tokens
         try:
-            if change is None:
-                self.state.log.append(token)
-            else:
-                change(self.state)
+            change(self.state)
         except (EditConflict, InvalidEditError) as error:
-            # The first is about a person's save, and leaves our side in a file beside; the second has changed nothing.
-            if not self.world.scenario.edited:
+            if not scenario.edited and not scenario.failures:
                 raise
             self.conflicts.append(error)
             if isinstance(error, InvalidEditError):
-                self.refused.append(token)
-                return
+                self.refused += tokens
+            return  # a conflict is about a person's save: it may have been found before our change, or after it
         except OSError as error:
-            if not self.world.scenario.failures:
+            if not scenario.failures:
                 raise
             if not isinstance(error, DurabilityUnknown):
-                self.refused.append(token)
+                self.refused += tokens
                 return
-            self.unsynced.append(token)
-        self.acknowledged.append(token)
+            self.unsynced += tokens
+        self.acknowledged += tokens
 
     def look(self, take: Callable[[PersistedState], Any] = lambda state: state["log"].copy()) -> tuple[str, ...]:
         """Take a view of `log`; it must show whatever was acknowledged before."""
@@ -197,16 +213,6 @@ class Actor:
         known = len(dict.__getitem__(self.state, "log"))
         self.state.vacuum()
         self.world.floor = max(self.world.floor, known)
-
-    def transaction(self, *tokens: str) -> None:
-        """Append *tokens* in one transaction."""
-        assert self.state is not None
-        self.groups.append(set(tokens))
-        self.attempted.extend(tokens)
-        with self.state.transaction():
-            for token in tokens:
-                self.state.log.append(token)
-        self.acknowledged.extend(tokens)
 
     def pause(self, seconds: float) -> None:
         self.system.sleep(seconds)
@@ -360,10 +366,10 @@ class World:
     def _waits(self, actor: Actor) -> bool:
         """Who sleeps, and would find everything as it was, need not wake up before somebody else has done something."""
         assert actor.pending is not None, actor.name
-        name, arguments = actor.pending
+        name, _ = actor.pending
         if name != "sleep":
             # A program that opens a file half saved in place cannot know it (docs/guarantees.md, "Editors").
-            return name == "open" and arguments[0] == PATH and bool(self.busy_editors - {actor.name})
+            return actor.opening and bool(self.busy_editors - {actor.name})
         if actor.wants is not None:
             return actor.wants.holder is not None
         return actor.seen == self.disk.changes or bool(self.busy_editors - {actor.name})
