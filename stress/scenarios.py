@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -140,12 +141,13 @@ def edits_are_there(world: World) -> None:
         raise BrokenPromise(f"edit {number} is gone: {world.disk.files()}")
 
 
-def edited(name: str, save: Body, **others: Body) -> Scenario:
+def edited(name: str, save: Body, options: dict[str, Any] | None = None, **others: Body) -> Scenario:
     return Scenario(
         f"{name}, {' and '.join(others)}",
         {PERSON: save, **others},
         opened=tuple(others),
         edited=True,
+        options=options or {},
         tick=1e-6,
         fair=edits_are_there,
     )
@@ -178,6 +180,22 @@ def tries(actor: Actor, body: Body) -> None:
         actor.conflicts.append(error)
 
 
+def undoes(actor: Actor) -> None:
+    """A commit, then a transaction that changes order and length, and ends in an exception."""
+    assert actor.state is not None
+    actor.transaction("a3", "a1", "a2")
+
+    class Undone(Exception):
+        pass
+
+    with contextlib.suppress(Undone), actor.state.transaction():
+        actor.state.log.sort()
+        actor.state.log.append("undone")
+        raise Undone
+    actor.look()
+    actor.commit("a4")
+
+
 def around_a_vacuum(actor: Actor) -> None:
     actor.commit("a1")
     tries(actor, vacuums)
@@ -196,6 +214,8 @@ A = ("a",)
 AR = ("a", "r")
 AV = ("a", "v")
 NEW: dict[str, Any] = {"files": {}, "options": {"defaults": {"log": []}}}
+
+FULL_SECTOR = {PATH: b"log: []\nfill: " + 420 * b"x" + b"\n"}
 
 SCENARIOS = [
     both("a1", "b1", kills=2, power=True),
@@ -230,6 +250,16 @@ SCENARIOS = [
     Scenario("failing calls: around a vacuum", {"a": around_a_vacuum}, opened=A, failures=2, kills=0),
     both("a1", "b1", name="failing calls: two writers", failures=1),
     both("a1", "b1", name="failing calls, power: two writers", failures=1, kills=0, options=POWER, power=True),
+    Scenario("records across sectors", {"a": commits("a1", "a2", "a3")}, FULL_SECTOR, opened=A, kills=0, power=True),
+    Scenario("a transaction that is undone", {"a": undoes, "r": looks(2)}, opened=AR),
+    Scenario("two vacuums and a writer", {"a": commits("a1"), "v": vacuums, "w": vacuums}, opened=("a", "v", "w"), kills=0),
+    Scenario(
+        "power: a new file of two",
+        {"a": opens(), "b": opens(commits("b1"))},
+        files={},
+        power=True,
+        options={**POWER, "defaults": {"log": []}},
+    ),
     edited("saved by rename", saves_by_rename, a=commits("a1"), b=commits("b1")),
     edited("saved by rename", saves_by_rename, a=commits("a1"), v=vacuums),
     edited("saved with a backup", saves_with_backup, a=commits("a1")),
@@ -238,6 +268,7 @@ SCENARIOS = [
     edited("saved in place", saves_in_place, a=commits("a1"), v=vacuums),
     edited("a stale copy saved", saves_a_stale_copy, a=commits("a1"), b=commits("b1")),
     edited("a stale copy saved", saves_a_stale_copy, a=commits("a1"), v=vacuums),
+    edited("power: saved by rename", saves_by_rename, options=POWER, a=commits("a1")),
 ]
 
 

@@ -1,0 +1,116 @@
+"""Planted faults: what the simulation must find, or it proves nothing. For the tests only.
+
+A fault is a small change of one function's source. It is made in the running process, where the simulation runs too,
+so nothing in the package knows of it. A fault whose source has moved on fails loudly.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Fault:
+    """*old* in the source of *function* ("module:qualified.name") becomes *new*."""
+
+    name: str
+    function: str
+    old: str
+    new: str
+    caught_by: str  #: a scenario
+
+
+FAULTS = [
+    Fault("no lock", "pstate.testing.system:SimulatedSystem._flock", "inode.holder not in (None, description)", "False",
+          "two writers"),
+    Fault("lock released before the write", "pstate.log:FileLog.commit", "body = encode_body(operations)",
+          "body = encode_body(operations); self.flock(self.fd, UNLOCK)", "two writers"),
+    Fault("size not compared after locking", "pstate.log:FileLog.begin", "if self._lseek(fd, 0, 2) == end:", "if True:",
+          "two writers"),
+    Fault("no look whether the locked file is the one at the path", "pstate.log:FileLog._is_current",
+          "if (status.st_dev, status.st_ino) != journal.identity:", "if False:", "writer and vacuum"),
+    Fault("no look whether the file has grown", "pstate.log:FileLog.fresh", "self._lseek(view[0], 0, 2) == view[1]", "True",
+          "writer and reader"),
+    Fault("no checksum", "pstate.format:read_records", "if computed != int(written, 16):", "if False:",
+          "records across sectors"),
+    Fault("a power cut's hole is always damage", "pstate.recovery:_power_cut_explains", "return image.hole", "return False",
+          "records across sectors"),
+    Fault("zeros in the place of the base marker are not understood", "pstate.format:lost_marker", "if start < 0:",
+          "if True:", "two writers"),
+    Fault("a torn tail is not cut", "pstate.log:FileLog._cut", "self.fs.truncate(journal.fd, end)", "pass", "two writers"),
+    Fault("a failed write is not taken back", "pstate.journal:Journal.undo", "self.fs.truncate(self.fd, end)", "pass",
+          "failing calls: two writers"),
+    Fault("applied before it is written", "pstate.store:Store.mutate",
+          "prepared = [prepare(node, op, self) for op in operations]",
+          "prepared = [prepare(node, op, self) for op in operations]; [apply(node, op, True) for op in prepared]",
+          "failing calls: two writers"),
+    Fault("one record for each operation of a transaction", "pstate.store:Store.commit",
+          "view = log.commit(changes.operations, self._base_view)",
+          "view = self._base_view\n            for op in changes.operations:\n                view = log.commit([op], view)",
+          "transaction and reader"),
+    Fault("rollback forgets the order of a list", "pstate.transaction:Changes.add_undo",
+          "inverses = ops.inverse(node, prepared, self.ordered)",
+          "inverses = [op for op in ops.inverse(node, prepared, self.ordered) if op[0] != 'order']",
+          "a transaction that is undone"),
+    Fault("rollback forgets", "pstate.store:Store._undo", "apply(node, op, True)", "pass", "a transaction that is undone"),
+    Fault("a new file is renamed before it is synced", "pstate.vacuum:_write", "fs.sync(new.fd)", "pass", "around a vacuum"),
+    Fault("no trailer", "pstate.vacuum:replace", "if trailer:", "if False:", "vacuum and reader"),
+    Fault("trailer after the exchange", "pstate.vacuum:replace",
+          "        if trailer:\n            old.append(trailer, view[1])\n        fs.rename(building, swap)\n"
+          "        _put(fs, swap, path, old, content + trailer)",
+          "        fs.rename(building, swap)\n        _put(fs, swap, path, old, content)\n"
+          "        if trailer:\n            old.append(trailer, view[1])",
+          "vacuum and reader"),
+    Fault("the new file is not locked", "pstate.vacuum:replace", "flock(new.fd, EXCLUSIVE_NOW)", "pass",
+          "two vacuums and a writer"),
+    Fault("unlinked before the folder is synced", "pstate.vacuum:replace", "fs.sync_folder(os.path.dirname(path))", "pass",
+          "power: around a vacuum"),
+    Fault("a trailer that died is not cleaned up behind", "pstate.vacuum:discard_dead", "if content is not None", "if False",
+          "writer and vacuum"),
+    Fault("power: no sync", "pstate.journal:Journal.sync", "self.fs.sync_data(self.fd)", "pass", "power: two writers"),
+    Fault("power: no sync of the folder", "pstate.log:FileLog._sync", "if self._folder_due:", "if False:",
+          "power: a new file"),
+    Fault("power: only who made the file syncs its folder", "pstate.log:FileLog._reload", "self._folder_due = True",
+          "self._folder_due = not self._lseek(journal.fd, 0, 2) and False", "power: a new file of two"),
+    Fault("power: acknowledged before it is synced", "pstate.log:FileLog.publish", "self._sync(view[4])", "pass",
+          "power: two writers"),
+    Fault("an edit is overwritten by a vacuum", "pstate.vacuum:_put",
+          "if _identity(fs, swap) != old.identity or old.read() != content:", "if False:", "saved by rename, a and v"),
+    Fault("a save in place is overwritten by a vacuum", "pstate.vacuum:replace", "if old.read() != content:", "if False:",
+          "saved in place, a and v"),
+    Fault("a half save is taken for a whole one", "pstate.log:FileLog._await_quiet",
+          "while not self._is_quiet(status := self.fs.fstat(journal.fd)):",
+          "while (status := self.fs.fstat(journal.fd)) is None:", "saved with a backup, a"),
+    Fault("cut without a look at the whole file", "pstate.log:FileLog._cut", "if not self._is_ours(image, journal):",
+          "if False:", "saved in place, a"),
+    Fault("power: no look at the path after the write", "pstate.log:FileLog.publish",
+          "if self.power or self._clock() >= self._look_at:", "if False:", "power: saved by rename, a"),
+    Fault("a close does not ask for the lock", "pstate.log:FileLog.tidy", "self.begin(0, look=True)",
+          "self._is_current(self._journal, 0)", "two closes"),
+]  # fmt: skip
+
+
+@contextlib.contextmanager
+def planted(fault: Fault) -> Iterator[None]:
+    """Have *fault* in the running process."""
+    module_name, _, path = fault.function.partition(":")
+    owner: Any = importlib.import_module(module_name)
+    *outer, name = path.split(".")
+    for each in outer:
+        owner = getattr(owner, each)
+    sound = inspect.getattr_static(owner, name)
+    source = textwrap.dedent(inspect.getsource(sound))
+    assert source.count(fault.old) == 1, f"{fault.name}: the source of {fault.function} has moved on"
+    namespace: dict[str, Any] = {}
+    exec(compile(source.replace(fault.old, fault.new), f"<{fault.name}>", "exec"), sound.__globals__, namespace)
+    setattr(owner, name, namespace[name])
+    try:
+        yield
+    finally:
+        setattr(owner, name, sound)
