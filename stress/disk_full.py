@@ -365,14 +365,14 @@ def disk_full(trial: Trial) -> None:
             with Crew(trial) as crew:
                 one = Round(trial, crew, folder)
                 try:
-                    for _ in range(STEPS):
+                    for number in range(STEPS):
                         chance = trial.random.random()
                         if chance < 0.3:
                             one.make_room(trial.random.choice([0, 0, 4096, 12_000, LARGE, one.size]))
                         if chance > 0.92:
                             one.burst()
                         one.step()
-                        if not trial.goes_on():
+                        if number > 10 and not trial.goes_on():
                             break
                     one.end()
                 except BrokenPromise:
