@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from pstate import StoreFailedError, WriteError, log
+from pstate import format as f
 from pstate.values import same
 from stress.check import BrokenPromise, Trial, check
 from stress.workers import Crew, Link, Worker, expect_tidy, logged, open_state, read_fresh
@@ -74,7 +75,7 @@ def keep_disk(link: Link, folder: Path, size: int) -> None:
     while True:
         match link.hear():
             case "look":
-                link.tell((read_fresh(state), sorted(os.listdir(state.parent))))
+                link.tell(looked(state))
             case "file":
                 link.tell(state.read_bytes())
             case "tidy", content:
@@ -88,6 +89,11 @@ def keep_disk(link: Link, folder: Path, size: int) -> None:
                 options = f"size={10 * size}".encode()
                 _system("mount", None, os.fsencode(folder), None, ctypes.c_ulong(_MS_REMOUNT), options)
                 link.tell(None)
+
+
+def looked(state: Path) -> tuple[dict[Any, Any], list[str], bytes]:
+    """What the file says, what is in its folder, and what stands behind the last commit."""
+    return read_fresh(state), sorted(os.listdir(state.parent)), f.scan(state.read_bytes()).rest
 
 
 def leave_room(filler: int, room: int) -> None:
@@ -254,12 +260,12 @@ class Round:
 
     def look(self, what: str) -> None:
         """The file and the folder must be what is known."""
-        if self.disk is not None:
-            found, names = self.ask("look")
-        else:
-            found, names = read_fresh(self.path), os.listdir(self.path.parent)
+        found, names, rest = looked(self.path) if self.disk is None else self.ask("look")
         if not same(found, self.state):
             raise BrokenPromise(f"{what}: the file says {difference(self.state, found)}")
+        if rest:
+            # The next writer would cut it, so that no state tells; but the file is not what it was.
+            raise BrokenPromise(f"I8: {what}: {len(rest)} bytes stand behind the last commit: {rest[:80]!r}")
         if names != [self.path.name]:
             raise BrokenPromise(f"{what}: beside the state there is {', '.join(set(names) - {self.path.name})}")
 
