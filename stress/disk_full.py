@@ -16,10 +16,11 @@ import errno
 import logging
 import os
 import resource
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from pstate import StoreFailedError, WriteError, log
+from pstate import PersistedState, StoreFailedError, WriteError, log
 from pstate import format as f
 from pstate.values import same
 from stress.check import BrokenPromise, Trial, check
@@ -134,7 +135,7 @@ def write(link: Link, path: Path, disk: int, durability: str) -> None:
     state = open_state(path, **options)
     link.tell(("done", state.snapshot()))
     while True:
-        order = link.hear()
+        order: Any = link.hear()
         match order:
             case "limit", size:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
@@ -161,7 +162,7 @@ def write(link: Link, path: Path, disk: int, durability: str) -> None:
             link.tell(("done", state.snapshot()))
 
 
-def carry_out(state: Any, order: tuple[str, Any]) -> None:
+def carry_out(state: Any, order: Any) -> None:
     """One change of *state*; the same on a plain dict, for the one that tells what must be there."""
     match order:
         case "set", (key, value):
@@ -174,17 +175,14 @@ def carry_out(state: Any, order: tuple[str, Any]) -> None:
             else:
                 state[key] = [value]
         case "transaction", items:
-            if isinstance(state, dict) and not hasattr(state, "transaction"):
-                state.update(items)
-                return
-            with state.transaction():
+            with state.transaction() if isinstance(state, PersistedState) else nullcontext():
                 for key, value in items.items():
                     state[key] = value
         case "delete", key:
             if key in state:
                 del state[key]
         case "vacuum", _:
-            if hasattr(state, "vacuum"):
+            if isinstance(state, PersistedState):
                 state.vacuum()
 
 

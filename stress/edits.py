@@ -90,7 +90,7 @@ def write(link: Link, path: Path) -> None:
 
 def await_note(state: Any, note: str) -> tuple[str, str]:
     """Read until the person's edit is there; returns what is, and what we were told on the way, or ""."""
-    told = ""
+    found = told = ""
     began = time.monotonic()
     while True:
         try:
