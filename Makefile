@@ -2,6 +2,8 @@
 #
 #   make demo      see it work: worker processes, killed and resumed before your eyes
 #   make test      all tests, in parallel        make test ARGS="-k torn -x"
+#   make stress    try to break it for five minutes, and write what was tried into docs/reliability.md
+#                  make stress ARGS="--seconds 3600"
 #   make lint      format check, linter, spelling, types
 #   make format    put everything into the project's format
 #   make clean     remove what these commands made
@@ -11,7 +13,7 @@ VENV   ?= .venv
 ARGS   ?=
 BIN    := $(VENV)/bin
 
-.PHONY: help demo test lint format clean
+.PHONY: help demo test stress lint format clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -24,6 +26,9 @@ demo: $(VENV)/has-run
 
 test: $(VENV)/has-test
 	$(BIN)/python -m pytest -n auto $(ARGS)
+
+stress: $(VENV)/has-stress
+	$(BIN)/python -m stress run --write docs/reliability.md $(ARGS)
 
 # The package exists in two readings, so it is read by two type checkers. Without the setting, pyright's wrapper asks
 # the network whether there is a newer one.
@@ -56,6 +61,6 @@ $(VENV)/has-run: $(VENV)/made
 	$(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 
-$(VENV)/has-test $(VENV)/has-lint: $(VENV)/has-%: $(VENV)/has-run
+$(VENV)/has-test $(VENV)/has-lint $(VENV)/has-stress: $(VENV)/has-%: $(VENV)/has-run
 	$(BIN)/python -m pip install --quiet --group $*
 	@touch $@

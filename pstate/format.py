@@ -227,12 +227,17 @@ def lost_marker(data: bytes) -> int:
     start = data.find(b"\0")
     if start < 0:
         return -1
-    line = data.rfind(b"\n", 0, start) + 1
-    if line < start and not data.startswith(_SIGNATURE, line):
-        return -1  # but the beginning of the marker may have been in another sector
     zeros = _ZEROS.match(data, start)
     assert zeros is not None
-    return line if zeros.end() == len(data) or not zeros.end() % SECTOR else -1
+    if zeros.end() != len(data) and zeros.end() % SECTOR:
+        return -1
+    line = data.rfind(b"\n", 0, start) + 1
+    if line == start:
+        return start
+    # The beginning of the marker may be there: it was in another sector, or is what a write that died there had left.
+    # So few zeros that a damaged byte or two explain them are damage.
+    is_lost = data.startswith(_SIGNATURE, line) and (not start % SECTOR or zeros.end() - start >= 16)
+    return line if is_lost else -1
 
 
 def scan(data: bytes) -> Image:
@@ -295,13 +300,15 @@ def _following(rest: bytes) -> int:
     beginning of one record, and nobody appends before that was cut off.
     """
     first = _RECORD.match(rest)
-    count = 0
     lines = rest[first.end() if first else 1 :].split(b"\n")
     # Each line is looked at once: a record may begin anywhere in one, but it ends with it.
-    for line, marker in pairwise(lines[:-1]):
-        if b"--- " in line and _COMMIT_MARKER.fullmatch(marker):
-            count += 1
-    return count
+    is_record = [
+        b"--- " in line and _COMMIT_MARKER.fullmatch(marker) is not None for line, marker in pairwise(lines[:-1])
+    ]
+    if first is None and is_record:
+        # This line may be what is left of the bad record itself, and its text may look like the beginning of one.
+        is_record[0] = is_record[0] and b"\0--- [[" in lines[0]
+    return sum(is_record)
 
 
 def _reason(rest: bytes, crc: int) -> str:

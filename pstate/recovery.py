@@ -36,9 +36,10 @@ def read(data: bytes, path: str, boot_id: Callable[[], str]) -> Content:
 
     Raises InvalidStateError, CorruptStateError, and EditConflict for a document edited above a journal.
     """
-    if f.find_marker(data) < 0 and legacy.is_legacy(data):
+    image = f.scan(data)
+    if not image.hole and f.find_marker(data) < 0 and legacy.is_legacy(data):
         return _read_legacy(data, path)
-    image = judge(f.scan(data), data, path, boot_id)
+    judge(image, data, path, boot_id)
     if image.base_edited:
         raise edited_above_journal(image, data, path)
     base = codec.load(image.base, path)

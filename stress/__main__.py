@@ -7,8 +7,11 @@ command line is wrong.
 from __future__ import annotations
 
 import argparse
+import datetime
 import importlib
+import os
 import pkgutil
+import platform
 import random
 import shutil
 import sys
@@ -112,6 +115,45 @@ def run(names: list[str], seconds: float, seed: int) -> list[Verdict]:
     return verdicts
 
 
+BEGIN, END = "<!-- written by the run: begin -->", "<!-- written by the run: end -->"
+
+
+def report(verdicts: list[Verdict], seed: int, seconds: float) -> str:
+    """What was tried, in Markdown."""
+    lines = [
+        f"`python -m stress run --seconds {seconds:.0f} --seed {seed}`, on {datetime.date.today()}, "
+        f"CPython {platform.python_version()}, {platform.system()}, {os.cpu_count()} cores:",
+        "",
+        "| check | what it tries to break | verdict | tried |",
+        "|---|---|---|---|",
+    ]
+    for verdict in verdicts:
+        check = verdict.check
+        word = "**broke**" if verdict.failure else "held"
+        lines.append(f"| {check.name} | {check.promise} | {word} | {describe(verdict.trial)} |")
+    rows = [row for verdict in verdicts for row in verdict.trial.rows]
+    if rows:
+        lines += [
+            "",
+            "The scenarios of `schedules`, each tried whole:",
+            "",
+            "| scenario | distinct states | schedules | states after a power cut |",
+            "|---|---:|---:|---:|",
+        ]
+        rows += [("**all**", *map(sum, list(zip(*rows, strict=True))[1:]))]
+        lines += [
+            f"| {name} | {states:,} | {runs:,} | {f'{cuts:,}' if cuts else ''} |" for name, states, runs, cuts in rows
+        ]
+    return "\n".join(lines)
+
+
+def write(path: Path, text: str) -> None:
+    """Put *text* between the marks in the file at *path*."""
+    before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    path.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+
+
 def main(arguments: list[str] | None = None) -> int:
     load_checks()
     parser = argparse.ArgumentParser(prog="python -m stress", description=__doc__.splitlines()[0] if __doc__ else None)
@@ -121,6 +163,7 @@ def main(arguments: list[str] | None = None) -> int:
     running.add_argument("names", nargs="*", metavar="NAME", help="which (default: all but soak)")
     running.add_argument("--seconds", type=float, default=300.0, help="how long, about (default: %(default).0f)")
     running.add_argument("--seed", type=int, help="repeat a run (default: drawn, and printed)")
+    running.add_argument("--write", type=Path, metavar="FILE", help="put a report between the marks in this document")
     options = parser.parse_args(arguments)
     if options.command == "list":
         listed = Table(box=None, pad_edge=False, show_header=False)
@@ -134,7 +177,10 @@ def main(arguments: list[str] | None = None) -> int:
     seed = random.SystemRandom().randrange(1 << 32) if options.seed is None else options.seed
     Console().print(f"seed {seed}", highlight=False)
     names = options.names or [name for name in CHECKS if name != "soak"]
-    return int(any(verdict.failure for verdict in run(names, options.seconds, seed)))
+    verdicts = run(names, options.seconds, seed)
+    if options.write is not None:
+        write(options.write, report(verdicts, seed, options.seconds))
+    return int(any(verdict.failure for verdict in verdicts))
 
 
 if __name__ == "__main__":

@@ -92,12 +92,3 @@ def _explore(scenario: Scenario, progress: Callable[[Tally], None]) -> Tally:
             gc.collect()
         progress(tally)
     return tally
-
-
-def repeat(scenario: Scenario, actions: list[Action]) -> World:
-    """The world after *actions*; those that cannot happen there are left out."""
-    world = World(scenario)
-    for action in actions:
-        if action in world.actions():
-            world.take(action)
-    return world

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+from zlib import crc32
 
 from pstate.errors import EditConflict, InvalidEditError, PStateError
 from stress.check import BrokenPromise
@@ -134,6 +135,9 @@ def saves_a_stale_copy(actor: Actor) -> None:
     actor.saved = actor.saves
 
 
+EDITORS: tuple[Body, ...] = (saves_by_rename, saves_with_backup, saves_in_place, saves_a_stale_copy)
+
+
 def edits_are_there(world: World) -> None:
     """The person's last save that came to its end is in the state, or in a file beside it that a conflict names."""
     number = world.actors[PERSON].saved
@@ -215,6 +219,10 @@ AR = ("a", "r")
 AV = ("a", "v")
 NEW: dict[str, Any] = {"files": {}, "options": {"defaults": {"log": []}}}
 
+JOURNALED = {
+    PATH: b'log: []\n... # pstate 1 61400009 0000000008 4ee36d3c b0070001 p\n--- [["insert",["log"],0,"before"]]\n'
+    b"... # %08x\n" % crc32(b'[["insert",["log"],0,"before"]]', 0x61400009)
+}
 FULL_SECTOR = {PATH: b"log: []\nfill: " + 420 * b"x" + b"\n"}
 
 SCENARIOS = [
@@ -251,11 +259,14 @@ SCENARIOS = [
     both("a1", "b1", name="failing calls: two writers", failures=1),
     both("a1", "b1", name="failing calls, power: two writers", failures=1, kills=0, options=POWER, power=True),
     Scenario("records across sectors", {"a": commits("a1", "a2", "a3")}, FULL_SECTOR, opened=A, kills=0, power=True),
+    Scenario("a record of several sectors", {"a": commits("a1", "a2" + 1200 * "x")}, opened=A, kills=0, power=True),
     Scenario("a transaction that is undone", {"a": undoes, "r": looks(2)}, opened=AR),
-    Scenario("two vacuums and a writer", {"a": commits("a1"), "v": vacuums, "w": vacuums}, opened=("a", "v", "w"), kills=0),
+    Scenario(
+        "two vacuums and a writer", {"a": commits("a1"), "v": vacuums, "w": vacuums}, opened=("a", "v", "w"), kills=0
+    ),
     Scenario(
         "power: a new file of two",
-        {"a": opens(), "b": opens(commits("b1"))},
+        {"a": lambda actor: actor.open(defaults=None) and None, "b": opens(commits("b1"))},
         files={},
         power=True,
         options={**POWER, "defaults": {"log": []}},
@@ -269,6 +280,14 @@ SCENARIOS = [
     edited("a stale copy saved", saves_a_stale_copy, a=commits("a1"), b=commits("b1")),
     edited("a stale copy saved", saves_a_stale_copy, a=commits("a1"), v=vacuums),
     edited("power: saved by rename", saves_by_rename, options=POWER, a=commits("a1")),
+    replace(
+        edited("saved in place", saves_in_place, a=around_a_vacuum), name="saved in place, around a vacuum", kills=0
+    ),
+    replace(
+        edited("saved with a backup", saves_with_backup, a=transaction("a1", "a2")),
+        name="saved with a backup, a transaction",
+    ),
+    Scenario("a close and a writer", {"a": closes, "b": commits("b1")}, JOURNALED, opened=("a", "b"), kills=0),
 ]
 
 

@@ -46,7 +46,9 @@ def _in_workers(function: Any, arguments: Any, trial: Trial) -> Iterator[Any]:
     """Results of *function* as they come, from processes that end with this one."""
     with multiprocessing.get_context("forkserver").Pool(WORKERS) as pool:
         results: SimpleQueue[Any] = SimpleQueue()
-        jobs = [pool.apply_async(function, (each,), callback=results.put, error_callback=results.put) for each in arguments]
+        jobs = [
+            pool.apply_async(function, (each,), callback=results.put, error_callback=results.put) for each in arguments
+        ]
         for _ in jobs:
             while results.empty():
                 jobs[0].wait(0.2)
@@ -69,7 +71,11 @@ def wandered(arguments: tuple[int, float]) -> tuple[int, str]:
         return 0, str(failure)
 
 
-@check("chance", "random programs of 2 to 4 processes, with kills, failing calls, power cuts and editors, lose nothing", share=3)
+@check(
+    "chance",
+    "random programs of 2 to 4 processes, with kills, failing calls, power cuts and editors, lose nothing",
+    share=3,
+)
 def chance(trial: Trial) -> None:
     seeds = [(trial.seed + number, max(0.1, trial.left - 0.5)) for number in range(WORKERS)]
     for number, failure in _in_workers(wandered, seeds, trial):

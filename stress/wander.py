@@ -14,7 +14,7 @@ from random import Random
 from stress import scenarios
 from stress.check import BrokenPromise
 from stress.explore import MOST_STEPS, Failure, quiet
-from stress.judge import after_boot, at_the_end, judge_image, opened
+from stress.judge import at_the_end, forget, judge_image
 from stress.world import PATH, PERSON, Action, Actor, Scenario, World
 
 #: What a program may do, and how likely it is.
@@ -175,8 +175,7 @@ def wander(seed: int, go_on: Callable[[int], bool]) -> int:
             number += 1
             if not number % 300:
                 gc.collect()
-                opened.cache_clear()
-                after_boot.cache_clear()
+                forget()
     return number
 
 

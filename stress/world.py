@@ -53,6 +53,9 @@ FAILURES: dict[str, tuple[int, ...]] = {
 #: What changes nothing that others could see.
 READING = ("lseek", "pread", "stat", "fstat", "copy_attributes")
 
+#: A run of a scenario that makes more calls than this gets nowhere.
+MOST_CALLS = 20_000
+
 #: "run" a process up to its next call, "kill" it instead, or let its call "fail" with an errno.
 Action = tuple[str, str, int]
 
@@ -90,6 +93,7 @@ class Actor:
         self.history = 0
         self.ended = False
         self.opening = False
+        self.on_a_full_disk = False
         self.seen = -1  #: `disk.changes` when it went to sleep
         self.wants: Inode | None = None  #: whose lock it was just refused
         self.must: frozenset[str] = frozenset()  #: what the view that it is about to take has to show
@@ -224,6 +228,7 @@ class World:
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
         self.disk = SimulatedDisk(scenario.files)
+        self.calls = 0
         self.hub = greenlet.getcurrent()
         self.current: Actor | None = None  #: whose calls are scheduled
         self._steps: list[tuple[Actor, str, int, tuple[str, tuple[Any, ...]]]] = []
@@ -261,6 +266,9 @@ class World:
         self, actor: Actor, name: str, real: Callable[..., Any], arguments: tuple[Any, ...], number: int = 0
     ) -> Any:
         """Make the call, or let it fail with errno *number*; note what the process learns from it."""
+        self.calls += 1
+        if self.calls > MOST_CALLS:
+            raise BrokenPromise(f"{actor.name} gets nowhere: {name}{arguments}")
         try:
             if number:
                 raise OSError(number, os.strerror(number))
@@ -308,6 +316,10 @@ class World:
         """A write goes in two pieces, so that others can see it half done, and a kill can tear it."""
         half = len(data) // 2
         number = self._stop(actor, "write", (fd, data))
+        if actor.on_a_full_disk:
+            actor.on_a_full_disk = False
+            actor.history = hash((actor.history, "write", errno.ENOSPC))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         description = actor.system.descriptors[fd]
         if number == errno.EIO:
             actor.history = hash((actor.history, "write", number))
@@ -315,6 +327,7 @@ class World:
         actor.system.put(description, data[:half])
         if number == errno.ENOSPC:
             # A full disk takes a part; only the next write says why.
+            actor.on_a_full_disk = True
             actor.history = hash((actor.history, "write", half))
             return half
         self._stop(actor, "…write", (fd, data[half:]))
