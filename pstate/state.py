@@ -129,7 +129,8 @@ class PersistedState(containers.MappedDict):
         No other process or thread changes the state within the block, or sees its changes before its end. An exception
         undoes the block and writes nothing; so does `rollback()` on what the block yields, without an exception. A
         block inside a block is a savepoint. *timeout*: seconds to wait for other writers, instead of `lock_timeout`.
-        The block belongs to its thread: do not `await` or `yield` in it.
+        The block belongs to its thread: do not `await` or `yield` in it. Ending it in another one raises
+        TransactionError, and does nothing.
         """
         return Transaction(containers.store_of(self), timeout)
 
@@ -148,8 +149,9 @@ class PersistedState(containers.MappedDict):
     def close(self) -> None:
         """Leave one plain YAML document, if no other process is writing, and let go of the file. Idempotent.
 
-        Using this object afterwards raises ClosedError. Another `PersistedState` of the same file stays open. Raises
-        TransactionError inside a transaction.
+        Using this object afterwards raises ClosedError. Another `PersistedState` of the same file stays open. Inside a
+        transaction, the last one that is open in this process is not closed: that raises TransactionError. With
+        another one open the block goes on through that one, whichever of them began it.
         """
         core = containers.store_of(self)
         if not isinstance(core, _Closed):
@@ -228,7 +230,6 @@ class Transaction:
 
     _changes: Changes | None = None
     _mark: Mark | None = None
-    _ended = False
 
     def __init__(self, core: Any, timeout: float | None) -> None:
         self._core = core
@@ -246,7 +247,6 @@ class Transaction:
         core = self._core
         changes = self._changes = Changes()
         self._mark = None
-        self._ended = False
         try:
             self._mark = core.enter(self._timeout, changes)
         except BaseException:
@@ -266,13 +266,8 @@ class Transaction:
             self._changes = None  # forked inside the block: the transaction is the parent's
             return
         if self._mark is not None:
+            core.leave_block(self._mark, kind is not None)
             self._changes = None
-            if self._ended:
-                core.ended = False
-            if kind is not None:
-                core.roll_back(self._mark)
-            else:
-                changes.release(self._mark)
             return
         try:
             if kind is not None:
@@ -292,6 +287,9 @@ class Transaction:
     def __del__(self) -> None:
         # An exception on the doorstep of __exit__ keeps it from running: nobody else would unlock.
         if self._changes is not None and self._mark is None and self._core.changes is self._changes:
+            if not self._core.mutex._is_owned():
+                logger.error("%s: a transaction was given up in another thread, and stays open", self._core.path)
+                return
             if self._changes.operations:
                 logger.error("%s: a transaction was cut off before its end and rolled back", self._core.path)
             self.__exit__(GeneratorExit, None, None)
@@ -300,8 +298,7 @@ class Transaction:
         """Undo the block, without an exception. What is left of it can read, but changes nothing: that raises."""
         if self._changes is None or self._core.changes is not self._changes:
             raise TransactionError(f"{self._core.path}: rollback() outside of the block. Nothing was changed.")
-        self._core.roll_back(self._mark)
-        self._core.ended = self._ended = True
+        self._core.end_block(self._mark)
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Make every call of *function* one transaction."""
