@@ -412,7 +412,6 @@ def adopt(node: Node, tree: Any, store: Any) -> None:
 
 
 def _adopt(node: Node, tree: Any, store: Any, used: set[int]) -> None:
-    _put(node, "_store", store)
     if isinstance(node, dict):
         had = dict(dict.items(node))
         new: Any = {key: _successor(had.get(key), item, store, node, key, used) for key, item in tree.items()}

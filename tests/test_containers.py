@@ -18,8 +18,10 @@ import operator
 import pickle
 import pprint
 import random
+import threading
 import weakref
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import pytest
@@ -795,6 +797,33 @@ def test_copying_a_dict_in_c_gives_one_moment(copied: Callable[[Any], Any]) -> N
     root._store.others(["set", ["d"], "a", 9])
     assert d._store is root._store
     assert d.a == 9
+
+
+@pytest.mark.parametrize("what", ["another thread ends its copy", "another thread reads the file anew"])
+def test_copying_a_dict_in_c_gives_one_moment_whatever_other_threads_do(
+    monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """They share the stand-in that holds the moment, and a key goes before this copy has come to it."""
+    root = state(d={"a": 1, "b": 2})
+    d, store = root.d, root._store
+    with ThreadPoolExecutor(1) as pool:
+        keys = pool.submit(lambda: iter(d.keys())).result()
+        calls: list[str] = []
+
+        def meanwhile() -> int:
+            if threading.current_thread() is threading.main_thread():
+                calls.append(what)
+                if calls == ["another thread ends its copy"] * 2:
+                    wait([pool.submit(lambda: d[next(keys)])], timeout=0.2)
+                    store.others(["delete", ["d"], "b"])
+                elif calls == ["another thread reads the file anew"] * 3:
+                    ops.adopt(root, {"d": {"a": 1}}, store)
+            return threading.get_ident()
+
+        monkeypatch.setattr(containers, "get_ident", meanwhile)
+
+        assert {"a": 1, "b": 2} == dict(d)
+        assert calls[2:]
 
 
 def test_reading_items_after_iterating_keys_reads_the_newest() -> None:
