@@ -30,7 +30,7 @@ from typing import Any, ClassVar, NoReturn, Self, SupportsIndex
 
 from pstate.errors import ReservedNameError
 from pstate.ops import KINDS, NODES, Op, Top, depth, graft, node_path, plain, stored_key
-from pstate.values import FAST, FAST_KEYS, SCALARS, check_key, check_member, place_text, take
+from pstate.values import COPIES, FAST, FAST_KEYS, SCALARS, check_key, check_member, place_text, take
 
 __all__ = ["MappedDict", "MappedList", "MappedSet", "graft", "node_path", "place_of"]
 
@@ -1147,5 +1147,6 @@ def _pop_member(node: Any) -> Plan:
     return [("discard", [member])], member
 
 
+COPIES.update({MappedDict: MappedDict._plain, MappedList: MappedList._plain, MappedSet: MappedSet._plain})
 KINDS.update({dict: MappedDict, list: MappedList, set: MappedSet})
 NODES.update(KINDS.values())
