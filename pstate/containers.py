@@ -102,6 +102,7 @@ class MappedDict(dict[Any, Any]):
     _parent: Any
     _key: Any
     _reserved: ClassVar[frozenset[str]] = frozenset()
+    _internal: ClassVar[frozenset[str]] = frozenset()  #: names with an underscore that are not for subclasses
     _direct: ClassVar[bool] = True  #: the class does not override `__setitem__`
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -109,6 +110,14 @@ class MappedDict(dict[Any, Any]):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        internal = {name for base in cls.__bases__ for name in getattr(base, "_internal", ())}
+        for name in vars(cls):
+            if name in internal:
+                raise ReservedNameError(
+                    f"class {cls.__qualname__}: its base class uses the name {name!r} itself. Choose another one.",
+                    name=name,
+                    obj=cls,
+                )
         cls._reserved = frozenset(dir(cls))
         cls._direct = cls.__setitem__ is MappedDict.__setitem__
 
@@ -271,11 +280,20 @@ class MappedDict(dict[Any, Any]):
     def _python_attribute(self, name: str, way: str) -> None:
         """Return when *name* is an attribute in Python's sense that can be set (deleted), else say what it is."""
         cls = type(self)
+        if name in self._internal and hasattr(self, "__dict__"):
+            place = f"state.{name}"  # also of one that is not open yet
+            raise ReservedNameError(
+                f"{place}: the class {cls.__name__} uses the name {name!r} itself. Nothing was changed. Choose another "
+                "one.",
+                place=place,
+                name=name,
+                obj=self,
+            )
         held = next((vars(base)[name] for base in cls.__mro__ if name in vars(base)), None)
         if isinstance(held, property):
             if (held.fset if way == "__set__" else held.fdel) is not None:
                 return
-        elif hasattr(type(held), way):
+        elif hasattr(type(held), way) and name not in self._internal:
             return
         if name[:1] == "_" and hasattr(self, "__dict__"):
             return
@@ -336,7 +354,13 @@ class MappedDict(dict[Any, Any]):
         self._store.mutate(self, _delete_keys)
 
 
+def internal_names(cls: type) -> frozenset[str]:
+    """The names that *cls* uses itself, and that look as if they were for subclasses."""
+    return frozenset(name for name in dir(cls) if name[0] == "_" and name[:2] != "__")
+
+
 MappedDict._reserved = frozenset(dir(MappedDict))
+MappedDict._internal = internal_names(MappedDict)
 
 
 def _keys(node: Any) -> list[Any]:

@@ -32,7 +32,8 @@ class PersistedState(containers.MappedDict):
 
     ``PersistedState(path, **defaults)`` opens the file, or begins a new one, and commits *defaults* for the keys that
     are missing. Keys are read and written as items or, where the name is no method, as attributes. Names with a leading
-    underscore are ordinary Python attributes, never state. Subclasses may add methods and such attributes.
+    underscore are ordinary Python attributes, never state. Subclasses may add methods and such attributes; a name that
+    this class uses itself raises ReservedNameError.
 
     Raises StateFileError (a ValueError) when the content of the file cannot be used, OSError when the path cannot,
     UnsupportedTypeError or UnsupportedValueError for a default that is no state. `open` takes options.
@@ -189,6 +190,9 @@ class PersistedState(containers.MappedDict):
 
     def __deepcopy__(self, memo: Any) -> dict[Any, Any]:
         return self.snapshot()
+
+
+PersistedState._internal = containers.internal_names(PersistedState) | {"_reopen"}
 
 
 def _has_all(root: Any, keys: dict[Any, Any]) -> bool:
