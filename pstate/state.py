@@ -17,7 +17,7 @@ from pstate import containers, ops, store
 from pstate.errors import ClosedError, ReadOnlyError, TransactionError
 from pstate.fs import SYSTEM, FileSystem
 from pstate.transaction import Changes, Mark
-from pstate.values import check_key, take
+from pstate.values import check_key, place_text, take
 
 logger = logging.getLogger("pstate.state")
 
@@ -90,7 +90,7 @@ class PersistedState(containers.MappedDict):
             raise TypeError(f"the path of a state is a str or an os.PathLike of one, not {type(text).__name__}")
         # Before the file is touched: a refused default leaves nothing behind.
         taken = {
-            check_key(key, "state"): take(value, functools.partial("state[{!r}]".format, key), 1)
+            check_key(key, "state"): take(value, functools.partial(place_text, (key,)), 1)
             for key, value in defaults.items()
         }
         settings: dict[str, Any] = {

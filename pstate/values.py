@@ -83,12 +83,20 @@ def place_text(path: Iterable[Any], root: str = "state") -> str:
     parts = [root]
     for key in path:
         if type(key) is not str:
-            parts.append(f"[{key!r}]")
+            parts.append(f"[{shown(key)}]")
         elif key.isidentifier() and not key.startswith("_") and not iskeyword(key) and not hasattr(dict, key):
             parts.append(f".{key}")
         else:
             parts.append(f"[{dumps(key, ensure_ascii=False)}]")
     return "".join(parts)
+
+
+def shown(value: Any) -> str:
+    """`repr` for a person, also of an integer that Python refuses to write in decimal, and of what contains one."""
+    try:
+        return repr(value)
+    except ValueError:
+        return hex(value) if isinstance(value, int) else f"a {type(value).__name__} with integers too long to show"
 
 
 def same(a: Any, b: Any) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pstate import ClosedError, PersistedState, ReadOnlyError, ReservedNameError
+from pstate import ClosedError, PersistedState, ReadOnlyError, ReservedNameError, UnsupportedTypeError
 
 
 @pytest.fixture
