@@ -157,6 +157,20 @@ class Store:
                 raise self._reentrant()
             if self.changes is not None:
                 return self._mutate_in_transaction(node, plan, args)
+            view = self.view
+            path: Any = None
+            if node._parent is ROOT:
+                node = self.root
+                path = []
+            elif view is not None:
+                path = node_path(node)
+                if path is DETACHED:
+                    # No business of other processes, so nobody is waited for.
+                    self._busy = True
+                    try:
+                        return self._mutate_outside(node, path, plan, args)
+                    finally:
+                        self._busy = False
             log = self.log
             self._busy = True
             try:
@@ -164,10 +178,7 @@ class Store:
                     self._refuse_closed(node)
                 else:
                     log.begin(self.lock_timeout)
-                if node._parent is ROOT:
-                    node = self.root
-                    path: Any = []
-                else:
+                if path.__class__ is not list or (path and self.view is not view):
                     path = node_path(node)
                     if path.__class__ is not list:
                         return self._mutate_outside(node, path, plan, args)
