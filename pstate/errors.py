@@ -140,7 +140,7 @@ class ClosedError(PStateError, ValueError):
 class RemovedError(PStateError, ReferenceError):
     """A change through a reference to a container that another process, or an edit, has removed."""
 
-    place: str = ""
+    path: str = ""  #: the state file; where in it the container stood, nobody can say any more
 
 
 class ReentrantError(PStateError, RuntimeError):

@@ -238,7 +238,7 @@ class Store:
             raise RemovedError(
                 f"{self.path}: this container is not in the state any more: another process, or an edit, has removed "
                 "it. Nothing was changed. Take it from the state anew.",
-                place="",
+                path=self.path,
             )
         operations, result = ((plan,), None) if isinstance(plan, tuple) else plan(node, *args)
         for op in [prepare(node, op, self) for op in operations]:

@@ -1457,6 +1457,7 @@ def test_a_reference_that_another_process_removed_refuses_changes(
         assert (0, "") == (done.returncode, done.stderr)
         error = refuses(tmp_path, lambda: change(held), RemovedError, ReferenceError)
         sentences(str(error), f"{path}: ", "another process", "Nothing was changed", "anew")
+        assert str(path) == error.path
         state.other = 1
         assert 1 == state.other
 
