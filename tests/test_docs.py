@@ -14,6 +14,7 @@ import importlib
 import json
 import os
 import pkgutil
+import pprint
 import re
 import shutil
 import signal
@@ -647,6 +648,13 @@ def test_what_goes_round_pstate_is_what_is_documented(tmp_path: Path) -> None:
         "plain.update(ms)": lambda: updated(set(), ms),
         "plain.union(ms)": lambda: set().union(ms),
     }
+    state.empty = {}
+    empty = state.empty
+    record_of_another(state, path, '[["set",["empty"],"a",1]]')
+    assert "`json.dumps(d)` of a mapped dict `d` that is empty in memory" in GUARANTEES
+    assert "{}" == json.dumps(empty) == json.dumps(empty)
+    assert '{"a": 1}' == json.dumps(empty.copy()) == json.dumps(empty)
+
     good_reads: dict[str, tuple[Callable[[], Any], Any]] = {
         "ms.copy()": (lambda: {*ms.copy()}, {1, 2}),
         "state.snapshot()": (lambda: state.snapshot()["ms"], {1, 2}),
@@ -676,6 +684,15 @@ def test_what_goes_round_pstate_is_what_is_documented(tmp_path: Path) -> None:
     assert before == path.read_bytes()
     assert {1, 2, 3, 4} == {*list.__iter__(state.jobs)}
     state.close()
+
+
+def test_pprint_breaks_the_lines_of_copies_only(tmp_path: Path) -> None:
+    """It looks for the `__repr__` of the builtin kinds."""
+    with PersistedState(tmp_path / "state.yaml", d={str(i): "x" * 20 for i in range(9)}) as state:
+        assert "`pprint.pprint(d)`" in GUARANTEES
+        assert 1 == len(pprint.pformat(state.d).splitlines())
+        assert 9 == len(pprint.pformat(state.d.copy()).splitlines())
+        assert 9 == len(pprint.pformat(state.snapshot()).splitlines())
 
 
 def updated(plain: set[Any], other: Any) -> set[Any]:
