@@ -138,7 +138,7 @@ class MappedDict(dict[Any, Any]):
         return store.read(_dict_item, self, key)
 
     def __getattr__(self, name: str) -> Any:
-        if name[0] != "_":
+        if not name or name[0] != "_":
             store = self._store
             view = store.fresh()
             value = _dict_get(self, name, _MISSING)
@@ -246,13 +246,13 @@ class MappedDict(dict[Any, Any]):
     # changing
 
     def __setitem__(self, key: Any, value: Any) -> None:
+        if type(key) is not str or not key.isascii():
+            key = check_key(key, partial(place_of, self))
         kind = type(value)
         if kind not in FAST and not (kind is str and value.isascii()):
             if kind in NODES and self._store.read(_holds_key, self, key, value):
                 return  # the second half of `state.x += [1]`: the list has changed already, and is here
             value = take(value, partial(place_of, self, key), depth(self))
-        if type(key) is not str or not key.isascii():
-            key = check_key(key, partial(place_of, self))
         self._store.mutate(self, ("set", key, value))
 
     def __delitem__(self, key: Any) -> None:
@@ -317,7 +317,11 @@ class MappedDict(dict[Any, Any]):
     def setdefault(self, key: Any, default: Any = None, /) -> Any:
         value: Any = _MISSING
         while True:
-            found = self.get(key, _MISSING)
+            try:
+                found = self.get(key, _MISSING)
+            except TypeError:
+                check_key(key, partial(place_of, self))
+                raise
             if found is not _MISSING:
                 return found
             if value is _MISSING:
@@ -1084,8 +1088,9 @@ class MappedSet(set[Any]):
 
     def _members_of(self, others: Iterable[Iterable[Any]]) -> list[Any]:
         place = partial(place_of, self)
-        found = dict.fromkeys(chain.from_iterable(_unmapped(other) for other in others))
-        return [check_member(member, place) for member in found]  # in their order: a set's own changes from run to run
+        members = chain.from_iterable(_unmapped(other) for other in others)
+        # Once each, in their order: a set's own changes from run to run.
+        return list(dict.fromkeys(check_member(member, place) for member in members))
 
     def update(self, *others: Iterable[Any]) -> None:
         self._store.mutate(self, _add, self._members_of(others))

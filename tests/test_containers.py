@@ -274,6 +274,11 @@ def test_a_refused_value_names_its_place_and_leaves_nothing() -> None:
         (lambda: operator.ior(root.d, {"a": 1, "b": 1j}), "state.d.b"),
         (lambda: operator.setitem(root.d, (1, 2), 1), "state.d"),
         (lambda: operator.setitem(root.d, Level.LOW, 1), "state.d"),
+        (lambda: operator.setitem(root.d, [1], 1), "state.d"),
+        (lambda: operator.setitem(root.d, [1], root.jobs), "state.d"),
+        (lambda: root.d.setdefault([1], 1), "state.d"),
+        (lambda: root.tags.update([[1]]), "state.tags"),
+        (lambda: root.tags.symmetric_difference_update([[1]]), "state.tags"),
         (lambda: operator.setitem(root.d, "x", Level.LOW), "state.d.x"),
         (lambda: operator.iadd(root.d.x, (Level.LOW,)), "state.d.x[1]"),
     ]:
