@@ -10,7 +10,7 @@ from typing import NoReturn
 from zlib import crc32
 
 from pstate.errors import DurabilityUnknown, StoreFailedError, WriteError
-from pstate.format import BaseMarker
+from pstate.format import BaseMarker, takes_trailer
 from pstate.fs import Descriptor, FileSystem
 
 #: A boundary of the log: descriptor, `end` (bytes), checksum and index of the last commit, the journal.
@@ -37,6 +37,7 @@ class Journal:
         "mtime",
         "path",
         "published",
+        "takes_trailer",
         "write",
     )
 
@@ -55,6 +56,7 @@ class Journal:
         self.base_crc = 0
         self.marker: BaseMarker | None = None
         self.appendable = True
+        self.takes_trailer = False  #: a vacuum tells those who have the file open where the state goes on
         #: The records so far. After a save in place they are nowhere else, and commits that it lacks come back from
         #: them.
         self.bodies: list[str] = []
@@ -75,6 +77,7 @@ class Journal:
         self.base_crc = crc32(base)
         self.marker = marker
         self.appendable = appendable
+        self.takes_trailer = marker is not None or takes_trailer(base)
         self.bodies = []
 
     def read(self, offset: int = 0, length: int | None = None) -> bytes:

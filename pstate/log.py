@@ -399,7 +399,7 @@ class FileLog:
 
     def _looked(self, now: float) -> None:
         """The path shows our file, as of *now*. One that is replaced without a trailer is looked at by every read."""
-        self._look_at = now + LOOK_INTERVAL if self._journal and _takes_marker(self._journal) else now
+        self._look_at = now + LOOK_INTERVAL if self._journal and self._journal.takes_trailer else now
 
     def _complain(self, error: Exception) -> None:
         """Log what keeps us on the last good state, once, however often it is looked at."""

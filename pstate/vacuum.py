@@ -75,10 +75,11 @@ def replace(
         flock(new.fd, EXCLUSIVE_NOW)  # so that no follower commits before we have switched
         # Before the exchange: a reader of the old file must not miss the move. And before the second name: there, the
         # trailer is the proof that the file is ours.
-        if judged is None:
-            leave_trailer(old, view, len(text), new.base_crc)
-        else:
-            leave_edit_trailer(old, view, judged)
+        if _takes_trailer(old, view[1]):
+            if judged is None:
+                leave_trailer(old, view, len(text), new.base_crc)
+            else:
+                leave_edit_trailer(old, view, judged)
         fs.rename(building, swap)
         _put(fs, swap, path, old)
     except BaseException:
@@ -102,6 +103,12 @@ def replace(
     # Only after the sync: before it, a power cut may leave the path naming a file without a link.
     if _identity(fs, swap) == old.identity:
         fs.unlink(swap)
+
+
+def _takes_trailer(old: Journal, end: int) -> bool:
+    """Whether *old*, which is at the path and ends at *end*, opens as what it is if we die within a trailer."""
+    before = old.read(0, end)
+    return f.find_marker(before) >= 0 or f.takes_trailer(before)
 
 
 def leave_trailer(old: Journal, view: View, length: int, crc: int) -> None:
