@@ -133,7 +133,7 @@ _decode_json = json.JSONDecoder(parse_constant=_no_constant).decode
 
 def _error(path: str, line: int, column: int, what: str, remedy: str) -> InvalidStateError:
     message = f"{path}:{line}:{column}: {what}. {_UNTOUCHED} {remedy}."
-    return InvalidStateError(message, path=path, line=line, column=column)
+    return InvalidStateError(message, path=path, line=line, column=column, reason=what)
 
 
 def _refuse_lone_returns(data: bytes, path: str) -> None:

@@ -48,7 +48,7 @@ def reconcile(known: History, image: f.Image, edited: State, data: bytes, ancest
     With *ancestor*, another process has brought the edit together with our commits, but only up to that state. Raises
     EditConflict when document and journal do not belong together and we know neither.
     """
-    records = decode(image.bodies, known.path)
+    records = decode(image.bodies, known.path, lambda: data)
     if ancestor is not None:
         return _merged(ancestor, known.replay(edited, records), known.state)
     if image.marker is None:

@@ -65,6 +65,7 @@ class StateFileError(PStateError, ValueError):
     path: str = ""  #: the state file
     line: int | None = None  #: counted from 1
     column: int | None = None  #: counted from 1
+    reason: str = ""  #: what is wrong there, where it is one thing in one place
 
 
 class InvalidStateError(StateFileError):
@@ -72,9 +73,11 @@ class InvalidStateError(StateFileError):
 
 
 class CorruptStateError(StateFileError):
-    """A record is damaged and commits follow it, so that it is no unfinished write."""
+    """A record is damaged and commits follow it, so that it is no unfinished write; or one that is committed makes no
+    sense.
+    """
 
-    offset: int = 0  #: where the damaged record begins, in bytes
+    offset: int = 0  #: where the bad record begins, in bytes
     index: int = 0  #: the number of the last good commit before it
     following: int = 0  #: how many commits behind it are still readable
 

@@ -359,6 +359,21 @@ def _reason(rest: bytes, crc: int) -> str:
     return "the record is not UTF-8"
 
 
+def record_offset(data: bytes, index: int) -> int | None:
+    """Where the committed record number *index* begins in the whole file *data*; None if it is not there (any more)."""
+    marker = find_marker(data)
+    found = read_marker(data, marker) if marker >= 0 else None
+    if found is None:
+        return None
+    offset = found[1]
+    for _ in range(index - 1):
+        record = _RECORD.match(data, offset)
+        if record is None:
+            return None
+        offset = record.end()
+    return offset if _RECORD.match(data, offset) else None
+
+
 def line_number(data: bytes, offset: int) -> int:
     """The line, counted from 1, that the byte at *offset* stands in."""
     return data.count(b"\n", 0, offset) + 1

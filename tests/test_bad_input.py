@@ -44,10 +44,12 @@ from pstate import (
     ReservedNameError,
     StateFileError,
     TransactionError,
+    UnreadableError,
     UnsupportedTypeError,
     UnsupportedValueError,
     WriteError,
 )
+from pstate import format as f
 from pstate.fs import FileSystem
 
 ROOT = os.geteuid() == 0 if hasattr(os, "geteuid") else False
@@ -402,6 +404,60 @@ def test_damage_in_the_middle_of_a_journal_is_an_error(
     sentences(
         str(error), f"{path}:{line}: ", "damaged record", str(error.following), "Nothing was changed", "Keep a copy"
     )
+
+
+SENSELESS = {
+    "no list": '{"a": 1}',
+    "no YAML": '[["set",[],"counter",5',
+    "no such operation": '[["twist",[],"counter",5]]',
+    "no such place": '[["set",["missing"],"counter",5]]',
+    "a missing key": '[["delete",[],"missing"]]',
+    "a missing key of 5000 digits": f'[["delete",[],{1 << 17_000:#x}]]',
+    "no index": '[["insert",["jobs"],7,"x"]]',
+}
+
+
+def senseless(content: bytes, body: str, count: int) -> tuple[bytes, int, int]:
+    """*content* with a committed record behind the first *count*, and a good one behind it; where it is."""
+    image = f.scan(content)
+    for number, match in enumerate(re.finditer(rb"(?m)^--- ", content)):
+        if number == count:
+            content = content[: match.start()]
+            break
+    crc = f.scan(content).crc
+    assert image.index >= f.scan(content).index == count
+    begin = len(content)
+    for text in (body, '[["set",[],"counter",6]]'):
+        record, crc = f.encode_record(text, crc)
+        content += record
+    return content, begin, content[:begin].count(b"\n") + 1
+
+
+@pytest.mark.parametrize("live", [False, True], ids=["opened", "found by a live process"])
+@pytest.mark.parametrize("count", [1, 5])
+@pytest.mark.parametrize("what", SENSELESS)
+def test_a_committed_record_that_makes_no_sense_is_named_with_its_place(
+    tmp_path: Path, what: str, count: int, live: bool
+) -> None:
+    """Its checksum is right, so nobody is told to correct it."""
+    path, content = journal_of_five(tmp_path)
+    content, begin, line = senseless(content, SENSELESS[what], count)
+
+    if live:
+        path.write_bytes(content[:begin])
+        state = PersistedState.open(path, read_only=True)
+        path.write_bytes(content)
+        error = refuses(tmp_path, state.snapshot, CorruptStateError, ValueError)
+        state.close()
+    else:
+        path.write_bytes(content)
+        error = refuses(tmp_path, lambda: PersistedState(path), CorruptStateError, ValueError)
+
+    assert (str(path), line, begin, count, 1) == (
+        error.path, error.line, error.offset, error.index, error.following
+    )  # fmt: skip
+    sentences(str(error), f"{path}:{line}: ", f"record {count + 1} ", "checksum is right", "Nothing was changed")
+    assert "Correct" not in str(error)
 
 
 def test_damage_found_by_a_live_process_harms_neither_side(tmp_path: Path) -> None:
