@@ -239,7 +239,12 @@ class FileLog:
             now = self._clock()
             if rest == b"" and now < self._look_at:
                 return
-            status = self._status()
+            try:
+                status = self._status()
+            except InvalidEditError as error:
+                self._complain(error)
+                self._careful = True
+                status = None
             if status is None:
                 # Deleted, or a vacuum or an editor is between two steps; memory is the last state that there was.
                 self._look_at = now + LOOK_INTERVAL

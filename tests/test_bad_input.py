@@ -496,6 +496,115 @@ def test_a_directory_is_no_state_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("read_only", [False, True], ids=["", "read_only"])
+@pytest.mark.parametrize("name", ["n" * 256, "loop", "loop/state.yaml", "/proc/version"])
+def test_what_the_system_does_not_open_or_read_is_refused_as_that(tmp_path: Path, name: str, read_only: bool) -> None:
+    os.symlink("loop", tmp_path / "loop")
+    path = tmp_path / name
+    if name.startswith("/proc"):
+        read_only = True
+        if not path.exists():
+            pytest.skip(f"this system has no {path}")
+    error = refuses(tmp_path, lambda: PersistedState.open(path, read_only=read_only), UnreadableError, OSError)
+    assert str(path) == error.path
+    assert error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
+    sentences(str(error), f"{path}: ", "cannot be (opened|read)", "Nothing was changed", "Give")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "says"),
+    [
+        ({"path": b"state.yaml"}, TypeError, "str or an os.PathLike"),
+        ({"path": "state\0.yaml"}, ValueError, "no path"),
+        ({"path": "state\ud800.yaml"}, ValueError, "no path"),
+        ({"defaults": [1]}, TypeError, "defaults is a dict"),
+        ({"durability": "both"}, ValueError, "durability is"),
+        ({"locking": "flock"}, TypeError, "locking='flock' is unknown"),
+        ({"locking": 5}, TypeError, "locking=5"),
+        ({"lock_timeout": "5"}, TypeError, "lock_timeout is a number"),
+        ({"lock_timeout": float("nan")}, ValueError, "lock_timeout is a number"),
+    ],
+)
+def test_a_wrong_argument_is_refused_before_anything_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any], kind: type[Exception], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(kind, match=says) as caught:
+        PersistedState.open(**{"path": "state.yaml", **arguments})
+
+    assert "Nothing was opened." in str(caught.value) or "Nothing was done." in str(caught.value)
+    assert [] == os.listdir(tmp_path)
+
+
+def test_a_wrong_timeout_of_a_transaction_is_refused(tmp_path: Path) -> None:
+    with PersistedState(tmp_path / "state.yaml") as state:
+        with pytest.raises(TypeError, match="timeout is a number"):
+            state.transaction(timeout="5")  # type: ignore[arg-type]
+        state.a = 1
+
+
+def test_a_relative_path_in_a_folder_that_is_gone_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    refuses(tmp_path, lambda: PersistedState("state.yaml"), MissingPathError, FileNotFoundError)
+
+
+@pytest.mark.parametrize("trouble", ["a file in the place of the folder", "a loop", "no permission"])
+def test_while_the_path_cannot_be_reached_reads_go_on_and_writes_are_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, trouble: str
+) -> None:
+    """Logged once. When the path is there again, so is everything else."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    path = folder / "state.yaml"
+    number = {"a file in the place of the folder": errno.ENOTDIR, "a loop": errno.ELOOP}.get(trouble, errno.EACCES)
+
+    class Unreachable(FileSystem):
+        def __init__(self) -> None:
+            super().__init__()
+            stat, self.broken = self.stat, False
+
+            def asked(name: str) -> os.stat_result:
+                if self.broken and number == errno.EACCES:  # which root always has
+                    raise PermissionError(number, os.strerror(number), name)
+                return stat(name)
+
+            self.stat = asked
+
+    fs = Unreachable()
+    state = PersistedState.open(path, fs=fs, defaults={"a": 1})
+    folder.rename(tmp_path / "moved")
+    fs.broken = True
+    if number == errno.ENOTDIR:
+        folder.write_bytes(b"")
+    elif number == errno.ELOOP:
+        folder.symlink_to("folder")
+    else:
+        (tmp_path / "moved").rename(folder)
+
+    sleep(0.02)
+    for _ in range(3):
+        assert 1 == state.a
+        sleep(0.02)
+    assert 1 == len([record for record in caplog.records if record.levelno >= logging.WARNING])
+    for change in (lambda: setattr(state, "a", 2), state.transaction().__enter__):
+        sleep(0.02)
+        with pytest.raises(InvalidEditError) as caught:
+            change()
+        sentences(str(caught.value), f"{path}: ", os.strerror(number), "reads go on", "writes are refused")
+        assert 1 == state.a
+
+    fs.broken = False
+    if number != errno.EACCES:
+        folder.unlink()
+        (tmp_path / "moved").rename(folder)
+    state.a = 3
+    state.close()
+    assert {"a": 3} == yaml.safe_load(path.read_bytes())
+    assert ["state.yaml"] == os.listdir(folder)
+
+
+@pytest.mark.parametrize("read_only", [False, True], ids=["", "read_only"])
 def test_a_fifo_is_refused_without_waiting(tmp_path: Path, read_only: bool) -> None:
     """An ordinary `open` of it would wait for somebody at the other end, for ever."""
     path = tmp_path / "fifo"
