@@ -10,6 +10,7 @@
     │   └── InvalidEditError                edited while open, and does not parse (yet)
     ├── MissingPathError (FileNotFoundError)
     ├── NotAFileError (OSError)
+    ├── UnreadableError (OSError)           the system does not let the file be opened or read
     ├── ReadOnlyError (PermissionError)
     ├── WriteError (OSError)                a write failed and was undone
     │   └── StoreFailedError                writes are refused until the state is opened again
@@ -100,6 +101,14 @@ class MissingPathError(PStateError, FileNotFoundError):
 
 class NotAFileError(PStateError, OSError):
     """The path of the state is a directory, a socket or a device."""
+
+    path: str = ""
+
+
+class UnreadableError(PStateError, OSError):
+    """The system does not let the state file be opened, begun or read: the name is too long, its links lead in a
+    circle, the disk has an error, there are too many open files. Nothing was changed.
+    """
 
     path: str = ""
 

@@ -9,7 +9,7 @@ import os
 from typing import NoReturn
 from zlib import crc32
 
-from pstate.errors import DurabilityUnknown, StoreFailedError, WriteError
+from pstate.errors import DurabilityUnknown, StoreFailedError, UnreadableError, WriteError
 from pstate.format import BaseMarker, takes_trailer
 from pstate.fs import Descriptor, FileSystem
 
@@ -81,17 +81,29 @@ class Journal:
         self.bodies = []
 
     def read(self, offset: int = 0, length: int | None = None) -> bytes:
-        """The bytes from *offset* on: *length* of them, or all; fewer where the file ends before."""
-        if length is None:
-            length = self.fs.lseek(self.fd, 0, os.SEEK_END) - offset
+        """The bytes from *offset* on: *length* of them, or all; fewer where the file ends before.
+
+        Raises UnreadableError.
+        """
         parts = []
-        while length > 0:
-            part = self.fs.pread(self.fd, length, offset)
-            if not part:
-                break
-            parts.append(part)
-            offset += len(part)
-            length -= len(part)
+        try:
+            if length is None:
+                length = self.fs.lseek(self.fd, 0, os.SEEK_END) - offset
+            while length > 0:
+                part = self.fs.pread(self.fd, length, offset)
+                if not part:
+                    break
+                parts.append(part)
+                offset += len(part)
+                length -= len(part)
+        except OSError as error:
+            if error.errno is None:
+                raise  # a signal handler's
+            message = (
+                f"{self.path}: cannot be read: {error.strerror or error}. Nothing was changed. "
+                "Give the path of an ordinary file, or mend the disk."
+            )
+            raise UnreadableError(message, path=self.path, errno=error.errno) from error
         return b"".join(parts) if len(parts) != 1 else parts[0]
 
     def holds(self, view: View) -> bool:

@@ -216,7 +216,8 @@ class FileLog:
         """Read the file into memory; it is created when it is missing. Waits for no lock.
 
         A torn tail, which only a crash leaves, is tidied up if the lock is free. Otherwise no byte changes.
-        Raises StateFileError with the reason when the content cannot be used, OSError when the path cannot.
+        Raises StateFileError with the reason when the content cannot be used, MissingPathError, NotAFileError,
+        ReadOnlyError or UnreadableError (each an OSError) when the path cannot.
         """
         self._reload(create=not self.read_only)
         view = self.memory.view

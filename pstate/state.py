@@ -9,12 +9,12 @@ import functools
 import inspect
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, Self, TypeVar
 
 from pstate import containers, ops, store
-from pstate.errors import ClosedError, ReadOnlyError, TransactionError
+from pstate.errors import ClosedError, MissingPathError, ReadOnlyError, TransactionError
 from pstate.fs import SYSTEM, FileSystem
 from pstate.transaction import Changes, Mark
 from pstate.values import check_key, place_text, take
@@ -35,8 +35,9 @@ class PersistedState(containers.MappedDict):
     underscore are ordinary Python attributes, never state. Subclasses may add methods and such attributes; a name that
     this class uses itself raises ReservedNameError.
 
-    Raises StateFileError (a ValueError) when the content of the file cannot be used, OSError when the path cannot,
-    UnsupportedTypeError or UnsupportedValueError for a default that is no state. `open` takes options.
+    Raises StateFileError (a ValueError) when the content of the file cannot be used, MissingPathError, NotAFileError,
+    ReadOnlyError or UnreadableError (each an OSError) when the path cannot, UnsupportedTypeError or
+    UnsupportedValueError for a default that is no state. `open` takes options.
     """
 
     def __init__(self, path: str | os.PathLike[str], /, **defaults: Any) -> None:
@@ -68,6 +69,9 @@ class PersistedState(containers.MappedDict):
         """
         if durability not in ("process", "power"):
             raise ValueError(f'durability is "process" or "power", not {durability!r}. Nothing was opened.')
+        if defaults is not None and not isinstance(defaults, Mapping):
+            raise TypeError(f"defaults is a dict of keys and values, not {defaults!r}. Nothing was opened.")
+        _refuse_timeout("lock_timeout", lock_timeout)
         options: dict[str, Any] = {
             "durability": durability,
             "lock_timeout": lock_timeout,
@@ -75,7 +79,7 @@ class PersistedState(containers.MappedDict):
             "read_only": read_only,
         }
         state = cls.__new__(cls)
-        state._open(path, defaults or {}, options, fs)
+        state._open(path, dict(defaults or {}), options, fs)
         return state
 
     def _open(
@@ -87,7 +91,16 @@ class PersistedState(containers.MappedDict):
     ) -> None:
         text = os.fspath(path)
         if not isinstance(text, str):
-            raise TypeError(f"the path of a state is a str or an os.PathLike of one, not {type(text).__name__}")
+            raise TypeError(
+                f"the path of a state is a str or an os.PathLike of one, not {type(text).__name__}. Nothing was opened."
+            )
+        if "\0" in text or not _is_name(text):
+            raise ValueError(f"{text!r} is no path: it holds what no name of a file can hold. Nothing was opened.")
+        try:
+            absolute = os.path.abspath(text)
+        except FileNotFoundError as error:
+            message = f"{text}: the folder that this program works in does not exist any more. Nothing was opened."
+            raise MissingPathError(message, path=text, errno=error.errno) from error
         # Before the file is touched: a refused default leaves nothing behind.
         taken = {
             check_key(key, "state"): take(value, functools.partial(place_text, (key,)), 1)
@@ -102,9 +115,9 @@ class PersistedState(containers.MappedDict):
         }
         _put(self, "_parent", ops.ROOT)
         _put(self, "_key", None)
-        _put(self, "_reopen", (os.path.abspath(text), options))
+        _put(self, "_reopen", (absolute, options))
         try:
-            core = store.shared(text, self, fs=fs, **settings)
+            core = store.shared(absolute, self, fs=fs, **settings)
             if taken and not core.read(_has_all, core.root, taken):
                 self._commit_defaults(core, taken)
         except BaseException:
@@ -133,6 +146,7 @@ class PersistedState(containers.MappedDict):
         The block belongs to its thread: do not `await` or `yield` in it. Ending it in another one raises
         TransactionError, and does nothing.
         """
+        _refuse_timeout("timeout", timeout)
         return Transaction(containers.store_of(self), timeout)
 
     def snapshot(self) -> dict[Any, Any]:
@@ -193,6 +207,24 @@ class PersistedState(containers.MappedDict):
 
 
 PersistedState._internal = containers.internal_names(PersistedState) | {"_reopen"}
+
+
+def _is_name(text: str) -> bool:
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _refuse_timeout(name: str, timeout: Any) -> None:
+    """Raise what is wrong with *timeout*, the argument called *name*."""
+    if timeout is None:
+        return
+    if not isinstance(timeout, (int, float)):
+        raise TypeError(f"{name} is a number of seconds, or None, not {timeout!r}. Nothing was done.")
+    if timeout != timeout:
+        raise ValueError(f"{name} is a number of seconds, or None, not {timeout!r}. Nothing was done.")
 
 
 def _has_all(root: Any, keys: dict[Any, Any]) -> bool:

@@ -25,6 +25,7 @@ from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
 from pathlib import Path
+from time import sleep
 from typing import Any
 from uuid import UUID
 
@@ -34,6 +35,7 @@ import yaml
 from pstate import (
     ClosedError,
     CorruptStateError,
+    InvalidEditError,
     InvalidStateError,
     LockTimeout,
     MissingPathError,
