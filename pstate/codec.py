@@ -133,7 +133,7 @@ _decode_json = json.JSONDecoder(parse_constant=_no_constant).decode
 
 def _error(path: str, line: int, column: int, what: str, remedy: str) -> InvalidStateError:
     message = f"{path}:{line}:{column}: {what}. {_UNTOUCHED} {remedy}."
-    return InvalidStateError(message, path=path, line=line, column=column)
+    return InvalidStateError(message, path=path, line=line, column=column, reason=what)
 
 
 def _refuse_lone_returns(data: bytes, path: str) -> None:
@@ -904,7 +904,8 @@ def _write_set(value: set[Any], indent: str, out: list[str]) -> None:
 
 
 def register_representers(dict_type: type, list_type: type, set_type: type) -> bool:
-    """Make PyYAML's dumpers write these types, and types derived from them, as a plain map, seq and set.
+    """Make PyYAML's dumpers write these types, and types derived from them, as a plain map, seq and set: as their
+    `copy()`.
 
     Does nothing and returns False while nobody has imported PyYAML. Calling it again changes nothing.
     """
@@ -912,11 +913,16 @@ def register_representers(dict_type: type, list_type: type, set_type: type) -> b
     if yaml is None or not hasattr(yaml, "SafeDumper"):
         return False
     # A dumper that was given representers of its own has a copy of the table, so each is told.
+    # What is written is a copy of one moment: an element at a time, another process' commits would come in between.
     safe = yaml.representer.SafeRepresenter
+    kinds: list[tuple[Any, Callable[[Any, Any], Any]]] = [
+        (dict_type, lambda dumper, node: safe.represent_dict(dumper, node.copy())),
+        (list_type, lambda dumper, node: safe.represent_list(dumper, node.copy())),
+        (set_type, lambda dumper, node: safe.represent_set(dumper, node.copy())),
+    ]
     dumpers = [safe, yaml.representer.Representer, yaml.SafeDumper, yaml.Dumper]
     dumpers += [getattr(yaml, name) for name in ("CSafeDumper", "CDumper") if hasattr(yaml, name)]
     for dumper in dumpers:
-        dumper.add_multi_representer(dict_type, safe.represent_dict)
-        dumper.add_multi_representer(list_type, safe.represent_list)
-        dumper.add_multi_representer(set_type, safe.represent_set)
+        for kind, represent in kinds:
+            dumper.add_multi_representer(kind, represent)
     return True

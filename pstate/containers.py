@@ -30,7 +30,7 @@ from typing import Any, ClassVar, NoReturn, Self, SupportsIndex
 
 from pstate.errors import ReservedNameError
 from pstate.ops import KINDS, NODES, Op, Top, depth, graft, node_path, plain, stored_key
-from pstate.values import FAST, FAST_KEYS, SCALARS, check_key, check_member, place_text, take
+from pstate.values import COPIES, FAST, FAST_KEYS, SCALARS, check_key, check_member, place_text, take
 
 __all__ = ["MappedDict", "MappedList", "MappedSet", "graft", "node_path", "place_of"]
 
@@ -102,6 +102,7 @@ class MappedDict(dict[Any, Any]):
     _parent: Any
     _key: Any
     _reserved: ClassVar[frozenset[str]] = frozenset()
+    _internal: ClassVar[frozenset[str]] = frozenset()  #: names with an underscore that are not for subclasses
     _direct: ClassVar[bool] = True  #: the class does not override `__setitem__`
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -109,6 +110,14 @@ class MappedDict(dict[Any, Any]):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        internal = {name for base in cls.__bases__ for name in getattr(base, "_internal", ())}
+        for name in vars(cls):
+            if name in internal:
+                raise ReservedNameError(
+                    f"class {cls.__qualname__}: its base class uses the name {name!r} itself. Choose another one.",
+                    name=name,
+                    obj=cls,
+                )
         cls._reserved = frozenset(dir(cls))
         cls._direct = cls.__setitem__ is MappedDict.__setitem__
 
@@ -129,7 +138,7 @@ class MappedDict(dict[Any, Any]):
         return store.read(_dict_item, self, key)
 
     def __getattr__(self, name: str) -> Any:
-        if name[0] != "_":
+        if not name or name[0] != "_":
             store = self._store
             view = store.fresh()
             value = _dict_get(self, name, _MISSING)
@@ -237,13 +246,13 @@ class MappedDict(dict[Any, Any]):
     # changing
 
     def __setitem__(self, key: Any, value: Any) -> None:
+        if type(key) is not str or not key.isascii():
+            key = check_key(key, partial(place_of, self))
         kind = type(value)
         if kind not in FAST and not (kind is str and value.isascii()):
             if kind in NODES and self._store.read(_holds_key, self, key, value):
                 return  # the second half of `state.x += [1]`: the list has changed already, and is here
             value = take(value, partial(place_of, self, key), depth(self))
-        if type(key) is not str or not key.isascii():
-            key = check_key(key, partial(place_of, self))
         self._store.mutate(self, ("set", key, value))
 
     def __delitem__(self, key: Any) -> None:
@@ -271,11 +280,20 @@ class MappedDict(dict[Any, Any]):
     def _python_attribute(self, name: str, way: str) -> None:
         """Return when *name* is an attribute in Python's sense that can be set (deleted), else say what it is."""
         cls = type(self)
+        if name in self._internal and hasattr(self, "__dict__"):
+            place = f"state.{name}"  # also of one that is not open yet
+            raise ReservedNameError(
+                f"{place}: the class {cls.__name__} uses the name {name!r} itself. Nothing was changed. Choose another "
+                "one.",
+                place=place,
+                name=name,
+                obj=self,
+            )
         held = next((vars(base)[name] for base in cls.__mro__ if name in vars(base)), None)
         if isinstance(held, property):
             if (held.fset if way == "__set__" else held.fdel) is not None:
                 return
-        elif hasattr(type(held), way):
+        elif hasattr(type(held), way) and name not in self._internal:
             return
         if name[:1] == "_" and hasattr(self, "__dict__"):
             return
@@ -299,7 +317,11 @@ class MappedDict(dict[Any, Any]):
     def setdefault(self, key: Any, default: Any = None, /) -> Any:
         value: Any = _MISSING
         while True:
-            found = self.get(key, _MISSING)
+            try:
+                found = self.get(key, _MISSING)
+            except TypeError:
+                check_key(key, partial(place_of, self))
+                raise
             if found is not _MISSING:
                 return found
             if value is _MISSING:
@@ -336,7 +358,13 @@ class MappedDict(dict[Any, Any]):
         self._store.mutate(self, _delete_keys)
 
 
+def internal_names(cls: type) -> frozenset[str]:
+    """The names that *cls* uses itself, and that look as if they were for subclasses."""
+    return frozenset(name for name in dir(cls) if name[0] == "_" and name[:2] != "__")
+
+
 MappedDict._reserved = frozenset(dir(MappedDict))
+MappedDict._internal = internal_names(MappedDict)
 
 
 def _keys(node: Any) -> list[Any]:
@@ -403,11 +431,14 @@ class _CopyUnderWay:
 
     @staticmethod
     def begin(mapping: MappedDict, items: list[tuple[Any, Any]], frame: FrameType) -> None:
-        store = mapping._store
-        if type(store) is not _CopyUnderWay:
-            store = _CopyUnderWay(store)
-            object.__setattr__(mapping, "_store", store)
-        store._copies[get_ident()] = id(frame), frame.f_code, frame.f_lasti, items[::-1]
+        copy = id(frame), frame.f_code, frame.f_lasti, items[::-1]
+        # Threads share the stand-in: one must not take it away while another puts its copy into it.
+        with store_of(mapping).mutex:
+            stand_in = mapping._store
+            if type(stand_in) is not _CopyUnderWay:
+                stand_in = _CopyUnderWay(stand_in)
+            stand_in._copies[get_ident()] = copy
+            object.__setattr__(mapping, "_store", stand_in)
 
     def read(self, function: Callable[..., Any], node: Any, *args: Any) -> Any:
         copy = self._copies.get(get_ident())
@@ -431,9 +462,10 @@ class _CopyUnderWay:
         return self._store.mutate(node, plan, *args)
 
     def _end(self, node: Any) -> None:
-        self._copies.pop(get_ident(), None)
-        if not self._copies and node._store is self:
-            object.__setattr__(node, "_store", self._store)
+        with self._store.mutex:
+            self._copies.pop(get_ident(), None)
+            if not self._copies and node._store is self:
+                object.__setattr__(node, "_store", self._store)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -1056,8 +1088,9 @@ class MappedSet(set[Any]):
 
     def _members_of(self, others: Iterable[Iterable[Any]]) -> list[Any]:
         place = partial(place_of, self)
-        found = dict.fromkeys(chain.from_iterable(_unmapped(other) for other in others))
-        return [check_member(member, place) for member in found]  # in their order: a set's own changes from run to run
+        members = chain.from_iterable(_unmapped(other) for other in others)
+        # Once each, in their order: a set's own changes from run to run.
+        return list(dict.fromkeys(check_member(member, place) for member in members))
 
     def update(self, *others: Iterable[Any]) -> None:
         self._store.mutate(self, _add, self._members_of(others))
@@ -1143,5 +1176,6 @@ def _pop_member(node: Any) -> Plan:
     return [("discard", [member])], member
 
 
+COPIES.update({MappedDict: MappedDict._plain, MappedList: MappedList._plain, MappedSet: MappedSet._plain})
 KINDS.update({dict: MappedDict, list: MappedList, set: MappedSet})
 NODES.update(KINDS.values())

@@ -13,7 +13,7 @@ from zlib import crc32
 
 from pstate import format as f
 from pstate.recovery import Operations, State, decode, document, edited_above_journal
-from pstate.values import place_text, same
+from pstate.values import place_text, same, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def reconcile(known: History, image: f.Image, edited: State, data: bytes, ancest
     With *ancestor*, another process has brought the edit together with our commits, but only up to that state. Raises
     EditConflict when document and journal do not belong together and we know neither.
     """
-    records = decode(image.bodies, known.path)
+    records = decode(image.bodies, known.path, lambda: data)
     if ancestor is not None:
         return _merged(ancestor, known.replay(edited, records), known.state)
     if image.marker is None:
@@ -117,7 +117,7 @@ def _merge(old: Any, edited: Any, ours: Any, path: list[Any], lost: list[str]) -
         if type(old) is list and same(ours[: len(old)], old):
             # We only appended, which is what most programs do to a list in a file that people edit.
             return edited + ours[len(old) :]
-    lost.append(f"{place_text(path)} was {ours!r}")
+    lost.append(f"{place_text(path)} was {shown(ours)}")
     return edited
 
 
@@ -134,7 +134,7 @@ def _merge_dicts(
                 merged[key] = _merge({}, value, ours[key], here, lost)
             else:
                 if not same(value, ours[key]):
-                    lost.append(f"{place_text(here)} was {ours[key]!r}")
+                    lost.append(f"{place_text(here)} was {shown(ours[key])}")
                 merged[key] = value
         elif key not in old:
             merged[key] = value
@@ -147,7 +147,7 @@ def _merge_dicts(
         if key not in old:
             merged[key] = value
         elif not same(value, old[key]):
-            lost.append(f"{place_text([*path, key])} was {value!r}")
+            lost.append(f"{place_text([*path, key])} was {shown(value)}")
     return merged
 
 

@@ -10,6 +10,7 @@
     │   └── InvalidEditError                edited while open, and does not parse (yet)
     ├── MissingPathError (FileNotFoundError)
     ├── NotAFileError (OSError)
+    ├── UnreadableError (OSError)           the system does not let the file be opened or read
     ├── ReadOnlyError (PermissionError)
     ├── WriteError (OSError)                a write failed and was undone
     │   └── StoreFailedError                writes are refused until the state is opened again
@@ -65,6 +66,7 @@ class StateFileError(PStateError, ValueError):
     path: str = ""  #: the state file
     line: int | None = None  #: counted from 1
     column: int | None = None  #: counted from 1
+    reason: str = ""  #: what is wrong there, where it is one thing in one place
 
 
 class InvalidStateError(StateFileError):
@@ -72,9 +74,11 @@ class InvalidStateError(StateFileError):
 
 
 class CorruptStateError(StateFileError):
-    """A record is damaged and commits follow it, so that it is no unfinished write."""
+    """A record is damaged and commits follow it, so that it is no unfinished write; or one that is committed makes no
+    sense.
+    """
 
-    offset: int = 0  #: where the damaged record begins, in bytes
+    offset: int = 0  #: where the bad record begins, in bytes
     index: int = 0  #: the number of the last good commit before it
     following: int = 0  #: how many commits behind it are still readable
 
@@ -97,6 +101,14 @@ class MissingPathError(PStateError, FileNotFoundError):
 
 class NotAFileError(PStateError, OSError):
     """The path of the state is a directory, a socket or a device."""
+
+    path: str = ""
+
+
+class UnreadableError(PStateError, OSError):
+    """The system does not let the state file be opened, begun or read: the name is too long, its links lead in a
+    circle, the disk has an error, there are too many open files. Nothing was changed.
+    """
 
     path: str = ""
 
@@ -140,7 +152,7 @@ class ClosedError(PStateError, ValueError):
 class RemovedError(PStateError, ReferenceError):
     """A change through a reference to a container that another process, or an edit, has removed."""
 
-    place: str = ""
+    path: str = ""  #: the state file; where in it the container stood, nobody can say any more
 
 
 class ReentrantError(PStateError, RuntimeError):

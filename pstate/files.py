@@ -12,7 +12,7 @@ import stat
 from typing import NoReturn
 from zlib import crc32
 
-from pstate.errors import MissingPathError, NotAFileError, ReadOnlyError
+from pstate.errors import MissingPathError, NotAFileError, ReadOnlyError, UnreadableError
 from pstate.fs import Descriptor, FileSystem
 from pstate.journal import Journal
 
@@ -25,7 +25,7 @@ def open_state(fs: FileSystem, path: str, *, read_only: bool) -> Journal:
     """Open the state file at *path*.
 
     Raises FileNotFoundError when there is none (just now), NotAFileError, ReadOnlyError when it may not be opened so,
-    and OSError for what the system says otherwise.
+    and UnreadableError for what the system says otherwise.
     """
     flags = os.O_NONBLOCK | (os.O_RDONLY if read_only else os.O_RDWR | os.O_APPEND)
     return _journal(fs, path, flags, read_only)
@@ -56,8 +56,14 @@ def _journal(fs: FileSystem, path: str, flags: int, read_only: bool) -> Journal:
     except OSError as error:
         if error.errno == errno.ENXIO:
             _refuse_kind(path, "is no regular file")
-        if error.errno not in _NOT_PERMITTED:
+        if error.errno is None or isinstance(error, (FileNotFoundError, FileExistsError)):
             raise
+        if error.errno not in _NOT_PERMITTED:
+            message = (
+                f"{path}: cannot be opened: {error.strerror or error}. Nothing was changed. "
+                "Give a path that the system can open, or mend what keeps it from that."
+            )
+            raise UnreadableError(message, path=path, errno=error.errno) from error
         raise _not_permitted(path, error, created=bool(flags & os.O_CREAT), read_only=read_only) from error
     if not stat.S_ISREG(journal.mode):
         _refuse_kind(path, "is a directory" if stat.S_ISDIR(journal.mode) else "is no regular file")

@@ -1,6 +1,6 @@
 """The state file as bytes: base document, base marker, records, commit markers, the checksum chain, the moved trailer.
 
-Pure functions; no file is opened here, and no value is decoded. `scan` is the only place that decides which bytes are
+Pure functions; no file is opened here, and no record is decoded. `scan` is the only place that decides which bytes are
 committed, torn, damaged or moved. The format is specified in docs/format.md; if this module and that page disagree,
 the page is right.
 """
@@ -12,6 +12,9 @@ import re
 from dataclasses import dataclass, field
 from itertools import pairwise
 from zlib import crc32
+
+from pstate import codec
+from pstate.errors import InvalidStateError
 
 VERSION = 1
 UNKNOWN_BOOT = "00000000"  #: written where the system has no boot id; equals no boot, not even itself
@@ -25,9 +28,14 @@ SECTOR = 512
 _ZEROS = re.compile(rb"\0+")
 _SIGNATURE = b"... # pstate "
 _MOVED = b"--- # pstate moved "
+#: How much of a line of ours no person's document ends in: `... #` and `--- #`.
+_UNMISTAKABLE = 5
 _MARKER = re.compile(rb"\.\.\. # pstate (\d+) ([0-9a-f]{8}) (\d{10}) ([0-9a-f]{8}) ([0-9a-f]{8}) ([pw])\r?\n")
 _RECORD = re.compile(rb"--- ([^\n]*)\n\.\.\. # ([0-9a-f]{8})\r?\n")
 _COMMIT_MARKER = re.compile(rb"\.\.\. # [0-9a-f]{8}(?:--- [^\n]*)?\r?")
+_LAST_AT_COLUMN_0 = re.compile(rb"(?s).*\n([^ \t#\r\n][^\n]*)")
+_LAST_WITH_CONTENT = re.compile(rb"(?s).*\n[ \t]*([^ \t#\r\n][^\n]*)")
+_COMMENT = re.compile(rb"[ \t]#")
 _TRAILER = re.compile(
     rb"--- # pstate moved ([0-9a-f]{8}) (\d{10}) ([0-9a-f]{8}) (\d{10}) ([0-9a-f]{8})\r?\n",
 )
@@ -189,20 +197,54 @@ def torn_line(data: bytes) -> int:
     """The offset of an unfinished line of ours that ends *data*, behind a base document without a marker; or -1.
 
     The newline belongs to the line: without it, it is the torn tail of a first commit or of a vacuum, however much of
-    it is there.
+    it is there. But a person may have written the first bytes of it, and no newline: those count as ours only where we
+    may have begun a line, and where they are no YAML.
     """
     line_start = data.rfind(b"\n") + 1
     line = data[line_start:]
-    # Exactly three dots may be a person's own end of the document; the value is the same, so they are left alone.
-    if line not in (b"", b"...") and (_SIGNATURE.startswith(line) or line.startswith(_SIGNATURE)):
-        # No mapping ends in one or two dots at the beginning of a line, and three without a newline end it all the
-        # same.
-        return line_start
-    if line and (line.startswith(_MOVED) or _MOVED.startswith(line)):
-        return line_start  # a vacuum of a file without a journal died inside of its trailer
     if line in (b"{", b"{}") and has_no_node(data[:line_start]):
         return line_start  # the beginning of `first_node`
+    if not line or not any(line.startswith(ours) or ours.startswith(line) for ours in (_SIGNATURE, _MOVED)):
+        return -1
+    if len(line) >= _UNMISTAKABLE or (_takes_line(data[:line_start]) and not _is_document(data)):
+        return line_start
     return -1
+
+
+def _takes_line(base: bytes) -> bool:
+    """Whether a line of ours may have been begun behind *base*."""
+    try:
+        return codec.load(base, "").appendable
+    except InvalidStateError:
+        return False
+
+
+def _is_document(data: bytes) -> bool:
+    try:
+        codec.load(data, "")
+    except InvalidStateError:
+        return False
+    return True
+
+
+def takes_trailer(base: bytes) -> bool:
+    """Whether a moved trailer may stand behind *base*, a document without a marker: torn anywhere, it must be known.
+
+    The first byte of it could be the last element of a list: behind `a:`, say, or `- x`. It is decided by the last
+    lines alone, as every look at the path asks for it, and in doubt against the trailer: then who has the file open
+    takes the new one for an edit that says the same, and looks at the path before each read (F3).
+    """
+    last = _LAST_AT_COLUMN_0.match(b"\n" + base.removeprefix(b"\xef\xbb\xbf"))
+    content = _LAST_WITH_CONTENT.match(b"\n" + base.removeprefix(b"\xef\xbb\xbf"))
+    if not base.endswith(b"\n") or last is None or content is None:
+        return False
+    line = last[1]
+    if line[:1] in b"-?:.%&!" or (b":" not in line and b"}" not in line):
+        return False  # a list, an end of the document, perhaps no mapping
+    # A value that is still to come: behind a colon, or behind its anchor or tag. What looks like a comment may be one.
+    line = content[1].rstrip()
+    ends = [line, *(line[: comment.start()].rstrip() for comment in _COMMENT.finditer(line))]
+    return not any(end.endswith((b":", b"?", b"-")) or end.split()[-1:][0][:1] in (b"&", b"!") for end in ends if end)
 
 
 def has_no_node(base: bytes) -> bool:
@@ -236,8 +278,9 @@ def lost_marker(data: bytes) -> int:
         return start
     # The beginning of the marker may be there: it was in another sector, or is what a write that died there had left.
     # So few zeros that a damaged byte or two explain them are damage.
-    is_lost = data.startswith(_SIGNATURE, line) and (not start % SECTOR or zeros.end() - start >= 16)
-    return line if is_lost else -1
+    begun = data[line:start]
+    is_ours = begun.startswith(_SIGNATURE) or (len(begun) > 1 and _SIGNATURE.startswith(begun))
+    return line if is_ours and (not start % SECTOR or zeros.end() - start >= 16) else -1
 
 
 def scan(data: bytes) -> Image:
@@ -321,6 +364,21 @@ def _reason(rest: bytes, crc: int) -> str:
     if computed != int(written, 16):
         return f"the marker says {written}, the bytes give {computed:08x}"
     return "the record is not UTF-8"
+
+
+def record_offset(data: bytes, index: int) -> int | None:
+    """Where the committed record number *index* begins in the whole file *data*; None if it is not there (any more)."""
+    marker = find_marker(data)
+    found = read_marker(data, marker) if marker >= 0 else None
+    if found is None:
+        return None
+    offset = found[1]
+    for _ in range(index - 1):
+        record = _RECORD.match(data, offset)
+        if record is None:
+            return None
+        offset = record.end()
+    return offset if _RECORD.match(data, offset) else None
 
 
 def line_number(data: bytes, offset: int) -> int:

@@ -9,8 +9,8 @@ import os
 from typing import NoReturn
 from zlib import crc32
 
-from pstate.errors import DurabilityUnknown, StoreFailedError, WriteError
-from pstate.format import BaseMarker
+from pstate.errors import DurabilityUnknown, StoreFailedError, UnreadableError, WriteError
+from pstate.format import BaseMarker, takes_trailer
 from pstate.fs import Descriptor, FileSystem
 
 #: A boundary of the log: descriptor, `end` (bytes), checksum and index of the last commit, the journal.
@@ -37,6 +37,7 @@ class Journal:
         "mtime",
         "path",
         "published",
+        "takes_trailer",
         "write",
     )
 
@@ -55,6 +56,7 @@ class Journal:
         self.base_crc = 0
         self.marker: BaseMarker | None = None
         self.appendable = True
+        self.takes_trailer = False  #: a vacuum tells those who have the file open where the state goes on
         #: The records so far. After a save in place they are nowhere else, and commits that it lacks come back from
         #: them.
         self.bodies: list[str] = []
@@ -75,20 +77,33 @@ class Journal:
         self.base_crc = crc32(base)
         self.marker = marker
         self.appendable = appendable
+        self.takes_trailer = marker is not None or takes_trailer(base)
         self.bodies = []
 
     def read(self, offset: int = 0, length: int | None = None) -> bytes:
-        """The bytes from *offset* on: *length* of them, or all; fewer where the file ends before."""
-        if length is None:
-            length = self.fs.lseek(self.fd, 0, os.SEEK_END) - offset
+        """The bytes from *offset* on: *length* of them, or all; fewer where the file ends before.
+
+        Raises UnreadableError.
+        """
         parts = []
-        while length > 0:
-            part = self.fs.pread(self.fd, length, offset)
-            if not part:
-                break
-            parts.append(part)
-            offset += len(part)
-            length -= len(part)
+        try:
+            if length is None:
+                length = self.fs.lseek(self.fd, 0, os.SEEK_END) - offset
+            while length > 0:
+                part = self.fs.pread(self.fd, length, offset)
+                if not part:
+                    break
+                parts.append(part)
+                offset += len(part)
+                length -= len(part)
+        except OSError as error:
+            if error.errno is None:
+                raise  # a signal handler's
+            message = (
+                f"{self.path}: cannot be read: {error.strerror or error}. Nothing was changed. "
+                "Give the path of an ordinary file, or mend the disk."
+            )
+            raise UnreadableError(message, path=self.path, errno=error.errno) from error
         return b"".join(parts) if len(parts) != 1 else parts[0]
 
     def holds(self, view: View) -> bool:

@@ -327,13 +327,14 @@ def make(locking: object, path: str) -> Flock:
         return _Portalocker(portalocker, beside)
     if isinstance(locking, str):
         raise TypeError(
-            f'{path}: locking={locking!r} is unknown. Pass "file", "filelock", "portalocker" or a lock object.'
+            f'{path}: locking={locking!r} is unknown. Nothing was opened. Pass "file", "filelock", "portalocker" or a '
+            "lock object."
         )
     unusable = _unusable(locking)
     if unusable:
         raise TypeError(
-            f'{path}: locking={locking!r} {unusable}. Pass "file", "filelock", "portalocker", or an object whose '
-            "acquire() can be told not to wait and whose release() frees the lock."
+            f'{path}: locking={locking!r} {unusable}. Nothing was opened. Pass "file", "filelock", "portalocker", or '
+            "an object whose acquire() can be told not to wait and whose release() frees the lock."
         )
     return _Object(locking)
 

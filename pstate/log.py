@@ -8,10 +8,13 @@ The caller holds the store's thread lock in every method but `fresh`.
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 from zlib import crc32
 
@@ -213,7 +216,8 @@ class FileLog:
         """Read the file into memory; it is created when it is missing. Waits for no lock.
 
         A torn tail, which only a crash leaves, is tidied up if the lock is free. Otherwise no byte changes.
-        Raises StateFileError with the reason when the content cannot be used, OSError when the path cannot.
+        Raises StateFileError with the reason when the content cannot be used, MissingPathError, NotAFileError,
+        ReadOnlyError or UnreadableError (each an OSError) when the path cannot.
         """
         self._reload(create=not self.read_only)
         view = self.memory.view
@@ -236,7 +240,12 @@ class FileLog:
             now = self._clock()
             if rest == b"" and now < self._look_at:
                 return
-            status = self._status()
+            try:
+                status = self._status()
+            except InvalidEditError as error:
+                self._complain(error)
+                self._careful = True
+                status = None
             if status is None:
                 # Deleted, or a vacuum or an editor is between two steps; memory is the last state that there was.
                 self._look_at = now + LOOK_INTERVAL
@@ -290,11 +299,15 @@ class FileLog:
         bodies, stop, crc = f.read_records(data, start, crc)
         if not bodies:
             return data
-        records = recovery.decode(bodies, self.path)
+        records = recovery.decode(bodies, self.path, journal.read, index)
         self._known = view
         self.memory.view = None
-        for record in records:
-            self._apply(record)
+        for number, record in enumerate(records):
+            try:
+                self.memory.apply(record)
+            except (LookupError, TypeError, ValueError) as error:
+                following = len(records) - number - 1
+                raise recovery.does_not_fit(self.path, journal.read(), index + number, following, error) from error
         if marker is not journal.marker:
             journal.set_base(base, marker, appendable=True)
             self._plan_vacuum(journal, len(base))
@@ -309,17 +322,15 @@ class FileLog:
         self.memory.view = (fd, end + stop, crc, index + len(bodies), journal)
         return data[stop:]
 
-    def _apply(self, record: Operations) -> None:
-        try:
-            self.memory.apply(record)
-        except (LookupError, TypeError, ValueError) as error:
-            raise recovery.does_not_fit(self.path, error) from error
-
     def _status(self) -> os.stat_result | None:
+        """What the path shows; None where it shows nothing. Raises InvalidEditError where nobody can tell."""
         try:
             return self.fs.stat(self.path)
         except FileNotFoundError:
             return None
+        except OSError as error:
+            _raise_foreign(error)
+            raise self._unusable(error) from error
 
     def _changed_in_place(self, status: os.stat_result, now: float) -> bool:
         """Whether somebody rewrote our file where it is. Its time stamp tells when to compare its content."""
@@ -399,7 +410,7 @@ class FileLog:
 
     def _looked(self, now: float) -> None:
         """The path shows our file, as of *now*. One that is replaced without a trailer is looked at by every read."""
-        self._look_at = now + LOOK_INTERVAL if self._journal and _takes_marker(self._journal) else now
+        self._look_at = now + LOOK_INTERVAL if self._journal and self._journal.takes_trailer else now
 
     def _complain(self, error: Exception) -> None:
         """Log what keeps us on the last good state, once, however often it is looked at."""
@@ -437,8 +448,8 @@ class FileLog:
     def _restore(self, view: View) -> None:
         """Make memory what it was at *view*, from what we know and not from the file."""
         fd, end, crc, index, journal = view
-        records = recovery.decode(journal.bodies[:index], self.path)
-        self.memory.adopt(self._replay(recovery.document(journal.base, self.path), records))
+        records = recovery.decode(journal.bodies[:index], self.path, journal.read)
+        self.memory.adopt(self._replay(recovery.document(journal.base, self.path), records, journal.read))
         self.memory.view = (fd, end, crc, index, journal)
 
     def _open_journal(self) -> Journal:
@@ -448,7 +459,7 @@ class FileLog:
         """Read *journal* whole and make memory equal to it. Raises StateFileError, with memory as it was."""
         mtime = self.fs.fstat(journal.fd).st_mtime_ns
         content = recovery.read(journal.read(), self.path, self.fs.boot_id)
-        state = self._replay(content.state, content.records)
+        state = self._replay(content.state, content.records, journal.read)
         self._become(state, journal, content.image, content.appendable, mtime)
 
     def _become(self, state: State, journal: Journal, image: f.Image, appendable: bool, mtime: int) -> None:
@@ -460,13 +471,24 @@ class FileLog:
         self._mtime = mtime
         self._publish(journal, (journal.fd, image.end, image.crc, image.index, journal))
 
-    def _replay(self, state: State, records: list[Operations]) -> State:
+    def _replay(self, state: State, records: list[Operations], file: Callable[[], bytes]) -> State:
+        """What *state* becomes by *records*, the first ones of what *file* gives. Raises CorruptStateError."""
         if not records:
             return state
         try:
             return self.memory.replay(state, records)
         except (LookupError, TypeError, ValueError) as error:
-            raise recovery.does_not_fit(self.path, error) from error
+            good = bisect.bisect_left(range(len(records)), True, key=lambda count: not self._fit(state, records, count))
+            following = len(records) - good
+            raise recovery.does_not_fit(self.path, file(), good - 1, following, error) from error
+
+    def _fit(self, state: State, records: list[Operations], count: int) -> bool:
+        """Whether *state* takes the first *count* of *records*."""
+        try:
+            self.memory.replay(state, records[:count])
+        except (LookupError, TypeError, ValueError):
+            return False
+        return True
 
     def _publish(self, journal: Journal, view: View) -> None:
         self._journal = journal
@@ -584,8 +606,8 @@ class FileLog:
                 if trailer is None and rest != b"":
                     trailer = self._trailer_after_edit(journal)
                     if trailer is not None and self._lacks(trailer):
-                        records = recovery.decode(journal.bodies[: trailer.index], self.path)
-                        ancestor = self._replay(recovery.document(journal.base, self.path), records)
+                        records = recovery.decode(journal.bodies[: trailer.index], self.path, journal.read)
+                        ancestor = self._replay(recovery.document(journal.base, self.path), records, journal.read)
                         return self._resolve_saved_elsewhere(journal, timeout, ancestor)
                 if trailer is None:
                     return self._resolve_saved_elsewhere(journal, timeout)
@@ -1057,7 +1079,7 @@ class FileLog:
         try:
             image = recovery.judge(f.scan(data), data, self.path, self.fs.boot_id)
             base = codec.load(image.base, self.path)
-            result = edits.reconcile(self._history(view, mine), image, base.value, data, ancestor)
+            result = edits.reconcile(self._history(view, mine, data), image, base.value, data, ancestor)
         except StateFileError as error:
             raise self._invalid_edit(error) from error
         for sentence in result.lost:
@@ -1119,7 +1141,7 @@ class FileLog:
             raise WriteError(message, path=self.path, errno=error.errno) from error
         self._unmerged = False
 
-    def _history(self, view: View, mine: State) -> edits.History:
+    def _history(self, view: View, mine: State, data: bytes) -> edits.History:
         _, _, crc, index, journal = view
         previous = self._previous
         return edits.History(
@@ -1130,7 +1152,7 @@ class FileLog:
             index=index,
             crc=crc,
             previous=previous[:2] if previous and self._clock() < previous[2] else None,
-            replay=self._replay,
+            replay=partial(self._replay, file=lambda: data),
         )
 
     def _invalid_edit(self, error: StateFileError) -> InvalidEditError:

@@ -23,7 +23,7 @@ from enum import Enum
 from typing import Any, TypeAlias
 
 from pstate.errors import UnsupportedTypeError, UnsupportedValueError
-from pstate.values import SCALARS
+from pstate.values import SCALARS, shown
 
 Node: TypeAlias = Any
 """A mapped container: a dict, list or set with the slots `_store`, `_parent` and `_key`."""
@@ -102,12 +102,12 @@ def find(root: Node, path: Iterable[Any]) -> Node:
             node = dict.__getitem__(node, key)
         elif isinstance(node, list):
             if type(key) is not int:
-                raise TypeError(f"a list has no key {key!r}")
+                raise TypeError(f"a list has no key {shown(key)}")
             if not 0 <= key < list.__len__(node):
-                raise IndexError(f"list index {key} out of range")
+                raise IndexError(f"list index {shown(key)} out of range")
             node = list.__getitem__(node, key)
         else:
-            raise TypeError(f"a {_kind(node)} has nothing at {key!r}")
+            raise TypeError(f"a {_kind(node)} has nothing at {shown(key)}")
     if node is not root and type(node) not in NODES:
         raise TypeError(f"a {_kind(node)} is no container")
     return node
@@ -386,14 +386,14 @@ def check_hashable(key: Any) -> None:
 
 def _check_index(index: Any, last: int) -> None:
     if type(index) is not int:
-        raise TypeError(f"no list index: {index!r}")
+        raise TypeError(f"no list index: {shown(index)}")
     if not 0 <= index <= last:
-        raise IndexError(f"list index {index} out of range")
+        raise IndexError(f"list index {shown(index)} out of range")
 
 
 def _check_list(values: Any) -> None:
     if not isinstance(values, (list, tuple)):
-        raise TypeError(f"not a list: {values!r}")
+        raise TypeError(f"not a list: {shown(values)}")
 
 
 # --- a whole new content
@@ -412,7 +412,6 @@ def adopt(node: Node, tree: Any, store: Any) -> None:
 
 
 def _adopt(node: Node, tree: Any, store: Any, used: set[int]) -> None:
-    _put(node, "_store", store)
     if isinstance(node, dict):
         had = dict(dict.items(node))
         new: Any = {key: _successor(had.get(key), item, store, node, key, used) for key, item in tree.items()}

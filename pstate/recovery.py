@@ -43,7 +43,7 @@ def read(data: bytes, path: str, boot_id: Callable[[], str]) -> Content:
     if image.base_edited:
         raise edited_above_journal(image, data, path)
     base = codec.load(image.base, path)
-    return Content(base.value, image, base.appendable, decode(image.bodies, path))
+    return Content(base.value, image, base.appendable, decode(image.bodies, path, lambda: data))
 
 
 def _read_legacy(data: bytes, path: str) -> Content:
@@ -65,10 +65,36 @@ def document(base: bytes, path: str) -> State:
     return codec.load(base, path).value
 
 
-def decode(bodies: list[str], path: str) -> list[Operations]:
-    """The operations in the bodies of records."""
+def decode(bodies: list[str], path: str, file: Callable[[], bytes], before: int = 0) -> list[Operations]:
+    """The operations in the bodies of committed records, which *before* others precede in the file.
+
+    Raises CorruptStateError; *file* gives the bytes of the whole file, to say where it is.
+    """
+    records: list[Operations] = []
     decode_body = codec.decode_body
-    return [decode_body(body, path, 0) for body in bodies]
+    try:
+        for body in bodies:
+            records.append(decode_body(body, path, 1))
+    except InvalidStateError as error:
+        index = before + len(records)
+        raise senseless(
+            path, file(), index, len(bodies) - len(records) - 1, f"cannot be read: {error.reason}"
+        ) from error
+    return records
+
+
+def senseless(path: str, data: bytes, index: int, following: int, what: str) -> CorruptStateError:
+    """The error for the record behind commit *index* of the file with the bytes *data*: its checksum is right, and yet
+    it means nothing, for the reason *what*. Nobody can correct it by hand.
+    """
+    offset = f.record_offset(data, index + 1)
+    line = None if offset is None else f.line_number(data, offset)
+    good = "" if line is None else f"; up to line {line - 1} it is good"
+    message = (
+        f"{path}{'' if line is None else f':{line}'}: record {index + 1} is committed, its checksum is right, and it "
+        f"{what}. Nothing was changed. Do not edit it, that would break the checksum. Keep a copy of the file{good}."
+    )
+    return CorruptStateError(message, path=path, line=line, offset=offset or 0, index=index, following=following)
 
 
 def judge(image: f.Image, data: bytes, path: str, boot_id: Callable[[], str]) -> f.Image:
@@ -117,10 +143,10 @@ def edited_above_journal(image: f.Image, data: bytes, path: str) -> EditConflict
     return EditConflict(message, path=path, line=line, conflict_path=None)
 
 
-def does_not_fit(path: str, error: Exception) -> CorruptStateError:
-    """The error for a record whose operations the state cannot take."""
-    message = (
-        f"{path}: a record does not fit the state that it was written for ({error}). Nothing was changed. "
-        "Keep a copy of the file."
-    )
-    return CorruptStateError(message, path=path)
+def does_not_fit(path: str, data: bytes, index: int, following: int, error: Exception) -> CorruptStateError:
+    """The error for the record behind commit *index*, whose operations the state cannot take."""
+    try:
+        why = f"{type(error).__name__}: {error}"
+    except ValueError:
+        why = type(error).__name__  # of a KeyError with an integer that Python refuses to write
+    return senseless(path, data, index, following, f"does not fit the state that it was written for ({why})")

@@ -9,15 +9,15 @@ import functools
 import inspect
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, Self, TypeVar
 
 from pstate import containers, ops, store
-from pstate.errors import ClosedError, ReadOnlyError, TransactionError
+from pstate.errors import ClosedError, MissingPathError, ReadOnlyError, TransactionError
 from pstate.fs import SYSTEM, FileSystem
 from pstate.transaction import Changes, Mark
-from pstate.values import check_key, take
+from pstate.values import check_key, place_text, take
 
 logger = logging.getLogger("pstate.state")
 
@@ -32,10 +32,12 @@ class PersistedState(containers.MappedDict):
 
     ``PersistedState(path, **defaults)`` opens the file, or begins a new one, and commits *defaults* for the keys that
     are missing. Keys are read and written as items or, where the name is no method, as attributes. Names with a leading
-    underscore are ordinary Python attributes, never state. Subclasses may add methods and such attributes.
+    underscore are ordinary Python attributes, never state. Subclasses may add methods and such attributes; a name that
+    this class uses itself raises ReservedNameError.
 
-    Raises StateFileError (a ValueError) when the content of the file cannot be used, OSError when the path cannot,
-    UnsupportedTypeError or UnsupportedValueError for a default that is no state. `open` takes options.
+    Raises StateFileError (a ValueError) when the content of the file cannot be used, MissingPathError, NotAFileError,
+    ReadOnlyError or UnreadableError (each an OSError) when the path cannot, UnsupportedTypeError or
+    UnsupportedValueError for a default that is no state. `open` takes options.
     """
 
     def __init__(self, path: str | os.PathLike[str], /, **defaults: Any) -> None:
@@ -67,6 +69,9 @@ class PersistedState(containers.MappedDict):
         """
         if durability not in ("process", "power"):
             raise ValueError(f'durability is "process" or "power", not {durability!r}. Nothing was opened.')
+        if defaults is not None and not isinstance(defaults, Mapping):
+            raise TypeError(f"defaults is a dict of keys and values, not {defaults!r}. Nothing was opened.")
+        _refuse_timeout("lock_timeout", lock_timeout)
         options: dict[str, Any] = {
             "durability": durability,
             "lock_timeout": lock_timeout,
@@ -74,7 +79,7 @@ class PersistedState(containers.MappedDict):
             "read_only": read_only,
         }
         state = cls.__new__(cls)
-        state._open(path, defaults or {}, options, fs)
+        state._open(path, dict(defaults or {}), options, fs)
         return state
 
     def _open(
@@ -86,10 +91,19 @@ class PersistedState(containers.MappedDict):
     ) -> None:
         text = os.fspath(path)
         if not isinstance(text, str):
-            raise TypeError(f"the path of a state is a str or an os.PathLike of one, not {type(text).__name__}")
+            raise TypeError(
+                f"the path of a state is a str or an os.PathLike of one, not {type(text).__name__}. Nothing was opened."
+            )
+        if "\0" in text or not _is_name(text):
+            raise ValueError(f"{text!r} is no path: it holds what no name of a file can hold. Nothing was opened.")
+        try:
+            absolute = os.path.abspath(text)
+        except FileNotFoundError as error:
+            message = f"{text}: the folder that this program works in does not exist any more. Nothing was opened."
+            raise MissingPathError(message, path=text, errno=error.errno) from error
         # Before the file is touched: a refused default leaves nothing behind.
         taken = {
-            check_key(key, "state"): take(value, functools.partial("state[{!r}]".format, key), 1)
+            check_key(key, "state"): take(value, functools.partial(place_text, (key,)), 1)
             for key, value in defaults.items()
         }
         settings: dict[str, Any] = {
@@ -101,9 +115,9 @@ class PersistedState(containers.MappedDict):
         }
         _put(self, "_parent", ops.ROOT)
         _put(self, "_key", None)
-        _put(self, "_reopen", (os.path.abspath(text), options))
+        _put(self, "_reopen", (absolute, options))
         try:
-            core = store.shared(text, self, fs=fs, **settings)
+            core = store.shared(absolute, self, fs=fs, **settings)
             if taken and not core.read(_has_all, core.root, taken):
                 self._commit_defaults(core, taken)
         except BaseException:
@@ -129,8 +143,10 @@ class PersistedState(containers.MappedDict):
         No other process or thread changes the state within the block, or sees its changes before its end. An exception
         undoes the block and writes nothing; so does `rollback()` on what the block yields, without an exception. A
         block inside a block is a savepoint. *timeout*: seconds to wait for other writers, instead of `lock_timeout`.
-        The block belongs to its thread: do not `await` or `yield` in it.
+        The block belongs to its thread: do not `await` or `yield` in it. Ending it in another one raises
+        TransactionError, and does nothing.
         """
+        _refuse_timeout("timeout", timeout)
         return Transaction(containers.store_of(self), timeout)
 
     def snapshot(self) -> dict[Any, Any]:
@@ -148,8 +164,9 @@ class PersistedState(containers.MappedDict):
     def close(self) -> None:
         """Leave one plain YAML document, if no other process is writing, and let go of the file. Idempotent.
 
-        Using this object afterwards raises ClosedError. Another `PersistedState` of the same file stays open. Raises
-        TransactionError inside a transaction.
+        Using this object afterwards raises ClosedError. Another `PersistedState` of the same file stays open. Inside a
+        transaction, the last one that is open in this process is not closed: that raises TransactionError. With
+        another one open the block goes on through that one, whichever of them began it.
         """
         core = containers.store_of(self)
         if not isinstance(core, _Closed):
@@ -187,6 +204,27 @@ class PersistedState(containers.MappedDict):
 
     def __deepcopy__(self, memo: Any) -> dict[Any, Any]:
         return self.snapshot()
+
+
+PersistedState._internal = containers.internal_names(PersistedState) | {"_reopen"}
+
+
+def _is_name(text: str) -> bool:
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _refuse_timeout(name: str, timeout: Any) -> None:
+    """Raise what is wrong with *timeout*, the argument called *name*."""
+    if timeout is None:
+        return
+    if not isinstance(timeout, (int, float)):
+        raise TypeError(f"{name} is a number of seconds, or None, not {timeout!r}. Nothing was done.")
+    if timeout != timeout:
+        raise ValueError(f"{name} is a number of seconds, or None, not {timeout!r}. Nothing was done.")
 
 
 def _has_all(root: Any, keys: dict[Any, Any]) -> bool:
@@ -228,7 +266,6 @@ class Transaction:
 
     _changes: Changes | None = None
     _mark: Mark | None = None
-    _ended = False
 
     def __init__(self, core: Any, timeout: float | None) -> None:
         self._core = core
@@ -246,7 +283,6 @@ class Transaction:
         core = self._core
         changes = self._changes = Changes()
         self._mark = None
-        self._ended = False
         try:
             self._mark = core.enter(self._timeout, changes)
         except BaseException:
@@ -266,13 +302,8 @@ class Transaction:
             self._changes = None  # forked inside the block: the transaction is the parent's
             return
         if self._mark is not None:
+            core.leave_block(self._mark, kind is not None)
             self._changes = None
-            if self._ended:
-                core.ended = False
-            if kind is not None:
-                core.roll_back(self._mark)
-            else:
-                changes.release(self._mark)
             return
         try:
             if kind is not None:
@@ -292,6 +323,9 @@ class Transaction:
     def __del__(self) -> None:
         # An exception on the doorstep of __exit__ keeps it from running: nobody else would unlock.
         if self._changes is not None and self._mark is None and self._core.changes is self._changes:
+            if not self._core.mutex._is_owned():
+                logger.error("%s: a transaction was given up in another thread, and stays open", self._core.path)
+                return
             if self._changes.operations:
                 logger.error("%s: a transaction was cut off before its end and rolled back", self._core.path)
             self.__exit__(GeneratorExit, None, None)
@@ -300,8 +334,7 @@ class Transaction:
         """Undo the block, without an exception. What is left of it can read, but changes nothing: that raises."""
         if self._changes is None or self._core.changes is not self._changes:
             raise TransactionError(f"{self._core.path}: rollback() outside of the block. Nothing was changed.")
-        self._core.roll_back(self._mark)
-        self._core.ended = self._ended = True
+        self._core.end_block(self._mark)
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Make every call of *function* one transaction."""

@@ -36,7 +36,7 @@ from pstate.journal import View
 from pstate.lock import UNLOCK
 from pstate.log import FileLog
 from pstate.ops import DETACHED, REMOVED, ROOT, apply, node_path, prepare
-from pstate.transaction import Changes, Mark
+from pstate.transaction import Changes, Mark, beginning
 from pstate.values import SCALARS
 
 State = dict[Any, Any]
@@ -106,8 +106,8 @@ class Store:
         self.changes: Changes | None = None
         self._base_view: View | None = None  #: the view before the transaction's first change
         self._interrupted = False
-        #: The innermost block was rolled back and has not been left yet.
-        self.ended = False
+        #: How deep the outermost block is that was rolled back and has not been left yet; 0 if there is none.
+        self.ended = 0
         self._handles: tuple[weakref.ref[Any], ...] = ()
 
     # ------------------------------------------------------------------ reading
@@ -157,6 +157,20 @@ class Store:
                 raise self._reentrant()
             if self.changes is not None:
                 return self._mutate_in_transaction(node, plan, args)
+            view = self.view
+            path: Any = None
+            if node._parent is ROOT:
+                node = self.root
+                path = []
+            elif view is not None:
+                path = node_path(node)
+                if path is DETACHED:
+                    # No business of other processes, so nobody is waited for.
+                    self._busy = True
+                    try:
+                        return self._mutate_outside(node, path, plan, args)
+                    finally:
+                        self._busy = False
             log = self.log
             self._busy = True
             try:
@@ -164,10 +178,7 @@ class Store:
                     self._refuse_closed(node)
                 else:
                     log.begin(self.lock_timeout)
-                if node._parent is ROOT:
-                    node = self.root
-                    path: Any = []
-                else:
+                if path.__class__ is not list or (path and self.view is not view):
                     path = node_path(node)
                     if path.__class__ is not list:
                         return self._mutate_outside(node, path, plan, args)
@@ -227,7 +238,7 @@ class Store:
             raise RemovedError(
                 f"{self.path}: this container is not in the state any more: another process, or an edit, has removed "
                 "it. Nothing was changed. Take it from the state anew.",
-                place="",
+                path=self.path,
             )
         operations, result = ((plan,), None) if isinstance(plan, tuple) else plan(node, *args)
         for op in [prepare(node, op, self) for op in operations]:
@@ -370,7 +381,7 @@ class Store:
                 self.log.begin(timeout, look=True)
                 self._base_view = None
                 self._interrupted = False
-                self.ended = False
+                self.ended = 0
                 self.changes = changes
             finally:
                 self._busy = False
@@ -386,6 +397,7 @@ class Store:
 
     def commit(self) -> None:
         """Commit the open transaction. When it raises an Exception that means "not committed", it was rolled back."""
+        self._refuse_other_threads()
         changes = self.changes
         assert changes is not None
         if self._interrupted:
@@ -406,7 +418,7 @@ class Store:
             except (WriteError, UnicodeError):
                 # Nothing was written. Any other exception may have come behind the write, from a signal handler: then
                 # the file says, at the next access.
-                self._undo(changes.back_to((0, 0, set())))
+                self._undo(changes.back_to(beginning()))
                 self.view = _renewed(self._base_view)
                 raise
             log.publish(view)
@@ -415,16 +427,17 @@ class Store:
 
     def roll_back(self, mark: Mark | None = None) -> None:
         """Undo the open transaction, or what came after *mark*."""
+        self._refuse_other_threads()
         changes = self.changes
         assert changes is not None
-        if self._base_view is None:
-            return
+        if self._base_view is None or (mark is not None and 0 < self.ended < mark[3]):
+            return  # nothing was changed, or it was undone with a block around
         if self._interrupted:
             return  # memory stays untrusted: the next access reads the file
         self._busy = True
         try:
             self._interrupted = True
-            self._undo(changes.back_to(mark or (0, 0, set())))
+            self._undo(changes.back_to(mark or beginning()))
             self._interrupted = False
             if not changes.operations:
                 # A new object: a thread that read a value under the old one must not find it again.
@@ -432,6 +445,32 @@ class Store:
                 self._base_view = None
         finally:
             self._busy = False
+
+    def end_block(self, mark: Mark | None) -> None:
+        """Undo the block that began at *mark*; until it is left, nothing can be changed, in blocks inside of it too."""
+        self.roll_back(mark)
+        depth = mark[3] if mark else 1
+        self.ended = min(self.ended or depth, depth)
+
+    def leave_block(self, mark: Mark, failed: bool) -> None:
+        """Leave a block inside of the transaction's; undo it if it *failed*."""
+        self._refuse_other_threads()
+        changes = self.changes
+        assert changes is not None
+        if failed:
+            self.roll_back(mark)
+        elif not 0 < self.ended < mark[3]:
+            changes.release(mark)
+        changes.depth = mark[3] - 1
+        if self.ended == mark[3]:
+            self.ended = 0
+
+    def _refuse_other_threads(self) -> None:
+        if not self.mutex._is_owned():  # type: ignore[attr-defined]
+            raise TransactionError(
+                f"{self.path}: a transaction belongs to the thread that entered it, and this is another one. Nothing "
+                "was done. Leave it, or roll it back, there."
+            )
 
     def _undo(self, inverses: list[tuple[ops.Node, ops.Op]]) -> None:
         for node, op in inverses:
@@ -446,7 +485,7 @@ class Store:
         try:
             self._base_view = None
             self._busy = False
-            self.ended = False
+            self.ended = 0
             try:
                 if self.log.fd >= 0:
                     self.log.flock(self.log.fd, UNLOCK)
@@ -529,7 +568,7 @@ class Store:
                     pass
 
     def close(self, handle: Any = None) -> None:
-        """Forget *handle*, or all; with the last one, the store ends. Raises TransactionError inside a transaction."""
+        """Forget *handle*, or all; with the last one, the store ends: TransactionError inside a transaction."""
         with self.mutex:
             if self._busy:
                 raise self._reentrant()

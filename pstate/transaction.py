@@ -9,19 +9,26 @@ from typing import Any
 
 from pstate import ops
 
-#: What a savepoint remembers: how many operations and inverses there were, and which dicts had their key order saved.
-Mark = tuple[int, int, set[int]]
+#: What a savepoint remembers: how many operations and inverses there were, which dicts had their key order saved, and
+#: how deep its block is; the outermost one has depth 1.
+Mark = tuple[int, int, set[int], int]
+
+
+def beginning() -> Mark:
+    """The mark of the outermost block."""
+    return 0, 0, set(), 1
 
 
 class Changes:
     """What one outermost transaction has done so far."""
 
-    __slots__ = ("operations", "ordered", "undo")
+    __slots__ = ("depth", "operations", "ordered", "undo")
 
     def __init__(self) -> None:
         self.operations: list[list[Any]] = []  #: with their paths, as they will stand in the record
         self.undo: list[tuple[ops.Node, ops.Op]] = []  #: applied from the last to the first, they restore memory
         self.ordered: set[int] = set()
+        self.depth = 1  #: of the innermost block
 
     def add(self, node: ops.Node, path: list[Any], op: ops.Op, prepared: ops.Op) -> None:
         """Note *op* on *node*, which stands at *path*; *prepared* is about to be applied."""
@@ -35,7 +42,8 @@ class Changes:
 
     def savepoint(self) -> Mark:
         """Where `back_to` can go back to. Key orders saved before are not enough for undoing only what comes after."""
-        mark = len(self.operations), len(self.undo), self.ordered
+        self.depth += 1
+        mark = len(self.operations), len(self.undo), self.ordered, self.depth
         self.ordered = set()
         return mark
 
@@ -45,7 +53,7 @@ class Changes:
 
     def back_to(self, mark: Mark) -> list[tuple[ops.Node, ops.Op]]:
         """Forget what came after *mark*; returns the inverses to apply, in order."""
-        operations, undo, self.ordered = mark
+        operations, undo, self.ordered, _ = mark
         inverses = self.undo[undo:]
         inverses.reverse()
         del self.operations[operations:]

@@ -80,11 +80,10 @@ def replace(
             raise EditCameOut  # somebody has saved in place since
         # Before the exchange: a reader of the old file must not miss the move. And before the second name: there, the
         # trailer is the proof that the file is ours.
-        if judged is None:
-            trailer = _trailer(content, known(view), len(text), new.base_crc)
-        else:
-            trailer = _trailer(content, judged, *_EDITED)
-        if trailer:
+        if f.find_marker(content) >= 0 or f.takes_trailer(content):
+            # Otherwise, if we died within it, the file would say something else.
+            recognised = (len(text), new.base_crc) if judged is None else _EDITED
+            trailer = _trailer(content, judged or known(view), *recognised)
             old.append(trailer, view[1])
         fs.rename(building, swap)
         _put(fs, swap, path, old, content + trailer)

@@ -30,6 +30,9 @@ FAST: frozenset[type] = frozenset({NoneType, bool, int, float, bytes, date})
 FAST_KEYS: frozenset[type] = FAST - {float}
 """The same for dict keys and set members, where a NaN could never be found again."""
 
+COPIES: dict[type, Callable[[Any], Any]] = {}
+"""Mapped kind to what makes a plain, consistent copy of one. Filled by `containers`, which imports this module."""
+
 _BUILTINS: frozenset[type] = frozenset({dict, list, tuple, set, frozenset})
 _MINUTE = timedelta(minutes=1)
 
@@ -80,12 +83,20 @@ def place_text(path: Iterable[Any], root: str = "state") -> str:
     parts = [root]
     for key in path:
         if type(key) is not str:
-            parts.append(f"[{key!r}]")
+            parts.append(f"[{shown(key)}]")
         elif key.isidentifier() and not key.startswith("_") and not iskeyword(key) and not hasattr(dict, key):
             parts.append(f".{key}")
         else:
             parts.append(f"[{dumps(key, ensure_ascii=False)}]")
     return "".join(parts)
+
+
+def shown(value: Any) -> str:
+    """`repr` for a person, also of an integer that Python refuses to write in decimal, and of what contains one."""
+    try:
+        return repr(value)
+    except ValueError:
+        return hex(value) if isinstance(value, int) else f"a {type(value).__name__} with integers too long to show"
 
 
 def same(a: Any, b: Any) -> bool:
@@ -164,9 +175,11 @@ def _copy(value: Any, depth: int, around: set[int]) -> Any:
         raise _Refused(
             UnsupportedValueError, "the value contains itself (it is cyclic). Store a key or an index instead."
         )
-    own_copy = None if kind in _BUILTINS else getattr(kind, "_plain", None)
-    if own_copy is not None:
-        value = own_copy(value)  # a container of ours: its copy is consistent, which a walk from here would not be
+    if kind not in _BUILTINS:
+        for base in kind.__mro__:
+            if base in COPIES:
+                value = COPIES[base](value)  # a walk from here would not be consistent
+                break
     around.add(id(value))
     copied: Any
     # Each copies first: another thread may change the container meanwhile.

@@ -7,6 +7,7 @@ onto a second tree; `check` compares the two.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,7 @@ class MemoryStore:
     def __init__(self, tree: dict[Any, Any] | None = None, *, cached: bool = True) -> None:
         self.cached = cached
         self.view: object = object()
+        self.mutex = threading.RLock()
         self.busy = False
         self.records: list[list[list[Any]]] = []
         self.undo: list[list[tuple[Any, ops.Op]]] = []

@@ -25,6 +25,7 @@ from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
 from pathlib import Path
+from time import sleep
 from typing import Any
 from uuid import UUID
 
@@ -34,6 +35,7 @@ import yaml
 from pstate import (
     ClosedError,
     CorruptStateError,
+    InvalidEditError,
     InvalidStateError,
     LockTimeout,
     MissingPathError,
@@ -44,10 +46,12 @@ from pstate import (
     ReservedNameError,
     StateFileError,
     TransactionError,
+    UnreadableError,
     UnsupportedTypeError,
     UnsupportedValueError,
     WriteError,
 )
+from pstate import format as f
 from pstate.fs import FileSystem
 
 ROOT = os.geteuid() == 0 if hasattr(os, "geteuid") else False
@@ -404,6 +408,60 @@ def test_damage_in_the_middle_of_a_journal_is_an_error(
     )
 
 
+SENSELESS = {
+    "no list": '{"a": 1}',
+    "no YAML": '[["set",[],"counter",5',
+    "no such operation": '[["twist",[],"counter",5]]',
+    "no such place": '[["set",["missing"],"counter",5]]',
+    "a missing key": '[["delete",[],"missing"]]',
+    "a missing key of 5000 digits": f'[["delete",[],{1 << 17_000:#x}]]',
+    "no index": '[["insert",["jobs"],7,"x"]]',
+}
+
+
+def senseless(content: bytes, body: str, count: int) -> tuple[bytes, int, int]:
+    """*content* with a committed record behind the first *count*, and a good one behind it; where it is."""
+    image = f.scan(content)
+    for number, match in enumerate(re.finditer(rb"(?m)^--- ", content)):
+        if number == count:
+            content = content[: match.start()]
+            break
+    crc = f.scan(content).crc
+    assert image.index >= f.scan(content).index == count
+    begin = len(content)
+    for text in (body, '[["set",[],"counter",6]]'):
+        record, crc = f.encode_record(text, crc)
+        content += record
+    return content, begin, content[:begin].count(b"\n") + 1
+
+
+@pytest.mark.parametrize("live", [False, True], ids=["opened", "found by a live process"])
+@pytest.mark.parametrize("count", [1, 5])
+@pytest.mark.parametrize("what", SENSELESS)
+def test_a_committed_record_that_makes_no_sense_is_named_with_its_place(
+    tmp_path: Path, what: str, count: int, live: bool
+) -> None:
+    """Its checksum is right, so nobody is told to correct it."""
+    path, content = journal_of_five(tmp_path)
+    content, begin, line = senseless(content, SENSELESS[what], count)
+
+    if live:
+        path.write_bytes(content[:begin])
+        state = PersistedState.open(path, read_only=True)
+        path.write_bytes(content)
+        error = refuses(tmp_path, state.snapshot, CorruptStateError, ValueError)
+        state.close()
+    else:
+        path.write_bytes(content)
+        error = refuses(tmp_path, lambda: PersistedState(path), CorruptStateError, ValueError)
+
+    assert (str(path), line, begin, count, 1) == (
+        error.path, error.line, error.offset, error.index, error.following
+    )  # fmt: skip
+    sentences(str(error), f"{path}:{line}: ", f"record {count + 1} ", "checksum is right", "Nothing was changed")
+    assert "Correct" not in str(error)
+
+
 def test_damage_found_by_a_live_process_harms_neither_side(tmp_path: Path) -> None:
     """It serves its last good state, and refuses to write behind the damage."""
     path, content = journal_of_five(tmp_path)
@@ -437,6 +495,115 @@ def test_a_directory_is_no_state_file(tmp_path: Path) -> None:
         assert str(folder) == error.path
         sentences(str(error), f"{folder}: ", "directory", "Nothing was changed", "path of a file")
     assert [] == os.listdir(folder)
+
+
+@pytest.mark.parametrize("read_only", [False, True], ids=["", "read_only"])
+@pytest.mark.parametrize("name", ["n" * 256, "loop", "loop/state.yaml", "/proc/version"])
+def test_what_the_system_does_not_open_or_read_is_refused_as_that(tmp_path: Path, name: str, read_only: bool) -> None:
+    os.symlink("loop", tmp_path / "loop")
+    path = tmp_path / name
+    if name.startswith("/proc"):
+        read_only = True
+        if not path.exists():
+            pytest.skip(f"this system has no {path}")
+    error = refuses(tmp_path, lambda: PersistedState.open(path, read_only=read_only), UnreadableError, OSError)
+    assert str(path) == error.path
+    assert error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
+    sentences(str(error), f"{path}: ", "cannot be (opened|read)", "Nothing was changed", "Give")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "says"),
+    [
+        ({"path": b"state.yaml"}, TypeError, "str or an os.PathLike"),
+        ({"path": "state\0.yaml"}, ValueError, "no path"),
+        ({"path": "state\ud800.yaml"}, ValueError, "no path"),
+        ({"defaults": [1]}, TypeError, "defaults is a dict"),
+        ({"durability": "both"}, ValueError, "durability is"),
+        ({"locking": "flock"}, TypeError, "locking='flock' is unknown"),
+        ({"locking": 5}, TypeError, "locking=5"),
+        ({"lock_timeout": "5"}, TypeError, "lock_timeout is a number"),
+        ({"lock_timeout": float("nan")}, ValueError, "lock_timeout is a number"),
+    ],
+)
+def test_a_wrong_argument_is_refused_before_anything_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any], kind: type[Exception], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(kind, match=says) as caught:
+        PersistedState.open(**{"path": "state.yaml", **arguments})
+
+    assert "Nothing was opened." in str(caught.value) or "Nothing was done." in str(caught.value)
+    assert [] == os.listdir(tmp_path)
+
+
+def test_a_wrong_timeout_of_a_transaction_is_refused(tmp_path: Path) -> None:
+    with PersistedState(tmp_path / "state.yaml") as state:
+        with pytest.raises(TypeError, match="timeout is a number"):
+            state.transaction(timeout="5")  # type: ignore[arg-type]
+        state.a = 1
+
+
+def test_a_relative_path_in_a_folder_that_is_gone_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    refuses(tmp_path, lambda: PersistedState("state.yaml"), MissingPathError, FileNotFoundError)
+
+
+@pytest.mark.parametrize("trouble", ["a file in the place of the folder", "a loop", "no permission"])
+def test_while_the_path_cannot_be_reached_reads_go_on_and_writes_are_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, trouble: str
+) -> None:
+    """Logged once. When the path is there again, so is everything else."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    path = folder / "state.yaml"
+    number = {"a file in the place of the folder": errno.ENOTDIR, "a loop": errno.ELOOP}.get(trouble, errno.EACCES)
+
+    class Unreachable(FileSystem):
+        def __init__(self) -> None:
+            super().__init__()
+            stat, self.broken = self.stat, False
+
+            def asked(name: str) -> os.stat_result:
+                if self.broken and number == errno.EACCES:  # which root always has
+                    raise PermissionError(number, os.strerror(number), name)
+                return stat(name)
+
+            self.stat = asked
+
+    fs = Unreachable()
+    state = PersistedState.open(path, fs=fs, defaults={"a": 1})
+    folder.rename(tmp_path / "moved")
+    fs.broken = True
+    if number == errno.ENOTDIR:
+        folder.write_bytes(b"")
+    elif number == errno.ELOOP:
+        folder.symlink_to("folder")
+    else:
+        (tmp_path / "moved").rename(folder)
+
+    sleep(0.02)
+    for _ in range(3):
+        assert 1 == state.a
+        sleep(0.02)
+    assert 1 == len([record for record in caplog.records if record.levelno >= logging.WARNING])
+    for change in (lambda: setattr(state, "a", 2), state.transaction().__enter__):
+        sleep(0.02)
+        with pytest.raises(InvalidEditError) as caught:
+            change()
+        sentences(str(caught.value), f"{path}: ", os.strerror(number), "reads go on", "writes are refused")
+        assert 1 == state.a
+
+    fs.broken = False
+    if number != errno.EACCES:
+        folder.unlink()
+        (tmp_path / "moved").rename(folder)
+    state.a = 3
+    state.close()
+    assert {"a": 3} == yaml.safe_load(path.read_bytes())
+    assert ["state.yaml"] == os.listdir(folder)
 
 
 @pytest.mark.parametrize("read_only", [False, True], ids=["", "read_only"])
@@ -1457,6 +1624,7 @@ def test_a_reference_that_another_process_removed_refuses_changes(
         assert (0, "") == (done.returncode, done.stderr)
         error = refuses(tmp_path, lambda: change(held), RemovedError, ReferenceError)
         sentences(str(error), f"{path}: ", "another process", "Nothing was changed", "anew")
+        assert str(path) == error.path
         state.other = 1
         assert 1 == state.other
 

@@ -1154,6 +1154,23 @@ def test_pyyaml_writes_mapped_containers_as_plain_ones():
             assert plain == yaml.safe_load(yaml.dump(tree, Dumper=dumper, sort_keys=False))
 
 
+def test_pyyaml_writes_a_copy_of_one_moment():
+    """It asks for the elements of a dict one by one, and another process' commit may come in between."""
+
+    class Changing(dict):
+        def items(self):
+            raise AssertionError("looked at one by one")
+
+        def copy(self):
+            return {"a": [1], "b": 2}
+
+    codec.register_representers(Changing, MappedList, MappedSet)
+
+    assert "a: [1]\nb: 2\n" == yaml.safe_dump(Changing(a=5), default_flow_style=None)
+    shared = MappedList([1])
+    assert "- &id001 [1]\n- *id001\n" == yaml.safe_dump([shared, shared], default_flow_style=None)
+
+
 def test_pyyaml_is_imported_only_when_it_is_needed():
     """A program that only writes records does not wait for it."""
     program = """if True:

@@ -18,8 +18,10 @@ import operator
 import pickle
 import pprint
 import random
+import threading
 import weakref
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import pytest
@@ -178,7 +180,8 @@ class Account(MappedDict):
 def account(**tree: Any) -> Account:
     store = MemoryStore()
     root = Account.__new__(Account)
-    root._store, root._parent, root._key = store, ops.ROOT, None
+    for name, value in (("_store", store), ("_parent", ops.ROOT), ("_key", None)):
+        object.__setattr__(root, name, value)
     store.root = root
     root.update(tree)
     return root
@@ -201,6 +204,47 @@ def test_a_subclass_has_properties_class_attributes_and_private_names() -> None:
     del root.settable, root._private
     assert root == {"counter": 3}
     assert not hasattr(root, "_private")
+
+
+@pytest.mark.parametrize("name", ["_store", "_parent", "_key", "_plain", "_reserved", "_direct", "_internal"])
+def test_names_that_the_class_uses_itself_are_refused_as_attributes(name: str) -> None:
+    root = account(n=2, d={})
+    for change in (lambda: setattr(root, name, 1), lambda: delattr(root, name)):
+        with pytest.raises(ReservedNameError, match=name) as caught:
+            change()
+        assert f"state.{name}" == caught.value.place
+    with pytest.raises(AttributeError, match="leading underscore"):
+        setattr(root.d, name, 1)
+    with pytest.raises(ReservedNameError, match=rf"class Sub: .*{name}"):
+        type("Sub", (MappedDict,), {name: 1})
+
+    assert {"n": 2, "d": {}} == root
+
+
+def test_an_empty_name_is_a_key_like_any_other() -> None:
+    root = state(d={})
+    assert not hasattr(root, "")
+    assert getattr(root, "", 5) == 5
+    setattr(root, "", 1)
+    assert hasattr(root, "")
+    assert getattr(root, "") == root[""] == 1
+    delattr(root, "")
+    assert root == {"d": {}}
+
+
+def test_a_key_that_python_will_not_write_in_decimal_stands_in_messages_all_the_same() -> None:
+    key = 10**5000
+    root = state(d={key: {"l": [0]}})
+    inner = root.d[key]
+
+    assert not hasattr(inner, "missing")
+    with pytest.raises(UnsupportedTypeError, match=r"0x[0-9a-f]{4000,}") as caught:
+        inner.l.append(1j)
+    assert f"state.d[{key:#x}].l[1]" == caught.value.place
+    with pytest.raises(UnsupportedTypeError, match=r"0x[0-9a-f]{4000,}"):
+        root.d.update({key: 1j})
+    with pytest.raises(IndexError, match="0x"):
+        ops.find(root, ["d", key, "l", key])
 
 
 def test_dir_shows_the_keys_that_are_attributes() -> None:
@@ -230,6 +274,11 @@ def test_a_refused_value_names_its_place_and_leaves_nothing() -> None:
         (lambda: operator.ior(root.d, {"a": 1, "b": 1j}), "state.d.b"),
         (lambda: operator.setitem(root.d, (1, 2), 1), "state.d"),
         (lambda: operator.setitem(root.d, Level.LOW, 1), "state.d"),
+        (lambda: operator.setitem(root.d, [1], 1), "state.d"),
+        (lambda: operator.setitem(root.d, [1], root.jobs), "state.d"),
+        (lambda: root.d.setdefault([1], 1), "state.d"),
+        (lambda: root.tags.update([[1]]), "state.tags"),
+        (lambda: root.tags.symmetric_difference_update([[1]]), "state.tags"),
         (lambda: operator.setitem(root.d, "x", Level.LOW), "state.d.x"),
         (lambda: operator.iadd(root.d.x, (Level.LOW,)), "state.d.x[1]"),
     ]:
@@ -386,7 +435,8 @@ def test_an_augmented_assignment_through_a_second_handle_is_one_record() -> None
     """`PersistedState` objects hold what the root holds; the parent of the elements is the root."""
     root = state(l=[1])
     handle = Account.__new__(Account)
-    handle._store, handle._parent, handle._key = root._store, ops.ROOT, None
+    for name, value in (("_store", root._store), ("_parent", ops.ROOT), ("_key", None)):
+        object.__setattr__(handle, name, value)
     dict.update(handle, dict.items(root))
     handle.l += [2]
 
@@ -795,6 +845,33 @@ def test_copying_a_dict_in_c_gives_one_moment(copied: Callable[[Any], Any]) -> N
     root._store.others(["set", ["d"], "a", 9])
     assert d._store is root._store
     assert d.a == 9
+
+
+@pytest.mark.parametrize("what", ["another thread ends its copy", "another thread reads the file anew"])
+def test_copying_a_dict_in_c_gives_one_moment_whatever_other_threads_do(
+    monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """They share the stand-in that holds the moment, and a key goes before this copy has come to it."""
+    root = state(d={"a": 1, "b": 2})
+    d, store = root.d, root._store
+    with ThreadPoolExecutor(1) as pool:
+        keys = pool.submit(lambda: iter(d.keys())).result()
+        calls: list[str] = []
+
+        def meanwhile() -> int:
+            if threading.current_thread() is threading.main_thread():
+                calls.append(what)
+                if calls == ["another thread ends its copy"] * 2:
+                    wait([pool.submit(lambda: d[next(keys)])], timeout=0.2)
+                    store.others(["delete", ["d"], "b"])
+                elif calls == ["another thread reads the file anew"] * 3:
+                    ops.adopt(root, {"d": {"a": 1}}, store)
+            return threading.get_ident()
+
+        monkeypatch.setattr(containers, "get_ident", meanwhile)
+
+        assert {"a": 1, "b": 2} == dict(d)
+        assert calls[2:]
 
 
 def test_reading_items_after_iterating_keys_reads_the_newest() -> None:

@@ -14,6 +14,7 @@ import importlib
 import json
 import os
 import pkgutil
+import pprint
 import re
 import shutil
 import signal
@@ -371,7 +372,19 @@ JUDGED = {
     4: (changed(JOURNAL, b"... # 5fccd6ff", b"... # 5fccd6fe"), DAMAGED, 2),
     5: (JOURNAL + b'--- [["set",[],"counter",5]]\n... # 0', TORN, 4),
 }
+BROKEN_TORN_LINES = {
+    1: (b"a: 1\n... # pst\n", CLEAN, 0),
+    2: (b"a: 1\n... # a remark", CLEAN, 0),
+    3: (b"a:\n- x\n-", CLEAN, 0),
+}
+BROKEN_HOLES = {
+    1: (b"a: 1\nb\0\0", CLEAN, 0),
+    2: (b"a: 1\n\0\0b", CLEAN, 0),
+    3: (JOURNAL + b"\0" * 512, TORN, 4),
+}
 LISTS = {
+    "Where there is no base marker, the last line of a file is torn if and only if": BROKEN_TORN_LINES,
+    "The base marker counts as *lost* if and only if": BROKEN_HOLES,
     "A base marker is valid if and only if": BROKEN_MARKERS,
     "A record is committed if and only if": BROKEN_RECORDS,
     "A moved trailer is valid if and only if": BROKEN_TRAILERS,
@@ -393,6 +406,8 @@ def test_no_rule_is_without_its_variant() -> None:
     for heading, variants in LISTS.items():
         assert rules(heading) == len(variants)
     assert MOVED is f.scan(MOVED_PLAIN).verdict
+    for torn in (b"a: 1\n... # pst", b"a: 1\n-", b"a: 1\n\0\0", b"a: 1\n..\0\0"):
+        assert (TORN, b"a: 1\n") == (f.scan(torn).verdict, f.scan(torn).base)
     assert 1 == rules("The base document counts as *unedited* if and only if")
 
 
@@ -403,9 +418,12 @@ def test_an_edited_base_document_is_told_from_one_with_other_line_ends() -> None
         assert 4 == f.scan(harmless).index
 
 
-def test_a_file_without_a_final_newline_gets_no_trailer_before_the_exchange(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"a: 1", b"a:\n- x\n", b"a: 1\nb:\n", b"# nothing\n"])
+def test_a_file_where_a_torn_trailer_could_change_a_value_gets_none_before_the_exchange(
+    tmp_path: Path, content: bytes
+) -> None:
     path = tmp_path / "state.yaml"
-    path.write_bytes(b"a: 1")
+    path.write_bytes(content)
     at_exchange: list[bytes] = []
 
     class Looking(Witness):
@@ -414,9 +432,9 @@ def test_a_file_without_a_final_newline_gets_no_trailer_before_the_exchange(tmp_
             super().exchange(first, second)
 
     with PersistedState.open(path, fs=Looking()) as state:
-        state["a"] = 2
+        state.vacuum()
 
-    assert b"a: 1" == at_exchange[0]
+    assert content == at_exchange[0]
 
 
 # ------------------------------------------------------------------ what the documents name
@@ -493,6 +511,7 @@ def test_every_constant_is_the_one_in_the_code(name: str, text: str) -> None:
         ("_DECIMAL_DIGITS", 600, "more than 600 decimal digits"),
         ("VERSION", 1, "its version is 1"),
         ("NO_GENERATION", "00000000", "never `00000000`"),
+        ("SECTOR", 512, "a multiple of 512 bytes"),
         ("_SIGNATURE", b"... # pstate ", "begins with `... # pstate `"),
     ],
 )
@@ -647,6 +666,13 @@ def test_what_goes_round_pstate_is_what_is_documented(tmp_path: Path) -> None:
         "plain.update(ms)": lambda: updated(set(), ms),
         "plain.union(ms)": lambda: set().union(ms),
     }
+    state.empty = {}
+    empty = state.empty
+    record_of_another(state, path, '[["set",["empty"],"a",1]]')
+    assert "`json.dumps(d)` of a mapped dict `d` that is empty in memory" in GUARANTEES
+    assert "{}" == json.dumps(empty) == json.dumps(empty)
+    assert '{"a": 1}' == json.dumps(empty.copy()) == json.dumps(empty)
+
     good_reads: dict[str, tuple[Callable[[], Any], Any]] = {
         "ms.copy()": (lambda: {*ms.copy()}, {1, 2}),
         "state.snapshot()": (lambda: state.snapshot()["ms"], {1, 2}),
@@ -676,6 +702,15 @@ def test_what_goes_round_pstate_is_what_is_documented(tmp_path: Path) -> None:
     assert before == path.read_bytes()
     assert {1, 2, 3, 4} == {*list.__iter__(state.jobs)}
     state.close()
+
+
+def test_pprint_breaks_the_lines_of_copies_only(tmp_path: Path) -> None:
+    """It looks for the `__repr__` of the builtin kinds."""
+    with PersistedState(tmp_path / "state.yaml", d={str(i): "x" * 20 for i in range(9)}) as state:
+        assert "`pprint.pprint(d)`" in GUARANTEES
+        assert 1 == len(pprint.pformat(state.d).splitlines())
+        assert 9 == len(pprint.pformat(state.d.copy()).splitlines())
+        assert 9 == len(pprint.pformat(state.snapshot()).splitlines())
 
 
 def updated(plain: set[Any], other: Any) -> set[Any]:

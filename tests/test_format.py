@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pstate import InvalidStateError, codec
 from pstate import format as f
 from pstate.format import Verdict
+from pstate.values import same
 
 CLEAN, TORN, MOVED, DAMAGED = Verdict.CLEAN, Verdict.TORN, Verdict.MOVED, Verdict.DAMAGED
 
@@ -49,6 +51,9 @@ def parts(data: bytes) -> tuple[bytes, bytes, list[bytes]]:
     found = re.search(rb"^\.\.\. # pstate .*\n", data, re.MULTILINE)
     assert found
     return data[: found.start()], found[0], re.findall(rb"--- .*\n\.\.\. # .*\n", data[found.end() :])
+
+
+RECORDS = parts(FILE)[2]
 
 
 # ------------------------------------------------------------------ the verbs of damage
@@ -332,13 +337,127 @@ def test_every_cut_of_a_first_commit_shows_the_document_without_it(base: bytes) 
         image = f.scan(data)
 
         # `{}` is the empty document's value too, and a bare `...` changes none: they may as well stay.
-        assert image.base in (base, base + b"\n", whole, base + b"...", whole + b"..."), cut
+        ended = (base + b"...", whole + b"...", base + b"... ", whole + b"... ")
+        assert image.base in (base, base + b"\n", whole, *ended), cut
         assert [] == image.bodies
         assert image.marker is None
         assert image.verdict in ((CLEAN, TORN) if data == image.base else (TORN,)), cut
         assert image.base + image.rest == data
         assert image.end == len(image.base)
     assert f.scan(base + written).bodies == BODIES[:1]
+
+
+#: Ends of documents behind which a line of ours is not easily told from a person's.
+BASES = [
+    b"a: 1\n", b"a:\n", b"a: &x\n", b"a: # c\n", b"a:\n# c\n\n",
+    b"a:\n- x\n", b"a:\n- - -\n", b"a:\n- b: c\n  d: e\n", b"a:\n  - x\n", b"a:\n  b:\n", b"a: |\n  t\n",
+    b"a: |\n  t:\n", b"a: |\n", b"'k #1': &x # c\n", b"? x\n", b"? x\n: y\n", b"{}\n", b"{a: [\n1]\n}\n",
+    b'a: "x\n y"\n', b"a: x\n  y\n", b"a:\n  ? b\n", b"a: 1\r\n", b"a:\r\n- x\r\n",
+    b"\xef\xbb\xbfa: 1\n", b"---\na: 1\n", b"%YAML 1.1\n---\na:\n", b"null\n", b"---\n", b"a: 1\n...\n",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_every_cut_of_a_line_of_ours_shows_the_document_before_it(base: bytes) -> None:
+    """Wherever one may be written at all; and where it may not, a person's last line is not taken for it."""
+    before = codec.load(base, "")
+    lines = []
+    if before.appendable:
+        lines.append(marker_of(base).encode())
+    if f.takes_trailer(base):
+        assert before.appendable
+        lines.append(trailer_of(base, f.NO_GENERATION))
+    for line in lines:
+        for cut in range(1, len(line)):
+            image = f.scan(base + line[:cut])
+            assert same(before.value, codec.load(image.base, "").value), line[:cut]
+            assert image.base + image.rest == base + line[:cut]
+    for line in (b"-", b"--", b"---", b".", b"..", b"...", b"- y"):
+        image = f.scan(base + line)
+        try:
+            codec.load(base + line, "")
+        except InvalidStateError:
+            continue
+        assert (CLEAN, base + line) == (image.verdict, image.base)
+
+
+@pytest.mark.parametrize("base", [b"a: 1\n", b"{}\n", b"a:\n  - x\n", b"seen: !!set\n  ? a\n", b"a: |\n  t\n"])
+def test_a_document_as_we_write_it_takes_a_trailer(base: bytes) -> None:
+    assert base == codec.dump(codec.load(base, "").value)
+    assert f.takes_trailer(base)
+
+
+LINES = [
+    "a:", "b: 1", "  c:", "  - d", "- e", "# f", "", " &g", " !!seq", "  h", "? i", ": j", "k: |", "l: {m: 1}", " # n:",
+    "o: p #q:", "...", "---", "{}", "'r': s",
+]  # fmt: skip
+
+
+@settings(max_examples=300)
+@given(st.lists(st.sampled_from(LINES), max_size=6))
+def test_where_a_trailer_is_taken_its_first_byte_is_no_yaml(lines: list[str]) -> None:
+    base = "".join(line + "\n" for line in lines).encode()
+    try:
+        codec.load(base, "")
+    except InvalidStateError:
+        return
+
+    if f.takes_trailer(base):
+        for line in (b"-", b"--", b"---", b"--- "):
+            with pytest.raises(InvalidStateError):
+                codec.load(base + line, "")
+
+
+@pytest.mark.parametrize("data", [b"-", b"--", b".", b"..", b"# c\n-", b"a:\n- x\n-", b"a:\n-", b"---", b"# c\n--- "])
+def test_what_a_person_may_have_written_is_not_torn(data: bytes) -> None:
+    image = f.scan(data)
+
+    assert (CLEAN, data, b"") == (image.verdict, image.base, image.rest)
+
+
+# ------------------------------------------------------------------ the first commit, lost in a power cut
+
+
+def padded(data: bytes, size: int = f.SECTOR) -> bytes:
+    """Up to the end of a sector."""
+    return data + b"\0" * (-len(data) % size)
+
+
+@pytest.mark.parametrize(
+    ("data", "verdict", "following"),
+    [
+        pytest.param(BASE + b"\0" * 100, TORN, 0, id="zeros to the end of the file"),
+        pytest.param(BASE + b"\0", TORN, 0, id="one zero"),
+        pytest.param(padded(BASE), TORN, 0, id="zeros to the end of a sector"),
+        pytest.param(padded(BASE) + b"xyz", TORN, 0, id="the beginning of a record in the next sector"),
+        pytest.param(padded(BASE) + RECORDS[1], DAMAGED, 1, id="a record behind the sector"),
+        pytest.param(padded(BASE) + RECORDS[2] + RECORDS[3], DAMAGED, 2, id="records behind the sector"),
+        pytest.param(BASE + b"... # pstate 1 5f2c" + b"\0" * 9, TORN, 0, id="the beginning of the marker is there"),
+        pytest.param(BASE + b"... #" + b"\0" * 9, TORN, 0, id="less of it"),
+        pytest.param(BASE + b".." + b"\0" * 9, TORN, 0, id="two bytes of it"),
+        pytest.param(padded(trailer_behind(BASE)), TORN, 0, id="the trailer of a dead vacuum before it"),
+        pytest.param(padded(BASE + b"--- # pstate mo"), CLEAN, 0, id="a torn trailer before it"),
+        pytest.param(BASE + b"." + b"\0" * 9, CLEAN, 0, id="a single byte may be UTF-32"),
+        pytest.param(BASE + b"x" + b"\0" * 9, CLEAN, 0, id="behind something else"),
+        pytest.param(BASE + b"\0" * 9 + b"x", CLEAN, 0, id="not to the end of a sector"),
+        pytest.param("a: 1\nb: 2\n".encode("utf-16"), CLEAN, 0, id="UTF-16"),
+        pytest.param("a: 1\nb: 2\n".encode("utf-16-le"), CLEAN, 0, id="UTF-16 LE"),
+        pytest.param("a: 1\nb: 2\n".encode("utf-32-be"), CLEAN, 0, id="UTF-32 BE"),
+    ],
+)
+def test_zeros_where_the_base_marker_should_be_are_a_hole(data: bytes, verdict: Verdict, following: int) -> None:
+    image = f.scan(data)
+
+    assert (verdict, following, verdict is not CLEAN) == (image.verdict, image.following, image.hole)
+    assert (BASE if image.hole else data) == image.base
+    assert image.base + image.rest == data
+    assert not image.bodies
+    assert image.trailer is None
+
+
+def test_zeros_behind_a_base_marker_are_no_lost_one() -> None:
+    assert not f.scan(FILE + b"\0" * 512).hole
+    assert BODIES == f.scan(FILE + b"\0" * 512).bodies
 
 
 @pytest.mark.parametrize("base", [b"{", b"{}", b"{}\n", b"# c\n{}", b"a: 1\n", b"a: 1"])
@@ -437,4 +556,4 @@ def test_what_is_encoded_is_scanned_whole_and_each_cut_is_a_prefix(bodies: list[
         assert image.bodies == bodies[: image.index]
         assert len(image.bodies) < len(bodies)
         assert image.verdict in (CLEAN, TORN)
-        assert image.base in (BASE, BASE + b"...")
+        assert image.base in (BASE, BASE + b"...", BASE + b"... ")

@@ -1056,6 +1056,24 @@ def test_a_change_of_a_removed_reference_is_refused_without_a_read_before(crowd:
     assert {"d": {"x": 7}} == state
 
 
+def test_what_we_took_out_waits_for_nobody(crowd: Crowd) -> None:
+    """It is no state any more, so another process' transaction is none of its business."""
+    state = crowd.open(defaults={"l": [1], "d": {"deep": {}}}, lock_timeout=0)
+    taken, deep = state.pop("l"), state.d.deep
+    del state.d
+    other = crowd.other()
+    other.enter("state.n = 5")
+
+    taken.append(2)
+    deep.x = 1
+    with pytest.raises(LockTimeout):
+        state.n = 1
+
+    assert ([1, 2], {"x": 1}) == (taken, deep)
+    other.leave()
+    assert {"n": 5} == state
+
+
 def test_what_we_took_out_is_ours_whatever_others_do(crowd: Crowd) -> None:
     state = crowd.open(defaults={"d": {"x": 1}})
     taken = state.pop("d")

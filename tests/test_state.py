@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pstate import ClosedError, PersistedState, ReadOnlyError, ReservedNameError
+from pstate import ClosedError, PersistedState, ReadOnlyError, ReservedNameError, UnsupportedTypeError
 
 
 @pytest.fixture
@@ -47,6 +47,31 @@ def test_a_subclass_may_have_attributes_properties_and_a_say(path: Path) -> None
         config["items"] = 3
 
     assert {"retries": 5, "other": 1, "items": 3} == yaml.safe_load(path.read_bytes())
+
+
+@pytest.mark.parametrize("name", ["_open", "_reopen", "_commit_defaults", "_thread_lock", "_plain", "_store"])
+def test_a_subclass_cannot_take_a_name_that_the_class_uses_itself(path: Path, name: str) -> None:
+    with pytest.raises(ReservedNameError, match=name):
+        type("Sub", (PersistedState,), {name: lambda self: None})
+
+    class Early(PersistedState):
+        def __init__(self, path: Path) -> None:
+            setattr(self, name, 1)
+            super().__init__(path)
+
+    with pytest.raises(ReservedNameError, match=name):
+        Early(path)
+    assert not path.exists()
+    with PersistedState(path) as state:
+        with pytest.raises(ReservedNameError, match=name):
+            setattr(state, name, 1)
+        state.a = 1
+    assert b"a: 1\n" == path.read_bytes()
+
+
+def test_a_default_under_a_huge_key_is_refused_by_name(path: Path) -> None:
+    with pytest.raises(UnsupportedTypeError, match=r"^state\[0x1"):
+        PersistedState.open(path, defaults={1 << 20_000: 1j})
 
 
 def test_options_never_collide_with_keys(path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext, suppress
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -78,6 +80,91 @@ def test_rollback_of_a_savepoint_leaves_the_block_around_it_alive(state: Persist
         state.c = 3
 
     assert (2, 1, 3) == (state.a, state.b, state.c)
+
+
+def test_a_block_that_was_rolled_back_stays_so_whatever_ends_inside_of_it(state: PersistedState) -> None:
+    """Blocks that begin after the rollback, and end in any way, do not bring it back to life."""
+    before, count = state.snapshot(), records(state)
+    with state.transaction() as block:
+        state.a = 2
+        block.rollback()
+        with state.transaction() as inner:
+            with pytest.raises(TransactionError):
+                state.b = 2
+            inner.rollback()
+        with suppress(Abort), state.transaction():
+            raise Abort
+        with pytest.raises(TransactionError):
+            state.c = 3
+
+    assert (before, count) == (state, records(state))
+
+
+def test_rolling_back_a_block_around_undoes_the_blocks_inside_of_it(state: PersistedState) -> None:
+    with state.transaction():
+        state.a = 2
+        with state.transaction() as middle:
+            state.b = 2
+            with state.transaction() as inner:
+                state.c = 2
+                middle.rollback()
+                with pytest.raises(TransactionError):
+                    state.c = 3
+                inner.rollback()
+            with pytest.raises(TransactionError):
+                state.c = 3
+        state.d = 4
+
+    assert (2, 1, None, 4) == (state.a, state.b, state.get("c"), state.d)
+
+
+@pytest.mark.parametrize("ending", [nullcontext(), suppress(Abort)], ids=["left", "left by an exception"])
+def test_key_order_comes_back_when_a_block_around_was_rolled_back_first(
+    state: PersistedState, ending: AbstractContextManager[None]
+) -> None:
+    """What the inner block remembers of orders is void then."""
+    before = list(state)
+    with suppress(Abort), state.transaction():
+        with state.transaction() as middle:
+            del state["a"]
+            with ending, state.transaction():
+                middle.rollback()
+                if isinstance(ending, suppress):
+                    raise Abort
+        del state["b"]
+        state.b = 2
+        raise Abort
+
+    assert before == list(state)
+
+
+def in_another_thread(function: Callable[[], object]) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(function).result(timeout=60)
+
+
+def test_a_block_cannot_be_ended_by_another_thread(state: PersistedState) -> None:
+    """It is refused with nothing done, and what the owner commits afterwards is there for everybody."""
+    with state.transaction() as block:
+        state.a = 2
+        for end in (
+            block.rollback,
+            lambda: block.__exit__(None, None, None),
+            lambda: block.__exit__(Abort, None, None),
+        ):
+            with pytest.raises(TransactionError):
+                in_another_thread(end)
+        with state.transaction() as inner:
+            state.b = 2
+            for end in (inner.rollback, lambda: inner.__exit__(None, None, None)):
+                with pytest.raises(TransactionError):
+                    in_another_thread(end)
+        state.c = 3
+    state.d = 4
+
+    path: str = state.__reduce__()[1][1]
+    with PersistedState.open(path, read_only=True) as other:
+        assert (2, 2, 3, 4) == (other.a, other.b, other.c, other.d)
 
 
 def test_a_container_taken_out_comes_back_as_it_was(state: PersistedState) -> None:

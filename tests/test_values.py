@@ -114,6 +114,17 @@ def test_containers_and_their_subclasses_become_the_exact_builtin_kinds(value: A
     assert type(take(value, "state.x", 1)) is type(plain)
 
 
+def test_methods_of_other_classes_are_not_taken_for_ours() -> None:
+    """Whatever they are called."""
+
+    class Stack(list[Any]):
+        def _plain(self) -> str:
+            return "whatever"
+
+    assert same([1, 2], take(Stack([1, 2]), "state.x", 1))
+    assert same({"a": [1]}, take({"a": Stack([1])}, "state.x", 1))
+
+
 def test_the_order_of_an_ordered_dict_is_the_one_that_it_shows() -> None:
     value = collections.OrderedDict(a=1, b=2)
     value.move_to_end("a")
