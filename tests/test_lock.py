@@ -10,7 +10,6 @@ import dis
 import errno
 import importlib.util
 import math
-import multiprocessing
 import os
 import pickle
 import re
@@ -29,10 +28,9 @@ from typing import Any
 import filelock
 import portalocker
 import pytest
+from procs_tools import BIRTH  # not a fork of ours: that would share what these tests are about
 
 from pstate import errors, lock
-
-SPAWN = multiprocessing.get_context("spawn")  # a forked child would share what these tests are about
 
 KERNEL = ["file", "filelock", "portalocker"]  # these end with their holder, whatever it dies of
 OBJECTS = [
@@ -92,9 +90,9 @@ def locking_of(kind: str, path: str, shared: Any) -> Any:
 def shared_of(kind: str) -> Any:
     match kind:
         case "multiprocessing.Lock":
-            return SPAWN.Lock()
+            return BIRTH.Lock()
         case "multiprocessing.RLock":
-            return SPAWN.RLock()
+            return BIRTH.RLock()
         case "threading.Lock":
             return threading.Lock()
         case "threading.RLock":
@@ -171,14 +169,14 @@ class Other:
     """Somebody else who locks the same file."""
 
     def __init__(self, kind: str, path: str, shared: Any) -> None:
-        self.pipe, theirs = SPAWN.Pipe()
+        self.pipe, theirs = BIRTH.Pipe()
         arguments = (theirs, kind, path, shared)
         self.process: Any = None
         if kind.startswith("threading"):
             self.thread = threading.Thread(target=serve, args=arguments)
             self.thread.start()
         else:
-            self.process = SPAWN.Process(target=serve, args=arguments)
+            self.process = BIRTH.Process(target=serve, args=arguments)
             self.process.start()
             theirs.close()
 
@@ -727,7 +725,7 @@ def in_its_own_process(check: Callable[[Scene], None], kind: str, folder: Path) 
 )
 def test_an_interruption_anywhere(check: Callable[[Scene], None], kind: str, tmp_path: Path) -> None:
     """In its own process, because a library that was interrupted need not be fit for other tests."""
-    with SPAWN.Pool(1) as pool:
+    with BIRTH.Pool(1) as pool:
         pool.apply(in_its_own_process, (check, kind, tmp_path))
 
 
