@@ -58,7 +58,7 @@ def tell(value: Any) -> Any:
 
 
 def read_as_ruamel(text: str) -> list[Any]:
-    loader = YAML(typ="safe", pure=True)
+    loader = YAML(typ="safe", pure=True, plug_ins=[])  # else it looks for some in the file system, each time
     loader.version = (1, 1)
     return list(loader.load_all(text))
 
@@ -111,10 +111,11 @@ def check_body(operations: list[Any]) -> str:
     expected = tell(operations)
     assert expected == tell(codec.decode_body(body, "s.yaml", 3))
     record = f"--- {body}\n... # 1c0de2f3\n".encode()
-    stream = b"a: 1\n... # pstate 1 5f2c81d0\n" + record + record
+    stream = b"a: 1\n... # pstate 1 5f2c81d0\n" + record + b'--- [["set",[],"a",2]]\n... # 77aa0102\n'
+    following = ["list", ["list", ["str", "set"], ["list"], ["str", "a"], ["int", 2]]]
     for name, documents in strangers(stream, ruamel_agrees(operations)):
         assert ["dict", (["str", "a"], ["int", 1])] == tell(documents[0]), name
-        assert [expected, expected] == [tell(document) for document in documents[1:]], name
+        assert [expected, following] == [tell(document) for document in documents[1:]], name
     return body
 
 
