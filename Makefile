@@ -17,6 +17,9 @@ BIN    := $(VENV)/bin
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
+# The tests start hundreds of processes, and each would compile the whole package anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 help:
 	@sed -n 's/^#   //p' Makefile
 

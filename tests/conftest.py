@@ -6,13 +6,15 @@ PYTHONFAULTHANDLER here.
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).parent.parent
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+# The folder of the tests is for the fork server, which loads their tools once for all that it forks.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH")]))
 os.environ.setdefault("PYTHONFAULTHANDLER", "1")  # for child processes; pytest switches its own on
 os.environ.setdefault("PYTHONUNBUFFERED", "1")  # what a child printed before SIGKILL is part of the evidence
 
@@ -21,3 +23,9 @@ os.environ.setdefault("PYTHONUNBUFFERED", "1")  # what a child printed before SI
 settings.register_profile("ci", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", settings.get_profile("ci"), max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+def pytest_collection_finish() -> None:
+    """What was collected stays to the end: no full garbage collection, here or in a fork, need look at it again."""
+    gc.collect()
+    gc.freeze()

@@ -1,24 +1,27 @@
 """What the tests of hand edits need: editors (ways to save a file), and live processes that are driven over pipes.
 
-A `Peer` is a real Python process that has the state open. It is told what to run as source text and answers with the
-value or with the exception itself, so a test reads like a schedule: this process does this, then the editor saves, then
-that process does that. Its looks at the path are not throttled, so nothing here waits for a clock.
+A `Peer` is a real Python process that has the state open, born from a fork server, which has not. It is told what to
+run as source text and answers with the value or with the exception itself, so a test reads like a schedule: this
+process does this, then the editor saves, then that process does that. Its looks at the path are not throttled, so
+nothing here waits for a clock.
 """
 
 from __future__ import annotations
 
-import io
+import gc
+import logging
 import os
 import pickle
-import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
+from procs_tools import BIRTH
+
+import pstate
+from pstate import log
 
 Save = Callable[[Path, bytes], None]
 
@@ -88,47 +91,63 @@ def in_place_in_pieces(path: Path, *pieces: bytes) -> Iterator[None]:
 
 # ---------------------------------------------------------------------- live processes
 
-_CHILD = """
-import gc, logging, os, pickle, sys
-import pstate, pstate.log
-from pstate import PersistedState
-log = pstate.log
-lines = []
+
 class _Lines(logging.Handler):
-    def emit(self, record):
-        lines.append((record.levelname, record.getMessage()))
-logging.getLogger("pstate").addHandler(_Lines())
-logging.getLogger("pstate").setLevel(logging.DEBUG)
-out = os.fdopen(os.dup(1), "wb")
-os.dup2(2, 1)
-space = dict(globals())
-while True:
-    try:
-        kind, source = pickle.load(sys.stdin.buffer)
-    except EOFError:
-        break
-    try:
-        if kind == "reset":
-            log.LOOK_INTERVAL = log.CHECK_INTERVAL = log.QUIET = 0.0
-            log.CHECK_COST = 0
-            log.MISSING = 0.02
-            log.STALE_COPY = 600.0
-            lines.clear()
-            space.clear()
-            space.update(globals())
-            answer = error = None
-            gc.collect()
-        elif kind == "get":
-            answer = eval(source, space)
-        else:
-            answer = exec(source, space)
-        data = pickle.dumps((True, answer))
-    except BaseException as error:
-        error.__traceback__ = error.__context__ = error.__cause__ = None
-        data = pickle.dumps((False, error))
-    out.write(data)
-    out.flush()
-"""
+    """What pstate has logged in a peer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[tuple[str, str]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append((record.levelname, record.getMessage()))
+
+
+def _serve(pipe: Any) -> None:
+    """What a peer does: run what it is told, and answer."""
+    gc.freeze()  # what the fork server has loaded is no garbage
+    os.dup2(2, 1)
+    handler = _Lines()
+    logging.getLogger("pstate").addHandler(handler)
+    logging.getLogger("pstate").setLevel(logging.DEBUG)
+    clean = {
+        "__name__": "__main__",
+        "gc": gc,
+        "os": os,
+        "pickle": pickle,
+        "sys": sys,
+        "pstate": pstate,
+        "PersistedState": pstate.PersistedState,
+        "log": log,
+        "lines": handler.lines,
+    }
+    space: dict[str, Any] = {}
+    while True:
+        try:
+            kind, source = pipe.recv()
+        except EOFError:
+            break
+        answer: Any = None
+        try:
+            if kind == "reset":
+                log.LOOK_INTERVAL = log.CHECK_INTERVAL = log.QUIET = 0.0
+                log.CHECK_COST = 0
+                log.MISSING = 0.02
+                log.STALE_COPY = 600.0
+                handler.lines.clear()
+                space.clear()
+                space.update(clean)
+                gc.collect()
+            elif kind == "get":
+                answer = eval(source, space)
+            else:
+                exec(source, space)
+            data = pickle.dumps((True, answer))
+        except BaseException as error:
+            error.__traceback__ = error.__context__ = error.__cause__ = None
+            data = pickle.dumps((False, error))
+        answer = None
+        pipe.send_bytes(data)
 
 
 class Peer:
@@ -136,21 +155,19 @@ class Peer:
 
     def __init__(self) -> None:
         self.waiting = 0  #: answers that were not received yet
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", _CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
-        )
-        assert self.process.stdout is not None
-        self._answers = io.BufferedReader(self.process.stdout)  # type: ignore[arg-type]
+        self._pipe, theirs = BIRTH.Pipe()
+        self.process: Any = BIRTH.Process(target=_serve, args=(theirs,), daemon=True)
+        self.process.start()
+        theirs.close()
 
     def send(self, kind: str, source: str) -> None:
         """Tell it to run *source* ("do" or "get") without waiting for the answer: `receive` that."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(pickle.dumps((kind, source)))
+        self._pipe.send((kind, source))
         self.waiting += 1
 
     def receive(self) -> Any:
         """The answer; the exception that the source raised is raised here."""
-        good, answer = pickle.load(self._answers)
+        good, answer = self._pipe.recv()
         self.waiting -= 1
         if not good:
             raise answer
@@ -176,19 +193,16 @@ class Peer:
 
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
+        self.process.kill()
+        self.process.join()
 
     @property
     def alive(self) -> bool:
-        return self.process.poll() is None
+        return bool(self.process.is_alive())
 
     def end(self) -> None:
-        assert self.process.stdin is not None
-        with suppress(BrokenPipeError):
-            self.process.stdin.close()
-        self.process.wait(10)
-        self._answers.close()
+        self._pipe.close()
+        self.process.join(10)
 
 
 class Peers:

@@ -43,11 +43,32 @@ _PLACES = {
     if name in ("CALL", "CALL_KW", "CALL_FUNCTION_EX", "JUMP_BACKWARD") or name.startswith("POP_JUMP_BACKWARD")
 }
 
+# What a tracer raises where a comprehension jumps back skips the `finally` around it in Python 3.12.1, and a pending
+# signal is raised in the tracer. Without one it is raised where it should be.
+_LOSES_FINALLY = sys.version_info[:2] == (3, 12)
+_ENDS_OF_A_COMPREHENSION = ("LIST_APPEND", "SET_ADD", "MAP_ADD")
+
 
 class _Signal:
     """``-signal`` makes SIGINT pending. An operator, because the interpreter looks for signals after every call."""
 
     __neg__ = ctypes.PYFUNCTYPE(None)(("PyErr_SetInterrupt", ctypes.pythonapi))
+
+
+def trace_opcodes(frame: FrameType, tracer: Callable[[FrameType, str, Any], Any]) -> None:
+    """Have *tracer* called for each instruction of *frame*, not for its lines.
+
+    Python 3.13 needs `f_trace` first, else it tells nothing before the next call of the function; 3.12 needs
+    `expect_opcodes`.
+    """
+    frame.f_trace = tracer
+    frame.f_trace_lines = False
+    frame.f_trace_opcodes = True
+
+
+def expect_opcodes() -> None:
+    """Before `sys.settrace`: Python 3.12 tells no instructions if no frame wants them by then."""
+    sys._getframe().f_trace_opcodes = True
 
 
 class Interrupter:
@@ -80,6 +101,7 @@ class Interrupter:
         sys.unraisablehook = self._swallow
         signal.signal(signal.SIGINT, self._handler)
         try:
+            expect_opcodes()
             sys.settrace(self._trace)
             try:
                 action()
@@ -106,7 +128,7 @@ class Interrupter:
         if event == "call":
             if not places:
                 return None
-            frame.f_trace_opcodes = True
+            trace_opcodes(frame, self._trace)
         elif event != "opcode" or frame.f_lasti not in places:
             return self._trace
         self.passed += 1
@@ -121,7 +143,12 @@ class Interrupter:
     def _places(self, code: CodeType) -> set[int]:
         if not code.co_filename.startswith(self._files) or code.co_name == "<module>":
             return set()
-        found = {each.offset for each in dis.get_instructions(code) if each.opcode in _PLACES}
+        found = set()
+        before = ""
+        for each in dis.get_instructions(code):
+            if each.opcode in _PLACES and not (_LOSES_FINALLY and before in _ENDS_OF_A_COMPREHENSION):
+                found.add(each.offset)
+            before = each.opname
         return found or {-1}
 
 
@@ -423,7 +450,9 @@ __all__ = [
     "Scene",
     "State",
     "chosen",
+    "expect_opcodes",
     "in_thread",
     "is_locked",
+    "trace_opcodes",
     "weather",
 ]

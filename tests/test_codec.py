@@ -58,7 +58,7 @@ def tell(value: Any) -> Any:
 
 
 def read_as_ruamel(text: str) -> list[Any]:
-    loader = YAML(typ="safe", pure=True)
+    loader = YAML(typ="safe", pure=True, plug_ins=[])  # else it looks for some in the file system, each time
     loader.version = (1, 1)
     return list(loader.load_all(text))
 
@@ -111,10 +111,11 @@ def check_body(operations: list[Any]) -> str:
     expected = tell(operations)
     assert expected == tell(codec.decode_body(body, "s.yaml", 3))
     record = f"--- {body}\n... # 1c0de2f3\n".encode()
-    stream = b"a: 1\n... # pstate 1 5f2c81d0\n" + record + record
+    stream = b"a: 1\n... # pstate 1 5f2c81d0\n" + record + b'--- [["set",[],"a",2]]\n... # 77aa0102\n'
+    following = ["list", ["list", ["str", "set"], ["list"], ["str", "a"], ["int", 2]]]
     for name, documents in strangers(stream, ruamel_agrees(operations)):
         assert ["dict", (["str", "a"], ["int", 1])] == tell(documents[0]), name
-        assert [expected, expected] == [tell(document) for document in documents[1:]], name
+        assert [expected, following] == [tell(document) for document in documents[1:]], name
     return body
 
 
@@ -1045,7 +1046,7 @@ BAD = [
 @pytest.mark.parametrize(("data", "line", "column", "what"), BAD)
 def test_bad_input_is_an_error_with_its_place(parser, data, line, column, what):
     """Where, what, what was left untouched, what to do; within a moment, and never executed."""
-    begin = time.perf_counter()
+    begin = time.process_time()
     if what is None:
         codec.load(data, "s.yaml")
         return
@@ -1057,7 +1058,7 @@ def test_bad_input_is_an_error_with_its_place(parser, data, line, column, what):
     assert re.search(r"\. Nothing was changed\. [A-Z].+\.$", error.message)
     assert ("dir/s.yaml", line) == (error.path, error.line)
     assert column is None or column == error.column
-    assert time.perf_counter() - begin < 5
+    assert time.process_time() - begin < 5
 
 
 @pytest.mark.parametrize("shape", ["list", "mapping", "merge", "text", "keys"])
@@ -1073,7 +1074,7 @@ def test_an_alias_bomb_is_refused_before_it_takes_memory(parser, shape):
         text = f"a: &a {'x' * 50_000}\nb: [{', '.join(['*a'] * 10_000)}]\n"
     else:
         text = f"a: &a {{{', '.join(f'k{i}: {i}' for i in range(2000))}}}\nb: [{', '.join(['*a'] * 1000)}]\n"
-    begin = time.perf_counter()
+    begin = time.process_time()
     tracemalloc.start()
     try:
         with pytest.raises(InvalidStateError, match="aliases multiply"):
@@ -1081,7 +1082,7 @@ def test_an_alias_bomb_is_refused_before_it_takes_memory(parser, shape):
         assert tracemalloc.get_traced_memory()[1] < 60e6
     finally:
         tracemalloc.stop()
-    assert time.perf_counter() - begin < 10
+    assert time.process_time() - begin < 10
 
 
 def test_ordinary_use_of_aliases_is_no_bomb(parser):

@@ -266,16 +266,20 @@ def test_every_bit_flip_in_a_record_is_damage_unless_it_is_the_last(index: int) 
             assert image.verdict is (TORN if index == len(BODIES) - 1 else DAMAGED), (offset - start, bit)
 
 
-@pytest.mark.parametrize("offset", range(len(marker_of(BASE).encode()) - 1))
 @pytest.mark.parametrize("bit", range(8))
-def test_no_bit_flip_in_the_base_marker_hides_commits(offset: int, bit: int) -> None:
+def test_no_bit_flip_in_the_base_marker_hides_commits(bit: int) -> None:
     """It is damage, an edit, another version, or no marker at all; never a shorter journal that looks whole or torn."""
-    image = f.scan(flip_bit_in_base_marker(offset)(FILE) if bit == 0 else flipped(FILE, len(BASE) + offset, bit))
+    hidden = []
+    for offset in range(len(marker_of(BASE).encode()) - 1):
+        image = f.scan(flip_bit_in_base_marker(offset)(FILE) if bit == 0 else flipped(FILE, len(BASE) + offset, bit))
+        if image.marker is None:
+            told = image.verdict is DAMAGED or image.version != f.VERSION or b"--- [" in image.base
+        else:
+            told = image.verdict is DAMAGED or image.base_edited or (image.verdict is CLEAN and image.bodies == BODIES)
+        if not told:
+            hidden.append((offset, image))
 
-    if image.marker is None:
-        assert image.verdict is DAMAGED or image.version != f.VERSION or b"--- [" in image.base
-    else:
-        assert image.verdict is DAMAGED or image.base_edited or (image.verdict is CLEAN and image.bodies == BODIES)
+    assert [] == hidden
 
 
 @pytest.mark.parametrize("generation", ["00000001", "5f2c81d0", "ffffffff"])

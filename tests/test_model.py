@@ -277,6 +277,8 @@ class Machine(RuleBasedStateMachine):
             if expected[0] != "returned":
                 # A built-in may have changed in part: `l.sort()`, `l += iterator`. A state does all or nothing.
                 self.put_back(path, before)
+            if isinstance(plain, list):
+                plain[:] = map(copy.deepcopy, plain)  # after `l *= 2` a list shares its items, and a state has copies
             found = answer(function, mapped)
             assert expected[0] == found[0], f"{name} on {before!r}: {expected} != {found}"
             assert same(expected[1], found[1]), f"{name} on {before!r}: {expected} != {found}"

@@ -24,6 +24,7 @@ from typing import Any
 
 import pytest
 import yaml
+from interrupts_tools import expect_opcodes, trace_opcodes
 from procs_tools import PATIENCE, Crowd
 
 from pstate import ClosedError, LockTimeout, PersistedState, TransactionError
@@ -230,7 +231,7 @@ class Interloper:
             self.order("clean")
             self.plan = (-1, -1)
             return None
-        frame.f_trace_opcodes = True
+        trace_opcodes(frame, self._traced)
         if event == "opcode":
             if self.counted == self.plan[0]:
                 self.order("soil")
@@ -244,6 +245,7 @@ class Interloper:
         self.counted, self.plan = 0, plan
         look(self.state)  # so that the next look is a fresh one
         usual = sys.gettrace()
+        expect_opcodes()
         sys.settrace(self._traced)
         try:
             return look(self.state)
