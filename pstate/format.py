@@ -343,7 +343,7 @@ def _following(rest: bytes) -> int:
     beginning of one record, and nobody appends before that was cut off.
     """
     first = _RECORD.match(rest)
-    lines = rest[first.end() if first else 1 :].split(b"\n")
+    lines = rest[first.end() if first else 0 :].split(b"\n")
     # Each line is looked at once: a record may begin anywhere in one, but it ends with it.
     is_record = [
         b"--- " in line and _COMMIT_MARKER.fullmatch(marker) is not None for line, marker in pairwise(lines[:-1])
