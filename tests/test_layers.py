@@ -13,18 +13,30 @@ PACKAGE = Path(__file__).parent.parent / "pstate"
 ORDER = [
     "errors", "values", "ops", "containers", "transaction", "fs", "lock", "codec", "format", "legacy",
     "journal", "files", "recovery", "edits", "vacuum", "log", "store", "state", "__init__",
+    "testing.disk", "testing.system", "testing.schedule", "testing.crash", "testing", "testing.pytest_plugin",
 ]  # fmt: skip
 
 #: The memory wing never sees a byte, the disk wing never sees a container; only the store sees both.
 MEMORY = {"ops", "containers", "transaction"}
 DISK = {"fs", "lock", "codec", "format", "legacy", "journal", "files", "recovery", "edits", "vacuum", "log"}
 
-DOORS = {"yaml": {"codec"}, "filelock": {"lock"}, "portalocker": {"lock"}, "ctypes": {"fs"}, "fcntl": {"fs", "lock"}}
+#: The doubles of the seam see what it sees.
+DOUBLES = {"testing.disk", "testing.system"}
+
+DOORS = {
+    "yaml": {"codec"}, "filelock": {"lock"}, "portalocker": {"lock"}, "ctypes": {"fs"}, "fcntl": {"fs", "lock"},
+    "pytest": {"testing.pytest_plugin"},
+}  # fmt: skip
+
+
+def file_of(name: str) -> Path:
+    path = PACKAGE / name.replace(".", "/")
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
 def imports(name: str) -> set[str]:
     found: set[str] = set()
-    for node in ast.walk(ast.parse((PACKAGE / f"{name}.py").read_text())):
+    for node in ast.walk(ast.parse(file_of(name).read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -41,7 +53,7 @@ def ours(name: str) -> set[str]:
 
 
 def test_every_module_has_its_place() -> None:
-    assert sorted(ORDER) == sorted(path.stem for path in PACKAGE.glob("*.py"))
+    assert sorted(map(file_of, ORDER)) == sorted(PACKAGE.rglob("*.py"))
 
 
 @pytest.mark.parametrize("name", ORDER)
@@ -52,6 +64,11 @@ def test_imports_point_down(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(MEMORY | DISK))
 def test_the_wings_do_not_know_each_other(name: str) -> None:
     assert not ours(name) & (DISK if name in MEMORY else MEMORY)
+
+
+def test_the_doubles_know_the_seam_and_each_other() -> None:
+    for name in DOUBLES:
+        assert ours(name) <= {"fs", "lock", *DOUBLES}, name
 
 
 @pytest.mark.parametrize("name", ORDER)

@@ -204,7 +204,7 @@ class SimulatedSystem(FileSystem):
 
     def _status(self, inode: Inode) -> os.stat_result:
         fields = (inode.mode, inode.number, DEVICE, self.disk.links(inode), 0, 0, len(inode.content), 0, 0, 0)
-        return os.stat_result(fields, {"st_mtime_ns": inode.times_changed})  # type: ignore[arg-type]
+        return os.stat_result(fields, {"st_mtime_ns": inode.times_changed})
 
     def _rename(self, source: str, target: str) -> None:
         self._begin("rename", source, target)
