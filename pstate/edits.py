@@ -26,8 +26,8 @@ class History:
     generation: str | None  #: of the journal; None where there is none
     index: int  #: the last commit that memory has
     crc: int  #: its checksum
-    #: Base document and generation of the journal before this one, if commits of ours stood in it not long ago.
-    previous: tuple[bytes, str | None] | None
+    #: Base document and generation of each journal before this one in which commits of ours stood not long ago.
+    previous: list[tuple[bytes, str | None]]
     replay: Callable[[State, list[Operations]], State]
 
 
@@ -53,12 +53,10 @@ def reconcile(known: History, image: f.Image, edited: State, data: bytes, ancest
         return _merged(ancestor, known.replay(edited, records), known.state)
     if image.marker is None:
         result = _merged(document(known.base, known.path), edited, known.state)
-        if known.previous is None:
+        now = document(known.base, known.path)
+        if not any(reverts(document(base, known.path), edited, now) for base, _ in known.previous):
             return result
-        before = document(known.previous[0], known.path)
-        if not reverts(before, edited, document(known.base, known.path)):
-            return result
-        reason = "it has values from before our last vacuum, as a copy has that was read before our commits"
+        reason = "it has values from before one of our vacuums, as a copy has that was read before our commits"
         return Result(result.state, result.write, result.lost, reason)
     if image.marker.generation == known.generation or (known.generation is None and image.marker.describes(known.base)):
         contains = image.index >= known.index and _chain(image, known.index) == known.crc
@@ -67,9 +65,10 @@ def reconcile(known: History, image: f.Image, edited: State, data: bytes, ancest
             return Result(known.replay(edited, records), write=False, lost=[])
         merged, lost = merge(before, edited, known.replay(before, records) if contains else known.state)
         return Result(merged, True, lost, contains=image.index if contains else 0)
-    if known.previous is not None and image.marker.generation == known.previous[1]:
-        merged, lost = merge(document(known.previous[0], known.path), edited, known.state)
-        return Result(merged, True, lost)
+    for base, generation in known.previous:
+        if image.marker.generation == generation:
+            merged, lost = merge(document(base, known.path), edited, known.state)
+            return Result(merged, True, lost)
     if image.base_edited:
         raise edited_above_journal(image, data, known.path)
     theirs = known.replay(edited, records)

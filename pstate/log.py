@@ -60,6 +60,8 @@ QUIET_AT_MOST = 2.0
 #: How long a person may keep a copy in an editor across a vacuum so that we still notice commits that it lacks, in
 #: seconds. After that, a value that goes back to what it was is taken for what the person wants.
 STALE_COPY = 600.0
+#: And across how many vacuums: so many documents are kept for it, besides the one in the file.
+STALE_COPIES = 4
 #: How long a path may be missing before it counts as deleted, in seconds: some editors move the file away, then write
 #: it.
 MISSING = 1.0
@@ -192,8 +194,8 @@ class FileLog:
         #: Whether commits of this process stand in the journal: if so, we remember what it was written on
         #: (`_previous`).
         self._wrote = False
-        #: Base document and generation of the journal before this one, and until when that matters.
-        self._previous: tuple[bytes, str | None, float] | None = None
+        #: Base documents and generations of the journals before this one, and until when each matters.
+        self._previous: tuple[tuple[bytes, str | None, float], ...] = ()
 
     # ------------------------------------------------------------------ reading
 
@@ -539,7 +541,8 @@ class FileLog:
         """Keep what *journal* began with, if it has commits of ours: an editor may hold a copy from before them."""
         if self._wrote:
             generation = journal.marker.generation if journal.marker else None
-            self._previous = journal.base, generation, self._clock() + STALE_COPY
+            kept = [previous for previous in self._previous if previous[2] > self._clock()][1 - STALE_COPIES :]
+            self._previous = (*kept, (journal.base, generation, self._clock() + STALE_COPY))
         self._wrote = False
 
     # ------------------------------------------------------------------ writing
@@ -762,7 +765,7 @@ class FileLog:
         """A repeated generation would make the records of an old journal valid in a new one (F11)."""
         while True:
             generation = self.fs.token()
-            if generation != f.NO_GENERATION and (self._previous is None or generation != self._previous[1]):
+            if generation != f.NO_GENERATION and all(generation != previous[1] for previous in self._previous):
                 return generation
 
     def _sync(self, journal: Journal) -> None:
@@ -985,7 +988,7 @@ class FileLog:
             if journal is not None:
                 journal.close()
         self.rest()
-        self._previous = None
+        self._previous = ()
 
     # ------------------------------------------------------------------ a person's edits
 
@@ -1143,7 +1146,7 @@ class FileLog:
 
     def _history(self, view: View, mine: State, data: bytes) -> edits.History:
         _, _, crc, index, journal = view
-        previous = self._previous
+        now = self._clock()
         return edits.History(
             path=self.path,
             state=mine,
@@ -1151,7 +1154,7 @@ class FileLog:
             generation=journal.marker.generation if journal.marker else None,
             index=index,
             crc=crc,
-            previous=previous[:2] if previous and self._clock() < previous[2] else None,
+            previous=[(base, generation) for base, generation, until in self._previous if now < until],
             replay=partial(self._replay, file=lambda: data),
         )
 

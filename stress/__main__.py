@@ -140,7 +140,8 @@ def report(verdicts: list[Verdict], seed: int, seconds: float) -> str:
             "| scenario | distinct states | schedules | states after a power cut |",
             "|---|---:|---:|---:|",
         ]
-        rows += [("**all**", *map(sum, list(zip(*rows, strict=True))[1:]))]
+        _, states, runs, cuts = zip(*rows, strict=True)
+        rows.append(("**all**", sum(states), sum(runs), sum(cuts)))
         lines += [
             f"| {name} | {states:,} | {runs:,} | {f'{cuts:,}' if cuts else ''} |" for name, states, runs, cuts in rows
         ]

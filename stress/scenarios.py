@@ -70,6 +70,10 @@ def opens(*then: Body) -> Body:
     return body
 
 
+def opens_without_defaults(actor: Actor) -> None:
+    actor.open(defaults=None)
+
+
 def closes(actor: Actor) -> None:
     actor.close()
 
@@ -266,7 +270,7 @@ SCENARIOS = [
     ),
     Scenario(
         "power: a new file of two",
-        {"a": lambda actor: actor.open(defaults=None) and None, "b": opens(commits("b1"))},
+        {"a": opens_without_defaults, "b": opens(commits("b1"))},
         files={},
         power=True,
         options={**POWER, "defaults": {"log": []}},

@@ -346,7 +346,7 @@ class World:
             actor.seen = self.disk.changes
         self.current = None
         number: int = self.hub.switch()
-        if actor.system.dead and name != "close":  # a finalizer would have to print it
+        if not actor.alive and name != "close":  # a finalizer would have to print it
             raise Killed
         return number
 

@@ -14,8 +14,8 @@ from stress import wander
 from stress.check import BrokenPromise
 from stress.explore import Failure, explore
 from stress.faults import FAULTS, Fault, planted
-from stress.scenarios import EDITORS, SCENARIOS, named
 from stress.judge import at_the_end
+from stress.scenarios import EDITORS, SCENARIOS, named
 from stress.world import PATH, World
 
 #: Those that take no longer than a second or two; `make stress` follows all of them.
