@@ -926,8 +926,14 @@ class FileLog:
         self.fs.unlink(vacuum.temporary(self.path, "swap"))
 
     def _says_the_same(self, content: bytes, base: bytes) -> bool:
+        """Whether the file with *content* says what the document *base* says.
+
+        So does the file that a vacuum had replaced, when a power cut took the trailer that proves it.
+        """
         try:
-            return same(recovery.document(content, self.path), recovery.document(base, self.path))
+            found = recovery.read(content, self.path, self.fs.boot_id)
+            state = self._replay(found.state, found.records, lambda: content)
+            return same(state, recovery.document(base, self.path))
         except StateFileError:
             return False
 

@@ -136,6 +136,20 @@ FAULTS = [
         "pass",
         "two vacuums and a writer",
     ),
+    Fault(
+        "a forked child unlocks before it closes",
+        "pstate.log:FileLog.forget",
+        "lock.forget(self.flock)",
+        "self.flock(self.fd, UNLOCK)",
+        "fork in a transaction, and a writer",
+    ),
+    Fault(
+        "a forked child is in the parent's transaction",
+        "pstate.store:Store.after_fork",
+        "self.changes = None",
+        "pass",
+        "fork in a transaction",
+    ),
     Fault("power: no sync", "pstate.journal:Journal.sync", "self.fs.sync_data(self.fd)", "pass", "power: two writers"),
     Fault(
         "power: no sync of the folder",

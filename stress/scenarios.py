@@ -9,7 +9,9 @@ from dataclasses import replace
 from typing import Any
 from zlib import crc32
 
+from pstate import PersistedState
 from pstate.errors import EditConflict, InvalidEditError, PStateError
+from pstate.state import Transaction
 from stress.check import BrokenPromise
 from stress.judge import opened
 from stress.world import PATH, PERSON, Actor, Scenario, World
@@ -204,6 +206,24 @@ def undoes(actor: Actor) -> None:
     actor.commit("a4")
 
 
+def forks(actor: Actor) -> None:
+    """Fork in a transaction; the child is unwound, as `sys.exit` does it, then uses the state itself."""
+
+    def child(actor: Actor, left: Transaction) -> None:
+        left.__exit__(SystemExit, SystemExit(), None)
+        actor.commit("c1")
+        actor.look()
+
+    def change(state: PersistedState) -> None:
+        with state.transaction() as transaction:
+            state.log.append("a1")
+            actor.fork("child", transaction, child)
+            state.log.append("a2")
+
+    actor.groups.append({"a1", "a2"})
+    actor.change(("a1", "a2"), change)
+
+
 def around_a_vacuum(actor: Actor) -> None:
     actor.commit("a1")
     tries(actor, vacuums)
@@ -264,6 +284,8 @@ SCENARIOS = [
     both("a1", "b1", name="failing calls, power: two writers", failures=1, kills=0, options=POWER, power=True),
     Scenario("records across sectors", {"a": commits("a1", "a2", "a3")}, FULL_SECTOR, opened=A, kills=0, power=True),
     Scenario("a record of several sectors", {"a": commits("a1", "a2" + 1200 * "x")}, opened=A, kills=0, power=True),
+    Scenario("fork in a transaction", {"a": forks}, opened=A),
+    Scenario("fork in a transaction, and a writer", {"a": forks, "b": commits("b1")}, opened=("a", "b")),
     Scenario("a transaction that is undone", {"a": undoes, "r": looks(2)}, opened=AR),
     Scenario(
         "two vacuums and a writer", {"a": commits("a1"), "v": vacuums, "w": vacuums}, opened=("a", "v", "w"), kills=0

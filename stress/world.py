@@ -23,9 +23,11 @@ from greenlet import greenlet
 from pstate import PersistedState, store
 from pstate.errors import DurabilityUnknown, EditConflict, InvalidEditError, InvalidStateError
 from pstate.lock import UNLOCK
+from pstate.state import Transaction
 from pstate.testing.disk import Description, Image, Inode, SimulatedDisk
 from pstate.testing.system import Killed, SimulatedSystem
 from stress.check import BrokenPromise
+from stress.clone import forked
 
 PATH = "/state.yaml"
 PERSON = "person"  #: the process that is a person's editor
@@ -107,15 +109,17 @@ class Actor:
         self.saves = 0  #: of a person's editor: how many it has begun,
         self.saved = 0  #: and which of them was the last to end
         self.error: BaseException | None = None
-        self.run = greenlet(self._run)
+        self.body: Callable[[Actor], None] = lambda actor: None
+        self.run = greenlet(self._run, parent=world.hub)
 
     @property
     def alive(self) -> bool:
         return not self.ended and not self.system.dead
 
-    def _run(self, body: Callable[[Actor], None]) -> None:
+    def _run(self, number: int) -> None:
         try:
-            body(self)
+            if self.alive:
+                self.body(self)
         except (Killed, GaveUp):
             pass
         except Exception as error:
@@ -150,7 +154,7 @@ class Actor:
     def commit(self, token: str, change: Callable[[PersistedState], None] | None = None) -> None:
         """Append *token* to `log`, or have *change* do it; afterwards it counts as acknowledged."""
         assert self.state is not None
-        self._commit((token,), change or (lambda state: state.log.append(token)))
+        self.change((token,), change or (lambda state: state.log.append(token)))
 
     def transaction(self, *tokens: str) -> None:
         """Append *tokens* in one transaction."""
@@ -161,9 +165,10 @@ class Actor:
                     state.log.append(token)
 
         self.groups.append(set(tokens))
-        self._commit(tokens, change)
+        self.change(tokens, change)
 
-    def _commit(self, tokens: tuple[str, ...], change: Callable[[PersistedState], None]) -> None:
+    def change(self, tokens: tuple[str, ...], change: Callable[[PersistedState], None]) -> None:
+        """Have *change* commit *tokens*; note how that ended."""
         assert self.state is not None
         scenario = self.world.scenario
         self.attempted += tokens
@@ -218,6 +223,16 @@ class Actor:
         self.state.vacuum()
         self.world.floor = max(self.world.floor, known)
 
+    def fork(self, name: str, transaction: Transaction, body: Callable[[Actor, Transaction], None]) -> None:
+        """Fork, within *transaction*: the child, called *name*, goes on with *body*, and what it has of the block."""
+        assert self.state is not None
+        child = self.world.actor(name, self.system.child(name))
+        child.state, left = forked(self.state, transaction, child.system)
+        child.history = hash((self.history, name))
+        child.pending = "fork", ()
+        child.body = lambda child: body(child, left)
+        self.world.actors[name] = child
+
     def pause(self, seconds: float) -> None:
         self.system.sleep(seconds)
 
@@ -240,11 +255,12 @@ class World:
         for name in scenario.opened:
             self.actors[name].open()
         for name, body in scenario.bodies.items():
-            self._go(self.actors[name], body)
+            self.actors[name].body = body
+            self._go(self.actors[name], 0)
 
-    def actor(self, name: str) -> Actor:
+    def actor(self, name: str, system: SimulatedSystem | None = None) -> Actor:
         """A process, whose system calls are scheduled while its body runs."""
-        system = SimulatedSystem(self.disk, name=name, tick=self.scenario.tick)
+        system = system or SimulatedSystem(self.disk, name=name, tick=self.scenario.tick)
         actor = Actor(self, name, system)
         for call in CALLS:
             setattr(system, call, partial(self._call, actor, call, getattr(system, call)))
@@ -275,7 +291,7 @@ class World:
             result = real(*arguments)
         except OSError as error:
             actor.history = hash((actor.history, name, error.errno))
-            if name == "flock":
+            if name == "flock" and error.errno == errno.EWOULDBLOCK:
                 actor.wants = actor.system.descriptors[arguments[0]].inode
             raise
         seen = (result.st_ino, result.st_size, result.st_mtime_ns) if name.endswith("stat") else result
@@ -401,9 +417,9 @@ class World:
             self.failures -= 1
         self._go(actor, number)
 
-    def _go(self, actor: Actor, argument: Any) -> None:
+    def _go(self, actor: Actor, number: int) -> None:
         self.current = actor
-        actor.run.switch(argument)
+        actor.run.switch(number)
         self.current = None
         if actor.error is not None:
             self._broke(actor.error, actor.name)
