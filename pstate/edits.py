@@ -29,6 +29,7 @@ class History:
     #: Base document and generation of each journal before this one in which commits of ours stood not long ago.
     previous: list[tuple[bytes, str | None]]
     replay: Callable[[State, list[Operations]], State]
+    bodies: list[str]  #: the records of the journal, up to there
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +64,15 @@ def reconcile(known: History, image: f.Image, edited: State, data: bytes, ancest
         before = document(known.base, known.path)
         if contains and not image.base_edited:
             return Result(known.replay(edited, records), write=False, lost=[])
-        merged, lost = merge(before, edited, known.replay(before, records) if contains else known.state)
-        return Result(merged, True, lost, contains=image.index if contains else 0)
+        if contains:
+            merged, lost = merge(before, edited, known.replay(before, records))
+            return Result(merged, True, lost, contains=image.index)
+        common = _common(known.bodies, image.bodies)
+        if common < image.index and not image.base_edited:
+            # Others have gone on from the copy, without the commits that it lacks.
+            edited, before = known.replay(edited, records), known.replay(before, records[:common])
+        merged, lost = merge(before, edited, known.state)
+        return Result(merged, True, lost)
     for base, generation in known.previous:
         if image.marker.generation == generation:
             merged, lost = merge(document(base, known.path), edited, known.state)
@@ -81,6 +89,11 @@ def reconcile(known: History, image: f.Image, edited: State, data: bytes, ancest
 def _merged(old: State, edited: State, ours: State) -> Result:
     merged, lost = merge(old, edited, ours)
     return Result(merged, not same(merged, edited), lost)
+
+
+def _common(mine: list[str], theirs: list[str]) -> int:
+    """How many records two journals begin with in common."""
+    return next((n for n, (a, b) in enumerate(zip(mine, theirs, strict=False)) if a != b), min(len(mine), len(theirs)))
 
 
 def _chain(image: f.Image, index: int) -> int:

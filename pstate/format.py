@@ -247,6 +247,12 @@ def takes_trailer(base: bytes) -> bool:
     return not any(end.endswith((b":", b"?", b"-")) or end.split()[-1:][0][:1] in (b"&", b"!") for end in ends if end)
 
 
+def is_unfinished(rest: bytes) -> bool:
+    """Whether *rest*, behind the last commit, may be the beginning of a write of ours, or what a power cut made of one."""
+    begun = (b"--- [", _MOVED, _SIGNATURE, EMPTY_MAPPING, b"\0")
+    return any(rest.startswith(ours) or ours.startswith(rest) for ours in begun)
+
+
 def has_no_node(base: bytes) -> bool:
     """Whether *base* is empty, or consists of lines that are blank or comments."""
     lines = base.removeprefix(b"\xef\xbb\xbf").split(b"\n")

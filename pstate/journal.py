@@ -6,6 +6,7 @@ A journal knows no other file: who may write is `lock`, which file is the right 
 from __future__ import annotations
 
 import os
+import weakref
 from typing import NoReturn
 from zlib import crc32
 
@@ -20,10 +21,20 @@ from pstate.fs import Descriptor, FileSystem
 View = tuple[int, int, int, int, "Journal"]
 
 
+_all: weakref.WeakSet[Journal] = weakref.WeakSet()
+
+
+def close_inherited() -> None:
+    """In a forked child: also what another thread of the parent had open in the middle of something (F15)."""
+    for journal in list(_all):
+        journal.close()
+
+
 class Journal:
     """One descriptor. `close` is idempotent, and implied by dropping the last reference."""
 
     __slots__ = (
+        "__weakref__",
         "_file",
         "appendable",
         "base",
@@ -47,6 +58,7 @@ class Journal:
         self.path = path
         self.write = fs.write
         self._file = Descriptor(fs.open, fs.close)
+        _all.add(self)
         self.fd = self._file.open(at or path, flags, mode)
         status = fs.fstat(self.fd)
         self.identity = (status.st_dev, status.st_ino)

@@ -102,6 +102,11 @@ def _takes_marker(journal: Journal) -> bool:
     return journal.appendable or journal.marker is not None or bool(f.first_node(journal.base))
 
 
+def _is_easy(journal: Journal) -> bool:
+    """Whether a commit may go straight behind *journal*: the marker has a place, and a vacuum of others shows."""
+    return _takes_marker(journal) and (journal.takes_trailer or not journal.base)
+
+
 class FileLog:
     """The state file at one path."""
 
@@ -114,6 +119,7 @@ class FileLog:
         "_folder_due",
         "_has_cut",
         "_journal",
+        "_kept",
         "_known",
         "_locks_descriptors",
         "_look_at",
@@ -126,7 +132,6 @@ class FileLog:
         "_unmerged",
         "_unquiet",
         "_vacuum_at",
-        "_wrote",
         "fd",
         "flock",
         "fs",
@@ -191,9 +196,8 @@ class FileLog:
         self._unmerged = False
         #: Inode, size and time stamp of a file that somebody is saving, and since when they have been like that.
         self._unquiet: tuple[tuple[int, int, int], float] | None = None
-        #: Whether commits of this process stand in the journal: if so, we remember what it was written on
-        #: (`_previous`).
-        self._wrote = False
+        #: What was last kept beside, as which role, and where.
+        self._kept: tuple[str, bytes, str] | None = None
         #: Base documents and generations of the journals before this one, and until when each matters.
         self._previous: tuple[tuple[bytes, str | None, float], ...] = ()
 
@@ -412,7 +416,7 @@ class FileLog:
 
     def _looked(self, now: float) -> None:
         """The path shows our file, as of *now*. One that is replaced without a trailer is looked at by every read."""
-        self._look_at = now + LOOK_INTERVAL if self._journal and self._journal.takes_trailer else now
+        self._look_at = now + LOOK_INTERVAL if self._journal and _is_easy(self._journal) else now
 
     def _complain(self, error: Exception) -> None:
         """Log what keeps us on the last good state, once, however often it is looked at."""
@@ -467,6 +471,7 @@ class FileLog:
     def _become(self, state: State, journal: Journal, image: f.Image, appendable: bool, mtime: int) -> None:
         """Memory is *state* from now on, which is what *journal* says, or is about to."""
         self.memory.view = None
+        self._ready = None  # the same journal may have another document now, which no marker may stand behind
         journal.set_base(image.base, image.marker, appendable)
         journal.bodies = image.bodies
         self.memory.adopt(state)
@@ -497,7 +502,7 @@ class FileLog:
         now = self._clock()
         self._check_at = now
         self._plan_vacuum(journal, len(journal.base))
-        self._careful = bool(self._refusal) or not _takes_marker(journal)
+        self._careful = bool(self._refusal) or not _is_easy(journal)
         self._looked(now)
         self.memory.view = view
 
@@ -538,12 +543,11 @@ class FileLog:
         return not behind or (found is not None and found[0].describes(base))
 
     def _remember(self, journal: Journal) -> None:
-        """Keep what *journal* began with, if it has commits of ours: an editor may hold a copy from before them."""
-        if self._wrote:
+        """Keep what *journal* began with, if it has commits: an editor may hold a copy from before them."""
+        if journal.bodies:
             generation = journal.marker.generation if journal.marker else None
             kept = [previous for previous in self._previous if previous[2] > self._clock()][1 - STALE_COPIES :]
             self._previous = (*kept, (journal.base, generation, self._clock() + STALE_COPY))
-        self._wrote = False
 
     # ------------------------------------------------------------------ writing
 
@@ -570,7 +574,7 @@ class FileLog:
     def _begin(self, timeout: float | None) -> None:
         if self._refusal:
             raise (ReadOnlyError if self.read_only else StoreFailedError)(self._refusal, path=self.path)
-        deadline = None if timeout is None else self._clock() + timeout
+        deadline = None if timeout is None or timeout < 0 else self._clock() + timeout
         while True:
             if self.memory.view is None:
                 self._reload()
@@ -580,7 +584,7 @@ class FileLog:
             left = None if deadline is None else max(0.0, deadline - self._clock())
             lock.acquire(self.flock, journal.fd, self.path, left, self._clock, self.fs.sleep)
             if self._is_current(journal, left):
-                self._careful = self._journal is None or not _takes_marker(self._journal)
+                self._careful = bool(self._refusal) or self._journal is None or not _is_easy(self._journal)
                 return
             # Ours is the old file's lock, and `journal` keeps its descriptor from being used again until here.
             self.flock(journal.fd, UNLOCK)
@@ -602,7 +606,7 @@ class FileLog:
             now = self._clock()
             if status is None:
                 logger.warning("%s: was deleted while it was open; written again", self.path)
-                self._replace()
+                self._write_again()
                 return True
             if (status.st_dev, status.st_ino) != journal.identity:
                 trailer = f.read_trailer(rest) if rest else None
@@ -613,6 +617,8 @@ class FileLog:
                         ancestor = self._replay(recovery.document(journal.base, self.path), records, journal.read)
                         return self._resolve_saved_elsewhere(journal, timeout, ancestor)
                 if trailer is None:
+                    if rest:
+                        self._cut(journal)  # or the trailer that we leave would not stand behind the last commit
                     return self._resolve_saved_elsewhere(journal, timeout)
                 try:
                     self._follow(trailer)
@@ -626,6 +632,19 @@ class FileLog:
                 return True
             if not self._cut(journal):
                 return self._resolve_saved_in_place(journal)
+
+    def _write_again(self) -> None:
+        try:
+            self._replace()
+        except OSError as error:
+            _raise_foreign(error)
+            if isinstance(error, PStateError):
+                raise
+            message = (
+                f"{self.path}: was deleted while it was open, and could not be written again: "
+                f"{error.strerror or error}. Nothing was changed; the state is in memory. Make its folder anew."
+            )
+            raise WriteError(message, path=self.path, errno=error.errno) from error
 
     def _await_path(self, journal: Journal) -> os.stat_result | None:
         """Wait for the path to come back: some editors move the old file away before they write the new one."""
@@ -670,6 +689,8 @@ class FileLog:
                 "are lost; all of it was kept in %s",
                 self.path, len(image.rest), index, end, image.following, kept,
             )  # fmt: skip
+        elif not f.is_unfinished(image.rest):
+            self._keep_strange(image.rest)
         else:
             logger.warning(
                 "%s: torn tail cut: %d bytes after commit %d (offset %d), %r",
@@ -685,6 +706,15 @@ class FileLog:
             raise WriteError(message, path=self.path, errno=error.errno) from error
         self._has_cut = True
         return True
+
+    def _keep_strange(self, rest: bytes) -> None:
+        """Behind the journal stands what no program of ours has begun to write: then a person has."""
+        kept = self._keep_beside("cut", rest)
+        logger.error(
+            "%s: %d bytes below the journal are no part of it; they were kept in %s. What belongs into the state goes "
+            "above the first line that begins with \"... # pstate\".",
+            self.path, len(rest), kept,
+        )  # fmt: skip
 
     def prepare(self) -> View:
         """Make sure that the base document can take a journal of ours; returns the view to `commit` behind.
@@ -704,13 +734,22 @@ class FileLog:
         # Either a base that a marker would change or end badly (F3), or a journal that promises "power" to a reader
         # after a crash, which our commits would break.
         try:
-            self._replace()
-        except (OSError, vacuum.EditCameOut) as error:
+            self._replace(merge=False)
+        except vacuum.EditCameOut as error:
+            # The change was planned on what memory is: it must not become another state in the middle of it.
+            self._look_at = self._check_at = 0.0
+            self._careful = True
+            message = (
+                f"{self.path}: the file was edited while a change of it was under way. The change was undone; the edit "
+                "is in the file. Do it again on what the state is then."
+            )
+            raise EditConflict(message, path=self.path) from error
+        except OSError as error:
             message = (
                 f"{self.path}: the document must be written anew before a commit can stand behind it, which failed: "
                 f"{error}. Nothing was changed. The folder must be writable and have room for a copy."
             )
-            raise WriteError(message, path=self.path, errno=getattr(error, "errno", None)) from error
+            raise WriteError(message, path=self.path, errno=error.errno) from error
         assert self.memory.view is not None
         return self.memory.view
 
@@ -728,7 +767,6 @@ class FileLog:
         fd, end, crc, index, journal = view
         if journal.marker is None:
             return self._commit_first(body, view)
-        self._wrote = True
         self._known = view
         # `encode_record` and `Journal.append`, written out: two calls fewer are 2 % of `counter += 1`.
         data = body.encode()
@@ -746,7 +784,6 @@ class FileLog:
     def _commit_first(self, body: str, view: View) -> View:
         """The first record of a generation comes in one write with the base marker."""
         fd, end, _, _, journal = view
-        self._wrote = True
         prefix = f.first_node(journal.base)
         base = journal.base + prefix
         generation = self._draw_generation()
@@ -831,6 +868,7 @@ class FileLog:
             self.begin(timeout, look=True)
         finally:
             self._refusal = refusal
+            self._careful = self._careful or bool(refusal)
 
     def vacuum(self) -> None:
         """Write the file anew, as one plain document. The caller holds the lock. Raises WriteError."""
@@ -863,13 +901,16 @@ class FileLog:
             self._put_off = True
             logger.log(level, "%s: vacuum put off, the journal goes on growing: %s", self.path, error)
 
-    def _replace(self) -> None:
-        """Vacuum. The caller holds the lock and has caught up. Raises OSError, EditCameOut, and as an edit may."""
+    def _replace(self, merge: bool = True) -> None:
+        """Vacuum. The caller holds the lock and has caught up. Raises OSError, EditCameOut, and as an edit may.
+
+        Without *merge*, an edit in place is left for later, by EditCameOut.
+        """
         view = self.memory.view
         assert view is not None
         content = view[4].read()
         if not self._is_ours(f.scan(content), view[4]) or len(content) != view[1]:
-            if not self._resolve_saved_in_place(view[4]):
+            if not merge or not self._resolve_saved_in_place(view[4]):
                 raise vacuum.EditCameOut
             view = self.memory.view
             assert view is not None
@@ -957,8 +998,10 @@ class FileLog:
                 with contextlib.suppress(vacuum.EditCameOut):
                     self._replace()
                     break
-        except LockTimeout:
-            pass  # whoever holds it leaves the file tidy
+        except LockTimeout as error:
+            # Whoever holds it leaves the file tidy; but what an editor has put at the path lacks our commits.
+            if self._is_replaced_unseen():
+                self._keep_ours(error)
         except (OSError, PStateError) as error:
             _raise_foreign(error)
             if isinstance(error, InvalidEditError) or self._unmerged:
@@ -971,6 +1014,14 @@ class FileLog:
             except BaseException:
                 self.release()
                 raise
+
+    def _is_replaced_unseen(self) -> bool:
+        """Whether the path shows a file that nobody has brought together with our commits."""
+        assert self._journal is not None
+        status = self._status()
+        if status is None or (status.st_dev, status.st_ino) == self._journal.identity:
+            return False
+        return f.scan(self._journal.read()).trailer is None and bool(self._journal.bodies)
 
     def _keep_ours(self, error: Exception) -> None:
         """We may be the last to know our commits, and the file does not take them."""
@@ -1025,6 +1076,7 @@ class FileLog:
                 new.close()
             else:
                 # From here on the new file is the state, whatever else happens; its lock is the one to release.
+                self._folder_due = self._folder_due or self._journal is new
                 self.held = self._journal or new
                 self.fd = self.held.fd
                 try:
@@ -1095,6 +1147,8 @@ class FileLog:
             logger.warning("%s: both a person and a program changed this; the edit wins: %s", self.path, sentence)
         kept = self._keep_beside("conflict", codec.dump(mine)) if result.conflict else None
         if image.rest:
+            if image.trailer is None and not f.is_unfinished(image.rest):
+                self._keep_strange(image.rest)
             self.fs.truncate(journal.fd, image.end)
         if result.write:
             generation, index = vacuum.known(view)
@@ -1162,6 +1216,7 @@ class FileLog:
             crc=crc,
             previous=[(base, generation) for base, generation, until in self._previous if now < until],
             replay=partial(self._replay, file=lambda: data),
+            bodies=journal.bodies[:index],
         )
 
     def _invalid_edit(self, error: StateFileError) -> InvalidEditError:
@@ -1173,14 +1228,20 @@ class FileLog:
 
     def _keep_beside(self, role: str, content: bytes) -> str:
         """Keep *content* in a file beside the state, named after the generation; returns its path."""
+        if self._kept is not None and self._kept[:2] == (role, content):
+            with contextlib.suppress(OSError):
+                self.fs.stat(self._kept[2])
+                return self._kept[2]  # the same conflict, met again
         journal = self._journal
         generation = journal.marker.generation if journal and journal.marker else self.fs.token()
         ending = ".yaml" if role == "conflict" else ""
         try:
-            return files.keep_beside(self.fs, self.path, f"{role}-{generation}{ending}", content)
+            kept = files.keep_beside(self.fs, self.path, f"{role}-{generation}{ending}", content)
         except OSError as error:
             message = (
                 f"{self.path}: what must be kept beside it could not be written there: {error.strerror or error}. "
                 "Nothing was changed. The folder must be writable."
             )
             raise WriteError(message, path=self.path, errno=error.errno) from error
+        self._kept = role, content, kept
+        return kept

@@ -32,7 +32,7 @@ from pstate.errors import (
     WriteError,
 )
 from pstate.fs import SYSTEM, FileSystem
-from pstate.journal import View
+from pstate.journal import View, close_inherited
 from pstate.lock import UNLOCK
 from pstate.log import FileLog
 from pstate.ops import DETACHED, REMOVED, ROOT, apply, node_path, prepare
@@ -634,24 +634,25 @@ def shared(
     """
     real = os.path.realpath(path) if fs is SYSTEM else os.path.abspath(path)
     key = (id(fs), real, read_only)
-    with _stores_mutex:
-        store = _stores.get(key)
-        if store is not None and not store.closed:
-            if store.locking != locking:
+    while True:
+        with _stores_mutex:
+            store = _stores.get(key)
+            is_new = store is None or store.closed
+            if store is None or store.closed:
+                store = _stores[key] = Store(
+                    real, durability=durability, lock_timeout=lock_timeout, locking=locking, read_only=read_only, fs=fs
+                )
+            elif store.locking != locking:
                 raise ValueError(
                     f"{path}: is open in this process with locking={store.locking!r}; locking={locking!r} would not "
                     "exclude it. Nothing was opened. Use the same."
                 )
-            store.lock_timeout = store.log.lock_timeout = lock_timeout
-            if store.attach(handle):
+        # Not within the mutex of all: this waits for another thread's transaction, which may open states itself.
+        if store.attach(handle):
+            if not is_new:
+                store.lock_timeout = store.log.lock_timeout = lock_timeout
                 store.log.power = store.log.power or durability == "power"
-                return store
-        store = Store(
-            real, durability=durability, lock_timeout=lock_timeout, locking=locking, read_only=read_only, fs=fs
-        )
-        store.attach(handle)
-        _stores[key] = store
-        return store
+            return store
 
 
 def abandon(fs: FileSystem) -> None:
@@ -666,6 +667,7 @@ def _after_fork_in_child() -> None:
     _stores_mutex = threading.RLock()
     for store in list(_stores.values()):
         store.after_fork()
+    close_inherited()
 
 
 def _at_exit() -> None:

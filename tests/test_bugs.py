@@ -1,0 +1,198 @@
+"""Promises that do not hold."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from crash_tools import FailingCalls, Seam, peek
+from edits_tools import Peers, World, save_by_rename, save_in_place
+from procs_tools import Crowd
+
+from pstate import BypassedError, EditConflict, PersistedState, StoreFailedError, WriteError
+from pstate import log as pstate_log
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[Peers]:
+    peers = Peers()
+    yield peers
+    peers.end()
+
+
+@pytest.fixture
+def world(tmp_path: Path, pool: Peers) -> Iterator[World]:
+    world = World(tmp_path / "state.yaml", pool)
+    world.write("counter: 3\nname: first\nlog:\n- a\n")
+    yield world
+    world.release()
+
+
+@pytest.mark.parametrize("saved", [b"a: 3", b"a: 3\nb: |+\n  text"])
+def test_01_a_save_in_place_without_a_final_newline_takes_commits(world: World, saved: bytes) -> None:
+    peer = world.peer()
+    peer.do("state.a = 1; state.a = 2")
+    save_in_place(world.path, saved)
+    assert 3 == peer.get("state.a")
+    peer.do("state.c = 1")
+    assert 1 == world.finish()["c"]
+
+
+@pytest.mark.parametrize("saved", [b"log:\n- urgent\n- a\n- b\n", b"tasks:\n- a\n- b\n", b"log: []\n"])
+def test_02_a_save_in_the_middle_of_a_transaction_that_must_write_the_document_anew(world: World, saved: bytes) -> None:
+    world.write("log:\n- a\n- b")
+    peer = world.peer()
+    peer.do("block = state.transaction(); block.__enter__(); first = state.log[0]")
+    save_in_place(world.path, saved)
+    try:
+        peer.do("took = state.log.pop(0)\nblock.__exit__(None, None, None)")
+    except (EditConflict, WriteError):
+        peer.do("block.__exit__(KeyError, None, None)")
+        expected = saved
+    else:
+        assert "a" == peer.get("took")
+        expected = saved.replace(b"- a\n", b"")
+    import yaml
+
+    assert yaml.safe_load(expected) == world.finish()
+
+
+def test_03_a_newcomers_commits_to_a_stale_copy_are_kept(world: World) -> None:
+    first = world.peer()
+    first.do("state.x = 1")
+    copy = world.content
+    first.do("state.y = 2")
+    save_by_rename(world.path, copy)
+    second = world.peer()
+    second.do("state.z = 3")
+    state = first.snapshot()
+    assert (1, 2, 3) == (state["x"], state["y"], state.get("z"))
+    world.finish()
+
+
+def test_04_a_torn_tail_below_a_replaced_file_does_not_make_others_judge_again(world: World) -> None:
+    copy = world.content.replace(b"- a\n", b"- new\n- a\n")
+    first = world.peer()
+    second = world.peer()
+    first.do("state.log.append('b')")
+    assert ["a", "b"] == second.get("list(state.log)")
+    with world.path.open("ab") as file:
+        file.write(b'--- [["set",[],"z",')
+    save_by_rename(world.path, copy)
+    first.do("state.m = 1")
+    assert 1 == second.get("state.m")
+    assert ["new", "a", "b"] == world.finish()["log"]
+    assert [] == world.conflicts()
+
+
+@pytest.mark.parametrize("content", [b"# nothing yet", b"\xef\xbb\xbf", b"  "])
+def test_06_a_vacuum_of_a_file_without_a_final_newline_is_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    monkeypatch.setattr(pstate_log, "LOOK_INTERVAL", 3600.0)
+    path = tmp_path / "state.yaml"
+    path.write_bytes(content)
+    with Crowd(path) as crowd:
+        state = crowd.open()
+        other = crowd.other()
+        other.run("state.vacuum(); state.a = 1")
+        state.b = 2
+        assert {"a": 1, "b": 2} == state.snapshot() == other.ask("state.snapshot()")
+
+
+def test_07_opening_waits_for_no_other_file(tmp_path: Path) -> None:
+    state = PersistedState(tmp_path / "a.yaml")
+    inside, opening = threading.Event(), threading.Event()
+    done = []
+
+    def transact() -> None:
+        with state.transaction():
+            inside.set()
+            opening.wait()
+            threading.Event().wait(0.2)
+            done.append(PersistedState(tmp_path / "b.yaml"))
+
+    def open_again() -> None:
+        inside.wait()
+        opening.set()
+        done.append(PersistedState(tmp_path / "a.yaml"))
+
+    threads = [threading.Thread(target=each, daemon=True) for each in (transact, open_again)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert 2 == len(done)
+    for each in [*done, state]:
+        each.close()
+
+
+def test_08_after_a_failed_sync_a_failed_vacuum_lets_no_write_through(tmp_path: Path) -> None:
+    path = tmp_path / "state.yaml"
+    fs = FailingCalls()
+    state = PersistedState.open(path, fs=fs, durability="power")
+    state["a"] = 1
+    fs.failing = {"sync_data"}
+    with pytest.raises(OSError, match="stable storage"):
+        state["a"] = 2
+    fs.failing = {"sync"}
+    with pytest.raises(WriteError):
+        state.vacuum()
+    fs.failing = set()
+    with pytest.raises(StoreFailedError):
+        state["a"] = 3
+    state.vacuum()
+    state["a"] = 4
+    state.close()
+
+
+def test_12_with_power_the_first_commit_to_a_file_of_others_syncs_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pstate_log, "LOOK_INTERVAL", 0.0)
+    path = tmp_path / "state.yaml"
+    fs = Seam()
+    other = PersistedState.open(path, fs=Seam())
+    other["a"] = 1
+    state = PersistedState.open(path, fs=fs, durability="power")
+    fs.armed = True
+    state["b"] = 1
+    assert "sync_folder" in fs.calls
+    fs.calls.clear()
+    save_by_rename(path, path.read_bytes())
+    assert 1 == state["b"]
+    state["b"] = 2
+    assert "sync_folder" in fs.calls
+    other.close()
+    state.close()
+
+
+def test_15_a_read_that_reads_the_file_again_finds_the_vacuum(tmp_path: Path) -> None:
+    with Crowd(tmp_path / "state.yaml") as crowd:
+        state = crowd.open(defaults={"jobs": [1], "x": 1})
+        list.append(state.jobs, 2)
+        with pytest.raises(BypassedError):
+            state.jobs.append(3)
+        crowd.other().run("state.vacuum(); state.x = 2")
+        assert 2 == state.x
+
+
+@pytest.mark.parametrize("tail", [b"-", b"--", b"---"])
+def test_16_a_torn_separator_of_persistedstate_takes_commits(tmp_path: Path, tail: bytes) -> None:
+    path = tmp_path / "state.yaml"
+    path.write_bytes(b'a: 1\n---\n["set", [], "a", 4]\n' + tail)
+    state = PersistedState(path)
+    state["b"] = 1
+    state.close()
+    assert {"a": 4, "b": 1} == peek(path)
+
+
+def test_17_a_document_that_ends_in_a_dash_is_read_as_pyyaml_reads_it(tmp_path: Path) -> None:
+    path = tmp_path / "state.yaml"
+    path.write_bytes(b"a:\n- x\n-")
+    assert {"a": ["x", None]} == peek(path)
+    os.unlink(path)
