@@ -248,7 +248,7 @@ def takes_trailer(base: bytes) -> bool:
 
 
 def is_unfinished(rest: bytes) -> bool:
-    """Whether *rest*, behind the last commit, may be the beginning of a write of ours, or what a power cut made of one."""
+    """Whether *rest*, behind the last commit, may be the beginning of a write of ours, or what a power cut left."""
     begun = (b"--- [", _MOVED, _SIGNATURE, EMPTY_MAPPING, b"\0")
     return any(rest.startswith(ours) or ours.startswith(rest) for ours in begun)
 

@@ -248,7 +248,7 @@ class FileLog:
                 return
             try:
                 status = self._status()
-            except InvalidEditError as error:
+            except WriteError as error:
                 self._complain(error)
                 self._careful = True
                 status = None
@@ -329,14 +329,18 @@ class FileLog:
         return data[stop:]
 
     def _status(self) -> os.stat_result | None:
-        """What the path shows; None where it shows nothing. Raises InvalidEditError where nobody can tell."""
+        """What the path shows; None where it shows nothing. Raises WriteError where nobody can tell."""
         try:
             return self.fs.stat(self.path)
         except FileNotFoundError:
             return None
         except OSError as error:
             _raise_foreign(error)
-            raise self._unusable(error) from error
+            message = (
+                f"{self.path}: the path cannot be reached: {error.strerror or error}. Nothing was changed: reads go on "
+                "from the last good state, writes are refused until it can."
+            )
+            raise WriteError(message, path=self.path, errno=error.errno) from error
 
     def _changed_in_place(self, status: os.stat_result, now: float) -> bool:
         """Whether somebody rewrote our file where it is. Its time stamp tells when to compare its content."""

@@ -459,6 +459,12 @@ def test_zeros_where_the_base_marker_should_be_are_a_hole(data: bytes, verdict: 
     assert image.trailer is None
 
 
+def test_a_file_of_nothing_but_zeros_is_a_new_one_that_lost_its_first_commit() -> None:
+    image = f.scan(b"\0" * 4096)
+
+    assert (TORN, b"", True) == (image.verdict, image.base, image.hole)
+
+
 def test_zeros_behind_a_base_marker_are_no_lost_one() -> None:
     assert not f.scan(FILE + b"\0" * 512).hole
     assert BODIES == f.scan(FILE + b"\0" * 512).bodies

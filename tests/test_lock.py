@@ -743,7 +743,9 @@ def test_an_interruption_anywhere(check: Callable[[Scene], None], kind: str, tmp
 
 
 def test_an_unknown_name_is_refused(scene: Scene) -> None:
-    with pytest.raises(TypeError, match=r"state\.yaml: locking='flok' is unknown\. Pass \"file\", \"filelock\""):
+    with pytest.raises(
+        TypeError, match=r"state\.yaml: locking='flok' is unknown\. Nothing .* Pass \"file\", \"filelock\""
+    ):
         lock.make("flok", scene.path)
 
 

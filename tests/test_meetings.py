@@ -1,4 +1,4 @@
-"""Promises that do not hold."""
+"""Schedules that once broke a promise: saves, vacuums, forks and failures that meet where nobody looked."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def world(tmp_path: Path, pool: Peers) -> Iterator[World]:
 
 
 @pytest.mark.parametrize("saved", [b"a: 3", b"a: 3\nb: |+\n  text"])
-def test_01_a_save_in_place_without_a_final_newline_takes_commits(world: World, saved: bytes) -> None:
+def test_a_save_in_place_without_a_final_newline_takes_commits(world: World, saved: bytes) -> None:
     peer = world.peer()
     peer.do("state.a = 1; state.a = 2")
     save_in_place(world.path, saved)
@@ -43,7 +43,7 @@ def test_01_a_save_in_place_without_a_final_newline_takes_commits(world: World, 
 
 
 @pytest.mark.parametrize("saved", [b"log:\n- urgent\n- a\n- b\n", b"tasks:\n- a\n- b\n", b"log: []\n"])
-def test_02_a_save_in_the_middle_of_a_transaction_that_must_write_the_document_anew(world: World, saved: bytes) -> None:
+def test_a_save_in_the_middle_of_a_transaction_that_must_write_the_document_anew(world: World, saved: bytes) -> None:
     world.write("log:\n- a\n- b")
     peer = world.peer()
     peer.do("block = state.transaction(); block.__enter__(); first = state.log[0]")
@@ -61,7 +61,7 @@ def test_02_a_save_in_the_middle_of_a_transaction_that_must_write_the_document_a
     assert yaml.safe_load(expected) == world.finish()
 
 
-def test_03_a_newcomers_commits_to_a_stale_copy_are_kept(world: World) -> None:
+def test_a_newcomers_commits_to_a_stale_copy_are_kept(world: World) -> None:
     first = world.peer()
     first.do("state.x = 1")
     copy = world.content
@@ -74,7 +74,7 @@ def test_03_a_newcomers_commits_to_a_stale_copy_are_kept(world: World) -> None:
     world.finish()
 
 
-def test_04_a_torn_tail_below_a_replaced_file_does_not_make_others_judge_again(world: World) -> None:
+def test_a_torn_tail_below_a_replaced_file_does_not_make_others_judge_again(world: World) -> None:
     copy = world.content.replace(b"- a\n", b"- new\n- a\n")
     first = world.peer()
     second = world.peer()
@@ -90,7 +90,7 @@ def test_04_a_torn_tail_below_a_replaced_file_does_not_make_others_judge_again(w
 
 
 @pytest.mark.parametrize("content", [b"# nothing yet", b"\xef\xbb\xbf", b"  "])
-def test_06_a_vacuum_of_a_file_without_a_final_newline_is_followed(
+def test_a_vacuum_of_a_file_without_a_final_newline_is_followed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:
     monkeypatch.setattr(pstate_log, "LOOK_INTERVAL", 3600.0)
@@ -104,7 +104,7 @@ def test_06_a_vacuum_of_a_file_without_a_final_newline_is_followed(
         assert {"a": 1, "b": 2} == state.snapshot() == other.ask("state.snapshot()")
 
 
-def test_07_opening_waits_for_no_other_file(tmp_path: Path) -> None:
+def test_opening_waits_for_no_other_file(tmp_path: Path) -> None:
     state = PersistedState(tmp_path / "a.yaml")
     inside, opening = threading.Event(), threading.Event()
     done = []
@@ -131,7 +131,7 @@ def test_07_opening_waits_for_no_other_file(tmp_path: Path) -> None:
         each.close()
 
 
-def test_08_after_a_failed_sync_a_failed_vacuum_lets_no_write_through(tmp_path: Path) -> None:
+def test_after_a_failed_sync_a_failed_vacuum_lets_no_write_through(tmp_path: Path) -> None:
     path = tmp_path / "state.yaml"
     fs = FailingCalls()
     state = PersistedState.open(path, fs=fs, durability="power")
@@ -150,7 +150,7 @@ def test_08_after_a_failed_sync_a_failed_vacuum_lets_no_write_through(tmp_path: 
     state.close()
 
 
-def test_12_with_power_the_first_commit_to_a_file_of_others_syncs_the_folder(
+def test_with_power_the_first_commit_to_a_file_of_others_syncs_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pstate_log, "LOOK_INTERVAL", 0.0)
@@ -171,7 +171,7 @@ def test_12_with_power_the_first_commit_to_a_file_of_others_syncs_the_folder(
     state.close()
 
 
-def test_15_a_read_that_reads_the_file_again_finds_the_vacuum(tmp_path: Path) -> None:
+def test_a_read_that_reads_the_file_again_finds_the_vacuum(tmp_path: Path) -> None:
     with Crowd(tmp_path / "state.yaml") as crowd:
         state = crowd.open(defaults={"jobs": [1], "x": 1})
         list.append(state.jobs, 2)
@@ -182,7 +182,7 @@ def test_15_a_read_that_reads_the_file_again_finds_the_vacuum(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("tail", [b"-", b"--", b"---"])
-def test_16_a_torn_separator_of_persistedstate_takes_commits(tmp_path: Path, tail: bytes) -> None:
+def test_a_torn_separator_of_persistedstate_takes_commits(tmp_path: Path, tail: bytes) -> None:
     path = tmp_path / "state.yaml"
     path.write_bytes(b'a: 1\n---\n["set", [], "a", 4]\n' + tail)
     state = PersistedState(path)
@@ -191,7 +191,7 @@ def test_16_a_torn_separator_of_persistedstate_takes_commits(tmp_path: Path, tai
     assert {"a": 4, "b": 1} == peek(path)
 
 
-def test_17_a_document_that_ends_in_a_dash_is_read_as_pyyaml_reads_it(tmp_path: Path) -> None:
+def test_a_document_that_ends_in_a_dash_is_read_as_pyyaml_reads_it(tmp_path: Path) -> None:
     path = tmp_path / "state.yaml"
     path.write_bytes(b"a:\n- x\n-")
     assert {"a": ["x", None]} == peek(path)
