@@ -1046,7 +1046,7 @@ BAD = [
 @pytest.mark.parametrize(("data", "line", "column", "what"), BAD)
 def test_bad_input_is_an_error_with_its_place(parser, data, line, column, what):
     """Where, what, what was left untouched, what to do; within a moment, and never executed."""
-    begin = time.perf_counter()
+    begin = time.process_time()
     if what is None:
         codec.load(data, "s.yaml")
         return
@@ -1058,7 +1058,7 @@ def test_bad_input_is_an_error_with_its_place(parser, data, line, column, what):
     assert re.search(r"\. Nothing was changed\. [A-Z].+\.$", error.message)
     assert ("dir/s.yaml", line) == (error.path, error.line)
     assert column is None or column == error.column
-    assert time.perf_counter() - begin < 5
+    assert time.process_time() - begin < 5
 
 
 @pytest.mark.parametrize("shape", ["list", "mapping", "merge", "text", "keys"])
@@ -1074,7 +1074,7 @@ def test_an_alias_bomb_is_refused_before_it_takes_memory(parser, shape):
         text = f"a: &a {'x' * 50_000}\nb: [{', '.join(['*a'] * 10_000)}]\n"
     else:
         text = f"a: &a {{{', '.join(f'k{i}: {i}' for i in range(2000))}}}\nb: [{', '.join(['*a'] * 1000)}]\n"
-    begin = time.perf_counter()
+    begin = time.process_time()
     tracemalloc.start()
     try:
         with pytest.raises(InvalidStateError, match="aliases multiply"):
@@ -1082,7 +1082,7 @@ def test_an_alias_bomb_is_refused_before_it_takes_memory(parser, shape):
         assert tracemalloc.get_traced_memory()[1] < 60e6
     finally:
         tracemalloc.stop()
-    assert time.perf_counter() - begin < 10
+    assert time.process_time() - begin < 10
 
 
 def test_ordinary_use_of_aliases_is_no_bomb(parser):
@@ -1192,9 +1192,9 @@ def test_settings_of_others_do_not_change_what_a_file_means():
 def best(call: Callable[[], Any], times: int = 3) -> float:
     seconds = []
     for _ in range(times):
-        begin = time.perf_counter()
+        begin = time.process_time()
         call()
-        seconds.append(time.perf_counter() - begin)
+        seconds.append(time.process_time() - begin)
     return min(seconds)
 
 
