@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import re
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import islice, pairwise
 from zlib import crc32
 
 from pstate import codec
@@ -25,6 +25,7 @@ EMPTY_MAPPING = b"{}\n"
 RECORD = b"--- %b\n... # %08x\n"  #: body and checksum
 #: What a disk writes whole or not at all, in bytes; of larger blocks this is a divisor.
 SECTOR = 512
+_BEGINNING = re.compile(rb"--- ")
 _ZEROS = re.compile(rb"\0+")
 _SIGNATURE = b"... # pstate "
 _MOVED = b"--- # pstate moved "
@@ -299,7 +300,7 @@ def scan(data: bytes) -> Image:
         image = scan(data[:hole])
         image.rest, image.trailer = data[image.end :], None
         image.hole, image.reason = True, "zeros where the base marker should be"
-        image.following = _following(data[hole:])
+        image.following = _following(data[hole:], None)
         image.verdict = Verdict.DAMAGED if image.following else Verdict.TORN
         return image
     if offset < 0:
@@ -333,7 +334,7 @@ def scan(data: bytes) -> Image:
     if image.trailer is not None:
         image.verdict = Verdict.MOVED
         return image
-    image.following = _following(image.rest)
+    image.following = _following(image.rest, crc)
     image.verdict = Verdict.DAMAGED if image.following else Verdict.TORN
     image.reason = _reason(image.rest, crc)
     if not bodies and not image.following:
@@ -342,8 +343,8 @@ def scan(data: bytes) -> Image:
     return image
 
 
-def _following(rest: bytes) -> int:
-    """How many whole records stand behind the bad bytes that *rest* begins with.
+def _following(rest: bytes, crc: int | None) -> int:
+    """How many whole records stand behind the bad bytes that *rest* begins with; *crc* is that of the last good one.
 
     Their checksums need not be looked at (the one before them may be lost): a write that did not end leaves the
     beginning of one record, and nobody appends before that was cut off.
@@ -356,7 +357,10 @@ def _following(rest: bytes) -> int:
     ]
     if first is None and is_record:
         # This line may be what is left of the bad record itself, and its text may look like the beginning of one.
-        is_record[0] = is_record[0] and b"\0--- [[" in lines[0]
+        # It is one behind zeros, which have taken the records before it, or if it goes on from the last good record.
+        starts = islice(_BEGINNING.finditer(lines[0]), 8)
+        goes_on = crc is not None and any(read_records(rest, start.start(), crc)[0] for start in starts)
+        is_record[0] = is_record[0] and (b"\0--- [[" in lines[0] or goes_on)
     return sum(is_record)
 
 

@@ -119,11 +119,11 @@ FAULTS = [
         "pass",
         "around a vacuum",
     ),
-    Fault("no trailer", "pstate.vacuum:replace", "if trailer:", "if False:", "vacuum and reader"),
+    Fault("no trailer", "pstate.vacuum:replace", "if f.find_marker(content) >= 0", "if False", "vacuum and reader"),
     Fault(
         "trailer after the exchange",
         "pstate.vacuum:replace",
-        "        if trailer:\n            old.append(trailer, view[1])\n        fs.rename(building, swap)\n"
+        "            old.append(trailer, view[1])\n        fs.rename(building, swap)\n"
         "        _put(fs, swap, path, old, content + trailer)",
         "        fs.rename(building, swap)\n        _put(fs, swap, path, old, content)\n"
         "        if trailer:\n            old.append(trailer, view[1])",
