@@ -119,7 +119,13 @@ FAULTS = [
         "pass",
         "around a vacuum",
     ),
-    Fault("no trailer", "pstate.vacuum:replace", "if f.find_marker(content) >= 0", "if False", "vacuum and reader"),
+    Fault(
+        "no trailer",
+        "pstate.vacuum:replace",
+        "if f.find_marker(content) >= 0 or f.takes_trailer(content):",
+        "if False:",
+        "vacuum and reader",
+    ),
     Fault(
         "trailer after the exchange",
         "pstate.vacuum:replace",
