@@ -357,7 +357,7 @@ class FileLog:
         """Whether the bytes behind `end` are there because the whole file is another one than memory knows."""
         if now < self._check_at:
             return False
-        foreign = not self._is_ours(f.scan(journal.read()), journal)
+        foreign = not self._is_ours(recovery.scan(journal.read()), journal)
         self._check_at = now + max(CHECK_INTERVAL, CHECK_COST * (self._clock() - now))
         return foreign
 
@@ -679,7 +679,7 @@ class FileLog:
         assert self.memory.view is not None
         _, end, _, index, _ = self.memory.view
         data = journal.read()
-        image = f.scan(data)
+        image = recovery.scan(data)
         if not self._is_ours(image, journal):
             return False
         recovery.judge(image, data, self.path, self.fs.boot_id)
@@ -913,7 +913,7 @@ class FileLog:
         view = self.memory.view
         assert view is not None
         content = view[4].read()
-        if not self._is_ours(f.scan(content), view[4]) or len(content) != view[1]:
+        if not self._is_ours(recovery.scan(content), view[4]) or len(content) != view[1]:
             if not merge or not self._resolve_saved_in_place(view[4]):
                 raise vacuum.EditCameOut
             view = self.memory.view

@@ -37,13 +37,23 @@ def read(data: bytes, path: str, boot_id: Callable[[], str]) -> Content:
     Raises InvalidStateError, CorruptStateError, and EditConflict for a document edited above a journal.
     """
     image = f.scan(data)
-    if not image.hole and f.find_marker(data) < 0 and legacy.is_legacy(data):
+    if _is_legacy(image, data):
         return _read_legacy(data, path)
     judge(image, data, path, boot_id)
     if image.base_edited:
         raise edited_above_journal(image, data, path)
     base = codec.load(image.base, path)
     return Content(base.value, image, base.appendable, decode(image.bodies, path, lambda: data))
+
+
+def scan(data: bytes) -> f.Image:
+    """`format.scan`, but a file of `persistedstate` with its journal is one document, as `read` takes it."""
+    image = f.scan(data)
+    return f.Image(data, end=len(data)) if _is_legacy(image, data) else image
+
+
+def _is_legacy(image: f.Image, data: bytes) -> bool:
+    return not image.hole and f.find_marker(data) < 0 and legacy.is_legacy(data)
 
 
 def _read_legacy(data: bytes, path: str) -> Content:
