@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from pstate import EditConflict, InvalidStateError, PersistedState, PStateError, store
+from pstate import PersistedState, PStateError, StateFileError, store
 from pstate.testing.disk import SimulatedDisk
 from pstate.testing.system import Hook, SimulatedSystem
 from stress.check import BrokenPromise
@@ -139,7 +139,7 @@ def at_the_end(world: World) -> None:
                 actor.look_again()
     try:
         says = opened(world.disk.names[PATH].content)
-    except (EditConflict, InvalidStateError):
+    except StateFileError:
         # An edit above the journal of programs that are dead, or in the very moment of a commit: an error that names
         # both sides is what is promised.
         if not scenario.edited:

@@ -292,7 +292,7 @@ SCENARIOS = [
     ),
     Scenario(
         "power: a new file of two",
-        {"a": opens_without_defaults, "b": opens(commits("b1"))},
+        {"a": _program(opens_without_defaults, closes), "b": opens(commits("b1"))},
         files={},
         power=True,
         options={**POWER, "defaults": {"log": []}},

@@ -375,7 +375,9 @@ class World:
         if alone:
             alive = alone
         able = [actor for actor in alive if not self._waits(actor)]
-        found: list[Action] = [("run", actor.name, 0) for actor in able or alive]
+        # When all wait, time goes on: for those who look again after a while, before those who ask for a lock in vain.
+        able = able or [actor for actor in alive if actor.wants is None] or alive
+        found: list[Action] = [("run", actor.name, 0) for actor in able]
         if self.kills:
             # Death before a call that changes nothing is death before the next one that does.
             found += [("kill", actor.name, 0) for actor in alive if self._is_mortal(actor)]
