@@ -499,7 +499,10 @@ def test_a_timeout_names_the_holder(scene: Scene) -> None:
         ("file", "the lock ends with its holder, there is no lock file to delete."),
         ("filelock", "the lock ends with its holder, do not delete {}.lock."),
         ("portalocker", "the lock ends with its holder, do not delete {}.lock."),
-        ("SoftFileLock", "it is the lock object that was passed as locking= (filelock._soft.SoftFileLock)."),
+        (
+            "SoftFileLock",
+            f"it is the lock object that was passed as locking= ({filelock.SoftFileLock.__module__}.SoftFileLock).",
+        ),
     ],
     indirect=["scene"],
 )
@@ -713,6 +716,10 @@ def leaves_somebody_elses_lock(scene: Scene) -> None:
     assert takes(flock, fd)
     for n in interruptions(lambda: used(scene)):
         assert not scene.is_free(), f"freed by interruption {n}"
+        scene.unlock()
+        assert not scene.is_free(), f"freed by unlocking after interruption {n}"
+        # filelock 4 may keep a record of an interrupted acquire and walk it in the next: that would never end.
+        scene.flock = scene.made()
     flock(fd, lock.UNLOCK)
     os.close(fd)
     assert used(scene)
