@@ -177,11 +177,16 @@ def read_trailer(rest: bytes) -> Trailer | None:
 
 def split_trailer(data: bytes) -> tuple[int, Trailer] | None:
     """Where the trailer that ends *data* begins, and the trailer, if its checksum holds for all before it."""
-    start = data.rfind(b"\n", 0, max(0, len(data) - 1)) + 1
+    start = _last_line(data)
     trailer = read_trailer(data[start:])
     if trailer is None or crc32(data[:start]) != trailer.own_crc:
         return None
     return start, trailer
+
+
+def _last_line(data: bytes) -> int:
+    """Where the last line of *data* begins."""
+    return data.rfind(b"\n", 0, max(0, len(data) - 1)) + 1
 
 
 def find_marker(data: bytes) -> int:
@@ -315,6 +320,10 @@ def scan(data: bytes) -> Image:
             image.end, image.trailer = split
             image.base, image.rest = data[: image.end], data[image.end :]
             image.verdict = Verdict.MOVED
+        elif read_trailer(data[(start := _last_line(data)) :]) is not None:
+            # A person has saved a copy that was read in the middle of a vacuum, or in place then.
+            image.base, image.end, image.rest = data[:start], start, data[start:]
+            image.verdict, image.reason = Verdict.TORN, "the trailer of a vacuum of another document"
         return image
     found = read_marker(data, offset)
     if found is None:

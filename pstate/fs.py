@@ -19,8 +19,8 @@ from typing import Any
 logger = logging.getLogger("pstate.fs")
 
 UNKNOWN_BOOT = "00000000"
-_RENAME_EXCHANGE = 2  # linux/fs.h
-_RENAME_SWAP = 2  # <stdio.h> of macOS
+_NO_REPLACE, _EXCHANGE = 1, 2  # linux/fs.h: RENAME_NOREPLACE, RENAME_EXCHANGE
+_ON_MACOS = {_NO_REPLACE: 4, _EXCHANGE: 2}  # <stdio.h>: RENAME_EXCL, RENAME_SWAP
 _AT_FDCWD = -100
 
 
@@ -92,7 +92,14 @@ class FileSystem:
 
     def exchange(self, first: str, second: str) -> None:
         """Swap what two paths name, in one step. Raises OSError (ENOSYS, EINVAL) where the system cannot."""
-        _exchange(first, second)
+        _rename(first, second, _EXCHANGE)
+
+    def rename_new(self, source: str, target: str) -> None:
+        """Rename *source*, in one step, to a path where nothing is. Raises FileExistsError where something is.
+
+        Raises OSError (ENOSYS, EINVAL) where the system cannot.
+        """
+        _rename(source, target, _NO_REPLACE)
 
     def sync_folder(self, path: str) -> None:
         """Bring the folder's own entries to stable storage. Nothing to do where a folder cannot be opened."""
@@ -156,8 +163,8 @@ def _full_sync(fd: int) -> None:
 _libc: Any = None
 
 
-def _exchange(first: str, second: str) -> None:
-    """`renameat2(RENAME_EXCHANGE)` of Linux, `renamex_np(RENAME_SWAP)` of macOS; Python binds neither."""
+def _rename(first: str, second: str, flag: int) -> None:
+    """`renameat2` of Linux, `renamex_np` of macOS; Python binds neither."""
     global _libc
     import ctypes  # takes milliseconds to import, and only a vacuum needs it
 
@@ -165,11 +172,11 @@ def _exchange(first: str, second: str) -> None:
         _libc = ctypes.CDLL(None, use_errno=True)
     a, b = os.fsencode(first), os.fsencode(second)
     if hasattr(_libc, "renameat2"):
-        failed = _libc.renameat2(_AT_FDCWD, a, _AT_FDCWD, b, _RENAME_EXCHANGE)
+        failed = _libc.renameat2(_AT_FDCWD, a, _AT_FDCWD, b, flag)
     elif hasattr(_libc, "renamex_np"):
-        failed = _libc.renamex_np(a, b, _RENAME_SWAP)
+        failed = _libc.renamex_np(a, b, _ON_MACOS[flag])
     else:
-        raise OSError(errno.ENOSYS, "the system exchanges no files", first)
+        raise OSError(errno.ENOSYS, "the system cannot rename like that", first)
     if failed:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), first)

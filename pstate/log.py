@@ -1065,6 +1065,10 @@ class FileLog:
             return False
         except OSError as error:
             raise self._unusable(error) from error
+        if new.identity == old.identity:
+            # A vacuum of another file had exchanged it away and back; our own lock would keep us from this one.
+            new.close()
+            return False
         old_view = self.memory.view
         assert old_view is not None
         try:

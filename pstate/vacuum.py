@@ -94,7 +94,7 @@ def replace(
                     if _identity(fs, name) == new.identity:
                         with contextlib.suppress(OSError):
                             fs.unlink(name)
-                _take_back(fs, old, trailer)
+                _take_back(fs, old, content, trailer)
         finally:
             new.close()  # its lock too, however long the exception is kept
         raise
@@ -172,18 +172,19 @@ def _write(fs: FileSystem, building: str, old: Journal, text: bytes) -> Journal:
 def _put(fs: FileSystem, swap: str, path: str, old: Journal, content: bytes) -> None:
     """Bring the file at *swap* to *path*, unless *path* shows another file than *old*, or that one not *content*."""
     try:
-        fs.exchange(swap, path)
-    except FileNotFoundError:
-        # A person deleted the state file while we had it open: our state goes where it was.
-        if _identity(fs, path) is not None:
-            raise
-        fs.rename(swap, path)
-        return
+        try:
+            fs.exchange(swap, path)
+        except FileNotFoundError:
+            # A person deleted the state file while we had it open: our state goes where it was.
+            fs.rename_new(swap, path)
+            return
+    except FileExistsError:
+        raise EditCameOut from None  # it was moved away, and another one is there by now
     except OSError as error:
         if error.errno not in _NO_EXCHANGE:
             raise
-        # No exchange here: between the look and the rename a save can be lost (docs/guarantees.md).
-        if _identity(fs, path) != old.identity:
+        # No such renames here: between the look and ours a save can be lost (docs/guarantees.md).
+        if _identity(fs, path) not in (None, old.identity):
             raise EditCameOut from None
         fs.rename(swap, path)
         return
@@ -192,12 +193,15 @@ def _put(fs: FileSystem, swap: str, path: str, old: Journal, content: bytes) -> 
         raise EditCameOut
 
 
-def _take_back(fs: FileSystem, old: Journal, trailer: bytes) -> None:
-    """Cut *trailer*, or what was written of it, off the end of *old*; what a person has put there meanwhile stays."""
+def _take_back(fs: FileSystem, old: Journal, content: bytes, trailer: bytes) -> None:
+    """Cut *trailer* off the end of *old*, which was *content* before it.
+
+    Not off a file that a person is saving in place: the next piece of the save may be written before we cut. Whoever
+    takes over the save, which is when it has ended, cuts it there.
+    """
     try:
-        content = old.read()
-        if trailer and content.endswith(trailer):
-            fs.truncate(old.fd, len(content) - len(trailer))
+        if trailer and old.read() == content + trailer:
+            fs.truncate(old.fd, len(content))
     except OSError as error:
         # A dead trailer: readers ignore it, the next writer cuts it.
         logger.warning("%s: the trailer of a failed vacuum stays: %s", old.path, error)

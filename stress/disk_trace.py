@@ -235,6 +235,10 @@ class Recording(FileSystem):
         super().exchange(first, second)
         self.recorder.rename(first, second, exchange=True)
 
+    def rename_new(self, source: str, target: str) -> None:
+        super().rename_new(source, target)
+        self.recorder.rename(source, target)
+
     def sync_folder(self, path: str) -> None:
         super().sync_folder(path)
         if path == self.recorder.folder:

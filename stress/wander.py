@@ -70,7 +70,7 @@ def _program(steps: tuple[str, ...]) -> Callable[[Actor], None]:
             elif step == "look":
                 actor.look()
             elif step == "vacuum":
-                scenarios.tries(actor, scenarios.vacuums)
+                scenarios.vacuums_or_not(actor)
             elif step == "increment":
                 scenarios.tries(actor, lambda actor, token=token: actor.transaction(token))  # type: ignore[misc]
             elif step == "pause":

@@ -34,7 +34,7 @@ PERSON = "person"  #: the process that is a person's editor
 
 CALLS = (
     "open", "close", "lseek", "pread", "write", "truncate", "sync", "sync_data", "stat", "fstat", "copy_attributes",
-    "flock", "rename", "unlink", "exchange", "sync_folder", "sleep",
+    "flock", "rename", "rename_new", "unlink", "exchange", "sync_folder", "sleep",
 )  # fmt: skip
 
 #: Which call may fail how. Reading a file that is open, and looking at its size, do not fail.
@@ -45,6 +45,7 @@ FAILURES: dict[str, tuple[int, ...]] = {
     "sync": (errno.EIO,),
     "sync_data": (errno.EIO,),
     "rename": (errno.EIO,),
+    "rename_new": (errno.ENOSYS,),
     "exchange": (errno.ENOSYS, errno.EIO),
     "unlink": (errno.EIO,),
     "sync_folder": (errno.EIO,),
@@ -319,14 +320,21 @@ class World:
         """Whether nobody else notices the call that *actor* is about to make."""
         assert actor.pending is not None
         name, arguments = actor.pending
+        if actor.name == PERSON:
+            # Nobody looks at an editor's new file before it is renamed, and nobody waits for its descriptors.
+            if name == "open":
+                return arguments[0] != PATH
+            return name in ("close", "write", "…write") and not self._is_at_path(actor, arguments[0])
         if not self._alone(actor):
             return False
         if name == "sync_folder":
             return True
         if name in ("unlink", "open", "rename"):
             return all(path != PATH for path in arguments if isinstance(path, str))
-        description = actor.system.descriptors.get(arguments[0])
-        return description is not None and description.inode is not self.disk.names[PATH]
+        return arguments[0] in actor.system.descriptors and not self._is_at_path(actor, arguments[0])
+
+    def _is_at_path(self, actor: Actor, fd: int) -> bool:
+        return actor.system.descriptors[fd].inode is self.disk.names.get(PATH)
 
     def _write(self, actor: Actor, fd: int, data: bytes) -> int:
         """A write goes in two pieces, so that others can see it half done, and a kill can tear it."""

@@ -187,7 +187,7 @@ def _exactly(fd: int, length: int) -> bytes:
 
 CALLS = (
     "open", "close", "lseek", "pread", "write", "truncate", "sync", "sync_data", "stat", "fstat", "rename", "unlink",
-    "exchange", "sync_folder", "copy_attributes",
+    "rename_new", "exchange", "sync_folder", "copy_attributes",
 )  # fmt: skip
 
 

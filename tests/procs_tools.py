@@ -42,7 +42,7 @@ class Stepping(FileSystem):
     returns something, that is the result, and the call is not made.
     """
 
-    CHANGING = ("open", "write", "truncate", "sync", "rename", "exchange", "unlink", "sync_folder")
+    CHANGING = ("open", "write", "truncate", "sync", "rename", "rename_new", "exchange", "unlink", "sync_folder")
 
     def __init__(self) -> None:
         super().__init__()

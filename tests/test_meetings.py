@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,8 @@ from procs_tools import Crowd
 
 from pstate import BypassedError, EditConflict, PersistedState, StoreFailedError, WriteError
 from pstate import log as pstate_log
+from pstate.testing.disk import Inode, SimulatedDisk
+from pstate.testing.system import SimulatedSystem
 
 
 @pytest.fixture(scope="module")
@@ -195,3 +197,101 @@ def test_a_document_that_ends_in_a_dash_is_read_as_pyyaml_reads_it(tmp_path: Pat
     path.write_bytes(b"a:\n- x\n-")
     assert {"a": ["x", None]} == peek(path)
     os.unlink(path)
+
+
+# ------------------------------------------------------------------ between two calls of a vacuum
+
+TRAILER = b"--- # pstate moved 00000000 0000000008 4ee36d3c 0000000000 4ee36d3c\n"
+
+
+class Meeting:
+    """A state on a simulated disk, and what somebody else does before its next call of a name."""
+
+    def __init__(self) -> None:
+        self.disk = SimulatedDisk({"/state.yaml": b"log: []\n"})
+        self.before: dict[str, Callable[[], None]] = {}
+        self.system = SimulatedSystem(self.disk, self._hook, tick=0.01)
+        self.state = PersistedState.open("/state.yaml", fs=self.system)
+
+    def _hook(self, system: SimulatedSystem, name: str, arguments: tuple[object, ...]) -> None:
+        self.before.pop(name, lambda: None)()
+
+    def move_away(self) -> None:
+        self.disk.name(("/backup", self.disk.names["/state.yaml"]), ("/state.yaml", None))
+
+    def write_new(self, content: bytes = b"person: 1\nlog: []\n") -> None:
+        fd = self.system.open("/state.yaml", os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        self.system.write(fd, content)
+        self.system.close(fd)
+
+    def look(self) -> dict[str, object]:
+        for _ in range(20):
+            self.state.log.copy()
+        return self.state.snapshot()
+
+
+def test_a_file_that_is_moved_away_and_written_anew_within_a_vacuum_is_not_overwritten() -> None:
+    meeting = Meeting()
+
+    def arm() -> None:
+        meeting.move_away()
+        meeting.before["rename_new"] = meeting.write_new
+
+    meeting.before["exchange"] = arm
+    meeting.state.vacuum()
+
+    assert {"person": 1, "log": []} == meeting.look()
+    meeting.state.close()
+    assert {"/state.yaml", "/backup"} == set(meeting.disk.names)
+
+
+def test_a_vacuum_does_not_cut_into_a_save_in_place_that_goes_on() -> None:
+    """The second piece comes when the trailer, which stands behind the first one, would be cut off again."""
+    meeting = Meeting()
+    inode = meeting.disk.names["/state.yaml"]
+
+    def first_piece() -> None:
+        inode.truncate(0)
+        inode.write(0, b"person: 1\nlog: ")
+        meeting.before["close"] = meeting.before["truncate"] = second_piece
+
+    def second_piece() -> None:
+        meeting.before.clear()
+        inode.write(15, b"[]\n")
+
+    meeting.before["write"] = lambda: meeting.before.update(write=first_piece)  # the new file first, the trailer then
+    meeting.state.vacuum()
+
+    assert {"person": 1, "log": []} == meeting.look()
+    assert inode.content.startswith(b"person: 1\nlog: []\n")
+
+
+def test_a_copy_that_was_read_within_a_vacuum_is_a_save_like_any_other() -> None:
+    meeting = Meeting()
+    meeting.state.vacuum()
+    meeting.move_away()
+    meeting.write_new(b"person: 1\nlog: []\n" + TRAILER)
+
+    assert {"person": 1, "log": []} == meeting.look()
+    meeting.state.log.append("one")
+    meeting.state.close()
+    assert b"person: 1\nlog:\n  - one\n" == meeting.disk.names["/state.yaml"].content
+
+
+def test_a_program_does_not_wait_for_its_own_lock() -> None:
+    """For a moment, the vacuum of a file that is not at the path any more exchanges ours away, and sees that."""
+    meeting = Meeting()
+    meeting.state.log.append("one")
+    ours = meeting.disk.names["/state.yaml"]
+    other = Inode(1000, b"log: []\n")
+
+    def away() -> None:
+        meeting.disk.name(("/state.yaml", other))
+        meeting.before["open"] = lambda: meeting.disk.name(("/state.yaml", ours))
+
+    meeting.before["stat"] = away
+    with meeting.state.transaction(timeout=1):
+        meeting.state.log.append("two")
+
+    assert not meeting.before
+    assert {"log": ["one", "two"]} == meeting.look()

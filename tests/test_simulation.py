@@ -196,4 +196,4 @@ def test_a_lock_belongs_to_the_description_and_goes_with_its_last_descriptor() -
 
 
 def test_every_kind_of_editor_is_tried() -> None:
-    assert {scenario.bodies["person"] for scenario in SCENARIOS if scenario.edited} == set(EDITORS)
+    assert {scenario.bodies["person"] for scenario in SCENARIOS if scenario.edited} == set(EDITORS.values())

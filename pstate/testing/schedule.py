@@ -69,9 +69,9 @@ class Call:
             return f"write {name}, {len(self.arguments[1])} bytes"
         if self.name == "truncate":
             return f"cut {name} to {self.arguments[1]} bytes"
-        if self.name in ("rename", "exchange"):
+        if self.name in ("rename", "rename_new", "exchange"):
             second = os.path.basename(self.arguments[1])
-            return f"rename {name} to {second}" if self.name == "rename" else f"exchange {name} and {second}"
+            return f"exchange {name} and {second}" if self.name == "exchange" else f"rename {name} to {second}"
         return {"open": f"create {name}", "unlink": f"delete {name}", "sync_folder": "sync the folder"}.get(
             self.name, f"sync {name}"
         )

@@ -224,6 +224,13 @@ class SimulatedSystem(FileSystem):
         self.disk.name((first, other), (second, one))
         self.disk.changes += 1
 
+    def rename_new(self, source: str, target: str) -> None:
+        self._begin("rename_new", source, target)
+        if target in self.disk.names:
+            raise _error(errno.EEXIST, target)
+        self.disk.name((target, self._find(source)), (source, None))
+        self.disk.changes += 1
+
     def sync_folder(self, path: str) -> None:
         self._begin("sync_folder", path)
         self.disk.sync_folder()
