@@ -7,7 +7,7 @@ the result, is the business of `log`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from zlib import crc32
 
@@ -54,11 +54,7 @@ def reconcile(known: History, image: f.Image, edited: State, data: bytes, ancest
         return _merged(ancestor, known.replay(edited, records), known.state)
     if image.marker is None:
         result = _merged(document(known.base, known.path), edited, known.state)
-        now = document(known.base, known.path)
-        if not any(reverts(document(base, known.path), edited, now) for base, _ in known.previous):
-            return result
-        reason = "it has values from before one of our vacuums, as a copy has that was read before our commits"
-        return Result(result.state, result.write, result.lost, reason)
+        return replace(result, conflict=_stale(known, edited))
     if image.marker.generation == known.generation or (known.generation is None and image.marker.describes(known.base)):
         contains = image.index >= known.index and _chain(image, known.index) == known.crc
         before = document(known.base, known.path)
@@ -66,13 +62,13 @@ def reconcile(known: History, image: f.Image, edited: State, data: bytes, ancest
             return Result(known.replay(edited, records), write=False, lost=[])
         if contains:
             merged, lost = merge(before, edited, known.replay(before, records))
-            return Result(merged, True, lost, contains=image.index)
+            return Result(merged, True, lost, _stale(known, edited), contains=image.index)
         common = _common(known.bodies, image.bodies)
         if common < image.index and not image.base_edited:
             # Others have gone on from the copy, without the commits that it lacks.
             edited, before = known.replay(edited, records), known.replay(before, records[:common])
         merged, lost = merge(before, edited, known.state)
-        return Result(merged, True, lost)
+        return Result(merged, True, lost, _stale(known, edited) if image.base_edited else "")
     for base, generation in known.previous:
         if image.marker.generation == generation:
             merged, lost = merge(document(base, known.path), edited, known.state)
@@ -84,6 +80,14 @@ def reconcile(known: History, image: f.Image, edited: State, data: bytes, ancest
     if not result.write and not result.lost:
         return result
     return Result(theirs, False, [], "another program has gone on from it without our commits")
+
+
+def _stale(known: History, edited: State) -> str:
+    """Why *edited* may lack commits that are not in our journal any more; or ""."""
+    now = document(known.base, known.path)
+    if not any(reverts(document(base, known.path), edited, now) for base, _ in known.previous):
+        return ""
+    return "it has values from before one of our vacuums, as a copy has that was read before our commits"
 
 
 def _merged(old: State, edited: State, ours: State) -> Result:

@@ -75,6 +75,20 @@ def test_a_newcomers_commits_to_a_stale_copy_are_kept(world: World) -> None:
     world.finish()
 
 
+def test_a_copy_from_before_a_vacuum_that_is_saved_in_place_within_a_commit_is_a_conflict(world: World) -> None:
+    """The commit lands behind the copy, and makes it look like an edit of the document that the vacuum wrote."""
+    peer = world.peer()
+    copy = world.content
+    peer.do("state.log.append('b'); state.vacuum(); state.log.append('c')")
+    _, journal, records = world.content.partition(b"... # pstate")
+    save_in_place(world.path, copy + journal + records)
+    with pytest.raises(EditConflict) as caught:
+        peer.snapshot()
+
+    assert caught.value.conflict_path is not None
+    assert b"log:\n  - a\n  - b\n  - c\n" in Path(caught.value.conflict_path).read_bytes()
+
+
 def test_a_torn_tail_below_a_replaced_file_does_not_make_others_judge_again(world: World) -> None:
     copy = world.content.replace(b"- a\n", b"- new\n- a\n")
     first = world.peer()
