@@ -257,7 +257,7 @@ class FileLog:
                 self._look_at = now + LOOK_INTERVAL
                 return
             if (status.st_dev, status.st_ino) != journal.identity:
-                trailer = f.read_trailer(rest) if rest else None
+                trailer = self._read_trailer(rest)
                 if trailer is None:
                     self._edit_seen(now, status)
                     return
@@ -290,6 +290,8 @@ class FileLog:
         if size < end:
             return None
         data = journal.read(end)
+        if end + len(data) < size:
+            return None  # somebody has begun to save it in place, between the two calls
         start = 0
         base, marker = journal.base, journal.marker
         if marker is None:
@@ -530,6 +532,8 @@ class FileLog:
             self._publish(journal, (journal.fd, len(base), 0, 0, journal))
             return True
         try:
+            # Another vacuum has come since, or a person's save, which may not be over.
+            self._await_quiet(journal)
             if trailer.length and not self.fs.fstat(journal.fd).st_size:
                 message = f"{self.path}: is empty just now, somebody seems to be saving it."
                 raise InvalidEditError(message, path=self.path, line=1, column=1)
@@ -613,7 +617,7 @@ class FileLog:
                 self._write_again()
                 return True
             if (status.st_dev, status.st_ino) != journal.identity:
-                trailer = f.read_trailer(rest) if rest else None
+                trailer = self._read_trailer(rest)
                 if trailer is None and rest != b"":
                     trailer = self._trailer_after_edit(journal)
                     if trailer is not None and self._lacks(trailer):
@@ -660,8 +664,24 @@ class FileLog:
     def _trailer_after_edit(self, journal: Journal) -> f.Trailer | None:
         """The trailer of another process that has dealt with an edit in place of our file, if there is one."""
         trailer = f.scan(journal.read()).trailer
+        if trailer is None or not self._is_of_ours(trailer):
+            return None
         # What it says of the new file holds for the edited state, not for what memory is.
-        return None if trailer is None else replace(trailer, length=0)
+        return replace(trailer, length=0)
+
+    def _read_trailer(self, rest: bytes | None) -> f.Trailer | None:
+        """The trailer that *rest*, what stands behind `view`, consists of."""
+        trailer = f.read_trailer(rest) if rest else None
+        return trailer if trailer is not None and self._is_of_ours(trailer) else None
+
+    def _is_of_ours(self, trailer: f.Trailer) -> bool:
+        """Whether who wrote *trailer* knew our generation, if it had begun then.
+
+        Otherwise a save in place within our first commit has overwritten that, with a copy that had another one's.
+        """
+        assert self.memory.view is not None
+        generation, index = vacuum.known(self.memory.view)
+        return not index or trailer.generation in (generation, f.NO_GENERATION)
 
     def _lacks(self, trailer: f.Trailer) -> bool:
         """Whether we know commits that the one who dealt with an edit in place had not read before it."""
@@ -1185,10 +1205,10 @@ class FileLog:
 
     def _await_quiet(self, journal: Journal) -> int:
         """Wait until whoever saves *journal* has finished; returns its time stamp. Raises InvalidEditError."""
-        if journal is not self._journal and self._is_at_work(journal):
-            return self.fs.fstat(journal.fd).st_mtime_ns
         deadline = self._clock() + QUIET_AT_MOST
         while not self._is_quiet(status := self.fs.fstat(journal.fd)):
+            if journal is not self._journal and self._is_at_work(journal):
+                break
             if self._clock() >= deadline:
                 message = (
                     f"{self.path}: another program is still saving the file. Nothing was changed. "

@@ -36,10 +36,17 @@ class Failure(BrokenPromise):
         super().__init__(f"{scenario.name}: {cause}\n" + "\n".join(f"{n:4} {step}" for n, step in enumerate(steps, 1)))
 
 
-def explore(scenario: Scenario, progress: Callable[[Tally], None] = lambda tally: None) -> Tally:
-    """Follow every schedule of *scenario* up to equivalence. Raises Failure for the first that breaks a promise."""
+def explore(
+    scenario: Scenario, progress: Callable[[Tally], None] = lambda tally: None, switches: int | None = None
+) -> Tally:
+    """Follow every schedule of *scenario* up to equivalence. Raises Failure for the first that breaks a promise.
+
+    With *switches*, only those in which a process that could go on has to wait for another one at most so many times:
+    few bugs need more (Musuvathi and Qadeer, "Iterative context bounding for systematic testing of multithreaded
+    programs", PLDI 2007).
+    """
     with quiet():
-        return _explore(scenario, progress)
+        return _explore(scenario, progress, switches)
 
 
 @contextlib.contextmanager
@@ -58,27 +65,32 @@ def quiet() -> Iterator[None]:
             gc.enable()
 
 
-def _explore(scenario: Scenario, progress: Callable[[Tally], None]) -> Tally:
+def _explore(scenario: Scenario, progress: Callable[[Tally], None], most: int | None) -> Tally:
     tally = Tally()
-    visited: set[int] = set()
-    branches: list[list[Action]] = [[]]
+    visited: dict[tuple[int, str], int] = {}  #: with how few switches
+    states: set[int] = set()
+    branches: list[tuple[list[Action], int]] = [([], 0)]
     while branches:
-        path = branches.pop()
+        path, switches = branches.pop()
         world = World(scenario)
         try:
             for action in path:
                 world.take(action)
             while actions := world.actions():
+                current = path[-1][1] if path and most is not None else ""
                 key = world.key()
-                if key in visited:
+                if visited.get((key, current), switches + 1) <= switches:
                     break
-                visited.add(key)
-                tally.states += 1
-                if scenario.power:
-                    tally.cuts += after_the_power_went(world)
-                branches.extend([*path, other] for other in actions[1:])
-                path.append(actions[0])
-                world.take(actions[0])
+                visited[key, current] = switches
+                if key not in states:
+                    states.add(key)
+                    if scenario.power:
+                        tally.cuts += after_the_power_went(world)
+                first, *others = _affordable(actions, current, switches, most)
+                branches.extend(([*path, action], used) for action, used in others)
+                action, switches = first
+                path.append(action)
+                world.take(action)
                 if len(path) > MOST_STEPS:
                     raise BrokenPromise("nobody gets anywhere")
             else:
@@ -88,7 +100,17 @@ def _explore(scenario: Scenario, progress: Callable[[Tally], None]) -> Tally:
         finally:
             world.dispose()
         tally.runs += 1
+        tally.states = len(states)
         if not tally.runs % 500:
             gc.collect()
         progress(tally)
     return tally
+
+
+def _affordable(actions: list[Action], current: str, used: int, most: int | None) -> list[tuple[Action, int]]:
+    """Those of *actions* that stay within *most* switches, with how many there are then; *current* ran last."""
+    if most is None:
+        return [(action, 0) for action in actions]
+    goes_on = [action for action in actions if action[0] != "kill" and action[1] == current]
+    costs = [(action, used + bool(goes_on and action[0] != "kill" and action[1] != current)) for action in actions]
+    return sorted((each for each in costs if each[1] <= most), key=lambda each: each[1])

@@ -26,6 +26,7 @@ from pstate.lock import UNLOCK
 from pstate.state import Transaction
 from pstate.testing.disk import Description, Image, Inode, SimulatedDisk
 from pstate.testing.system import Killed, SimulatedSystem
+from pstate.vacuum import temporary
 from stress.check import BrokenPromise
 from stress.clone import forked
 
@@ -270,7 +271,9 @@ class World:
     # ------------------------------------------------------------------ system calls
 
     def _call(self, actor: Actor, name: str, real: Callable[..., Any], *arguments: Any) -> Any:
-        if actor is not self.current or (self._alone(actor) and self._changes_nothing(name)):
+        if actor is not self.current or (
+            self._alone(actor) and self._changes_nothing(actor, name, arguments)
+        ):
             return self._do(actor, name, real, arguments)
         if name == "write" and len(arguments[1]) > 1 and arguments[0] in actor.system.descriptors:
             return self._write(actor, *arguments)
@@ -299,42 +302,70 @@ class World:
         actor.history = hash((actor.history, name, seen))
         return result
 
-    # Two reductions, which lose no state: the holder of the lock of the file at the path is the only one who changes
-    # anything (I2), unless a person's program is about. So whatever it reads, it would read at any other moment before
-    # its next change too; and what it does to files that only holders look at, nobody else sees. If a fault lets
+    # Three reductions, which lose no state. The holder of the lock of the file at the path is the only one who changes
+    # anything (I2), unless a person's program is about: so whatever it reads, it would read at any other moment before
+    # its next change too. What it does under names that only holders look at, nobody else sees. And nobody sees what
+    # becomes of a file that only one process has open, before it gets a name that others look at. If a fault lets
     # somebody change things without the lock, then that process does not hold it, and gets no such treatment.
 
     def _alone(self, actor: Actor) -> bool:
         inode = self.disk.names.get(PATH)
-        return (
-            inode is not None
-            and inode.holder is not None
-            and inode.holder in actor.system.descriptors.values()
-            and not self.scenario.edited
-        )
+        if inode is None or inode.holder is None or inode.holder not in actor.system.descriptors.values():
+            return False
+        # A person's save leaves a second file, whose lock somebody may hold who has not seen that yet.
+        return not self.scenario.edited or (not self._is_person_here() and self._holders() == {actor.name})
 
-    def _changes_nothing(self, name: str) -> bool:
-        return name in READING or (not self.scenario.power and name in ("sync", "sync_data", "sync_folder"))
+    def _is_person_here(self) -> bool:
+        return PERSON in self.actors and self.actors[PERSON].alive
+
+    def _holders(self) -> set[str]:
+        return {
+            name
+            for name, actor in self.actors.items()
+            if any(each.inode.holder is each for each in actor.system.descriptors.values())
+        }
+
+    def _changes_nothing(self, actor: Actor, name: str, arguments: tuple[Any, ...]) -> bool:
+        """Whether what *actor*, who is alone, calls now might as well come at any other moment."""
+        if not self.scenario.power and name in ("sync", "sync_data", "sync_folder"):
+            return True
+        if self.scenario.edited:
+            return name in READING and (arguments[0] == PATH or self._is_at_path(actor, arguments[0]))
+        return name in READING
 
     def _is_private(self, actor: Actor) -> bool:
         """Whether nobody else notices the call that *actor* is about to make."""
         assert actor.pending is not None
         name, arguments = actor.pending
-        if actor.name == PERSON:
-            # Nobody looks at an editor's new file before it is renamed, and nobody waits for its descriptors.
-            if name == "open":
-                return arguments[0] != PATH
-            return name in ("close", "write", "…write") and not self._is_at_path(actor, arguments[0])
-        if not self._alone(actor):
-            return False
-        if name == "sync_folder":
-            return True
         if name in ("unlink", "open", "rename"):
-            return all(path != PATH for path in arguments if isinstance(path, str))
-        return arguments[0] in actor.system.descriptors and not self._is_at_path(actor, arguments[0])
+            if actor.name == PERSON:
+                return name == "open" and arguments[0] != PATH
+            return (
+                not self.scenario.edited
+                and self._alone(actor)
+                and all(path != PATH for path in arguments if isinstance(path, str))
+            )
+        if name == "sync_folder":
+            return self._alone(actor)
+        file = arguments[1] if name == "copy_attributes" else arguments[0]
+        if file not in actor.system.descriptors:
+            return False
+        if actor.name == PERSON and name == "close":
+            return True
+        if self._alone(actor) and not self.scenario.edited:
+            return not self._is_at_path(actor, file)
+        return self._is_own(actor, file)
 
-    def _is_at_path(self, actor: Actor, fd: int) -> bool:
-        return actor.system.descriptors[fd].inode is self.disk.names.get(PATH)
+    def _is_at_path(self, actor: Actor, fd: Any) -> bool:
+        description = actor.system.descriptors.get(fd)
+        return description is not None and description.inode is self.disk.names.get(PATH)
+
+    def _is_own(self, actor: Actor, fd: int) -> bool:
+        inode = actor.system.descriptors[fd].inode
+        if any(self.disk.names.get(path) is inode for path in (PATH, temporary(PATH, "swap"))):
+            return False
+        mine = actor.system.descriptors.values()
+        return not any(each.inode is inode and each not in mine for each in self.descriptions())
 
     def _write(self, actor: Actor, fd: int, data: bytes) -> int:
         """A write goes in two pieces, so that others can see it half done, and a kill can tear it."""
@@ -381,7 +412,7 @@ class World:
         alive = [actor for actor in self.actors.values() if actor.alive]
         alone = [actor for actor in alive if self._is_private(actor)]
         if alone:
-            alive = alone
+            alive = alone[:1]
         able = [actor for actor in alive if not self._waits(actor)]
         # When all wait, time goes on: for those who look again after a while, before those who ask for a lock in vain.
         able = able or [actor for actor in alive if actor.wants is None] or alive

@@ -363,7 +363,7 @@ BROKEN_RECORDS = {
 BROKEN_TRAILERS = {
     1: (JOURNAL + TRAILER[:-1], TORN, 4),
     2: (JOURNAL + b"\n" + TRAILER, TORN, 4),
-    3: (changed(MOVED_PLAIN, b"a: 1", b"a: 2"), CLEAN, 0),
+    3: (changed(MOVED_PLAIN, b"a: 1", b"a: 2"), TORN, 0),
 }
 JUDGED = {
     1: (JOURNAL, CLEAN, 4),

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from crash_tools import FailingCalls, Seam, peek
@@ -15,7 +16,7 @@ from procs_tools import Crowd
 from pstate import BypassedError, EditConflict, PersistedState, StoreFailedError, WriteError
 from pstate import log as pstate_log
 from pstate.testing.disk import Inode, SimulatedDisk
-from pstate.testing.system import SimulatedSystem
+from pstate.testing.system import Hook, SimulatedSystem
 
 
 @pytest.fixture(scope="module")
@@ -224,8 +225,11 @@ class Meeting:
     def __init__(self) -> None:
         self.disk = SimulatedDisk({"/state.yaml": b"log: []\n"})
         self.before: dict[str, Callable[[], None]] = {}
-        self.system = SimulatedSystem(self.disk, self._hook, tick=0.01)
-        self.state = PersistedState.open("/state.yaml", fs=self.system)
+        self.system, self.state = self.another("a", self._hook)
+
+    def another(self, name: str, hook: Hook = lambda *call: None) -> tuple[SimulatedSystem, Any]:
+        system = SimulatedSystem(self.disk, hook, name=name, tick=0.01)
+        return system, PersistedState.open("/state.yaml", fs=system)
 
     def _hook(self, system: SimulatedSystem, name: str, arguments: tuple[object, ...]) -> None:
         self.before.pop(name, lambda: None)()
@@ -238,10 +242,13 @@ class Meeting:
         self.system.write(fd, content)
         self.system.close(fd)
 
-    def look(self) -> dict[str, object]:
+    def look(self) -> dict[Any, Any]:
+        """What the state is when it has had the time to see all there is."""
         for _ in range(20):
+            self.system.sleep(0.2)
             self.state.log.copy()
-        return self.state.snapshot()
+        found: dict[Any, Any] = self.state.snapshot()
+        return found
 
 
 def test_a_file_that_is_moved_away_and_written_anew_within_a_vacuum_is_not_overwritten() -> None:
@@ -309,3 +316,51 @@ def test_a_program_does_not_wait_for_its_own_lock() -> None:
 
     assert not meeting.before
     assert {"log": ["one", "two"]} == meeting.look()
+
+
+def test_whoever_follows_a_vacuum_waits_for_the_end_of_a_save() -> None:
+    meeting = Meeting()
+    _, vacuuming = meeting.another("v")
+    vacuuming.vacuum()
+    inode = meeting.disk.names["/state.yaml"]
+    inode.truncate(0)
+    inode.write(0, b"person: 1\nlog: ")
+    meeting.before["sleep"] = lambda: inode.write(15, b"[]\n")
+
+    assert [] == meeting.state.log
+    assert not meeting.before
+    assert {"person": 1, "log": []} == meeting.look()
+
+
+def test_a_commit_that_an_overlapping_save_in_place_has_overwritten_comes_back() -> None:
+    """The copy had the first commit of another program, whose generation is not the one of ours any more."""
+    meeting = Meeting()
+    system, other = meeting.another("b")
+    inode = meeting.disk.names["/state.yaml"]
+    base = inode.content
+    other.log.append("b")
+    journal = inode.content[len(base) :]
+    inode.truncate(len(base))
+    meeting.state.log.append("a")
+    inode.truncate(0)
+    inode.write(0, b"person: 1\n" + base + journal)
+    for _ in range(20):
+        system.sleep(0.2)
+        other.log.copy()
+
+    assert {"person": 1, "log": ["b", "a"]} == meeting.look()
+
+
+def test_a_file_that_is_emptied_while_it_is_read_is_not_taken_for_unchanged() -> None:
+    meeting = Meeting()
+    _, other = meeting.another("b")
+    other.log.append("b")
+    inode = meeting.disk.names["/state.yaml"]
+
+    def save() -> None:
+        inode.truncate(0)
+        inode.write(0, b"p: 1\n")
+
+    meeting.before["pread"] = save
+    with meeting.state.transaction():
+        assert {"p": 1} == meeting.state
