@@ -71,7 +71,16 @@ def run_one(check: Check, seed: int, seconds: float, evidence: Path, show: Live,
     """Run *check*; its folder is kept when it fails."""
     folder = evidence / check.name
     folder.mkdir(parents=True)
-    trial = Trial(seed, seconds, folder, report=lambda trial: show.update(table(verdicts, (check, trial))))
+    told = time.monotonic()
+
+    def tell(trial: Trial) -> None:
+        nonlocal told
+        show.update(table(verdicts, (check, trial)))
+        if not show.console.is_terminal and time.monotonic() - told > 10:  # nothing is shown live in a log
+            told = time.monotonic()
+            show.console.print(f"{check.name}: {told - trial.started:.0f} s, {describe(trial)}", highlight=False)
+
+    trial = Trial(seed, seconds, folder, tell)
     started = time.monotonic()
     failure: BaseException | None = None
     try:
@@ -135,15 +144,17 @@ def report(verdicts: list[Verdict], seed: int, seconds: float) -> str:
     if rows:
         lines += [
             "",
-            "The scenarios of `schedules`, each tried whole:",
+            "The scenarios of `schedules`, each with a kill, a failing call or a power cut in every state, where it has "
+            "such, and with all schedules that have so many switches from a process that could have gone on:",
             "",
-            "| scenario | distinct states | schedules | states after a power cut |",
-            "|---|---:|---:|---:|",
+            "| scenario | switches | distinct states | schedules | states after a power cut |",
+            "|---|---|---:|---:|---:|",
         ]
-        _, states, runs, cuts = zip(*rows, strict=True)
-        rows.append(("**all**", sum(states), sum(runs), sum(cuts)))
+        _, _, states, runs, cuts = zip(*rows, strict=True)
+        rows.append(("**all**", "", sum(states), sum(runs), sum(cuts)))
         lines += [
-            f"| {name} | {states:,} | {runs:,} | {f'{cuts:,}' if cuts else ''} |" for name, states, runs, cuts in rows
+            f"| {name} | {switches} | {states:,} | {runs:,} | {f'{cuts:,}' if cuts else ''} |"
+            for name, switches, states, runs, cuts in rows
         ]
     return "\n".join(lines)
 

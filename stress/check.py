@@ -29,8 +29,8 @@ class Trial:
     report: Callable[[Trial], None] = lambda trial: None  #: called when there is progress to show
     counts: Counter[str] = field(default_factory=Counter)  #: what was tried: plural noun -> how many
     figures: dict[str, str] = field(default_factory=dict)  #: what was measured: name -> value with its unit
-    #: For a table of its own: scenario, distinct states, schedules, states of the medium after a power cut.
-    rows: list[tuple[str, int, int, int]] = field(default_factory=list)
+    #: For a table of its own: scenario, switches, distinct states, schedules, states of the medium after a power cut.
+    rows: list[tuple[str, str, int, int, int]] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
     _reported: float = 0.0
 

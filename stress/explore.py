@@ -36,17 +36,14 @@ class Failure(BrokenPromise):
         super().__init__(f"{scenario.name}: {cause}\n" + "\n".join(f"{n:4} {step}" for n, step in enumerate(steps, 1)))
 
 
-def explore(
-    scenario: Scenario, progress: Callable[[Tally], None] = lambda tally: None, switches: int | None = None
-) -> Tally:
+def explore(scenario: Scenario, progress: Callable[[Tally], None] = lambda tally: None) -> Tally:
     """Follow every schedule of *scenario* up to equivalence. Raises Failure for the first that breaks a promise.
 
-    With *switches*, only those in which a process that could go on has to wait for another one at most so many times:
-    few bugs need more (Musuvathi and Qadeer, "Iterative context bounding for systematic testing of multithreaded
-    programs", PLDI 2007).
+    Where it says how many switches there may be, schedules with more are left out: few bugs need many (Musuvathi and
+    Qadeer, "Iterative context bounding for systematic testing of multithreaded programs", PLDI 2007).
     """
     with quiet():
-        return _explore(scenario, progress, switches)
+        return _explore(scenario, progress)
 
 
 @contextlib.contextmanager
@@ -65,8 +62,9 @@ def quiet() -> Iterator[None]:
             gc.enable()
 
 
-def _explore(scenario: Scenario, progress: Callable[[Tally], None], most: int | None) -> Tally:
+def _explore(scenario: Scenario, progress: Callable[[Tally], None]) -> Tally:
     tally = Tally()
+    most = scenario.switches
     visited: dict[tuple[int, str], int] = {}  #: with how few switches
     states: set[int] = set()
     branches: list[tuple[list[Action], int]] = [([], 0)]

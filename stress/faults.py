@@ -186,6 +186,27 @@ FAULTS = [
         "saved by rename, a and v",
     ),
     Fault(
+        "a missing path is overwritten by a vacuum",
+        "pstate.vacuum:_put",
+        "fs.rename_new(swap, path)",
+        "fs.rename(swap, path)",
+        "saved with a backup, v",
+    ),
+    Fault(
+        "a vacuum cuts its trailer off a save in place",
+        "pstate.vacuum:_take_back",
+        "if trailer and old.read() == content + trailer:\n            fs.truncate(old.fd, len(content))",
+        "if trailer and (now := old.read()).endswith(trailer):\n            fs.truncate(old.fd, len(now) - len(trailer))",
+        "saved in place, v",
+    ),
+    Fault(
+        "a half save is followed to",
+        "pstate.log:FileLog._follow",
+        "self._await_quiet(journal)",
+        "pass",
+        "saved in place, a and v",
+    ),
+    Fault(
         "a half save is taken for a whole one",
         "pstate.log:FileLog._await_quiet",
         "while not self._is_quiet(status := self.fs.fstat(journal.fd)):",

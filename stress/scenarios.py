@@ -170,6 +170,11 @@ def edited(name: str, save: Body, options: dict[str, Any] | None = None, **other
     )
 
 
+def three(scenario: Scenario) -> Scenario:
+    """A person and two programs, who have more schedules than can be followed: but few bugs need many switches."""
+    return replace(scenario, kills=0, switches=3)
+
+
 # ------------------------------------------------------------------ all of them
 
 TORN = {PATH: b'log: []\n... # pstate 1 61400009 0000000008 4ee36d3c b0070001 p\n--- [["insert",["log"],0,'}
@@ -276,9 +281,11 @@ SCENARIOS = [
     Scenario("open with a torn tail and writer", {"a": opens(looks(1)), "b": opens(commits("b1"))}, files=TORN),
     Scenario("open after a vacuum that died, and writer", {"a": opens(), "b": opens(commits("b1"))}, files=ORPHANED),
     Scenario("close and open", {"a": closes, "b": opens(looks(1), closes)}, opened=A),
-    Scenario("commit, close and open", {"a": _program(commits("a1"), closes), "b": opens(looks(1))}, opened=A),
+    Scenario(
+        "commit, close and open", {"a": _program(commits("a1"), closes), "b": opens(looks(1))}, opened=A, switches=3
+    ),
     Scenario("two closes", {"a": _program(commits("a1"), closes), "b": closes}, opened=("a", "b")),
-    Scenario("a new file", {"a": opens(commits("a1")), "b": opens()}, **NEW),
+    Scenario("a new file", {"a": opens(commits("a1")), "b": opens()}, **NEW, switches=3),
     both("a1", "b1", name="power: two writers", options=POWER, power=True),
     Scenario("power: writer and vacuum", {"a": commits("a1"), "v": vacuums}, opened=AV, options=POWER, power=True),
     Scenario("power: around a vacuum", {"a": around_a_vacuum}, opened=A, options=POWER, power=True),
@@ -300,7 +307,11 @@ SCENARIOS = [
     Scenario("fork in a transaction, and a writer", {"a": forks, "b": commits("b1")}, opened=("a", "b")),
     Scenario("a transaction that is undone", {"a": undoes, "r": looks(2)}, opened=AR),
     Scenario(
-        "two vacuums and a writer", {"a": commits("a1"), "v": vacuums, "w": vacuums}, opened=("a", "v", "w"), kills=0
+        "two vacuums and a writer",
+        {"a": commits("a1"), "v": vacuums, "w": vacuums},
+        opened=("a", "v", "w"),
+        kills=0,
+        switches=2,
     ),
     Scenario(
         "power: a new file of two",
@@ -308,11 +319,12 @@ SCENARIOS = [
         files={},
         power=True,
         options={**POWER, "defaults": {"log": []}},
+        switches=3,
     ),
     *(edited(name, save, a=commits("a1")) for name, save in EDITORS.items()),
     *(edited(name, save, v=vacuums_or_not) for name, save in EDITORS.items()),
-    *(replace(edited(name, save, a=commits("a1"), b=commits("b1")), kills=0) for name, save in EDITORS.items()),
-    *(replace(edited(name, save, a=commits("a1"), v=vacuums_or_not), kills=0) for name, save in EDITORS.items()),
+    *(three(edited(name, save, a=commits("a1"), b=commits("b1"))) for name, save in EDITORS.items()),
+    *(three(edited(name, save, a=commits("a1"), v=vacuums_or_not)) for name, save in EDITORS.items()),
     edited("power: saved by rename", saves_by_rename, options=POWER, a=commits("a1")),
     replace(
         edited("saved in place", saves_in_place, a=around_a_vacuum), name="saved in place, around a vacuum", kills=0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Iterator
+from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any
 
@@ -19,23 +20,32 @@ from stress.wander import wander
 #: One for each core of a small machine; each takes the next scenario when it has done one.
 WORKERS = 2
 
+#: A run that may take so many seconds follows the large scenarios with any number of switches.
+WHOLE = 3600
 
-def explored(number: int) -> tuple[str, Tally, str]:
-    """The name of a scenario, what was tried of it, and how it failed."""
+
+def explored(arguments: tuple[int, bool]) -> tuple[int, Tally, str]:
+    """For a scenario's number, and whether without a limit of switches: what was tried, and how it failed."""
+    number, whole = arguments
     scenario = SCENARIOS[number]
+    if whole:
+        scenario = replace(scenario, switches=None)
     try:
-        return scenario.name, explore(scenario), ""
+        return number, explore(scenario), ""
     except BrokenPromise as failure:
-        return scenario.name, Tally(), str(failure)
+        return number, Tally(), str(failure)
 
 
 @check("schedules", "a kill or power cut in any state of any schedule of a small scenario loses nothing", share=0)
 def schedules(trial: Trial) -> None:
-    for name, tally, failure in _in_workers(explored, range(len(SCENARIOS)), trial):
+    whole = trial.seconds >= WHOLE
+    for number, tally, failure in _in_workers(explored, [(number, whole) for number in range(len(SCENARIOS))], trial):
+        scenario = SCENARIOS[number]
         if failure:
-            (trial.folder / f"{name}.txt").write_text(failure)
+            (trial.folder / f"{scenario.name}.txt").write_text(failure)
             raise BrokenPromise(failure)
-        trial.rows.append((name, tally.states, tally.runs, tally.cuts))
+        switches = "any" if whole or scenario.switches is None else f"≤ {scenario.switches}"
+        trial.rows.append((scenario.name, switches, tally.states, tally.runs, tally.cuts))
         trial.count("scenarios")
         trial.count("states", tally.states)
         trial.count("schedules", tally.runs)

@@ -188,42 +188,42 @@ def plan_of(seed: int, number: int) -> tuple[Plan, Random]:
 # ------------------------------------------------------------------ making a failure short
 
 
-def shorten(plan: Plan, failure: Failure, seed: int = 0, number: int = 0, tries: int = 600) -> Failure:
-    """The same kind of failure by fewer steps of programs and fewer actions."""
+def shorten(plan: Plan, failure: Failure, seed: int = 0, number: int = 0, tries: int = 2_000) -> Failure:
+    """The same kind of failure by fewer steps of programs, then by fewer actions. Follows *tries* plans, about."""
     kind = _kind(failure)
 
-    def fails(plan: Plan, actions: list[Action]) -> Failure | None:
+    def fails(plan: Plan, *schedules: list[Action] | None) -> Failure | None:
         nonlocal tries
-        tries -= 1
-        try:
-            for chance in range(1 if not plan.power else 3):
-                follow(plan, Random(chance), actions)
-        except Failure as other:
-            return other if _kind(other) == kind else None
+        for chance, schedule in enumerate(schedules):
+            tries -= 1
+            try:
+                follow(plan, Random(chance), schedule)
+            except Failure as other:
+                if _kind(other) == kind:
+                    return other
         return None
 
-    best, actions = failure, failure.actions
-    shorter = True
-    while shorter and tries > 0:
-        shorter = False
-        for candidate in _fewer_steps(plan):
-            if tries <= 0:
-                break
-            found = fails(candidate, actions)
-            if found is not None:
-                plan, best, actions, shorter = candidate, found, found.actions, True
-                break
-        size = max(1, len(actions) // 2)
-        while size and tries > 0:
-            start = 0
-            while start < len(actions) and tries > 0:
-                fewer = actions[:start] + actions[start + size :]
-                found = fails(plan, fewer)
-                if found is not None and len(found.actions) < len(best.actions):
-                    best, actions, shorter = found, fewer, True
-                else:
-                    start += size
-            size //= 2
+    best = failure
+    # A shorter program fails by another schedule: by what is left of the last one, or by one out of a few.
+    while found := next(
+        (
+            (fewer, shorter)
+            for fewer in _fewer_steps(plan)
+            if tries > 0 and (shorter := fails(fewer, best.actions, *20 * [None]))
+        ),
+        None,
+    ):
+        plan, best = found
+    size = max(1, len(best.actions) // 2)
+    while size and tries > 0:
+        start = 0
+        while start < len(best.actions) and tries > 0:
+            fewer = fails(plan, *3 * [best.actions[:start] + best.actions[start + size :]])
+            if fewer is not None and len(fewer.actions) < len(best.actions):
+                best = fewer
+            else:
+                start += size
+        size //= 2
     return Failure(
         replace(best.scenario, name=f"seed {seed}, plan {number}: {plan}"), best.actions, best.steps, best.cause
     )

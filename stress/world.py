@@ -80,6 +80,8 @@ class Scenario:
     kills: int = 1  #: how many processes may be killed in a run
     failures: int = 0  #: how many calls may fail in a run
     power: bool = False  #: whether the power may go in every state
+    #: How often, at most, a process that could go on has to wait for another one; None: as often as there is a chance.
+    switches: int | None = None
     tick: float = 1e-6  #: see `SimulatedSystem.tick`
     edited: bool = False  #: a person's program is among the processes, so that files may be kept beside
     fair: Callable[[World], None] = lambda world: None  #: what else must hold at the end

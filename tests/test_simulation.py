@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -29,8 +30,10 @@ QUICK = [
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_a_planted_fault_is_caught(fault: Fault) -> None:
+    scenario = named(fault.caught_by)
     with planted(fault), pytest.raises(Failure):
-        explore(named(fault.caught_by))
+        for switches in (1, 2, 3, scenario.switches):  # most faults need few, and those schedules are few
+            explore(replace(scenario, switches=switches))
 
 
 def test_there_are_enough_faults_and_each_has_a_name_of_its_own() -> None:
@@ -55,7 +58,7 @@ def test_random_schedules_hold() -> None:
 def test_a_random_failure_is_made_short_and_can_be_repeated() -> None:
     lock = next(fault for fault in FAULTS if fault.name == "no lock")
     with planted(lock), pytest.raises(Failure) as caught:
-        wander.wander(1, lambda number: number < 500)
+        wander.wander(3, lambda number: number < 500)
 
     failure = caught.value
     assert isinstance(failure.__cause__, Failure)
