@@ -104,7 +104,7 @@ def _takes_marker(journal: Journal) -> bool:
 
 def _is_easy(journal: Journal) -> bool:
     """Whether a commit may go straight behind *journal*: the marker has a place, and a vacuum of others shows."""
-    return _takes_marker(journal) and (journal.takes_trailer or not journal.base)
+    return _takes_marker(journal) and journal.takes_trailer
 
 
 class FileLog:
@@ -284,14 +284,15 @@ class FileLog:
         view = self.memory.view
         assert view is not None
         fd, end, crc, index, journal = view
-        size = self._lseek(fd, 0, os.SEEK_END)
-        if size == end:
-            return b""
-        if size < end:
-            return None
-        data = journal.read(end)
-        if end + len(data) < size:
-            return None  # somebody has begun to save it in place, between the two calls
+        while True:
+            size = self._lseek(fd, 0, os.SEEK_END)
+            if size == end:
+                return b""
+            if size < end:
+                return None
+            data = journal.read(end)
+            if end + len(data) >= size:
+                break  # otherwise somebody cut it between the two calls, and perhaps to save in place
         start = 0
         base, marker = journal.base, journal.marker
         if marker is None:
@@ -380,10 +381,7 @@ class FileLog:
         looks = status.st_ino, status.st_size, status.st_mtime_ns
         if seen is None or seen[0] != looks:
             self._unquiet = seen = looks, now
-        if now - seen[1] < QUIET:
-            return False
-        self._unquiet = None
-        return True
+        return now - seen[1] >= QUIET
 
     def _edit_seen(self, now: float, status: os.stat_result) -> None:
         """A reader found an edit. To bring it together with commits takes the lock; a reader does not wait for it."""
@@ -393,10 +391,10 @@ class FileLog:
             if (status.st_dev, status.st_ino) == self._journal.identity:
                 return  # the last good state, until the editor has finished
             try:
-                journal = self._open_journal()
-            except OSError:
-                return
-            if not self._is_at_work(journal):
+                # Not at once the last good state: it may be a vacuum's, of a file that took no trailer, and others may
+                # have acknowledged what it says.
+                self._await_quiet(self._open_journal(), 2 * QUIET)
+            except (OSError, InvalidEditError):
                 return
         if self.read_only:
             try:
@@ -613,8 +611,9 @@ class FileLog:
             status = self._status() or self._await_path(journal)
             now = self._clock()
             if status is None:
+                if not self._write_again():
+                    continue
                 logger.warning("%s: was deleted while it was open; written again", self.path)
-                self._write_again()
                 return True
             if (status.st_dev, status.st_ino) != journal.identity:
                 trailer = self._read_trailer(rest)
@@ -641,9 +640,12 @@ class FileLog:
             if not self._cut(journal):
                 return self._resolve_saved_in_place(journal)
 
-    def _write_again(self) -> None:
+    def _write_again(self) -> bool:
+        """Write the state to its path, where nothing is. False when something is by now."""
         try:
-            self._replace()
+            self._replace(absent=True)
+        except vacuum.EditCameOut:
+            return False
         except OSError as error:
             _raise_foreign(error)
             if isinstance(error, PStateError):
@@ -653,6 +655,7 @@ class FileLog:
                 f"{error.strerror or error}. Nothing was changed; the state is in memory. Make its folder anew."
             )
             raise WriteError(message, path=self.path, errno=error.errno) from error
+        return True
 
     def _await_path(self, journal: Journal) -> os.stat_result | None:
         """Wait for the path to come back: some editors move the old file away before they write the new one."""
@@ -925,10 +928,10 @@ class FileLog:
             self._put_off = True
             logger.log(level, "%s: vacuum put off, the journal goes on growing: %s", self.path, error)
 
-    def _replace(self, merge: bool = True) -> None:
+    def _replace(self, merge: bool = True, absent: bool = False) -> None:
         """Vacuum. The caller holds the lock and has caught up. Raises OSError, EditCameOut, and as an edit may.
 
-        Without *merge*, an edit in place is left for later, by EditCameOut.
+        Without *merge*, an edit in place is left for later, by EditCameOut. With *absent*, nothing is at the path.
         """
         view = self.memory.view
         assert view is not None
@@ -939,9 +942,11 @@ class FileLog:
             view = self.memory.view
             assert view is not None
             content = view[4].read(0, view[1])
-        self._put(view, content, self.memory.plain(), None)
+        self._put(view, content, self.memory.plain(), absent=absent)
 
-    def _put(self, view: View, content: bytes, state: State, judged: Known | None) -> None:
+    def _put(
+        self, view: View, content: bytes, state: State, judged: Known | None = None, absent: bool = False
+    ) -> None:
         """Write *state* in the place of the file that ends at *view*, and whose lock we hold; then memory is that.
 
         *content* is what that file says, which is what *state* was made from.
@@ -967,7 +972,7 @@ class FileLog:
             self._publish(new, (new.fd, len(text), 0, 0, new))
 
         try:
-            vacuum.replace(self.fs, self.flock, old, view, content, text, publish, judged)
+            vacuum.replace(self.fs, self.flock, old, view, content, text, publish, judged, absent)
             self._folder_due = False
         except vacuum.EditCameOut:
             self._look_at = self._check_at = 0.0
@@ -1023,8 +1028,8 @@ class FileLog:
                     self._replace()
                     break
         except LockTimeout as error:
-            # Whoever holds it leaves the file tidy; but what an editor has put at the path lacks our commits.
-            if self._is_replaced_unseen():
+            # Whoever holds it leaves the file tidy; but what an editor has put there lacks our commits.
+            if self._is_edited_unseen():
                 self._keep_ours(error)
         except (OSError, PStateError) as error:
             _raise_foreign(error)
@@ -1039,13 +1044,16 @@ class FileLog:
                 self.release()
                 raise
 
-    def _is_replaced_unseen(self) -> bool:
-        """Whether the path shows a file that nobody has brought together with our commits."""
+    def _is_edited_unseen(self) -> bool:
+        """Whether the path shows something that nobody has brought together with our commits."""
         assert self._journal is not None
         status = self._status()
-        if status is None or (status.st_dev, status.st_ino) == self._journal.identity:
+        if status is None or not self._journal.bodies:
             return False
-        return f.scan(self._journal.read()).trailer is None and bool(self._journal.bodies)
+        if (status.st_dev, status.st_ino) != self._journal.identity:
+            return f.scan(self._journal.read()).trailer is None
+        view = self.memory.view
+        return view is not None and not self._journal.holds(view)
 
     def _keep_ours(self, error: Exception) -> None:
         """We may be the last to know our commits, and the file does not take them."""
@@ -1203,9 +1211,9 @@ class FileLog:
         image = f.scan(journal.read())
         return bool(image.bodies) and not image.base_edited and not image.rest
 
-    def _await_quiet(self, journal: Journal) -> int:
+    def _await_quiet(self, journal: Journal, at_most: float | None = None) -> int:
         """Wait until whoever saves *journal* has finished; returns its time stamp. Raises InvalidEditError."""
-        deadline = self._clock() + QUIET_AT_MOST
+        deadline = self._clock() + (QUIET_AT_MOST if at_most is None else at_most)
         while not self._is_quiet(status := self.fs.fstat(journal.fd)):
             if journal is not self._journal and self._is_at_work(journal):
                 break

@@ -61,14 +61,15 @@ def replace(
     text: bytes,
     publish: Callable[[Journal], None],
     judged: Known | None = None,
+    absent: bool = False,
 ) -> None:
     """Put a new file with the base document *text* at the path of *old*.
 
     The caller holds the write lock of *old*, which ends at *view*, is what the path shows, and consists of *content*.
     As soon as the new file is at the path, and locked, *publish* is called with its journal: from there on it is the
     state. *judged* is given when *text* is more than what *old* says: a person's edit brought together with the commits
-    up to there. Raises OSError, or EditCameOut, with the old file at the path as it was, or as a person has saved it
-    meanwhile.
+    up to there. With *absent*, the path shows nothing, and has not for a while: a person has deleted the file.
+    Raises OSError, or EditCameOut, with the old file at the path as it was, or as a person has saved it meanwhile.
     """
     path = old.path
     building, swap = temporary(path, "vacuum"), temporary(path, "swap")
@@ -86,7 +87,7 @@ def replace(
             trailer = _trailer(content, judged or known(view), *recognised)
             old.append(trailer, view[1])
         fs.rename(building, swap)
-        _put(fs, swap, path, old, content + trailer)
+        _put(fs, swap, path, old, content + trailer, absent)
     except BaseException:
         try:
             if _identity(fs, path) != new.identity:
@@ -169,22 +170,21 @@ def _write(fs: FileSystem, building: str, old: Journal, text: bytes) -> Journal:
     return new
 
 
-def _put(fs: FileSystem, swap: str, path: str, old: Journal, content: bytes) -> None:
+def _put(fs: FileSystem, swap: str, path: str, old: Journal, content: bytes, absent: bool) -> None:
     """Bring the file at *swap* to *path*, unless *path* shows another file than *old*, or that one not *content*."""
     try:
-        try:
-            fs.exchange(swap, path)
-        except FileNotFoundError:
-            # A person deleted the state file while we had it open: our state goes where it was.
+        if absent:
             fs.rename_new(swap, path)
             return
-    except FileExistsError:
-        raise EditCameOut from None  # it was moved away, and another one is there by now
+        fs.exchange(swap, path)
+    except (FileExistsError, FileNotFoundError):
+        # An editor has put another one there, or is about to, and may insist on being the first.
+        raise EditCameOut from None
     except OSError as error:
         if error.errno not in _NO_EXCHANGE:
             raise
         # No such renames here: between the look and ours a save can be lost (docs/guarantees.md).
-        if _identity(fs, path) not in (None, old.identity):
+        if _identity(fs, path) != (None if absent else old.identity):
             raise EditCameOut from None
         fs.rename(swap, path)
         return

@@ -78,7 +78,7 @@ def program(folder: Path, seed: int, durability: str, results: Path, fs: Any = N
                 say("vacuumed")
             case 2:
                 state.close()
-                say("vacuumed")
+                say("vacuumed") if len(states) > 1 else None  # otherwise there may have been nothing to do
                 state = open_state(folder / NAME, **options)
             case 3 | 4:
                 # More than a sector: any part of it may be what reaches the disk.
@@ -93,7 +93,7 @@ def program(folder: Path, seed: int, durability: str, results: Path, fs: Any = N
                 say("committed")
     if dice.random() < 0.5:
         state.close()
-        say("vacuumed")
+        say("vacuumed") if len(states) > 1 else None
     results.write_bytes(pickle.dumps(states))
     os._exit(0) if fs is None else None
 

@@ -111,11 +111,11 @@ def saves_by_rename(actor: Actor) -> None:
 
 
 def saves_with_backup(actor: Actor) -> None:
-    """The old file is moved away and kept; a new one is written at its path, which is missing meanwhile."""
+    """The old file is moved away (or deleted, by git), and a new one written at its path, where nothing may be by then."""
     content = _edit(actor) + _read(actor)
     actor.world.busy_editors.add(actor.name)
     actor.system.rename(PATH, PATH + ".conflict-backup~")
-    _save(actor, os.O_CREAT, content)
+    _save(actor, os.O_CREAT | os.O_EXCL, content)
 
 
 def saves_in_place(actor: Actor) -> None:
@@ -264,6 +264,7 @@ JOURNALED = {
     PATH: b'log: []\n... # pstate 1 61400009 0000000008 4ee36d3c b0070001 p\n--- [["insert",["log"],0,"before"]]\n'
     b"... # %08x\n" % crc32(b'[["insert",["log"],0,"before"]]', 0x61400009)
 }
+BARE = {PATH: b"log:\n- before\n"}  # another line could be an element of the list
 FULL_SECTOR = {PATH: b"log: []\nfill: " + 420 * b"x" + b"\n"}
 
 SCENARIOS = [
@@ -271,6 +272,9 @@ SCENARIOS = [
     Scenario("two writers, three commits", {"a": commits("a1", "a2"), "b": commits("b1")}, opened=("a", "b")),
     Scenario("two writers append to a clean file", {"a": opens(commits("a1")), "b": opens(commits("b1"))}),
     Scenario("increments", {"a": increments, "b": increments}, opened=("a", "b"), fair=in_order),
+    Scenario("an empty file, writer and vacuum", {"a": commits("a1"), "v": vacuums}, {PATH: b""}, opened=AV),
+    Scenario("a file without a trailer, writer and vacuum", {"a": commits("a1"), "v": vacuums}, BARE, opened=AV),
+    Scenario("a file without a trailer, vacuum and reader", {"v": vacuums, "r": looks(2)}, BARE, opened=("v", "r")),
     Scenario("writer and vacuum", {"a": commits("a1"), "v": vacuums}, opened=AV, power=True),
     Scenario("two commits and vacuum", {"a": commits("a1", "a2"), "v": vacuums}, opened=AV),
     Scenario("two vacuums", {"a": vacuums, "b": vacuums}, opened=("a", "b"), power=True),

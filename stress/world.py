@@ -87,6 +87,21 @@ class Scenario:
     fair: Callable[[World], None] = lambda world: None  #: what else must hold at the end
 
 
+def _log(state: PersistedState) -> Iterable[str]:
+    try:
+        found: Iterable[str] = state["log"].copy()
+    except KeyError:
+        return ()  # of an empty state
+    return found
+
+
+def _append(token: str, state: PersistedState) -> None:
+    try:
+        state.log.append(token)
+    except AttributeError:
+        state.log = [token]  # the first one of an empty state
+
+
 class Actor:
     """A simulated process as its body sees it: with what it did, for those who judge."""
 
@@ -158,7 +173,7 @@ class Actor:
     def commit(self, token: str, change: Callable[[PersistedState], None] | None = None) -> None:
         """Append *token* to `log`, or have *change* do it; afterwards it counts as acknowledged."""
         assert self.state is not None
-        self.change((token,), change or (lambda state: state.log.append(token)))
+        self.change((token,), change or partial(_append, token))
 
     def transaction(self, *tokens: str) -> None:
         """Append *tokens* in one transaction."""
@@ -194,7 +209,7 @@ class Actor:
             self.unsynced += tokens
         self.acknowledged += tokens
 
-    def look(self, take: Callable[[PersistedState], Any] = lambda state: state["log"].copy()) -> tuple[str, ...]:
+    def look(self, take: Callable[[PersistedState], Any] = _log) -> tuple[str, ...]:
         """Take a view of `log`; it must show whatever was acknowledged before."""
         assert self.state is not None
         # A save may lack what others have committed, until they look again.
@@ -212,7 +227,7 @@ class Actor:
         """Look, when it does not matter what is seen, or whether a conflict is raised."""
         assert self.state is not None
         try:
-            self.state["log"].copy()
+            self.state.get("log")
         except (EditConflict, InvalidEditError) as error:
             self.conflicts.append(error)
 
@@ -223,7 +238,7 @@ class Actor:
 
     def vacuum(self) -> None:
         assert self.state is not None
-        known = len(dict.__getitem__(self.state, "log"))
+        known = len(dict.get(self.state, "log", ()))
         self.state.vacuum()
         self.world.floor = max(self.world.floor, known)
 
@@ -349,6 +364,8 @@ class World:
             )
         if name == "sync_folder":
             return self._alone(actor)
+        if name == "fork":
+            return False
         file = arguments[1] if name == "copy_attributes" else arguments[0]
         if file not in actor.system.descriptors:
             return False

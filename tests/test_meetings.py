@@ -222,8 +222,8 @@ TRAILER = b"--- # pstate moved 00000000 0000000008 4ee36d3c 0000000000 4ee36d3c\
 class Meeting:
     """A state on a simulated disk, and what somebody else does before its next call of a name."""
 
-    def __init__(self) -> None:
-        self.disk = SimulatedDisk({"/state.yaml": b"log: []\n"})
+    def __init__(self, content: bytes = b"log: []\n") -> None:
+        self.disk = SimulatedDisk({"/state.yaml": content})
         self.before: dict[str, Callable[[], None]] = {}
         self.system, self.state = self.another("a", self._hook)
 
@@ -251,12 +251,14 @@ class Meeting:
         return found
 
 
-def test_a_file_that_is_moved_away_and_written_anew_within_a_vacuum_is_not_overwritten() -> None:
+@pytest.mark.parametrize("moment", ["stat", "rename_new"])
+def test_a_file_that_is_moved_away_and_written_anew_within_a_vacuum_is_not_overwritten(moment: str) -> None:
+    """It comes back before the next look, or only when we have waited for it, in front of our rename."""
     meeting = Meeting()
 
     def arm() -> None:
         meeting.move_away()
-        meeting.before["rename_new"] = meeting.write_new
+        meeting.before[moment] = meeting.write_new
 
     meeting.before["exchange"] = arm
     meeting.state.vacuum()
@@ -264,6 +266,62 @@ def test_a_file_that_is_moved_away_and_written_anew_within_a_vacuum_is_not_overw
     assert {"person": 1, "log": []} == meeting.look()
     meeting.state.close()
     assert {"/state.yaml", "/backup"} == set(meeting.disk.names)
+
+
+def test_a_file_that_an_editor_deletes_within_a_vacuum_is_the_editors_to_write() -> None:
+    """git opens the new one with O_EXCL, and would fail if ours were there."""
+    meeting = Meeting()
+
+    def delete() -> None:
+        meeting.disk.name(("/state.yaml", None))
+        meeting.before["sleep"] = meeting.write_new
+
+    meeting.before["exchange"] = delete
+    meeting.state.vacuum()
+
+    assert {"person": 1, "log": []} == meeting.look()
+
+
+def test_an_empty_file_that_another_program_vacuums_takes_no_commits_any_more() -> None:
+    """Its vacuum leaves no trailer, so that its size does not tell."""
+    meeting = Meeting(b"")
+    _, other = meeting.another("b")
+    other.vacuum()
+    other.b = 1
+    meeting.state.a = 1
+
+    assert {"b": 1, "a": 1} == other == meeting.state
+
+
+def test_what_was_acknowledged_is_read_behind_vacuums_that_left_no_trailer() -> None:
+    meeting = Meeting(b"")
+    _, other = meeting.another("b")
+    other.vacuum()
+    assert {} == meeting.state
+    other.b = 1
+    assert {"b": 1} == meeting.state
+
+    meeting = Meeting(b"")
+    _, other = meeting.another("b")
+    other.vacuum()
+    other.b = 1
+    other.vacuum()
+    assert {"b": 1} == meeting.state
+
+
+def test_a_close_keeps_commits_that_a_save_in_place_lacks_although_the_file_is_locked() -> None:
+    meeting = Meeting()
+    _, other = meeting.another("b")
+    inode = meeting.disk.names["/state.yaml"]
+    content = inode.content
+    meeting.state.log.append("a")
+    inode.truncate(0)
+    inode.write(0, content)
+    with other.transaction():
+        meeting.state.close()
+
+    kept = [each.content for path, each in meeting.disk.names.items() if ".conflict-" in path]
+    assert [b"log:\n  - a\n"] == kept
 
 
 def test_a_vacuum_does_not_cut_into_a_save_in_place_that_goes_on() -> None:
