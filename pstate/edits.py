@@ -77,9 +77,10 @@ def reconcile(known: History, image: f.Image, edited: State, data: bytes, ancest
         raise edited_above_journal(image, data, known.path)
     theirs = known.replay(edited, records)
     result = _merged(document(known.base, known.path), theirs, known.state)
-    if not result.write and not result.lost:
+    stale = _stale(known, edited)
+    if not stale and not result.write and not result.lost:
         return result
-    return Result(theirs, False, [], "another program has gone on from it without our commits")
+    return Result(theirs, False, [], stale or "another program has gone on from it without our commits")
 
 
 def _stale(known: History, edited: State) -> str:

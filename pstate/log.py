@@ -708,7 +708,6 @@ class FileLog:
         recovery.judge(image, data, self.path, self.fs.boot_id)
         if image.trailer is not None:
             logger.info("%s: cut the trailer of a vacuum that did not end", self.path)
-            vacuum.discard_dead(self.fs, self.path, image.trailer)
         elif image.verdict is f.Verdict.DAMAGED:
             kept = self._keep_beside("cut", image.rest)
             logger.error(
@@ -724,10 +723,12 @@ class FileLog:
                 self.path, len(image.rest), index, end, image.rest[:80],
             )  # fmt: skip
         try:
+            if image.trailer is not None:
+                vacuum.discard_dead(self.fs, self.path, image.trailer)
             self.fs.truncate(journal.fd, end)
         except OSError as error:
             message = (
-                f"{self.path}: a torn tail of {len(image.rest)} bytes behind commit {index} could not be cut off: "
+                f"{self.path}: the {len(image.rest)} bytes behind commit {index} that an interrupted write left could not be cut off: "
                 f"{error.strerror or error}. Nothing was changed. Mend the disk, and try again."
             )
             raise WriteError(message, path=self.path, errno=error.errno) from error
@@ -1187,9 +1188,13 @@ class FileLog:
                 self._keep_strange(image.rest)
             self.fs.truncate(journal.fd, image.end)
         if result.write:
-            generation, index = vacuum.known(view)
             edited = (journal.fd, image.end, image.crc, image.index, journal)
-            judged = generation, max(index, result.contains)
+            if journal is view[4]:
+                generation, index = vacuum.known(view)
+                judged = generation, max(index, result.contains)
+            else:
+                # The trailer is for those who have gone on in that file; ours gets one of its own.
+                judged = (image.marker.generation if image.marker else f.NO_GENERATION), image.index
             self._write_merged(edited, data[: image.end], result.state, judged)
         else:
             self._become(result.state, journal, image, base.appendable, mtime)

@@ -10,7 +10,7 @@ from typing import Any
 from zlib import crc32
 
 from pstate import PersistedState
-from pstate.errors import EditConflict, InvalidEditError, PStateError
+from pstate.errors import PStateError, StateFileError
 from pstate.state import Transaction
 from stress.check import BrokenPromise
 from stress.judge import opened
@@ -197,7 +197,7 @@ def tries(actor: Actor, body: Body) -> None:
         body(actor)
     except PStateError as error:
         scenario = actor.world.scenario
-        if not scenario.failures and not (scenario.edited and isinstance(error, EditConflict | InvalidEditError)):
+        if not scenario.failures and not (scenario.edited and isinstance(error, StateFileError)):
             raise
         actor.conflicts.append(error)
 

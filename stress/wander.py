@@ -95,13 +95,16 @@ def draw(random: Random) -> Plan:
     """A plan of 2 to 4 processes."""
     names = "abcd"[: random.choice((2, 2, 3, 3, 4))]
     kinds, weights = list(STEPS), list(STEPS.values())
-    programs = {name: tuple(random.choices(kinds, weights, k=random.randint(1, 6))) for name in names}
     kind = random.random()
     edited = kind > 0.75
+    if edited:
+        # Who follows a vacuum to a stale copy that has replaced its file cannot tell; who vacuumed can, while it lives.
+        weights[kinds.index("reopen")] = 0
+    programs = {name: tuple(random.choices(kinds, weights, k=random.randint(1, 6))) for name in names}
     return Plan(
         programs,
         saves=(random.choice(list(SAVES)),) if edited else (),
-        kills=random.choice((0, 1, 1, 2)),
+        kills=0 if edited else random.choice((0, 1, 1, 2)),
         failures=random.choice((1, 2)) if 0.5 < kind <= 0.75 else 0,
         power=kind <= 0.25,
         durable=random.random() < 0.3,

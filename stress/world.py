@@ -21,7 +21,7 @@ from typing import Any
 from greenlet import greenlet
 
 from pstate import PersistedState, store
-from pstate.errors import DurabilityUnknown, EditConflict, InvalidEditError, InvalidStateError
+from pstate.errors import DurabilityUnknown, EditConflict, StateFileError
 from pstate.lock import UNLOCK
 from pstate.state import Transaction
 from pstate.testing.disk import Description, Image, Inode, SimulatedDisk
@@ -155,9 +155,9 @@ class Actor:
             try:
                 self.state = PersistedState.open(PATH, fs=self.system, **{**self.world.scenario.options, **options})
                 return self.state
-            except (EditConflict, InvalidStateError, InvalidEditError) as error:
+            except StateFileError as error:
                 # A save is under way, or lies above the journal of others, who may still bring both together.
-                if not self.world.scenario.edited:
+                if not self.world.scenario.edited and not self.world.scenario.failures:
                     raise
                 if len(self.conflicts) >= 5:
                     raise GaveUp from error  # those who know both sides live, and do not look
@@ -193,11 +193,11 @@ class Actor:
         self.attempted += tokens
         try:
             change(self.state)
-        except (EditConflict, InvalidEditError) as error:
+        except StateFileError as error:
             if not scenario.edited and not scenario.failures:
                 raise
             self.conflicts.append(error)
-            if isinstance(error, InvalidEditError):
+            if not isinstance(error, EditConflict):
                 self.refused += tokens
             return  # a conflict is about a person's save: it may have been found before our change, or after it
         except OSError as error:
@@ -215,7 +215,13 @@ class Actor:
         # A save may lack what others have committed, until they look again.
         edited = self.world.scenario.edited
         self.must = frozenset(self.acknowledged) if edited else self.world.acknowledged()
-        view = tuple(take(self.state))
+        try:
+            view = tuple(take(self.state))
+        except EditConflict as error:
+            if not edited:
+                raise
+            self.conflicts.append(error)
+            view = tuple(take(self.state))
         self.views.append(view)
         lacking = self.must - set(view)
         if lacking and not (edited and lacking <= self.world.kept_beside(lacking)):
@@ -228,7 +234,7 @@ class Actor:
         assert self.state is not None
         try:
             self.state.get("log")
-        except (EditConflict, InvalidEditError) as error:
+        except StateFileError as error:
             self.conflicts.append(error)
 
     def close(self) -> None:
