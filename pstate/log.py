@@ -728,8 +728,8 @@ class FileLog:
             self.fs.truncate(journal.fd, end)
         except OSError as error:
             message = (
-                f"{self.path}: the {len(image.rest)} bytes behind commit {index} that an interrupted write left could not be cut off: "
-                f"{error.strerror or error}. Nothing was changed. Mend the disk, and try again."
+                f"{self.path}: {len(image.rest)} bytes that an interrupted write left behind commit {index} could not "
+                f"be cut off: {error.strerror or error}. Nothing was changed. Mend the disk, and try again."
             )
             raise WriteError(message, path=self.path, errno=error.errno) from error
         self._has_cut = True

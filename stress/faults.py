@@ -130,8 +130,8 @@ FAULTS = [
         "trailer after the exchange",
         "pstate.vacuum:replace",
         "            old.append(trailer, view[1])\n        fs.rename(building, swap)\n"
-        "        _put(fs, swap, path, old, content + trailer)",
-        "        fs.rename(building, swap)\n        _put(fs, swap, path, old, content)\n"
+        "        _put(fs, swap, path, old, content + trailer, absent)",
+        "        fs.rename(building, swap)\n        _put(fs, swap, path, old, content, absent)\n"
         "        if trailer:\n            old.append(trailer, view[1])",
         "vacuum and reader",
     ),
@@ -186,10 +186,10 @@ FAULTS = [
         "saved by rename, a and v",
     ),
     Fault(
-        "a missing path is overwritten by a vacuum",
+        "a vacuum writes to a missing path at once",
         "pstate.vacuum:_put",
-        "fs.rename_new(swap, path)",
-        "fs.rename(swap, path)",
+        "if absent:",
+        "if absent or _identity(fs, path) is None:",
         "saved with a backup, v",
     ),
     Fault(

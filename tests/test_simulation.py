@@ -12,7 +12,6 @@ from pstate import PersistedState
 from pstate.testing.disk import BLOCK, Inode, SimulatedDisk
 from pstate.testing.system import SimulatedSystem
 from stress import wander
-from stress.check import BrokenPromise
 from stress.explore import Failure, explore
 from stress.faults import FAULTS, Fault, planted
 from stress.judge import at_the_end
@@ -75,7 +74,7 @@ def follow_exactly(failure: Failure) -> None:
         for action in failure.actions:
             world.take(action)
         at_the_end(world)
-    except BrokenPromise as error:
+    except Exception as error:
         raise Failure(failure.scenario, failure.actions, world.steps(), error) from error
     finally:
         world.dispose()
