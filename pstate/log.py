@@ -945,9 +945,7 @@ class FileLog:
             content = view[4].read(0, view[1])
         self._put(view, content, self.memory.plain(), absent=absent)
 
-    def _put(
-        self, view: View, content: bytes, state: State, judged: Known | None = None, absent: bool = False
-    ) -> None:
+    def _put(self, view: View, content: bytes, state: State, judged: Known | None = None, absent: bool = False) -> None:
         """Write *state* in the place of the file that ends at *view*, and whose lock we hold; then memory is that.
 
         *content* is what that file says, which is what *state* was made from.

@@ -144,8 +144,8 @@ def report(verdicts: list[Verdict], seed: int, seconds: float) -> str:
     if rows:
         lines += [
             "",
-            "The scenarios of `schedules`, each with a kill, a failing call or a power cut in every state, where it has "
-            "such, and with all schedules that have so many switches from a process that could have gone on:",
+            "The scenarios of `schedules`. Where one has kills, failing calls or power cuts, it has them in every state. "
+            "Switches are those from a process that could have gone on:",
             "",
             "| scenario | switches | distinct states | schedules | states after a power cut |",
             "|---|---|---:|---:|---:|",

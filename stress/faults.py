@@ -196,7 +196,7 @@ FAULTS = [
         "a vacuum cuts its trailer off a save in place",
         "pstate.vacuum:_take_back",
         "if trailer and old.read() == content + trailer:\n            fs.truncate(old.fd, len(content))",
-        "if trailer and (now := old.read()).endswith(trailer):\n            fs.truncate(old.fd, len(now) - len(trailer))",
+        "if trailer and (n := old.read()).endswith(trailer):\n            fs.truncate(old.fd, len(n) - len(trailer))",
         "saved in place, v",
     ),
     Fault(

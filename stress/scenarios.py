@@ -111,7 +111,7 @@ def saves_by_rename(actor: Actor) -> None:
 
 
 def saves_with_backup(actor: Actor) -> None:
-    """The old file is moved away (or deleted, by git), and a new one written at its path, where nothing may be by then."""
+    """The old file is moved away (git deletes it), and a new one written at its path, where nothing may be then."""
     content = _edit(actor) + _read(actor)
     actor.world.busy_editors.add(actor.name)
     actor.system.rename(PATH, PATH + ".conflict-backup~")

@@ -294,9 +294,7 @@ class World:
     # ------------------------------------------------------------------ system calls
 
     def _call(self, actor: Actor, name: str, real: Callable[..., Any], *arguments: Any) -> Any:
-        if actor is not self.current or (
-            self._alone(actor) and self._changes_nothing(actor, name, arguments)
-        ):
+        if actor is not self.current or (self._alone(actor) and self._changes_nothing(actor, name, arguments)):
             return self._do(actor, name, real, arguments)
         if name == "write" and len(arguments[1]) > 1 and arguments[0] in actor.system.descriptors:
             return self._write(actor, *arguments)

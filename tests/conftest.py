@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+from edits_tools import Peers, World
 from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).parent.parent
@@ -29,3 +32,18 @@ def pytest_collection_finish() -> None:
     """What was collected stays to the end: no full garbage collection, here or in a fork, need look at it again."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[Peers]:
+    peers = Peers()
+    yield peers
+    peers.end()
+
+
+@pytest.fixture
+def world(tmp_path: Path, pool: Peers) -> Iterator[World]:
+    """A state file, and programs that have it open. Modules say what it contains."""
+    world = World(tmp_path / "state.yaml", pool)
+    yield world
+    world.release()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ import yaml
 from edits_tools import (
     SAVES,
     Peer,
-    Peers,
     Save,
     World,
     in_place_in_pieces,
@@ -60,19 +58,10 @@ STATE: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module")
-def pool() -> Iterator[Peers]:
-    peers = Peers()
-    yield peers
-    peers.end()
-
-
 @pytest.fixture
-def world(tmp_path: Path, pool: Peers) -> Iterator[World]:
-    world = World(tmp_path / "state.yaml", pool)
+def world(world: World) -> World:
     world.write(BASE)
-    yield world
-    world.release()
+    return world
 
 
 @pytest.fixture(autouse=True)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from crash_tools import FailingCalls, Seam, peek
-from edits_tools import Peers, World, save_by_rename, save_in_place
+from edits_tools import World, save_by_rename, save_in_place
 from procs_tools import Crowd
 
 from pstate import BypassedError, EditConflict, PersistedState, StoreFailedError, WriteError
@@ -19,19 +19,10 @@ from pstate.testing.disk import Inode, SimulatedDisk
 from pstate.testing.system import Hook, SimulatedSystem
 
 
-@pytest.fixture(scope="module")
-def pool() -> Iterator[Peers]:
-    peers = Peers()
-    yield peers
-    peers.end()
-
-
 @pytest.fixture
-def world(tmp_path: Path, pool: Peers) -> Iterator[World]:
-    world = World(tmp_path / "state.yaml", pool)
+def world(world: World) -> World:
     world.write("counter: 3\nname: first\nlog:\n- a\n")
-    yield world
-    world.release()
+    return world
 
 
 @pytest.mark.parametrize("saved", [b"a: 3", b"a: 3\nb: |+\n  text"])

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from crash_tools import FailingCalls, Rebooted, Seam, in_child, peek
-from edits_tools import Peers, World, save_by_rename, save_in_place
+from edits_tools import World, save_by_rename, save_in_place
 from procs_tools import Crowd, Stepping, is_locked
 
 from pstate import BypassedError, InvalidEditError, LockTimeout, PersistedState, TransactionError, ops
@@ -18,19 +17,10 @@ from pstate import log as pstate_log
 from pstate.fs import FileSystem
 
 
-@pytest.fixture(scope="module")
-def pool() -> Iterator[Peers]:
-    peers = Peers()
-    yield peers
-    peers.end()
-
-
 @pytest.fixture
-def world(tmp_path: Path, pool: Peers) -> Iterator[World]:
-    world = World(tmp_path / "state.yaml", pool)
+def world(world: World) -> World:
     world.write("counter: 3\nname: first\n")
-    yield world
-    world.release()
+    return world
 
 
 @pytest.fixture
