@@ -144,7 +144,7 @@ def report(verdicts: list[Verdict], seed: int, seconds: float) -> str:
     if rows:
         lines += [
             "",
-            "The scenarios of `schedules`. Where one has kills, failing calls or power cuts, it has them in every state. "
+            "The scenarios of `schedules`. Where one has kills, failing calls or power cuts, each state has them. "
             "Switches are those from a process that could have gone on:",
             "",
             "| scenario | switches | distinct states | schedules | states after a power cut |",
