@@ -37,8 +37,8 @@ class Changes:
 
     def add_undo(self, node: ops.Node, prepared: ops.Op) -> None:
         """Note how to undo *prepared* on a container that is not in the state (any more): no record tells of it."""
-        inverses = ops.inverse(node, prepared, self.ordered)
-        self.undo.extend((node, inverse) for inverse in reversed(inverses))
+        for inverse in reversed(ops.inverse(node, prepared, self.ordered)):
+            self.undo.append((node, inverse))
 
     def savepoint(self) -> Mark:
         """Where `back_to` can go back to. Key orders saved before are not enough for undoing only what comes after."""
