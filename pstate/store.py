@@ -421,25 +421,22 @@ class Store:
             raise TransactionError(
                 f"{self.path}: an exception had cut a change of this transaction in two, so all of it was rolled back."
             )
+        # Until `leave`: what a signal handler added to the block from here on would be in no record.
+        self._busy = True
         if self._base_view is None:
             return
-        log = self.log
-        self._busy = True
+        if not changes.operations:
+            self.view = _renewed(self._base_view)
+            return
         try:
-            if not changes.operations:
-                self.view = _renewed(self._base_view)
-                return
-            try:
-                view = log.commit(changes.operations, self._base_view)
-            except (WriteError, UnicodeError):
-                # Nothing was written. Any other exception may have come behind the write, from a signal handler: then
-                # the file says, at the next access.
-                self._undo(changes.back_to(beginning()))
-                self.view = _renewed(self._base_view)
-                raise
-            log.publish(view)
-        finally:
-            self._busy = False
+            view = self.log.commit(changes.operations, self._base_view)
+        except (WriteError, UnicodeError):
+            # Nothing was written. Any other exception may have come behind the write, from a signal handler: then the
+            # file says, at the next access.
+            self._undo(changes.back_to(beginning()))
+            self.view = _renewed(self._base_view)
+            raise
+        self.log.publish(view)
 
     def roll_back(self, mark: Mark | None = None) -> None:
         """Undo the open transaction, or what came after *mark*."""
@@ -500,7 +497,6 @@ class Store:
             return  # forked inside the block: the lock is the parent's
         try:
             self._base_view = None
-            self._busy = False
             self.ended = 0
             try:
                 if self.log.fd >= 0:
@@ -510,6 +506,7 @@ class Store:
                 raise
         finally:
             self.changes = None
+            self._busy = False
             self.mutex.release()
 
     # ------------------------------------------------------------------ the rest of a store's life

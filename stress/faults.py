@@ -98,15 +98,15 @@ FAULTS = [
     Fault(
         "one record for each operation of a transaction",
         "pstate.store:Store.commit",
-        "view = log.commit(changes.operations, self._base_view)",
-        "for op in changes.operations:\n                view = self._base_view = log.commit([op], self._base_view)",
+        "view = self.log.commit(changes.operations, self._base_view)",
+        "for op in changes.operations:\n            view = self._base_view = self.log.commit([op], self._base_view)",
         "transaction and reader",
     ),
     Fault(
         "rollback forgets the order of a list",
         "pstate.transaction:Changes.add_undo",
-        "inverses = ops.inverse(node, prepared, self.ordered)",
-        "inverses = [op for op in ops.inverse(node, prepared, self.ordered) if op[0] != 'order']",
+        "reversed(ops.inverse(node, prepared, self.ordered))",
+        "reversed([op for op in ops.inverse(node, prepared, self.ordered) if op[0] != 'order'])",
         "a transaction that is undone",
     ),
     Fault(

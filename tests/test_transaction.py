@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pstate import BypassedError, PersistedState, TransactionError
+from pstate import BypassedError, PersistedState, ReentrantError, TransactionError, store
 from pstate import format as f
 
 
@@ -260,3 +260,28 @@ def test_a_change_round_the_state_is_refused_before_it_spoils_the_file(state: Pe
     assert (before, count) == (state.snapshot(), records(state))
     state.jobs.append(3)
     assert [*before["jobs"], 3] == state.jobs
+
+
+@pytest.mark.parametrize("changed", [True, False])
+def test_what_a_handler_changes_behind_the_commit_of_a_block_is_refused_not_lost(
+    state: PersistedState, monkeypatch: pytest.MonkeyPatch, changed: bool
+) -> None:
+    """A signal comes between the commit and the end of the block: no record would have it any more."""
+    commit, refused = store.Store.commit, []
+
+    def commit_and_strike(self: store.Store) -> None:
+        commit(self)
+        try:
+            state["late"] = 1
+        except ReentrantError as error:
+            refused.append(error)
+
+    monkeypatch.setattr(store.Store, "commit", commit_and_strike)
+    with state.transaction():
+        if changed:
+            state["a"] = 2
+
+    assert 1 == len(refused)
+    assert "late" not in state
+    state["late"] = 2
+    assert 2 == state["late"]
