@@ -4,6 +4,8 @@
 #   make test      all tests, in parallel        make test ARGS="-k torn -x"
 #   make stress    try to break it for five minutes, and write what was tried into docs/reliability.md
 #                  make stress ARGS="--seconds 3600"
+#   make bench     measure it beside other stores, and write docs/performance.md
+#                  make bench ARGS="--only counter"
 #   make lint      format check, linter, spelling, types
 #   make format    put everything into the project's format
 #   make clean     remove what these commands made
@@ -13,7 +15,7 @@ VENV   ?= .venv
 ARGS   ?=
 BIN    := $(VENV)/bin
 
-.PHONY: help demo test stress lint format clean
+.PHONY: help demo test stress bench lint format clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -32,6 +34,9 @@ test: $(VENV)/has-test
 
 stress: $(VENV)/has-stress
 	$(BIN)/python -m stress run --write docs/reliability.md $(ARGS)
+
+bench: $(VENV)/has-bench
+	$(BIN)/python perftest.py --markdown docs/performance.md --plot docs/performance.svg $(ARGS)
 
 # The package exists in two readings, so it is read by two type checkers. Without the setting, pyright's wrapper asks
 # the network whether there is a newer one.
@@ -64,6 +69,6 @@ $(VENV)/has-run: $(VENV)/made
 	$(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 
-$(VENV)/has-test $(VENV)/has-lint $(VENV)/has-stress: $(VENV)/has-%: $(VENV)/has-run
+$(VENV)/has-test $(VENV)/has-lint $(VENV)/has-stress $(VENV)/has-bench: $(VENV)/has-%: $(VENV)/has-run
 	$(BIN)/python -m pip install --quiet --group $*
 	@touch $@

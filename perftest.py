@@ -1,104 +1,149 @@
-"""Measure pstate against `persistedstate`, side by side in one run: interleaved, medians, microseconds of processor
-time.
+"""Measure pstate beside the stores that people would take instead, and beside its own promises.
 
-Both survive kill -9 and neither a power cut; pstate also locks, checks and marks every commit, and looks for those of
-other
-processes before it answers. Processor time, because a busy machine stretches the clock of whoever happens to run then.
+    python perftest.py                  every work, five rounds, a table
+    python perftest.py --only counter   the works whose name contains this
+    python perftest.py --quick          one round each, to see that it runs
+    python perftest.py --markdown FILE  write the tables between the marks of a document
+    python perftest.py --plot FILE      draw the first work as an SVG (needs matplotlib)
 
-    python perftest.py [--rounds N]
+In a round all take turns, so that a busy moment of the machine hits all of them; what is shown are the medians of the
+rounds, and the medians of the ratios within a round.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
+import math
 import os
-import statistics
+import platform
+import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import persistedstate
-import yaml
+from rich.console import Console
+from rich.table import Table
 
-from pstate import PersistedState
+from perf.peers import Result, module
+from perf.works import Work, is_reached, measured, works
 
-COUNT = 10_000
-
-
-def count_up(kind: Callable[[str], Any], path: Path) -> tuple[float, float]:
-    """Microseconds for each `counter += 1` and for each read of it, on a fresh file."""
-    state = kind(str(path))
-    state.counter = 0
-    started = time.process_time()
-    for _ in range(COUNT):
-        state.counter += 1
-    counted = time.process_time()
-    for _ in range(COUNT):
-        _ = state.counter
-    read = time.process_time()
-    state.close()
-    path.unlink()
-    return (counted - started) / COUNT * 1e6, (read - counted) / COUNT * 1e6
+BEGIN, END = "<!-- written by perftest.py: begin -->", "<!-- written by perftest.py: end -->"
 
 
-def beside(folder: Path, size: int) -> float:
-    """Microseconds for each change of one key in a state of about *size* bytes."""
-    path = folder / "large.yaml"
-    rows = [{"id": number, "name": f"row {number}", "done": False} for number in range(max(1, size // 40))]
-    state = PersistedState(path, rows=rows, counter=0)
-    state.vacuum()
-    state.counter = 0
-    started = time.process_time()
-    for number in range(COUNT):
-        state.counter = number
-    took = time.process_time() - started
-    state.close()
-    path.unlink()
-    return took / COUNT * 1e6
+def told(work: Work, seconds: float) -> str:
+    """*seconds*, or what else *work* measures, for people."""
+    if math.isnan(seconds):
+        return ""
+    if work.name.startswith("bytes"):
+        return f"{seconds / 1e6:.2f} MB"
+    for factor, unit in ((1, "s"), (1e3, "ms")):
+        if seconds * factor >= 1:
+            return f"{seconds * factor:.3g} {unit}"
+    return f"{seconds * 1e6:.3g} µs"
 
 
-def opening(folder: Path) -> tuple[float, float]:
-    """Milliseconds to open a closed file of about 1 MB, and for PyYAML's C loader to read it."""
-    path = folder / "open.yaml"
-    rows = [{"id": number, "name": f"row {number}", "done": False} for number in range(25_000)]
-    PersistedState(path, rows=rows).close()
-    started = time.process_time()
-    PersistedState(path).close()
-    opened = time.process_time()
-    with path.open("rb") as file:
-        yaml.load(file, Loader=yaml.CSafeLoader)
-    return (opened - started) * 1e3, (time.process_time() - opened) * 1e3
+def row(work: Work, result: Result) -> tuple[str, str, str, str, str]:
+    """Who, what it survives, how long, how many times pstate's time, and whether that was promised."""
+    reached = is_reached(work, result)
+    bar = next((least for label, least in work.bars.items() if result.label.startswith(label)), 0.0)
+    promise = "" if reached is None else f"{'yes' if reached else 'NO'}, {bar:.3g}×"
+    ratio = "" if math.isnan(result.ratio) else f"{result.ratio:.2f}×"
+    return result.label, result.durability, result.note or told(work, result.seconds), ratio, promise
 
 
-def median(rounds: list[tuple[float, ...]]) -> tuple[float, ...]:
-    return tuple(map(statistics.median, zip(*rounds, strict=True)))
+def shown(work: Work, results: list[Result]) -> Table:
+    """The results for a terminal."""
+    table = Table(title=work.name, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for title in ("", "survives", "time", "of pstate's", "promised"):
+        table.add_column(title, justify="right" if title in ("time", "of pstate's") else "left")
+    for result in results:
+        table.add_row(*row(work, result), style="bold" if result is results[0] else "")
+    return table
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rounds", type=int, default=11, help="how often each is measured (default: 11)")
-    rounds = parser.parse_args().rounds
-    with tempfile.TemporaryDirectory(dir=os.environ.get("PERFTEST_FOLDER")) as name:
-        folder = Path(name)
-        ours, theirs = [], []
-        for _ in range(rounds):
-            ours.append(count_up(PersistedState, folder / "ours"))
-            theirs.append(count_up(persistedstate.PersistedState, folder / "theirs"))
-        for what, a, b in zip(("counter += 1", "read counter"), median(ours), median(theirs), strict=True):
-            print(f"{what:14} pstate {a:6.2f} µs   persistedstate {b:6.2f} µs   ratio {a / b:5.2f}")
-        growing = median([(beside(folder, 1_000), beside(folder, 1_000_000)) for _ in range(max(1, rounds // 4))])
-        print(
-            f"one change     in 1 KB {growing[0]:5.2f} µs   in 1 MB {growing[1]:13.2f} µs   ratio "
-            f"{growing[1] / growing[0]:5.2f}"
+def markdown(found: list[tuple[Work, list[Result]]], rounds: int) -> str:
+    """The results for a document."""
+    lines = [
+        f"`python perftest.py --rounds {rounds}` on {datetime.date.today()}, CPython {platform.python_version()}, "
+        f"{platform.system()}, {os.cpu_count()} cores:"
+    ]
+    for work, results in found:
+        lines += [
+            "",
+            f"### {work.name}",
+            "",
+            "| | survives | time | of pstate's | promised |",
+            "|---|---|---:|---:|---|",
+        ]
+        lines += [f"| {' | '.join(row(work, result))} |" for result in results]
+    return "\n".join(lines)
+
+
+def write(path: Path, text: str) -> None:
+    """Put *text* between the marks of the document at *path*."""
+    before, mark, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not mark or not end:
+        raise SystemExit(f"{path}: the marks {BEGIN} and {END} are missing; nothing was written.")
+    path.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+
+
+def plot(path: Path, work: Work, results: list[Result]) -> None:
+    """Draw *results* as bars; shorter is faster."""
+    module("matplotlib").use("svg")
+    pyplot = module("matplotlib.pyplot")
+    taking_part = sorted((one for one in results if not one.note), key=lambda one: one.seconds, reverse=True)
+    figure, axes = pyplot.subplots(figsize=(7, 0.4 * len(taking_part) + 1))
+    colors = ["#2a6f97" if one.label == "pstate" else "#adb5bd" for one in taking_part]
+    bars = axes.barh([one.label for one in taking_part], [one.seconds * 1e6 for one in taking_part], color=colors)
+    axes.bar_label(bars, [f" {told(work, one.seconds)}" for one in taking_part])
+    axes.set_xscale("log")
+    axes.set_xlabel("µs for each, logarithmic")
+    axes.set_title(work.name, loc="left", fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(path, format="svg", metadata={"Date": None})
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code 1 when a promise was not kept."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog="perftest.py"
+    )
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="TEXT", help="only works with this in their name"
+    )
+    parser.add_argument("--quick", action="store_true", help="one round of each")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each is measured (default: %(default)s)")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables into this document")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the first work that is measured")
+    options = parser.parse_args(arguments)
+    chosen = [work for work in works() if not options.only or any(text in work.name for text in options.only)]
+    if not chosen:
+        parser.error(
+            f"no work has {' or '.join(options.only)!r} in its name; there are: " + "; ".join(w.name for w in works())
         )
-        opened = median([opening(folder) for _ in range(max(1, rounds // 4))])
-        print(
-            f"open 1 MB      pstate {opened[0]:6.0f} ms   CSafeLoader {opened[1]:9.0f} ms   ratio "
-            f"{opened[0] / opened[1]:5.2f}"
-        )
+    rounds = 1 if options.quick else options.rounds
+    console = Console()
+    found: list[tuple[Work, list[Result]]] = []
+    with tempfile.TemporaryDirectory(dir=os.environ.get("PERFTEST_FOLDER")) as folder:
+        with console.status("") as status:
+            for work in chosen:
+                results = measured(work, rounds, Path(folder), status.update)
+                found.append((work, results))
+                console.print(shown(work, results))
+                console.print()
+    if options.markdown is not None:
+        write(options.markdown, markdown(found, rounds))
+    if options.plot is not None:
+        plot(options.plot, *found[0])
+    missed = [
+        (work.name, result.label) for work, results in found for result in results if is_reached(work, result) is False
+    ]
+    for name, label in missed:
+        console.print(f"[bold red]not reached[/]: {name}, beside {label}")
+    return int(bool(missed))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What `perftest.py` measures: peers, works, and how results are shown."""
