@@ -89,6 +89,8 @@ class FileSystem:
         self._boot = ""
         self.clock: Callable[[], float] = time.monotonic
         self.sleep: Callable[[float], None] = time.sleep
+        #: What the time stamps of files are compared with, in seconds since 1970.
+        self.wall: Callable[[], float] = time.time
 
     def exchange(self, first: str, second: str) -> None:
         """Swap what two paths name, in one step. Raises OSError (ENOSYS, EINVAL) where the system cannot."""

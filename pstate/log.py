@@ -57,6 +57,8 @@ JOURNAL_MINIMUM = 1 << 20
 #: a writer waits for that.
 QUIET = 0.050
 QUIET_AT_MOST = 2.0
+#: And how long a reader waits, where the file may be a vacuum's that others have acknowledged commits of.
+QUIET_FOR_READERS = 4 * QUIET
 #: How long a person may keep a copy in an editor across a vacuum so that we still notice commits that it lacks, in
 #: seconds. After that, a value that goes back to what it was is taken for what the person wants.
 STALE_COPY = 600.0
@@ -262,11 +264,11 @@ class FileLog:
                     self._edit_seen(now, status)
                     return
                 try:
-                    followed = self._follow(trailer)
+                    followed = self._follow(trailer, QUIET_FOR_READERS)
                 except StateFileError as error:
                     # Somebody has edited the successor already, and it does not parse (yet).
                     self._complain(error)
-                    self._look_at = now + CHECK_INTERVAL
+                    self._look_at = self._clock() + CHECK_INTERVAL
                     return
                 if not followed:
                     return
@@ -376,6 +378,9 @@ class FileLog:
         An editor writes a large file in pieces, and what stands in it between two of them may well parse. That it is
         another file than ours says nothing: some editors move the old one away first, and write at the path then.
         """
+        # The system's own clock wrote the time stamp, unless the file is far away. One in whole seconds is too coarse.
+        if status.st_mtime_ns % 1_000_000_000 and self.fs.wall() - status.st_mtime > 2 * QUIET:
+            return True
         now = self._clock()
         seen = self._unquiet
         looks = status.st_ino, status.st_size, status.st_mtime_ns
@@ -386,15 +391,18 @@ class FileLog:
     def _edit_seen(self, now: float, status: os.stat_result) -> None:
         """A reader found an edit. To bring it together with commits takes the lock; a reader does not wait for it."""
         self._look_at = now + min(QUIET, CHECK_INTERVAL)
-        assert self._journal is not None
+        before = self._journal
+        assert before is not None
+        is_other = (status.st_dev, status.st_ino) != before.identity
         if not self._is_quiet(status):
-            if (status.st_dev, status.st_ino) == self._journal.identity:
+            if not is_other or _is_easy(before):
                 return  # the last good state, until the editor has finished
             try:
                 # Not at once the last good state: it may be a vacuum's, of a file that took no trailer, and others may
                 # have acknowledged what it says.
-                self._await_quiet(self._open_journal(), 2 * QUIET)
+                self._await_quiet(self._open_journal(), QUIET_FOR_READERS)
             except (OSError, InvalidEditError):
+                self._look_at = self._clock() + CHECK_INTERVAL
                 return
         if self.read_only:
             try:
@@ -405,8 +413,14 @@ class FileLog:
         try:
             self.begin(0, look=True)
         except LockTimeout:
-            # Whoever holds it sees the edit too. Until then, the last good state.
-            pass
+            # Whoever holds it sees the edit too. Until then, the last good state. But where no commits are known there
+            # is nothing to bring together, and it may be a vacuum's, of a file that took no trailer.
+            view = self.memory.view
+            if is_other and self._journal is before and view is not None and not view[3] and not _is_easy(before):
+                try:
+                    self._load(self._open_journal())
+                except (OSError, StateFileError) as error:
+                    self._complain(error)
         except (InvalidEditError, WriteError) as error:
             self._complain(error)
             self._careful = True
@@ -416,7 +430,8 @@ class FileLog:
             except BaseException:
                 self.release()
                 raise
-        self._look_at = self._clock() + CHECK_INTERVAL
+        if self._journal is before or self._journal is None or _is_easy(self._journal):
+            self._look_at = self._clock() + CHECK_INTERVAL
 
     def _looked(self, now: float) -> None:
         """The path shows our file, as of *now*. One that is replaced without a trailer is looked at by every read."""
@@ -510,8 +525,11 @@ class FileLog:
         self._looked(now)
         self.memory.view = view
 
-    def _follow(self, trailer: f.Trailer) -> bool:
-        """A vacuum has replaced our file: go on in the one that is at the path. False when none is there just now."""
+    def _follow(self, trailer: f.Trailer, at_most: float) -> bool:
+        """A vacuum has replaced our file: go on in the one that is at the path. False when none is there just now.
+
+        *at_most*: how long to wait for somebody who is saving it. Raises StateFileError, with memory as it was.
+        """
         try:
             journal = self._open_journal()
         except FileNotFoundError:
@@ -520,22 +538,23 @@ class FileLog:
             raise self._unusable(error) from error
         view = self.memory.view
         assert view is not None
-        self._remember(view[4])
         self._folder_due = True  # as in `_reload`
         base = journal.read(0, trailer.length) if trailer.index == view[3] else b""
         if base and len(base) == trailer.length and crc32(base) == trailer.crc and self._ends_there(journal, base):
             # What memory holds; reading it again would be the most expensive thing here.
             self._mtime = self.fs.fstat(journal.fd).st_mtime_ns
             journal.set_base(base, None, appendable=True)
+            self._remember(view[4])
             self._publish(journal, (journal.fd, len(base), 0, 0, journal))
             return True
         try:
             # Another vacuum has come since, or a person's save, which may not be over.
-            self._await_quiet(journal)
+            self._await_quiet(journal, at_most)
             if trailer.length and not self.fs.fstat(journal.fd).st_size:
                 message = f"{self.path}: is empty just now, somebody seems to be saving it."
                 raise InvalidEditError(message, path=self.path, line=1, column=1)
             self._load(journal)
+            self._remember(view[4])
         except BaseException:
             if self._journal is not journal:
                 journal.close()
@@ -628,7 +647,7 @@ class FileLog:
                         self._cut(journal)  # or the trailer that we leave would not stand behind the last commit
                     return self._resolve_saved_elsewhere(journal, timeout)
                 try:
-                    self._follow(trailer)
+                    self._follow(trailer, QUIET_AT_MOST)
                 except StateFileError as error:
                     raise self._invalid_edit(error) from error
                 return False
@@ -932,12 +951,13 @@ class FileLog:
     def _replace(self, merge: bool = True, absent: bool = False) -> None:
         """Vacuum. The caller holds the lock and has caught up. Raises OSError, EditCameOut, and as an edit may.
 
-        Without *merge*, an edit in place is left for later, by EditCameOut. With *absent*, nothing is at the path.
+        Without *merge*, an edit in place is left for later, by EditCameOut. With *absent*, nothing is at the path: then
+        our file is not the state any more, and what somebody has made of it is none of our business.
         """
         view = self.memory.view
         assert view is not None
         content = view[4].read()
-        if not self._is_ours(recovery.scan(content), view[4]) or len(content) != view[1]:
+        if not absent and (not self._is_ours(recovery.scan(content), view[4]) or len(content) != view[1]):
             if not merge or not self._resolve_saved_in_place(view[4]):
                 raise vacuum.EditCameOut
             view = self.memory.view
@@ -1211,7 +1231,10 @@ class FileLog:
 
         A document that could take neither marker nor trailer is replaced without one (F3); then this is what tells.
         """
-        image = f.scan(journal.read())
+        data = journal.read()
+        image = f.scan(data)
+        if image.trailer is not None:
+            return f.split_trailer(data) is not None  # a vacuum has replaced it meanwhile, and knew all of it
         return bool(image.bodies) and not image.base_edited and not image.rest
 
     def _await_quiet(self, journal: Journal, at_most: float | None = None) -> int:

@@ -81,8 +81,9 @@ def replace(
             raise EditCameOut  # somebody has saved in place since
         # Before the exchange: a reader of the old file must not miss the move. And before the second name: there, the
         # trailer is the proof that the file is ours.
-        if f.find_marker(content) >= 0 or f.takes_trailer(content):
-            # Otherwise, if we died within it, the file would say something else.
+        if len(content) == view[1] and (f.find_marker(content) >= 0 or f.takes_trailer(content)):
+            # Otherwise, if we died within it, the file would say something else. One that ends elsewhere was moved away
+            # and changed.
             recognised = (len(text), new.base_crc) if judged is None else _EDITED
             trailer = _trailer(content, judged or known(view), *recognised)
             old.append(trailer, view[1])
@@ -177,7 +178,9 @@ def _put(fs: FileSystem, swap: str, path: str, old: Journal, content: bytes, abs
             fs.rename_new(swap, path)
             return
         fs.exchange(swap, path)
-    except (FileExistsError, FileNotFoundError):
+    except (FileExistsError, FileNotFoundError) as error:
+        if isinstance(error, FileExistsError) and _identity(fs, path) is None:
+            raise  # a symbolic link that leads nowhere
         # An editor has put another one there, or is about to, and may insist on being the first.
         raise EditCameOut from None
     except OSError as error:

@@ -122,7 +122,7 @@ FAULTS = [
     Fault(
         "no trailer",
         "pstate.vacuum:replace",
-        "if f.find_marker(content) >= 0 or f.takes_trailer(content):",
+        "if len(content) == view[1] and (f.find_marker(content) >= 0 or f.takes_trailer(content)):",
         "if False:",
         "vacuum and reader",
     ),
@@ -202,7 +202,7 @@ FAULTS = [
     Fault(
         "a half save is followed to",
         "pstate.log:FileLog._follow",
-        "self._await_quiet(journal)",
+        "self._await_quiet(journal, at_most)",
         "pass",
         "saved in place, a and v",
     ),

@@ -265,6 +265,8 @@ JOURNALED = {
     b"... # %08x\n" % crc32(b'[["insert",["log"],0,"before"]]', 0x61400009)
 }
 BARE = {PATH: b"log:\n- before\n"}  # another line could be an element of the list
+ENDLESS = {PATH: b"log: []"}  # written anew by the first commit
+EMPTY = {PATH: b""}
 FULL_SECTOR = {PATH: b"log: []\nfill: " + 420 * b"x" + b"\n"}
 
 SCENARIOS = [
@@ -272,9 +274,36 @@ SCENARIOS = [
     Scenario("two writers, three commits", {"a": commits("a1", "a2"), "b": commits("b1")}, opened=("a", "b")),
     Scenario("two writers append to a clean file", {"a": opens(commits("a1")), "b": opens(commits("b1"))}),
     Scenario("increments", {"a": increments, "b": increments}, opened=("a", "b"), fair=in_order),
-    Scenario("an empty file, writer and vacuum", {"a": commits("a1"), "v": vacuums}, {PATH: b""}, opened=AV),
+    Scenario("an empty file, writer and vacuum", {"a": commits("a1"), "v": vacuums}, EMPTY, opened=AV),
     Scenario("a file without a trailer, writer and vacuum", {"a": commits("a1"), "v": vacuums}, BARE, opened=AV),
     Scenario("a file without a trailer, vacuum and reader", {"v": vacuums, "r": looks(2)}, BARE, opened=("v", "r")),
+    Scenario(
+        "an empty file, vacuum and commit, reader",
+        {"v": _program(vacuums, commits("v1")), "r": looks(2)},
+        EMPTY,
+        opened=("v", "r"),
+    ),
+    Scenario(
+        "a file without a trailer, vacuum and commit, reader",
+        {"v": _program(vacuums, commits("v1")), "r": looks(2)},
+        BARE,
+        opened=("v", "r"),
+    ),
+    Scenario(
+        "no final newline, writer and reader",
+        {"a": commits("a1", "a2"), "r": looks(2)},
+        ENDLESS,
+        opened=AR,
+        kills=0,
+        switches=3,
+    ),
+    Scenario(
+        "no final newline, two writers",
+        {"a": commits("a1", "a2"), "b": commits("b1")},
+        ENDLESS,
+        opened=("a", "b"),
+        switches=3,
+    ),
     Scenario("writer and vacuum", {"a": commits("a1"), "v": vacuums}, opened=AV, power=True),
     Scenario("two commits and vacuum", {"a": commits("a1", "a2"), "v": vacuums}, opened=AV),
     Scenario("two vacuums", {"a": vacuums, "b": vacuums}, opened=("a", "b"), power=True),

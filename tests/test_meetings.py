@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from procs_tools import Crowd
 
 from pstate import BypassedError, EditConflict, PersistedState, StoreFailedError, WriteError
 from pstate import log as pstate_log
+from pstate.fs import FileSystem
 from pstate.testing.disk import Inode, SimulatedDisk
 from pstate.testing.system import Hook, SimulatedSystem
 
@@ -237,7 +239,7 @@ class Meeting:
         """What the state is when it has had the time to see all there is."""
         for _ in range(20):
             self.system.sleep(0.2)
-            self.state.log.copy()
+            len(self.state)
         found: dict[Any, Any] = self.state.snapshot()
         return found
 
@@ -413,3 +415,96 @@ def test_a_file_that_is_emptied_while_it_is_read_is_not_taken_for_unchanged() ->
     meeting.before["pread"] = save
     with meeting.state.transaction():
         assert {"p": 1} == meeting.state
+
+
+@pytest.mark.parametrize("spoilt", [b"mine: 1\n", b"log: [\n", b""])
+def test_a_file_that_is_moved_away_and_then_changed_is_not_the_state(spoilt: bytes) -> None:
+    """With a journal in it: what a person makes of the old file must not keep us from writing the state anew."""
+    meeting = Meeting()
+    meeting.state.log.append("one")
+    inode = meeting.disk.names["/state.yaml"]
+    meeting.move_away()
+    inode.truncate(0)
+    inode.write(0, spoilt)
+    meeting.system.sleep(1)
+    meeting.state.log.append("two")
+
+    assert {"log": ["one", "two"]} == meeting.look()
+    assert inode.content == spoilt
+    meeting.state.close()
+    assert b"log:\n  - one\n  - two\n" == meeting.disk.names["/state.yaml"].content
+
+
+def test_a_symbolic_link_that_leads_nowhere_is_an_error_not_a_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pstate_log, "MISSING", 0.02)
+    path = tmp_path / "state.yaml"
+    with PersistedState(path, n=0) as state:
+        state.n = 1
+        path.unlink()
+        path.symlink_to(tmp_path / "nowhere" / "at all")
+        with pytest.raises(WriteError, match="could not be written again"):
+            state.vacuum()
+        assert 1 == state.n
+        path.unlink()
+        with state.transaction():
+            state.n = 2
+    assert b'"n": 2\n' == path.read_bytes()
+
+
+def test_a_file_that_others_have_replaced_twice_is_read_at_once_when_it_is_old(tmp_path: Path) -> None:
+    path = tmp_path / "state.yaml"
+    path.write_bytes(b"n: 0\n")
+    slept: list[float] = []
+    system = FileSystem()
+    system.sleep = slept.append
+    state: Any = PersistedState.open(path, fs=system)
+    for number in (1, 2):
+        # Not in this process: that would share the store.
+        other: Any = PersistedState.open(path, fs=FileSystem())
+        other.n = number
+        other.close()
+    stamp = time.time() - 1.5
+    os.utime(path, (stamp, stamp))
+
+    assert 2 == state.n
+    assert [] == slept
+    state.close()
+
+
+@pytest.mark.parametrize("content", [b"log: []", b"log:\n- before\n", b""])
+def test_a_block_of_another_program_does_not_hide_what_was_acknowledged(content: bytes) -> None:
+    """The file took no trailer, and the lock of the one that has replaced it is held."""
+    meeting = Meeting(content)
+    _, other = meeting.another("b")
+    other.vacuum()
+    other.n = 1
+    with other.transaction():
+        other.n = 2
+        assert 1 == meeting.state["n"]
+
+
+def test_a_broken_successor_does_not_push_older_documents_out() -> None:
+    meeting = Meeting(b"n: 0\n")
+    _, other = meeting.another("b")
+    for number in range(1, 4):
+        other.n = number
+        other.vacuum()
+        meeting.look()
+    remembered = meeting.state._store.log._previous
+    other.n = 4
+    other.vacuum()
+    inode = meeting.disk.names["/state.yaml"]
+    whole = inode.content
+    inode.truncate(0)
+    inode.write(0, b"n: [")
+    for _ in range(5):
+        meeting.system.sleep(1)
+        assert 4 == meeting.state.n
+    inode.truncate(0)
+    inode.write(0, whole)
+    meeting.look()
+
+    kept = [base for base, _, _ in meeting.state._store.log._previous]
+    assert [base for base, _, _ in remembered] == kept[: len(remembered)]
