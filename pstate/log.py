@@ -62,8 +62,11 @@ QUIET_FOR_READERS = 4 * QUIET
 #: How long a person may keep a copy in an editor across a vacuum so that we still notice commits that it lacks, in
 #: seconds. After that, a value that goes back to what it was is taken for what the person wants.
 STALE_COPY = 600.0
-#: And across how many vacuums: so many documents are kept for it, besides the one in the file.
-STALE_COPIES = 4
+#: And across how many vacuums: so many documents are kept for it, besides the one in the file; but of those that are
+#: more than so many bytes together, only the last few.
+STALE_COPIES = 100
+STALE_BYTES = 1 << 20
+STALE_AT_LEAST = 4
 #: How long a path may be missing before it counts as deleted, in seconds: some editors move the file away, then write
 #: it.
 MISSING = 1.0
@@ -571,8 +574,14 @@ class FileLog:
         """Keep what *journal* began with, if it has commits: an editor may hold a copy from before them."""
         if journal.bodies:
             generation = journal.marker.generation if journal.marker else None
-            kept = [previous for previous in self._previous if previous[2] > self._clock()][1 - STALE_COPIES :]
-            self._previous = (*kept, (journal.base, generation, self._clock() + STALE_COPY))
+            now = self._clock()
+            kept = [previous for previous in self._previous if previous[2] > now]
+            kept.append((journal.base, generation, now + STALE_COPY))
+            while len(kept) > STALE_COPIES or (
+                len(kept) > STALE_AT_LEAST and sum(len(previous[0]) for previous in kept) > STALE_BYTES
+            ):
+                del kept[0]
+            self._previous = tuple(kept)
 
     # ------------------------------------------------------------------ writing
 

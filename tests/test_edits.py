@@ -543,6 +543,18 @@ def test_a_stale_copy_saved_across_a_vacuum_loses_no_commit(
     assert len(ours) <= count
 
 
+def test_a_copy_from_before_many_vacuums_is_still_known(world: World) -> None:
+    peer = world.peer()
+    stale = with_name(world.content)
+    peer.do("for n in range(30): state.jobs.append(n); state.vacuum()")
+    save_by_rename(world.path, stale)
+    with pytest.raises(EditConflict) as caught:
+        peer.snapshot()
+
+    assert caught.value.conflict_path is not None
+    assert ["one", "two", *range(30)] == yaml.safe_load(Path(caught.value.conflict_path).read_bytes())["jobs"]
+
+
 def test_a_conflict_file_holds_our_whole_state_and_is_logged_as_an_error(world: World) -> None:
     """A file of another history stands at the path: the edit is in place, ours beside it, readable by anybody."""
     other = world.path.with_name("other.yaml")

@@ -508,3 +508,15 @@ def test_a_broken_successor_does_not_push_older_documents_out() -> None:
 
     kept = [base for base, _, _ in meeting.state._store.log._previous]
     assert [base for base, _, _ in remembered] == kept[: len(remembered)]
+
+
+@pytest.mark.parametrize(("size", "vacuums", "left"), [(10, 110, pstate_log.STALE_COPIES), (400_000, 7, 4)])
+def test_what_is_kept_to_recognise_stale_copies_is_limited(size: int, vacuums: int, left: int) -> None:
+    meeting = Meeting(b"n: 0\ntext: %s\n" % (size * b"x"))
+    for number in range(vacuums):
+        meeting.state.n = number
+        meeting.state.vacuum()
+
+    kept = meeting.state._store.log._previous
+    assert left == len(kept)
+    assert (b"n: %d\n" % (vacuums - 2)) in kept[-1][0].replace(b'"', b"")
