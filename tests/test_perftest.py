@@ -86,7 +86,8 @@ def test_the_tables_go_between_the_marks_of_a_document(
     document.write_text(f"before\n{perftest.BEGIN}\nold\n{perftest.END}\nbehind\n")
     monkeypatch.setattr(perftest, "works", lambda: [work(1e9)])
 
-    assert 1 == perftest.main(["--quick", "--markdown", str(document)])
+    assert 1 == perftest.main(["--quick", "--check", "--markdown", str(document)])
+    assert 0 == perftest.main(["--quick"])
     text = document.read_text()
     assert text.startswith("before\n")
     assert text.endswith("behind\n")
