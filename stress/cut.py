@@ -226,8 +226,12 @@ def damages(journal: Journal, dice: Random) -> Iterator[tuple[str, str, bytes]]:
         yield "records repeated", f"record {one} repeated", head + b"".join(records[:one] + records[one - 1 :])
         yield "zeros", f"bytes {offset} to {stop} zeroed", data[:offset] + bytes(stop - offset) + data[stop:]
         block = dice.choice([SECTOR, 8 * SECTOR])
-        # The base document was synced when the journal began.
-        start, stop = max(journal.ends[0], offset - offset % block), offset - offset % block + block
+        # The base document was synced when the journal began. A sector is whole, so behind its end stand no bytes of
+        # another file, but zeros, as above.
+        start, stop = (
+            max(-(-journal.ends[0] // SECTOR) * SECTOR, offset - offset % block),
+            offset - offset % block + block,
+        )
         if start < min(stop, len(data)):
             old = journal.older[start:stop].ljust(stop - start, b"\0")[: len(data) - start]
             yield "old blocks", f"{stop - start} bytes at {start} are old", data[:start] + old + data[stop:]
