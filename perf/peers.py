@@ -187,16 +187,17 @@ class _Mapping(Peer):
     """What is used as a dict with a key "counter"."""
 
     db: Any
+    key: str | bytes = "counter"
 
     def count(self, times: int) -> None:
-        db = self.db
+        db, key = self.db, self.key
         for _ in range(times):
-            db["counter"] += 1
+            db[key] += 1
 
     def read(self, times: int) -> None:
-        db = self.db
+        db, key = self.db, self.key
         for _ in range(times):
-            _ = db["counter"]
+            _ = db[key]
 
     def close(self) -> None:
         self.db.close()
@@ -206,6 +207,7 @@ class Lmdbm(_Mapping):
     label = "lmdbm"
     durability = "power"
     needs = "lmdbm"
+    key = b"counter"
 
     def __init__(self, folder: Path) -> None:
         base: Any = module("lmdbm").Lmdb
@@ -218,17 +220,7 @@ class Lmdbm(_Mapping):
                 return int(value)
 
         self.db = Numbers.open(str(folder / "lmdbm"), "c")
-        self.db[b"counter"] = 0
-
-    def count(self, times: int) -> None:
-        db = self.db
-        for _ in range(times):
-            db[b"counter"] += 1
-
-    def read(self, times: int) -> None:
-        db = self.db
-        for _ in range(times):
-            _ = db[b"counter"]
+        self.db[self.key] = 0
 
 
 class Shelve(_Mapping):

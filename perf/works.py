@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
@@ -118,26 +119,16 @@ def _timed(function: Callable[[], object], times: int = 1) -> float:
     return (time.perf_counter() - started) / times
 
 
-def in_one_transaction(folder: Path) -> float:
-    state = _open(folder, counter=0)
-
-    def count() -> None:
-        with state.transaction():
-            for _ in range(TIMES):
-                state.counter += 1
-
-    with state:
-        return _timed(count, TIMES)
-
-
-def outside(folder: Path) -> float:
+def increments(inside: bool, folder: Path) -> float:
+    """Seconds for each increment, *inside* of one transaction or each by itself."""
     with _open(folder, counter=0) as state:
-        return _timed(lambda: peers.PState.count(_Holder(state), TIMES), TIMES)
 
+        def count() -> None:
+            with state.transaction() if inside else nullcontext():
+                for _ in range(TIMES):
+                    state.counter += 1
 
-class _Holder(peers.PState):
-    def __init__(self, state: Any) -> None:
-        self.state = state
+        return _timed(count, TIMES)
 
 
 def threads(number: int, folder: Path) -> float:
@@ -367,18 +358,24 @@ def _ours(measure: Callable[[Path], float], label: str = "pstate", durability: s
     return Contestant(label, durability, measure)
 
 
-def _against_theirs(measure: Callable[..., float], *arguments: Any) -> list[Contestant]:
-    first, second = (arguments or (False, True))[:2]
-    missing = peers.PersistedStatePeer.missing()
+def _theirs(measure: Callable[[Path], float]) -> Contestant:
+    return Contestant("persistedstate", "kill", measure, peers.PersistedStatePeer.missing())
+
+
+def _against_theirs(measure: Callable[[bool, Path], float]) -> list[Contestant]:
+    return [_ours(partial(measure, False)), _theirs(partial(measure, True))]
+
+
+def _against_yaml(measure: Callable[[str, Path], float], label: str) -> list[Contestant]:
     return [
-        _ours(partial(measure, first)),
-        Contestant("persistedstate", "kill", partial(measure, second), missing),
+        _ours(partial(measure, "pstate")),
+        Contestant(label, "", partial(measure, "yaml")),
+        _theirs(partial(measure, "persistedstate")),
     ]
 
 
 def works() -> list[Work]:
     """All works, in the order of the table."""
-    theirs = peers.PersistedStatePeer.missing()
     cache = peers.DiskCache.missing()
     return [
         Work(
@@ -408,7 +405,7 @@ def works() -> list[Work]:
         ),
         Work(
             "10,000 increments in one transaction",
-            [_ours(in_one_transaction), _ours(outside, "pstate, outside of one")],
+            [_ours(partial(increments, True)), _ours(partial(increments, False), "pstate, outside of one")],
             {"pstate, outside of one": 5},
         ),
         Work(
@@ -435,20 +432,12 @@ def works() -> list[Work]:
         ),
         Work(
             "open a closed file of 1 MB",
-            [
-                _ours(partial(open_one_megabyte, "pstate")),
-                Contestant("PyYAML's C loader", "", partial(open_one_megabyte, "yaml")),
-                Contestant("persistedstate", "kill", partial(open_one_megabyte, "persistedstate"), theirs),
-            ],
+            _against_yaml(open_one_megabyte, "PyYAML's C loader"),
             {"PyYAML's C loader": 10, "persistedstate": 50},
         ),
         Work(
             "vacuum a state of 1 MB",
-            [
-                _ours(partial(vacuum_one_megabyte, "pstate")),
-                Contestant("PyYAML's C dumper", "", partial(vacuum_one_megabyte, "yaml")),
-                Contestant("persistedstate", "kill", partial(vacuum_one_megabyte, "persistedstate"), theirs),
-            ],
+            _against_yaml(vacuum_one_megabyte, "PyYAML's C dumper"),
             {"PyYAML's C dumper": 8, "persistedstate": 40},
         ),
         Work("recover a journal, each record", _against_theirs(recover), {"persistedstate": 100}),
@@ -475,10 +464,7 @@ def works() -> list[Work]:
         ),
         Work(
             "a whole script: start, open, set a key, end",
-            [
-                _ours(partial(script, "pstate")),
-                Contestant("persistedstate", "kill", partial(script, "persistedstate"), theirs),
-            ],
+            [_ours(partial(script, "pstate")), _theirs(partial(script, "persistedstate"))],
             {"persistedstate": 1 / 1.1},
         ),
         Work(
