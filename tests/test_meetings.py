@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -18,7 +19,7 @@ from pstate import BypassedError, EditConflict, PersistedState, StoreFailedError
 from pstate import log as pstate_log
 from pstate.fs import FileSystem
 from pstate.testing.disk import Inode, SimulatedDisk
-from pstate.testing.system import Hook, SimulatedSystem
+from pstate.testing.system import Hook, SimulatedSystem, fail
 
 
 @pytest.fixture
@@ -520,3 +521,15 @@ def test_what_is_kept_to_recognise_stale_copies_is_limited(size: int, vacuums: i
     kept = meeting.state._store.log._previous
     assert left == len(kept)
     assert (b"n: %d\n" % (vacuums - 2)) in kept[-1][0].replace(b'"', b"")
+
+
+def test_a_deleted_file_is_written_again_where_the_system_has_only_the_plain_rename() -> None:
+    meeting = Meeting()
+    meeting.system.exchange = meeting.system.rename_new = lambda *paths: fail(errno.ENOSYS)  # type: ignore[method-assign]
+    meeting.state.log.append("one")
+    meeting.disk.name(("/state.yaml", None))
+    with meeting.state.transaction():
+        meeting.state.log.append("two")
+
+    meeting.state.close()
+    assert {"/state.yaml": b"log:\n  - one\n  - two\n"} == meeting.disk.files()
