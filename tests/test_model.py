@@ -85,7 +85,20 @@ def ior(target: Any, other: Any) -> None:
 
 
 def iand(target: Any, other: Any) -> None:
-    target &= other
+    keep(target, other, lambda: target.__iand__(other))
+
+
+def intersection_update(target: Any, other: Any) -> None:
+    keep(target, other, lambda: target.intersection_update(other))
+
+
+def keep(target: Any, other: Any, function: Callable[[], Any]) -> None:
+    """Of 1 and True a built-in set keeps either, as their sizes have it; a state keeps the member that it has."""
+    kept = target - (target - other)
+    function()
+    if type(target) is set:
+        target.clear()
+        target.update(kept)
 
 
 def isub(target: Any, other: Any) -> None:
@@ -177,7 +190,7 @@ SET_CALLS = st.one_of(
     call("discard", KEYS),
     call("remove", KEYS),
     call("update", SETS, SETS),
-    call("intersection_update", SETS),
+    inplace(intersection_update, SETS),
     call("difference_update", SETS),
     call("symmetric_difference_update", SETS),
     inplace(ior, SETS),
