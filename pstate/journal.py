@@ -11,7 +11,7 @@ from typing import NoReturn
 from zlib import crc32
 
 from pstate.errors import DurabilityUnknown, StoreFailedError, UnreadableError, WriteError
-from pstate.format import BaseMarker, takes_trailer
+from pstate.format import BaseMarker, first_crc, read_marker, read_records, takes_trailer
 from pstate.fs import Descriptor, FileSystem
 
 #: A boundary of the log: descriptor, `end` (bytes), checksum and index of the last commit, the journal.
@@ -39,7 +39,7 @@ class Journal:
         "appendable",
         "base",
         "base_crc",
-        "bodies",
+        "content",
         "fd",
         "fs",
         "identity",
@@ -69,9 +69,9 @@ class Journal:
         self.marker: BaseMarker | None = None
         self.appendable = True
         self.takes_trailer = False  #: a vacuum tells those who have the file open where the state goes on
-        #: The records so far. After a save in place they are nowhere else, and commits that it lacks come back from
-        #: them.
-        self.bodies: list[str] = []
+        #: The bytes of the file up to its last commit that we know. After a save in place they are nowhere else, and
+        #: commits that it lacks come back from them; and comparing them is how a vacuum sees that there was none.
+        self.content = bytearray()
         self.published = False  #: a vacuum made it, and it has become the state
 
     def close(self) -> None:
@@ -90,7 +90,13 @@ class Journal:
         self.marker = marker
         self.appendable = appendable
         self.takes_trailer = marker is not None or takes_trailer(base)
-        self.bodies = []
+        self.content = bytearray(base)
+
+    def bodies(self, index: int) -> list[str]:
+        """The bodies of the first *index* records, as far as there are."""
+        content = bytes(self.content)
+        found = read_marker(content, len(self.base)) if self.marker is not None else None
+        return [] if found is None else read_records(content, found[1], first_crc(found[0].generation))[0][:index]
 
     def read(self, offset: int = 0, length: int | None = None) -> bytes:
         """The bytes from *offset* on: *length* of them, or all; fewer where the file ends before.

@@ -212,8 +212,6 @@ class _Object(_Adapter):
         done.clear()
         try:
             done.extend(map(self._release, islice(iter(held.pop, None), 1)))
-        except Exception:
-            raise
         except BaseException:
             if not held and not done and before is not None and _depth(self._lock) == before:
                 with suppress(Exception):

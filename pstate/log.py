@@ -325,8 +325,8 @@ class FileLog:
         if marker is not journal.marker:
             journal.set_base(base, marker, appendable=True)
             self._plan_vacuum(journal, len(base))
-        # A commit of ours that an exception kept from being published may have left its body already.
-        journal.bodies[index:] = bodies
+        # By position: a commit of ours that an exception kept from being published may stand there already.
+        journal.content[end:] = data[:stop]
         if self.power and not self._refusal:
             # Whoever acts on what it sees must not see what a power cut can take back (F12).
             try:
@@ -476,7 +476,7 @@ class FileLog:
     def _restore(self, view: View) -> None:
         """Make memory what it was at *view*, from what we know and not from the file."""
         fd, end, crc, index, journal = view
-        records = recovery.decode(journal.bodies[:index], self.path, journal.read)
+        records = recovery.decode(journal.bodies(index), self.path, journal.read)
         self.memory.adopt(self._replay(recovery.document(journal.base, self.path), records, journal.read))
         self.memory.view = (fd, end, crc, index, journal)
 
@@ -486,16 +486,19 @@ class FileLog:
     def _load(self, journal: Journal) -> None:
         """Read *journal* whole and make memory equal to it. Raises StateFileError, with memory as it was."""
         mtime = self.fs.fstat(journal.fd).st_mtime_ns
-        content = recovery.read(journal.read(), self.path, self.fs.boot_id)
+        data = journal.read()
+        content = recovery.read(data, self.path, self.fs.boot_id)
         state = self._replay(content.state, content.records, journal.read)
-        self._become(state, journal, content.image, content.appendable, mtime)
+        self._become(state, journal, data, content.image, content.appendable, mtime)
 
-    def _become(self, state: State, journal: Journal, image: f.Image, appendable: bool, mtime: int) -> None:
+    def _become(
+        self, state: State, journal: Journal, data: bytes, image: f.Image, appendable: bool, mtime: int
+    ) -> None:
         """Memory is *state* from now on, which is what *journal* says, or is about to."""
         self.memory.view = None
         self._ready = None  # the same journal may have another document now, which no marker may stand behind
         journal.set_base(image.base, image.marker, appendable)
-        journal.bodies = image.bodies
+        journal.content[:] = data[: image.end]
         self.memory.adopt(state)
         self._mtime = mtime
         self._publish(journal, (journal.fd, image.end, image.crc, image.index, journal))
@@ -572,8 +575,8 @@ class FileLog:
 
     def _remember(self, journal: Journal) -> None:
         """Keep what *journal* began with, if it has commits: an editor may hold a copy from before them."""
-        if journal.bodies:
-            generation = journal.marker.generation if journal.marker else None
+        if journal.marker is not None:
+            generation = journal.marker.generation
             now = self._clock()
             kept = [previous for previous in self._previous if previous[2] > now]
             kept.append((journal.base, generation, now + STALE_COPY))
@@ -648,7 +651,7 @@ class FileLog:
                 if trailer is None and rest != b"":
                     trailer = self._trailer_after_edit(journal)
                     if trailer is not None and self._lacks(trailer):
-                        records = recovery.decode(journal.bodies[: trailer.index], self.path, journal.read)
+                        records = recovery.decode(journal.bodies(trailer.index), self.path, journal.read)
                         ancestor = self._replay(recovery.document(journal.base, self.path), records, journal.read)
                         return self._resolve_saved_elsewhere(journal, timeout, ancestor)
                 if trailer is None:
@@ -834,7 +837,7 @@ class FileLog:
                 written += journal.write(fd, record[written:])
         except OSError as error:
             journal.undo(end, end + len(record), error)
-        journal.bodies.append(body)
+        journal.content[end:] = record
         return (fd, end + len(record), crc, index + 1, journal)
 
     def _commit_first(self, body: str, view: View) -> View:
@@ -850,7 +853,7 @@ class FileLog:
         # From here on the old view does not go with the journal: whoever finds None reads the file again.
         self.memory.view = None
         journal.set_base(base, marker, appendable=True)
-        journal.bodies.append(body)
+        journal.content[end:] = data
         self._plan_vacuum(journal, len(base))
         return (fd, end + len(data), crc, 1, journal)
 
@@ -966,7 +969,12 @@ class FileLog:
         view = self.memory.view
         assert view is not None
         content = view[4].read()
-        if not absent and (not self._is_ours(recovery.scan(content), view[4]) or len(content) != view[1]):
+        # Scanning would cost 1 µs for each record of the journal, at each close.
+        if (
+            not absent
+            and content != view[4].content
+            and (not self._is_ours(recovery.scan(content), view[4]) or len(content) != view[1])
+        ):
             if not merge or not self._resolve_saved_in_place(view[4]):
                 raise vacuum.EditCameOut
             view = self.memory.view
@@ -1076,7 +1084,7 @@ class FileLog:
         """Whether the path shows something that nobody has brought together with our commits."""
         assert self._journal is not None
         status = self._status()
-        if status is None or not self._journal.bodies:
+        if status is None or self._journal.marker is None:
             return False
         if (status.st_dev, status.st_ino) != self._journal.identity:
             return f.scan(self._journal.read()).trailer is None
@@ -1224,7 +1232,7 @@ class FileLog:
                 judged = (image.marker.generation if image.marker else f.NO_GENERATION), image.index
             self._write_merged(edited, data[: image.end], result.state, judged)
         else:
-            self._become(result.state, journal, image, base.appendable, mtime)
+            self._become(result.state, journal, data, image, base.appendable, mtime)
         logger.info("%s: took over an edit", self.path)
         if not result.conflict:
             return None
@@ -1287,7 +1295,7 @@ class FileLog:
             crc=crc,
             previous=[(base, generation) for base, generation, until in self._previous if now < until],
             replay=partial(self._replay, file=lambda: data),
-            bodies=journal.bodies[:index],
+            bodies=journal.bodies(index),
         )
 
     def _invalid_edit(self, error: StateFileError) -> InvalidEditError:

@@ -98,7 +98,12 @@ def replace(
                             fs.unlink(name)
                 _take_back(fs, old, content, trailer)
         finally:
-            new.close()  # its lock too, however long the exception is kept
+            # Its lock too, however long the exception is kept, and if another one comes here.
+            try:
+                new.close()
+            except BaseException:
+                new.close()
+                raise
         raise
     try:
         publish(new)
