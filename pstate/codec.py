@@ -688,16 +688,8 @@ def encode_body(operations: list[Any]) -> str:
 
     JSON where JSON and YAML agree, else YAML in flow style. Raises UnicodeEncodeError for a lone surrogate.
     """
-    if len(operations) == 1 and operations[0][0] == "set":
-        # Most commits set one scalar; finding out that JSON may write it, and JSON itself, would take 2 µs more.
-        _, path, key, value = operations[0]
-        kind = value.__class__
-        if kind is int and -_SURE_INT < value < _SURE_INT:
-            if not path and key.__class__ is str:
-                return f"{_root_keys.get(key) or _root_key(key)}{value}]]"
-            return f'[["set",{key_text(path)},{scalar(key)},{value}]]'
-        if kind is str or kind in _SCALARS or kind is int:
-            return f'[["set",{key_text(path) if path else "[]"},{scalar(key)},{scalar(value)}]]'
+    if len(operations) == 1 and operations[0][0] == "set" and operations[0][3].__class__ in _SCALARS:
+        return encode_set(*operations[0][1:])
     if _is_json(operations):
         try:
             text = _encode_json(operations)
@@ -709,6 +701,15 @@ def encode_body(operations: list[Any]) -> str:
             # All that is not ASCII stands in quotes here.
             return _ESCAPED.sub(_escape, text)
     return _flow(operations)
+
+
+def encode_set(path: list[Any], key: Any, value: Any) -> str:
+    """`encode_body` of one `set` of a scalar, as most commits are: to find out that JSON may write it takes 2 µs."""
+    if value.__class__ is int and -_SURE_INT < value < _SURE_INT:
+        if not path and key.__class__ is str:
+            return f"{_root_keys.get(key) or _root_key(key)}{value}]]"
+        return f'[["set",{key_text(path)},{scalar(key)},{value}]]'
+    return f'[["set",{key_text(path) if path else "[]"},{scalar(key)},{scalar(value)}]]'
 
 
 _root_keys: dict[str, str] = {}

@@ -3,7 +3,7 @@
 A mutator does three things: it copies the values in (`values.take`, where other people's code may run and anything may
 be refused), hands the store a *plan* (a function that looks at memory and says which operations make the change, or
 raises what the builtin would raise), and returns. A reader asks the store for the right moment to look. This module
-knows no file and no lock: what it needs of them is the store's `fresh`, `view`, `read` and `mutate`.
+knows no file and no lock: what it needs of them is the store's `fresh`, `view`, `read`, `put` and `mutate`.
 
 Two ways to read:
 
@@ -253,7 +253,7 @@ class MappedDict(dict[Any, Any]):
             if kind in NODES and self._store.read(_holds_key, self, key, value):
                 return  # the second half of `state.x += [1]`: the list has changed already, and is here
             value = take(value, partial(place_of, self, key), depth(self))
-        self._store.mutate(self, ("set", key, value))
+        self._store.put(self, key, value)
 
     def __delitem__(self, key: Any) -> None:
         self._store.mutate(self, _pop_key, key, _MISSING)
@@ -263,7 +263,7 @@ class MappedDict(dict[Any, Any]):
             self._python_attribute(name, "__set__")
             object.__setattr__(self, name, value)
         elif value.__class__ in FAST and self._direct and name.isascii():
-            self._store.mutate(self, ("set", name, value))  # what self[name] = value does, 0.3 µs sooner
+            self._store.put(self, name, value)  # what self[name] = value does, 0.3 µs sooner
         else:
             self[name] = value
 

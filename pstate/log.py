@@ -20,7 +20,6 @@ from zlib import crc32
 
 from pstate import codec, edits, files, lock, recovery, vacuum
 from pstate import format as f
-from pstate.codec import encode_body
 from pstate.errors import (
     DurabilityUnknown,
     EditConflict,
@@ -812,8 +811,8 @@ class FileLog:
         assert self.memory.view is not None
         return self.memory.view
 
-    def commit(self, operations: Operations, view: View | None = None) -> View:
-        """Write *operations* as one record; returns the view behind it, which is not yet memory's.
+    def commit(self, body: str, view: View | None = None) -> View:
+        """Write *body* as one record; returns the view behind it, which is not yet memory's.
 
         The caller holds the lock, and memory is what the file says, or was when `prepare` returned *view*. When this
         raises an OSError, nothing was committed; after an asynchronous exception the file decides, and the next
@@ -822,7 +821,6 @@ class FileLog:
         if view is None:
             view = self.memory.view if self._journal is self._ready else self.prepare()
             assert view is not None
-        body = encode_body(operations)
         fd, end, crc, index, journal = view
         if journal.marker is None:
             return self._commit_first(body, view)

@@ -47,7 +47,8 @@ KINDS: dict[type, Any] = {}
 NODES: set[type] = set()
 """The mapped kinds."""
 
-_MISSING = object()
+ABSENT = object()
+"""What an item that is not there is, where None could be one."""
 _dict_get, _dict_set = dict.get, dict.__setitem__
 _put = object.__setattr__  # MappedDict has a __setattr__ of its own, and that one is for state
 
@@ -269,9 +270,9 @@ def inverse(node: Node, op: Op, ordered: set[int] | None = None) -> list[Op]:
         key = op[1]
         if name == "keys":
             return [("keys", tuple(dict.keys(node)))]
-        old = dict.get(node, key, _MISSING)
+        old = dict.get(node, key, ABSENT)
         if name == "set":
-            return [("delete", key) if old is _MISSING else ("set", key, old)]
+            return [("delete", key) if old is ABSENT else ("set", key, old)]
         key = stored_key(node, key)
         if ordered is not None:
             if id(node) in ordered:

@@ -252,7 +252,7 @@ class _Closed:
         message = f"{self.path}: the state was used after close(). Nothing was changed. Open it again."
         raise ClosedError(message, path=self.path)
 
-    read = mutate = enter = vacuum = _refuse
+    read = put = mutate = enter = vacuum = _refuse
 
     @property
     def root(self) -> Any:

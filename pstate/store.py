@@ -18,9 +18,11 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Sequence
+from threading import get_ident
 from typing import Any
 
 from pstate import codec, containers, ops
+from pstate.codec import encode_body, encode_set
 from pstate.containers import MappedList
 from pstate.errors import (
     BypassedError,
@@ -35,14 +37,14 @@ from pstate.fs import SYSTEM, FileSystem
 from pstate.journal import View, close_inherited
 from pstate.lock import UNLOCK
 from pstate.log import FileLog
-from pstate.ops import DETACHED, REMOVED, ROOT, apply, node_path, prepare
+from pstate.ops import ABSENT, DETACHED, NODES, REMOVED, ROOT, apply, node_path, prepare
 from pstate.transaction import Changes, Mark, beginning
 from pstate.values import SCALARS
 
 State = dict[Any, Any]
 Plan = Callable[..., tuple[Sequence[ops.Op], Any]]
 
-_dict_set = dict.__setitem__
+_dict_get, _dict_set = dict.get, dict.__setitem__
 
 
 class Store:
@@ -63,6 +65,7 @@ class Store:
         "locking",
         "log",
         "mutex",
+        "owner",
         "path",
         "root",
         "view",
@@ -104,6 +107,9 @@ class Store:
         #: The open transaction, if there is one. A plain attribute: an exception can come at the beginning of a
         #: property.
         self.changes: Changes | None = None
+        #: The thread whose transaction it is, while that is in order and nobody is at work on it; else 0. Only ever a
+        #: short cut: without it, the same is found out under the mutex.
+        self.owner = 0
         self._base_view: View | None = None  #: the view before the transaction's first change
         self._interrupted = False
         #: How deep the outermost block is that was rolled back and has not been left yet; 0 if there is none.
@@ -117,6 +123,8 @@ class Store:
 
         In this thread's transaction, memory is what the transaction made of it. Raises ClosedError after `close`.
         """
+        if self.owner == get_ident():
+            return function(*args)
         with self.mutex:
             if self._busy:
                 raise self._reentrant()
@@ -146,11 +154,105 @@ class Store:
 
     # ------------------------------------------------------------------ changing
 
-    def mutate(self, node: ops.Node, plan: Plan | ops.Op, *args: Any) -> Any:
+    def put(self, node: ops.Node, key: Any, value: Any) -> None:
+        """Set the item *key* of the dict *node* to *value*, both checked: `mutate` for the most frequent change of all.
+
+        A scalar needs no look at the state and no `prepare`. So it takes the steps of `mutate` without those between,
+        which are 0.6 µs of 3.6.
+        """
+        if value.__class__ in SCALARS:
+            if self.owner == get_ident():
+                if self._put_in_transaction(node, key, value):
+                    return
+            else:
+                mutex = self.mutex
+                try:
+                    mutex.acquire()  # `with` would take 70 ns more
+                    view = self.view
+                    if view is not None and self.changes is None and not self._busy:
+                        if node._parent is ROOT:
+                            node = self.root
+                            path: Any = []
+                        else:
+                            path = node_path(node)
+                        if path.__class__ is list:
+                            log = self.log
+                            self._busy = True
+                            try:
+                                log.begin(self.lock_timeout)
+                                if path and self.view is not view:
+                                    path = node_path(node)
+                                if path.__class__ is list:
+                                    view = log.commit(encode_set(path, key, value))
+                                    self.view = None
+                                    if _dict_get(node, key).__class__ in NODES:
+                                        apply(node, ("set", key, value), True)
+                                    else:
+                                        _dict_set(node, key, value)
+                                    if not path:
+                                        for reference in self._handles:
+                                            handle = reference()
+                                            if handle is not None:
+                                                _dict_set(handle, key, value)
+                                    log.publish(view)
+                                    return
+                            finally:
+                                self._busy = False
+                                try:
+                                    if log.fd >= 0:
+                                        log.flock(log.fd, UNLOCK)
+                                except BaseException:
+                                    log.flock(log.fd, UNLOCK)  # as in `mutate`
+                                    raise
+                finally:
+                    try:
+                        mutex.release()
+                    except RuntimeError:
+                        pass  # an exception has come while we waited for it
+        self.mutate(node, _set, key, value)
+
+    def _put_in_transaction(self, node: ops.Node, key: Any, value: Any) -> bool:
+        """Set a scalar in our own transaction. False, and nothing was done, when it is none of the easy cases.
+
+        An item that this transaction has set before costs no further operation, and a loop that counts writes one.
+        """
+        self.owner = 0
+        self._busy = True
+        try:
+            changes = self.changes
+            assert changes is not None
+            if node._parent is ROOT:
+                node = self.root
+            op = changes.latest.get((id(node), key))
+            if op is not None:
+                self._interrupted = True
+                op[3] = value
+            else:
+                path = [] if node is self.root else node_path(node)
+                old = _dict_get(node, key, ABSENT)
+                if path.__class__ is not list or old.__class__ in NODES:
+                    return False
+                if self._base_view is None:
+                    self._base_view = self.log.prepare()
+                self._interrupted = True
+                self.view = None
+                changes.put(node, path, key, value, old)
+            _dict_set(node, key, value)
+            if node is self.root:
+                for reference in self._handles:
+                    handle = reference()
+                    if handle is not None:
+                        _dict_set(handle, key, value)
+            self._interrupted = False
+            self.owner = get_ident()
+            return True
+        finally:
+            self._busy = False
+
+    def mutate(self, node: ops.Node, plan: Plan, *args: Any) -> Any:
         """Carry out the operations that *plan* makes of the newest state as one commit; returns the plan's result.
 
-        A `set`, which needs no look at the state, is given as the operation itself. If this raises an Exception,
-        nothing has changed, in memory or in the file.
+        If this raises an Exception, nothing has changed, in memory or in the file.
         """
         with self.mutex:
             if self._busy:
@@ -184,27 +286,11 @@ class Store:
                         return self._mutate_outside(node, path, plan, args)
                 if node.__class__ is MappedList and list.__len__(node) != node._size:
                     raise self._bypassed()
-                if isinstance(plan, tuple):
-                    # One `set`: what it needs less of than the general case is 6 % of `counter += 1`. A scalar needs no
-                    # `prepare`: there is nothing to graft, and the caller has checked it.
-                    _, key, value = op = plan
-                    if value.__class__ not in SCALARS:
-                        op = prepare(node, op, self)
-                    view = log.commit([["set", path, key, value]])
-                    self.view = None
-                    apply(node, op, True)
-                    if not path:
-                        for reference in self._handles:
-                            handle = reference()
-                            if handle is not None:
-                                _dict_set(handle, key, op[2])
-                    log.publish(view)
-                    return None
                 operations, result = plan(node, *args)
                 if not operations:
                     return result
                 prepared = [prepare(node, op, self) for op in operations]
-                view = log.commit([[op[0], path, *op[1:]] for op in operations])
+                view = log.commit(encode_body([[op[0], path, *op[1:]] for op in operations]))
                 self.view = None
                 for op in prepared:
                     apply(node, op, True)
@@ -232,7 +318,7 @@ class Store:
             path=self.path,
         )
 
-    def _mutate_outside(self, node: ops.Node, top: ops.Top, plan: Plan | ops.Op, args: tuple[Any, ...]) -> Any:
+    def _mutate_outside(self, node: ops.Node, top: ops.Top, plan: Plan, args: tuple[Any, ...]) -> Any:
         """A container that is not in the state: an ordinary one if we took it out, an error if others removed it."""
         if top is REMOVED:
             raise RemovedError(
@@ -240,7 +326,7 @@ class Store:
                 "it. Nothing was changed. Take it from the state anew.",
                 path=self.path,
             )
-        operations, result = ((plan,), None) if isinstance(plan, tuple) else plan(node, *args)
+        operations, result = plan(node, *args)
         for op in [prepare(node, op, self) for op in operations]:
             if self.changes is not None:
                 # It may have been taken out within the transaction, and then a rollback puts it back as it was.
@@ -248,7 +334,7 @@ class Store:
             apply(node, op, True)
         return result
 
-    def _mutate_in_transaction(self, node: ops.Node, plan: Plan | ops.Op, args: tuple[Any, ...]) -> Any:
+    def _mutate_in_transaction(self, node: ops.Node, plan: Plan, args: tuple[Any, ...]) -> Any:
         changes = self.changes
         assert changes is not None
         if self._interrupted:
@@ -261,6 +347,7 @@ class Store:
                 f"{self.path}: the transaction was rolled back, so this block changes nothing any more. Nothing was "
                 "changed. Leave the block first."
             )
+        self.owner = 0
         self._busy = True
         try:
             if node._parent is ROOT:
@@ -273,22 +360,6 @@ class Store:
             if node.__class__ is MappedList and list.__len__(node) != node._size:
                 self._interrupted = True
                 raise self._bypassed()
-            if isinstance(plan, tuple):
-                # One `set`, as in `mutate`: the general case costs half as much again.
-                op = plan if plan[2].__class__ in SCALARS else prepare(node, plan, self)
-                if self._base_view is None:
-                    self._base_view = self.log.prepare()
-                self._interrupted = True
-                self.view = None
-                changes.add(node, path, plan, op)
-                apply(node, op, True)
-                if not path:
-                    for reference in self._handles:
-                        handle = reference()
-                        if handle is not None:
-                            _dict_set(handle, op[1], op[2])
-                self._interrupted = False
-                return None
             operations, result = plan(node, *args)
             if operations:
                 # What can fail comes first: a change that is refused leaves the transaction as it was.
@@ -306,6 +377,12 @@ class Store:
             return result
         finally:
             self._busy = False
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """The transaction is in order again, as far as it is."""
+        if self.changes is not None and not self._interrupted and not self.ended:
+            self.owner = get_ident()
 
     # ------------------------------------------------------------------ memory, as the log sees it
 
@@ -399,6 +476,7 @@ class Store:
                 self._interrupted = False
                 self.ended = 0
                 self.changes = changes
+                self.owner = get_ident()
             finally:
                 self._busy = False
             return None
@@ -422,6 +500,7 @@ class Store:
                 f"{self.path}: an exception had cut a change of this transaction in two, so all of it was rolled back."
             )
         # Until `leave`: what a signal handler added to the block from here on would be in no record.
+        self.owner = 0
         self._busy = True
         if self._base_view is None:
             return
@@ -429,7 +508,7 @@ class Store:
             self.view = _renewed(self._base_view)
             return
         try:
-            view = self.log.commit(changes.operations, self._base_view)
+            view = self.log.commit(encode_body(changes.operations), self._base_view)
         except (WriteError, UnicodeError):
             # Nothing was written. Any other exception may have come behind the write, from a signal handler: then the
             # file says, at the next access.
@@ -447,6 +526,7 @@ class Store:
             return  # nothing was changed, or it was undone with a block around
         if self._interrupted:
             return  # memory stays untrusted: the next access reads the file
+        self.owner = 0
         self._busy = True
         try:
             self._interrupted = True
@@ -458,10 +538,12 @@ class Store:
                 self._base_view = None
         finally:
             self._busy = False
+            self._go_on()
 
     def end_block(self, mark: Mark | None) -> None:
         """Undo the block that began at *mark*; until it is left, nothing can be changed, in blocks inside of it too."""
         self.roll_back(mark)
+        self.owner = 0
         depth = mark[3] if mark else 1
         self.ended = min(self.ended or depth, depth)
 
@@ -477,6 +559,7 @@ class Store:
         changes.depth = mark[3] - 1
         if self.ended == mark[3]:
             self.ended = 0
+            self._go_on()
 
     def _refuse_other_threads(self) -> None:
         if not self.mutex._is_owned():  # type: ignore[attr-defined]
@@ -496,6 +579,7 @@ class Store:
         if self.changes is not changes or not self.mutex._is_owned():  # type: ignore[attr-defined]
             return  # forked inside the block: the lock is the parent's
         try:
+            self.owner = 0
             self._base_view = None
             self.ended = 0
             try:
@@ -611,9 +695,14 @@ class Store:
         """In the child: nothing of the parent's locks, descriptors and transactions is ours."""
         self.mutex = threading.RLock()
         self._busy = False
+        self.owner = 0
         self.changes = None
         self._base_view = None
         self.log.forget()
+
+
+def _set(node: ops.Node, key: Any, value: Any) -> tuple[Sequence[ops.Op], Any]:
+    return [("set", key, value)], None
 
 
 def _renewed(view: View) -> View:

@@ -22,16 +22,29 @@ def beginning() -> Mark:
 class Changes:
     """What one outermost transaction has done so far."""
 
-    __slots__ = ("depth", "operations", "ordered", "undo")
+    __slots__ = ("depth", "latest", "operations", "ordered", "undo")
 
     def __init__(self) -> None:
         self.operations: list[list[Any]] = []  #: with their paths, as they will stand in the record
         self.undo: list[tuple[ops.Node, ops.Op]] = []  #: applied from the last to the first, they restore memory
         self.ordered: set[int] = set()
+        #: The operation that has set a scalar in the place of none or of another, by id of the dict and key: as long as
+        #: all since the last savepoint were such ones, a second one on the same item may change it instead.
+        self.latest: dict[tuple[int, Any], list[Any]] = {}
         self.depth = 1  #: of the innermost block
+
+    def put(self, node: ops.Node, path: list[Any], key: Any, value: Any, old: Any) -> None:
+        """Note that the item *key* of the dict *node*, which stands at *path*, is set to a scalar.
+
+        *old* is what it was: another scalar, or `ABSENT`.
+        """
+        self.undo.append((node, ("delete", key) if old is ops.ABSENT else ("set", key, old)))
+        op = self.latest[id(node), key] = ["set", path, key, value]
+        self.operations.append(op)
 
     def add(self, node: ops.Node, path: list[Any], op: ops.Op, prepared: ops.Op) -> None:
         """Note *op* on *node*, which stands at *path*; *prepared* is about to be applied."""
+        self.latest.clear()
         self.add_undo(node, prepared)
         self.operations.append([op[0], path, *op[1:]])
 
@@ -43,6 +56,7 @@ class Changes:
     def savepoint(self) -> Mark:
         """Where `back_to` can go back to. Key orders saved before are not enough for undoing only what comes after."""
         self.depth += 1
+        self.latest.clear()
         mark = len(self.operations), len(self.undo), self.ordered, self.depth
         self.ordered = set()
         return mark
@@ -53,6 +67,7 @@ class Changes:
 
     def back_to(self, mark: Mark) -> list[tuple[ops.Node, ops.Op]]:
         """Forget what came after *mark*; returns the inverses to apply, in order."""
+        self.latest.clear()
         operations, undo, self.ordered, _ = mark
         inverses = self.undo[undo:]
         inverses.reverse()

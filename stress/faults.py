@@ -39,8 +39,8 @@ FAULTS = [
     Fault(
         "lock released before the write",
         "pstate.log:FileLog.commit",
-        "body = encode_body(operations)",
-        "body = encode_body(operations); self.flock(self.fd, UNLOCK)",
+        "fd, end, crc, index, journal = view",
+        "fd, end, crc, index, journal = view; self.flock(self.fd, UNLOCK)",
         "two writers",
     ),
     Fault(
@@ -98,8 +98,9 @@ FAULTS = [
     Fault(
         "one record for each operation of a transaction",
         "pstate.store:Store.commit",
-        "view = self.log.commit(changes.operations, self._base_view)",
-        "for op in changes.operations:\n            view = self._base_view = self.log.commit([op], self._base_view)",
+        "view = self.log.commit(encode_body(changes.operations), self._base_view)",
+        "for op in changes.operations:\n"
+        "            view = self._base_view = self.log.commit(encode_body([op]), self._base_view)",
         "transaction and reader",
     ),
     Fault(

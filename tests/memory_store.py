@@ -45,7 +45,10 @@ class MemoryStore:
             self.before_read()
         return function(*args)
 
-    def mutate(self, node: Any, plan: Callable[..., tuple[list[ops.Op], Any]] | ops.Op, *args: Any) -> Any:
+    def put(self, node: Any, key: Any, value: Any) -> None:
+        self.mutate(node, lambda _: ([("set", key, value)], None))
+
+    def mutate(self, node: Any, plan: Callable[..., tuple[list[ops.Op], Any]], *args: Any) -> Any:
         assert not self.busy, "a plan or an operation changes the state"
         if self.before_mutate is not None:
             self.before_mutate()
@@ -55,7 +58,7 @@ class MemoryStore:
             if path is ops.REMOVED:
                 raise RemovedError("removed")
             before = ops.plain(self.root)
-            operations, result = ([plan], None) if isinstance(plan, tuple) else plan(node, *args)
+            operations, result = plan(node, *args)
             assert same(before, ops.plain(self.root)), "a plan has changed memory"
             if not operations:
                 return result

@@ -113,6 +113,7 @@ def delete(state: Any) -> None:
 
 def block(state: Any) -> None:
     with state.transaction():
+        state["n"] = 7
         state["n"] = 2
         state["list"].insert(0, 9)
         state["key"]["nested"] = 5
@@ -746,7 +747,13 @@ def test_a_handler_may_open_another_state_while_one_is_opened(tmp_path: Path) ->
 def test_no_memory_left_changes_nothing(scene: Scene, scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
     """Wherever values are taken, grafted into the tree, checked or encoded."""
     _, outcomes = outcomes_of(scene, scenario)
-    for module, name in ((store, "prepare"), (ops, "graft"), (log, "encode_record"), (log, "encode_body")):
+    for module, name in (
+        (store, "prepare"),
+        (ops, "graft"),
+        (log, "encode_record"),
+        (store, "encode_body"),
+        (store, "encode_set"),
+    ):
         whole = getattr(module, name)
         failed = True
         number = 0

@@ -6,11 +6,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+from crash_tools import peek
 
-from pstate import BypassedError, PersistedState, ReentrantError, TransactionError, store
+from pstate import BypassedError, PersistedState, ReentrantError, RemovedError, TransactionError, codec, store
 from pstate import format as f
+from pstate.values import same
 
 
 class Abort(Exception):
@@ -35,6 +38,86 @@ def test_a_block_is_one_record(state: PersistedState) -> None:
         del state.key["x"]
 
     assert before + 1 == records(state)
+
+
+def operations(state: PersistedState) -> list[Any]:
+    """The operations of the last record."""
+    path: str = state.__reduce__()[1][1]
+    return codec.decode_body(f.scan(Path(path).read_bytes()).bodies[-1], path, 1)
+
+
+def test_an_item_that_is_set_again_and_again_is_one_operation(state: PersistedState) -> None:
+    with state.transaction():
+        for number in range(100):
+            state.a = number
+            state.jobs[1]["id"] += 1
+            state["new"] = str(number)
+
+    assert [["set", [], "a", 99], ["set", ["jobs", 1], "id", 102], ["set", [], "new", "99"]] == operations(state)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state.jobs.insert(0, {"id": 0}),
+        lambda state: state.jobs.pop(0),
+        lambda state: state.__setitem__("jobs", [{"id": 7}, {"id": 8}]),
+        lambda state: state.jobs.__setitem__(1, {"id": 9}),
+        lambda state: state.pop("a"),
+        lambda state: state.__setitem__("a", {"id": 1}),
+        lambda state: state.clear(),
+        lambda state: state.update(a=5, jobs=[{"id": 1}, {"id": [2]}]),
+    ],
+)
+def test_what_is_set_around_a_larger_change_comes_in_order(
+    state: PersistedState, change: Callable[[PersistedState], object]
+) -> None:
+    second = state.jobs[1]
+    with state.transaction():
+        state.a = second["id"] = 20
+        change(state)
+        state.a = 30
+        with suppress(RemovedError):
+            second["id"] = 30
+        state.a = 40
+        second["id"] = 40
+
+    assert same(state.snapshot(), peek(Path(state.__reduce__()[1][1])))
+    before = state.snapshot()
+    with suppress(Abort), state.transaction():
+        state.b = 5
+        with suppress(KeyError, AttributeError, IndexError):
+            change(state)
+        state.b = 6
+        raise Abort
+    assert list(before.items()) == list(state.snapshot().items())
+
+
+def test_a_savepoint_keeps_the_value_that_an_item_had_there(state: PersistedState) -> None:
+    with state.transaction():
+        state.a = 10
+        with suppress(Abort), state.transaction():
+            state.a = 11
+            state.a = 12
+            raise Abort
+        assert 10 == state.a
+        state.a = 11
+        assert ["set", [], "a", 11] == state._store.changes.operations[-1]
+        with state.transaction():
+            state.a = 13
+        state.a = 14
+        with state.transaction() as inner:
+            state.a = 15
+            inner.rollback()
+        assert 14 == state.a
+    assert 14 == state.a
+    with suppress(Abort), state.transaction():
+        state.a = 15
+        with state.transaction():
+            state.a = 16
+        state.a = 17
+        raise Abort
+    assert 14 == state.a
 
 
 def test_a_block_without_changes_writes_nothing(state: PersistedState) -> None:
