@@ -590,8 +590,8 @@ class FileLog:
     def begin(self, timeout: float | None, look: bool = False) -> None:
         """Take the write lock, catch up, and make sure that ours is the file at the path.
 
-        Afterwards the file ends at `view` (I3). *look*: at the path too, as a transaction needs it; a single commit
-        looks after its write. The caller unlocks in its `finally`, whether this raises or not.
+        Afterwards the file ends at `view` (I3). *look*: at the path too, as a vacuum needs it; a commit looks after its
+        write, if the last look is too old. The caller unlocks in its `finally`, whether this raises or not.
         Raises LockTimeout, InvalidEditError, EditConflict, StoreFailedError, ReadOnlyError.
         """
         view = self.memory.view
@@ -606,6 +606,10 @@ class FileLog:
                 if self._lseek(fd, 0, 2) == end:
                     return
         self._begin(timeout)
+
+    def begin_transaction(self, timeout: float | None) -> None:
+        """`begin` for what may take long: with a look at the path, if the last one is too old (I2)."""
+        self.begin(timeout, look=self._clock() >= self._look_at)
 
     def _begin(self, timeout: float | None) -> None:
         if self._refusal:

@@ -471,7 +471,7 @@ class Store:
             try:
                 if self.closed:
                     self._refuse_closed(None)
-                self.log.begin(timeout, look=True)
+                self.log.begin_transaction(timeout)
                 self._base_view = None
                 self._interrupted = False
                 self.ended = 0

@@ -11,6 +11,7 @@ from zlib import crc32
 
 from pstate import PersistedState
 from pstate.errors import PStateError, StateFileError
+from pstate.log import LOOK_INTERVAL
 from pstate.state import Transaction
 from stress.check import BrokenPromise
 from stress.judge import opened
@@ -78,6 +79,11 @@ def opens_without_defaults(actor: Actor) -> None:
 
 def closes(actor: Actor) -> None:
     actor.close()
+
+
+def time_passes(actor: Actor) -> None:
+    """The last look at the path is too old by now."""
+    actor.system.now += 2 * LOOK_INTERVAL
 
 
 # ------------------------------------------------------------------ a person and an editor
@@ -363,7 +369,7 @@ SCENARIOS = [
         edited("saved in place", saves_in_place, a=around_a_vacuum), name="saved in place, around a vacuum", kills=0
     ),
     replace(
-        edited("saved with a backup", saves_with_backup, a=transaction("a1", "a2")),
+        edited("saved with a backup", saves_with_backup, a=_program(time_passes, transaction("a1", "a2"))),
         name="saved with a backup, a transaction",
     ),
     Scenario("a close and a writer", {"a": closes, "b": commits("b1")}, JOURNALED, opened=("a", "b"), kills=0),

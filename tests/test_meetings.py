@@ -449,6 +449,7 @@ def test_a_symbolic_link_that_leads_nowhere_is_an_error_not_a_wait(
             state.vacuum()
         assert 1 == state.n
         path.unlink()
+        time.sleep(1.5 * pstate_log.LOOK_INTERVAL)
         with state.transaction():
             state.n = 2
     assert b'"n": 2\n' == path.read_bytes()

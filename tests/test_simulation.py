@@ -57,7 +57,7 @@ def test_random_schedules_hold() -> None:
 def test_a_random_failure_is_made_short_and_can_be_repeated() -> None:
     lock = next(fault for fault in FAULTS if fault.name == "no lock")
     with planted(lock), pytest.raises(Failure) as caught:
-        wander.wander(3, lambda number: number < 500)
+        wander.wander(6, lambda number: number < 500)
 
     failure = caught.value
     assert isinstance(failure.__cause__, Failure)
