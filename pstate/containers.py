@@ -457,6 +457,10 @@ class _CopyUnderWay:
             self._end(node)
         return self._store.read(function, node, *args)
 
+    def put(self, node: Any, key: Any, value: Any) -> None:
+        self._end(node)
+        self._store.put(node, key, value)
+
     def mutate(self, node: Any, plan: Callable[..., Plan], *args: Any) -> Any:
         self._end(node)
         return self._store.mutate(node, plan, *args)

@@ -12,6 +12,7 @@ import bisect
 import contextlib
 import logging
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -133,6 +134,8 @@ class FileLog:
         "_put_off",
         "_ready",
         "_refusal",
+        "_settled",
+        "_syncing",
         "_unmerged",
         "_unquiet",
         "_vacuum_at",
@@ -184,6 +187,9 @@ class FileLog:
         self._mtime = -1
         self._vacuum_at = 0
         self._folder_due = False
+        #: Up to where all is on stable storage, as far as was asked for; see `settle`. One thread syncs at a time.
+        self._settled: View | None = None
+        self._syncing = threading.RLock()
         #: Why no write is begun, or "".
         self._refusal = ""
         #: Look at all there is before the next write: an edit is waiting, there is a refusal, or it begins with a
@@ -216,6 +222,11 @@ class FileLog:
         if view is not None and self._lseek(view[0], 0, 2) == view[1] and self._clock() < self._look_at:
             return view
         return None
+
+    def fresh_durable(self) -> View | None:
+        """`fresh` with durability "power": what others act on, a power cut must not take back (F12)."""
+        view = self.fresh()
+        return view if view is not None and self._is_settled(view) else None
 
     @property
     def at_rest(self) -> bool:
@@ -326,12 +337,6 @@ class FileLog:
             self._plan_vacuum(journal, len(base))
         # By position: a commit of ours that an exception kept from being published may stand there already.
         journal.content[end:] = data[:stop]
-        if self.power and not self._refusal:
-            # Whoever acts on what it sees must not see what a power cut can take back (F12).
-            try:
-                self._sync(journal)
-            except DurabilityUnknown as error:
-                logger.error("%s", error)
         self.memory.view = (fd, end + stop, crc, index + len(bodies), journal)
         return data[stop:]
 
@@ -866,12 +871,50 @@ class FileLog:
             if generation != f.NO_GENERATION and all(generation != previous[1] for previous in self._previous):
                 return generation
 
+    def settle(self, view: View) -> None:
+        """Return when the commits up to *view* are on stable storage: with durability "power", before they are
+        acknowledged, or acted on.
+
+        The caller holds no lock. Who comes while another thread syncs has written already; so the first of those who
+        wait syncs for all of them, and the others find it done. Raises DurabilityUnknown, to each of them.
+        """
+        with self._syncing:
+            if self._is_settled(view):
+                return
+            if self._refusal:
+                raise DurabilityUnknown(
+                    f"{self.path}: the change is committed and visible, but bringing it to stable storage together "
+                    "with another thread's failed. This state takes no more writes: vacuum() writes a fresh file, or "
+                    "close it and open it again.",
+                    path=self.path,
+                )
+            # What memory is now was written before, and the file of an older view has gone into it.
+            newest = self.memory.view or view
+            self._sync(newest[4])
+            self._settled = newest
+
+    def settle_what_is_read(self, view: View | None) -> None:
+        """`settle` for a reader, who cannot help it when that fails: it is logged, and writes are refused."""
+        if view is not None and not self._refusal:
+            try:
+                self.settle(view)
+            except DurabilityUnknown as error:
+                logger.error("%s", error)
+
+    def _is_settled(self, view: View) -> bool:
+        settled = self._settled
+        return settled is not None and settled[4] is view[4] and settled[1] >= view[1]
+
     def _sync(self, journal: Journal) -> None:
         try:
             journal.sync()
             if self._folder_due:
-                self.fs.sync_folder(os.path.dirname(self.path))
-                self._folder_due = False
+                self._folder_due = False  # before: another thread may have a new reason meanwhile
+                try:
+                    self.fs.sync_folder(os.path.dirname(self.path))
+                except BaseException:
+                    self._folder_due = True
+                    raise
         except OSError as error:
             unknown = error
             if not isinstance(error, DurabilityUnknown):
@@ -888,20 +931,15 @@ class FileLog:
             raise unknown from error
 
     def publish(self, view: View) -> None:
-        """The record up to *view* was written and applied: make it durable and visible to other threads.
+        """The record up to *view* was written and applied: make it visible to other threads.
 
         Then look whether an editor has replaced the file, and vacuum when it is due: its failure is logged, the commit
-        stands. Raises DurabilityUnknown and EditConflict; memory is what the file is, then too.
+        stands. With durability "power", `settle` comes after the locks are given back. Raises EditConflict; memory is
+        what the file is, then too.
         """
-        if self.power:
-            try:
-                self._sync(view[4])
-            finally:
-                self.memory.view = view
-        else:
-            self.memory.view = view
-            if view[1] < self._vacuum_at and self._clock() < self._look_at:
-                return
+        self.memory.view = view
+        if not self.power and view[1] < self._vacuum_at and self._clock() < self._look_at:
+            return
         if self.power or self._clock() >= self._look_at:
             try:
                 if not self._is_current(view[4], self.lock_timeout):
@@ -1012,6 +1050,7 @@ class FileLog:
         try:
             vacuum.replace(self.fs, self.flock, old, view, content, text, publish, judged, absent)
             self._folder_due = False
+            self._settled = self.memory.view
         except vacuum.EditCameOut:
             self._look_at = self._check_at = 0.0
             raise
@@ -1106,11 +1145,12 @@ class FileLog:
         """Let go of the file. The next use opens it again."""
         self.memory.view = None
         self.fd = -1
-        self._journal = self.held = self._ready = self._known = None
+        self._journal = self.held = self._ready = self._known = self._settled = None
 
     def forget(self) -> None:
         """In a forked child: let go of everything inherited, without unlocking what the parent holds (F15)."""
         lock.forget(self.flock)
+        self._syncing = threading.RLock()
         for journal in (self._journal, self.held):
             if journal is not None:
                 journal.close()

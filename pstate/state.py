@@ -305,11 +305,12 @@ class Transaction:
             core.leave_block(self._mark, kind is not None)
             self._changes = None
             return
+        unsettled = None
         try:
             if kind is not None:
                 core.roll_back()
             else:
-                core.commit()
+                unsettled = core.commit()
         finally:
             try:
                 core.leave(changes)
@@ -319,6 +320,8 @@ class Transaction:
             finally:
                 if core.changes is not changes:
                     self._changes = None
+        if unsettled is not None:
+            core.log.settle(unsettled)
 
     def __del__(self) -> None:
         # An exception on the doorstep of __exit__ keeps it from running: nobody else would unlock.

@@ -99,7 +99,7 @@ class Store:
             read_only=read_only,
         )
         #: See `FileLog.fresh`: bound once, because every read of a value asks it.
-        self.fresh = self.log.fresh
+        self.fresh = self.log.fresh_durable if durability == "power" and not read_only else self.log.fresh
         self.closed = False
         self.mutex = threading.RLock()
         #: A change or a catch-up is under way in the thread that owns the mutex.
@@ -128,16 +128,21 @@ class Store:
         with self.mutex:
             if self._busy:
                 raise self._reentrant()
-            if self.changes is None:
-                self._busy = True
-                try:
-                    if self.closed:
-                        self._refuse_closed(args[0])
-                    else:
-                        self.log.refresh()
-                finally:
-                    self._busy = False
-            return function(*args)
+            if self.changes is not None:
+                return function(*args)
+            self._busy = True
+            try:
+                if self.closed:
+                    self._refuse_closed(args[0])
+                else:
+                    self.log.refresh()
+            finally:
+                self._busy = False
+            result = function(*args)
+            view = self.view
+        if self.log.power:
+            self.log.settle_what_is_read(view)
+        return result
 
     def _refuse_closed(self, node: Any) -> None:
         """Raise ClosedError, unless *node* was taken out of the state and is an ordinary container."""
@@ -165,6 +170,7 @@ class Store:
                 if self._put_in_transaction(node, key, value):
                     return
             else:
+                written: View | None = None
                 mutex = self.mutex
                 try:
                     mutex.acquire()  # `with` would take 70 ns more
@@ -195,7 +201,7 @@ class Store:
                                             if handle is not None:
                                                 _dict_set(handle, key, value)
                                     log.publish(view)
-                                    return
+                                    written = view
                             finally:
                                 self._busy = False
                                 try:
@@ -209,6 +215,10 @@ class Store:
                         mutex.release()
                     except RuntimeError:
                         pass  # an exception has come while we waited for it
+                if written is not None:
+                    if log.power:
+                        log.settle(written)
+                    return
         self.mutate(node, _set, key, value)
 
     def _put_in_transaction(self, node: ops.Node, key: Any, value: Any) -> bool:
@@ -297,7 +307,6 @@ class Store:
                 if not path:
                     self._mirror(prepared)
                 log.publish(view)
-                return result
             finally:
                 self._busy = False
                 try:
@@ -307,6 +316,9 @@ class Store:
                     # An exception may have come before the first instruction of a lock that is written in Python.
                     log.flock(log.fd, UNLOCK)
                     raise
+        if log.power:
+            log.settle(view)
+        return result
 
     def _bypassed(self) -> BypassedError:
         """A record of this change would not fit the file. Memory is not to be trusted any more."""
@@ -472,6 +484,8 @@ class Store:
                 if self.closed:
                     self._refuse_closed(None)
                 self.log.begin_transaction(timeout)
+                if self.log.power:
+                    self.log.settle_what_is_read(self.view)
                 self._base_view = None
                 self._interrupted = False
                 self.ended = 0
@@ -481,16 +495,27 @@ class Store:
                 self._busy = False
             return None
         except BaseException:
-            if self.changes is not changes and mutex._recursion_count() > held:  # type: ignore[attr-defined]
-                try:
-                    if self.log.fd >= 0:
-                        self.log.flock(self.log.fd, UNLOCK)
-                finally:
-                    mutex.release()
+            try:
+                self._give_back(changes, held)
+            except BaseException:
+                self._give_back(changes, held)
+                raise
             raise
 
-    def commit(self) -> None:
-        """Commit the open transaction. When it raises an Exception that means "not committed", it was rolled back."""
+    def _give_back(self, changes: Changes, held: int) -> None:
+        """Undo a beginning of *changes* that failed, if it had got any lock; the mutex was *held* so often before."""
+        if self.changes is not changes and self.mutex._recursion_count() > held:  # type: ignore[attr-defined]
+            try:
+                if self.log.fd >= 0:
+                    self.log.flock(self.log.fd, UNLOCK)
+            finally:
+                self.mutex.release()
+
+    def commit(self) -> View | None:
+        """Commit the open transaction; returns what is to `settle` after `leave`.
+
+        When it raises an Exception that means "not committed", it was rolled back.
+        """
         self._refuse_other_threads()
         changes = self.changes
         assert changes is not None
@@ -503,10 +528,10 @@ class Store:
         self.owner = 0
         self._busy = True
         if self._base_view is None:
-            return
+            return None
         if not changes.operations:
             self.view = _renewed(self._base_view)
-            return
+            return None
         try:
             view = self.log.commit(encode_body(changes.operations), self._base_view)
         except (WriteError, UnicodeError):
@@ -516,6 +541,7 @@ class Store:
             self.view = _renewed(self._base_view)
             raise
         self.log.publish(view)
+        return view if self.log.power else None
 
     def roll_back(self, mark: Mark | None = None) -> None:
         """Undo the open transaction, or what came after *mark*."""
@@ -753,7 +779,9 @@ def shared(
         if store.attach(handle):
             if not is_new:
                 store.lock_timeout = store.log.lock_timeout = lock_timeout
-                store.log.power = store.log.power or durability == "power"
+                if durability == "power" and not read_only:
+                    store.log.power = True
+                    store.fresh = store.log.fresh_durable
             return store
 
 

@@ -174,8 +174,8 @@ FAULTS = [
     ),
     Fault(
         "power: acknowledged before it is synced",
-        "pstate.log:FileLog.publish",
-        "self._sync(view[4])",
+        "pstate.log:FileLog.settle",
+        "self._sync(newest[4])",
         "pass",
         "power: two writers",
     ),

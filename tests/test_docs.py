@@ -596,6 +596,11 @@ def calls_of(folder: Path, durability: Any) -> dict[tuple[str, str], list[str]]:
     state.vacuum()
     note("vacuum")
     state.close()
+    state = PersistedState.open(path, fs=fs, durability=durability)
+    fs.calls.clear()
+    assert 3 == state.a
+    note("first read of a file that is there")
+    state.close()
     return seen
 
 
