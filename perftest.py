@@ -35,7 +35,7 @@ def told(work: Work, seconds: float) -> str:
     if math.isnan(seconds):
         return ""
     if work.name.startswith("bytes"):
-        return f"{seconds / 1e6:.2f} MB"
+        return f"{seconds / 1e6:.2f} MB" if seconds >= 1e5 else f"{seconds:.1f} B"
     for factor, unit in ((1, "s"), (1e3, "ms")):
         if seconds * factor >= 1:
             return f"{seconds * factor:.3g} {unit}"
@@ -90,7 +90,10 @@ def write(path: Path, text: str) -> None:
 
 def plot(path: Path, work: Work, results: list[Result]) -> None:
     """Draw *results* as bars; shorter is faster."""
-    module("matplotlib").use("svg")
+    matplotlib = module("matplotlib")
+    matplotlib.use("svg")
+    # Text as text, and the same picture for the same figures.
+    matplotlib.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "pstate"}
     pyplot = module("matplotlib.pyplot")
     taking_part = sorted((one for one in results if not one.note), key=lambda one: one.seconds, reverse=True)
     figure, axes = pyplot.subplots(figsize=(7, 0.4 * len(taking_part) + 1))

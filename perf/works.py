@@ -7,6 +7,7 @@ others are compared with.
 from __future__ import annotations
 
 import gc
+import os
 import statistics
 import subprocess
 import sys
@@ -23,12 +24,18 @@ from typing import Any
 
 from perf import peers
 from perf.peers import Peer, Result
+from pstate import PersistedState, log
+from pstate.fs import FileSystem
 
 #: A measurement of something slow does it less often, so that a round takes about so many seconds of it.
 SECONDS = 0.15
 TIMES = 10_000
 #: 25,000 rows of three values each are about 1 MB of YAML.
 ROWS = 25_000
+#: How long several processes want the same file.
+SHARED_SECONDS = 0.5
+#: How many commits tell how much of what is written vacuums have written.
+COMMITS = 60_000
 
 
 @dataclass(frozen=True)
@@ -107,8 +114,6 @@ def looped(kinds: list[type[Peer]], method: str, whole: bool = False) -> list[Co
 def _open(folder: Path, theirs: bool = False, **defaults: Any) -> Any:
     if theirs:
         return peers.module("persistedstate").PersistedState(folder / "state", **defaults)
-    from pstate import PersistedState
-
     return PersistedState(folder / "state.yaml", **defaults)
 
 
@@ -133,8 +138,6 @@ def increments(inside: bool, folder: Path) -> float:
 
 def threads(number: int, folder: Path) -> float:
     """Seconds for each commit with durability "power", by that many threads."""
-    from pstate import PersistedState
-
     each = max(1, 400 // number)
     with PersistedState.open(folder / "state.yaml", durability="power") as state:
 
@@ -274,6 +277,42 @@ def change_beside(size: int, folder: Path) -> float:
         return _timed(change, 2_000)
 
 
+class Counting(FileSystem):
+    """The operating system; it counts the bytes that go through it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = 0
+        self.write = self._write
+
+    def _write(self, fd: int, data: bytes) -> int:
+        written = os.write(fd, data)
+        self.written += written
+        return written
+
+
+def bytes_written(vacuums: bool, folder: Path) -> float:
+    """Bytes that a commit writes, those of the *vacuums* included or not, in a state of 0.2 MB."""
+    system = Counting()
+    factor = log.JOURNAL_MINIMUM
+    try:
+        if not vacuums:
+            log.JOURNAL_MINIMUM = 1 << 40
+        with PersistedState.open(
+            folder / "state.yaml", fs=system, defaults={"rows": rows(5_000), "counter": 0}
+        ) as state:
+            state.vacuum()
+            system.written = 0
+            number = 0
+            # Two vacuums and more: the largest share that they can have.
+            while number < COMMITS:
+                state.counter = number
+                number += 1
+            return system.written / number
+    finally:
+        log.JOURNAL_MINIMUM = factor
+
+
 # ------------------------------------------------------------------ several processes, whole scripts, memory
 
 
@@ -281,8 +320,6 @@ def _count_in_transactions(kind: str, folder: str, seconds: float) -> int:
     """How many increments one process of several makes in that time."""
     done = 0
     if kind == "pstate":
-        from pstate import PersistedState
-
         with PersistedState(f"{folder}/state.yaml", n=0) as state:
             until = time.monotonic() + seconds
             while time.monotonic() < until:
@@ -312,6 +349,11 @@ def _count_in_transactions(kind: str, folder: str, seconds: float) -> int:
 
 def processes(kind: str, number: int, folder: Path) -> float:
     """Seconds for each `with transaction: n += 1` of that many processes in a tight loop."""
+    return SHARED_SECONDS / max(1, sum(_done(kind, number, folder)))
+
+
+def _done(kind: str, number: int, folder: Path) -> list[int]:
+    """How many each of that many processes has made in `SHARED_SECONDS`."""
     if kind == "sqlite3":
         import sqlite3
 
@@ -320,11 +362,26 @@ def processes(kind: str, number: int, folder: Path) -> float:
         connection.execute("CREATE TABLE state (n INTEGER)")
         connection.execute("INSERT INTO state VALUES (0)")
         connection.close()
-    seconds = 0.5
     with get_context("spawn").Pool(number) as pool:
         pool.map(abs, range(number))  # all have started
-        done = pool.starmap(_count_in_transactions, [(kind, str(folder), seconds)] * number, chunksize=1)
-    return seconds / max(1, sum(done))
+        tasks = [(kind, str(folder), SHARED_SECONDS)] * number
+        return pool.starmap(_count_in_transactions, tasks, chunksize=1)
+
+
+class Shares:
+    """How often the slowest and the fastest of several processes that all want to commit get to it."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.done: list[int] = []
+
+    def slowest(self, folder: Path) -> float:
+        self.done = _done("pstate", self.number, folder)
+        return SHARED_SECONDS / max(1, min(self.done))
+
+    def fastest(self, folder: Path) -> float:
+        """Of the same run."""
+        return SHARED_SECONDS / max(1, *self.done)
 
 
 def script(module: str, folder: Path) -> float:
@@ -356,6 +413,10 @@ def memory(how: str, folder: Path) -> float:
 
 def _ours(measure: Callable[[Path], float], label: str = "pstate", durability: str = "kill") -> Contestant:
     return Contestant(label, durability, measure)
+
+
+def _limit(label: str, seconds: float) -> Contestant:
+    return Contestant(label, "", lambda folder: seconds)
 
 
 def _theirs(measure: Callable[[Path], float]) -> Contestant:
@@ -440,15 +501,31 @@ def works() -> list[Work]:
             _against_yaml(vacuum_one_megabyte, "PyYAML's C dumper"),
             {"PyYAML's C dumper": 8, "persistedstate": 40},
         ),
-        Work("recover a journal, each record", _against_theirs(recover), {"persistedstate": 100}),
-        Work("catch up with another process, each record", [_ours(catch_up)], {}),
         Work(
-            "change one key beside 1 KB",
+            "recover a journal, each record",
+            [*_against_theirs(recover), _limit("200,000 records a second", 5e-6)],
+            {"persistedstate": 100, "200,000": 1},
+        ),
+        Work(
+            "catch up with another process, each record",
+            [_ours(catch_up), _limit("200,000 records a second", 5e-6)],
+            {"200,000": 1},
+        ),
+        Work(
+            "change one key beside 10 MB",
             [
-                _ours(partial(change_beside, 1_000)),
-                _ours(partial(change_beside, 10_000_000), "pstate, beside 10 MB"),
+                _ours(partial(change_beside, 10_000_000)),
+                _ours(partial(change_beside, 1_000), "pstate, beside 1 KB"),
             ],
-            {},
+            {"pstate, beside 1 KB": 1 / 1.2},
+        ),
+        Work(
+            "bytes written by each commit",
+            [
+                _ours(partial(bytes_written, True), "pstate, vacuums included"),
+                _ours(partial(bytes_written, False), "pstate, the records alone"),
+            ],
+            {"pstate, the records alone": 1 / 4},
         ),
         *(
             Work(
@@ -459,6 +536,17 @@ def works() -> list[Work]:
                     Contestant("diskcache transact()", "kill", partial(processes, "diskcache", number), cache),
                 ],
                 {"sqlite3 BEGIN IMMEDIATE": 3, "diskcache transact()": 3},
+            )
+            for number in (2, 4)
+        ),
+        *(
+            Work(
+                f"{number} processes, who gets how much",
+                [
+                    _ours((shares := Shares(number)).slowest, "pstate, the slowest of them"),
+                    _ours(shares.fastest, "pstate, the fastest of them"),
+                ],
+                {"pstate, the fastest of them": 1 / 2},
             )
             for number in (2, 4)
         ),

@@ -25,6 +25,8 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(works, "SECONDS", 0.002)
     monkeypatch.setattr(works, "TIMES", 50)
     monkeypatch.setattr(works, "ROWS", 20)
+    monkeypatch.setattr(works, "COMMITS", 50)
+    monkeypatch.setattr(works, "SHARED_SECONDS", 0.05)
 
 
 def work(bar: float = 2) -> Work:
@@ -77,6 +79,28 @@ def test_every_work_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     for result in measured(Work(name, ours, {}), 1, tmp_path, lambda text: None):
         assert result.seconds > 0
+
+
+def test_the_bytes_of_vacuums_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(works, "COMMITS", 3_000)
+    monkeypatch.setattr(works.log, "JOURNAL_MINIMUM", 1 << 10)
+    monkeypatch.setattr(works.log, "JOURNAL_FACTOR", 0.2)
+    (tmp_path / "with").mkdir()
+    (tmp_path / "without").mkdir()
+
+    assert works.bytes_written(True, tmp_path / "with") > 2 * works.bytes_written(False, tmp_path / "without") > 80
+
+
+def test_the_plot_shows_each_store_that_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(perftest, "works", lambda: [work()])
+
+    assert 0 == perftest.main(["--quick", "--plot", str(tmp_path / "plot.svg")])
+    drawn = (tmp_path / "plot.svg").read_text()
+    assert drawn.startswith("<?xml")
+    for text in ("waiting", "pstate", "slow", "3 ms"):
+        assert text in drawn, text
+    assert "gone" not in drawn
 
 
 def test_the_tables_go_between_the_marks_of_a_document(
