@@ -11,7 +11,6 @@ What is a storable value belongs to `values`; what surrounds a body or a base do
 
 from __future__ import annotations
 
-import base64
 import functools
 import json
 import json.encoder
@@ -84,6 +83,8 @@ def load(data: bytes, path: str) -> Base:
     An empty file, one of blank lines and comments, and a document that is null are an empty state.
     Raises InvalidStateError, with line and column, for all that is no single YAML mapping that a state can hold.
     """
+    if not data:
+        return Base({}, False)
     bom = data.startswith(_BOM)
     first = data.find(b"\n")
     newline = "\r\n" if data[max(first - 1, 0) : first] == b"\r" else "\n"
@@ -433,7 +434,7 @@ class _Reader:
     @staticmethod
     def refuse_surrogates(text: str) -> None:
         # libyaml refuses them by itself, the pure parser lets them pass.
-        if not text.isascii() and _SURROGATES.search(text) is not None:
+        if not text.isascii() and re.search("[\ud800-\udfff]", text) is not None:
             raise _Refused("a surrogate is no character", "Write the character itself")
 
     # -- collections
@@ -599,11 +600,13 @@ def _yaml() -> _Yaml:
 
 # -------------------------------------------------------------------------------------------- scalars, in flow and keys
 
-_SURROGATES = re.compile("[\ud800-\udfff]")
-
-# Raw, these are refused by a loader, taken for a line break, or eaten. JSON's own escapes cover the rest.
-_ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]")
 _quote_json: Callable[[str], str] = json.encoder.encode_basestring
+
+
+@functools.cache
+def _escaped() -> re.Pattern[str]:
+    """What a loader refuses raw, takes for a line break, or eats. JSON's own escapes cover the rest."""
+    return re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]")
 
 
 def _escape(found: re.Match[str]) -> str:
@@ -617,7 +620,7 @@ def _quoted(text: str) -> str:
     quoted = _quote_json(text)
     if quoted.isascii() and "\x7f" not in quoted:
         return quoted
-    return _ESCAPED.sub(_escape, quoted)
+    return _escaped().sub(_escape, quoted)
 
 
 def _integer(value: int) -> str:
@@ -635,13 +638,19 @@ def _float(value: float) -> str:
     return text
 
 
+def _binary(value: bytes) -> str:
+    from base64 import b64encode
+
+    return f'!!binary "{b64encode(value).decode("ascii")}"'
+
+
 _SCALARS: dict[type, Callable[[Any], str]] = {
     str: _quoted,
     int: _integer,
     bool: lambda value: "true" if value else "false",
     type(None): lambda value: "null",
     float: _float,
-    bytes: lambda value: f'!!binary "{base64.b64encode(value).decode("ascii")}"',
+    bytes: _binary,
     date: lambda value: value.isoformat(),
     datetime: lambda value: value.isoformat(" "),
 }
@@ -656,7 +665,7 @@ def scalar(value: Any) -> str:
         quoted = _quote_json(value)
         if quoted.isascii() and "\x7f" not in quoted:
             return quoted
-        return _ESCAPED.sub(_escape, quoted)
+        return _escaped().sub(_escape, quoted)
     return _SCALARS[kind](value)
 
 
@@ -699,7 +708,7 @@ def encode_body(operations: list[Any]) -> str:
             if text.isascii() and "\x7f" not in text:
                 return text
             # All that is not ASCII stands in quotes here.
-            return _ESCAPED.sub(_escape, text)
+            return _escaped().sub(_escape, text)
     return _flow(operations)
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import enum
 import re
-from dataclasses import dataclass, field
 from itertools import islice, pairwise
+from typing import NamedTuple
 from zlib import crc32
 
 from pstate import codec
@@ -51,8 +51,7 @@ class Verdict(enum.Enum):
     DAMAGED = "damaged"  #: a bad record with a good one behind it: no unfinished write
 
 
-@dataclass(frozen=True, slots=True)
-class BaseMarker:
+class BaseMarker(NamedTuple):
     """The line that ends the base document and names the generation of the journal behind it."""
 
     generation: str  #: 8 hex digits, drawn anew for each journal
@@ -77,37 +76,63 @@ class BaseMarker:
         return len(plain) == self.length and crc32(plain) == self.crc
 
 
-@dataclass(frozen=True, slots=True)
 class Trailer:
     """The last line of a file that has been replaced: how to recognise its successor."""
 
-    generation: str  #: of the file that the trailer ends
-    length: int  #: of the new base document, in bytes
-    crc: int  #: CRC-32 of the new base document
-    index: int  #: the last commit of the old file that the new base contains
-    own_crc: int  #: CRC-32 of every byte of the old file before the trailer
+    __slots__ = ("crc", "generation", "index", "length", "own_crc")
+
+    def __init__(self, generation: str, length: int, crc: int, index: int, own_crc: int) -> None:
+        self.generation = generation  #: of the file that the trailer ends
+        self.length = length  #: of the new base document, in bytes
+        self.crc = crc  #: CRC-32 of the new base document
+        self.index = index  #: the last commit of the old file that the new base contains
+        self.own_crc = own_crc  #: CRC-32 of every byte of the old file before the trailer
 
     def encode(self) -> bytes:
         text = f"--- # pstate moved {self.generation} {self.length:010d} {self.crc:08x} {self.index:010d}"
         return f"{text} {self.own_crc:08x}\n".encode("ascii")
 
 
-@dataclass(slots=True)
 class Image:
     """A whole state file, judged. Offsets count bytes from the beginning of the file."""
 
-    base: bytes
-    marker: BaseMarker | None = None
-    bodies: list[str] = field(default_factory=list)  #: of the committed records, in order
-    end: int = 0  #: behind the last commit; behind the base document where there is none
-    crc: int = 0  #: the checksum that the next record is chained to
-    verdict: Verdict = Verdict.CLEAN
-    rest: bytes = b""  #: everything behind `end`
-    trailer: Trailer | None = None
-    following: int = 0  #: good records behind the damage
-    hole: bool = False  #: a power cut has kept the base marker from the disk: only zeros are where it should be
-    reason: str = ""  #: what is wrong with the first bytes of `rest`
-    version: int = VERSION  #: what the base marker says; all else is empty when it is not ours
+    __slots__ = (
+        "base",
+        "bodies",
+        "crc",
+        "end",
+        "following",
+        "hole",
+        "marker",
+        "reason",
+        "rest",
+        "trailer",
+        "verdict",
+        "version",
+    )
+
+    def __init__(
+        self,
+        base: bytes,
+        marker: BaseMarker | None = None,
+        bodies: list[str] | None = None,
+        end: int = 0,
+        crc: int = 0,
+        rest: bytes = b"",
+        verdict: Verdict = Verdict.CLEAN,
+    ) -> None:
+        self.base = base
+        self.marker = marker
+        self.bodies: list[str] = bodies or []  #: of the committed records, in order
+        self.end = end  #: behind the last commit; behind the base document where there is none
+        self.crc = crc  #: the checksum that the next record is chained to
+        self.rest = rest  #: everything behind `end`
+        self.verdict = verdict
+        self.trailer: Trailer | None = None
+        self.following = 0  #: good records behind the damage
+        self.hole = False  #: a power cut has kept the base marker from the disk: only zeros are where it should be
+        self.reason = ""  #: what is wrong with the first bytes of `rest`
+        self.version = VERSION  #: what the base marker says; all else is empty when it is not ours
 
     @property
     def index(self) -> int:

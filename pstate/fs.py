@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import os
 import sys
 import time
@@ -16,7 +15,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-logger = logging.getLogger("pstate.fs")
+from pstate.logger import Logger
+
+logger = Logger("pstate.fs")
 
 UNKNOWN_BOOT = "00000000"
 _NO_REPLACE, _EXCHANGE = 1, 2  # linux/fs.h: RENAME_NOREPLACE, RENAME_EXCHANGE

@@ -26,7 +26,6 @@ who wants to be safe from that too unlocks within a ``try``, and once more in it
 from __future__ import annotations
 
 import errno
-import inspect
 import os
 import sys
 import time
@@ -514,6 +513,8 @@ def _new_filelock(path: str) -> Any:
         import filelock
     except ImportError as error:
         raise _missing("filelock", path.removesuffix(".lock"), error) from error
+    import inspect
+
     options: dict[str, Any] = {"timeout": 0, "thread_local": False}
     # Falling back to a lock made of a file's mere existence would exclude nobody who locks the same file for real.
     if "fallback_to_soft" in inspect.signature(filelock.BaseFileLock.__init__).parameters:
@@ -532,6 +533,8 @@ def _missing(library: str, path: str, error: ImportError) -> ImportError:
 
 def _unusable(lock: object) -> str | None:
     """Why *lock* is no lock object that we could use; None if it is one."""
+    import inspect
+
     if isinstance(lock, type):
         return "is a class, not a lock object"
     for name in ("acquire", "release"):
@@ -545,6 +548,8 @@ def _unusable(lock: object) -> str | None:
 
 def _refusing_keywords(lock: Any) -> dict[str, Any] | None:
     """How to tell *lock* not to wait."""
+    import inspect
+
     try:
         parameters = inspect.signature(lock.acquire).parameters
     except (TypeError, ValueError):

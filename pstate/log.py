@@ -10,16 +10,14 @@ from __future__ import annotations
 
 import bisect
 import contextlib
-import logging
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from zlib import crc32
 
-from pstate import codec, edits, files, lock, recovery, vacuum
+from pstate import codec, files, lock, recovery, vacuum
 from pstate import format as f
 from pstate.errors import (
     DurabilityUnknown,
@@ -36,11 +34,15 @@ from pstate.format import RECORD, encode_record
 from pstate.fs import FileSystem
 from pstate.journal import Journal, View
 from pstate.lock import EXCLUSIVE_NOW, UNLOCK, Flock
+from pstate.logger import Logger
 from pstate.recovery import Operations, State
 from pstate.vacuum import Known
 from pstate.values import same
 
-logger = logging.getLogger("pstate.log")
+if TYPE_CHECKING:
+    from pstate import edits
+
+logger = Logger("pstate.log")
 
 #: How long a look at the path is good for, in seconds. A commit that an editor's rename overtakes within it is found
 #: by the next look of a living process (docs/guarantees.md, "Editors").
@@ -709,7 +711,7 @@ class FileLog:
         if trailer is None or not self._is_of_ours(trailer):
             return None
         # What it says of the new file holds for the edited state, not for what memory is.
-        return replace(trailer, length=0)
+        return f.Trailer(trailer.generation, 0, trailer.crc, trailer.index, trailer.own_crc)
 
     def _read_trailer(self, rest: bytes | None) -> f.Trailer | None:
         """The trailer that *rest*, what stands behind `view`, consists of."""
@@ -996,9 +998,9 @@ class FileLog:
             _raise_foreign(error)
             # Tried again when the journal has doubled, so that what the attempts cost stays in proportion (F23).
             self._vacuum_at *= 2
-            level = logging.DEBUG if self._put_off else logging.WARNING
+            tell = logger.debug if self._put_off else logger.warning
             self._put_off = True
-            logger.log(level, "%s: vacuum put off, the journal goes on growing: %s", self.path, error)
+            tell("%s: vacuum put off, the journal goes on growing: %s", self.path, error)
 
     def _replace(self, merge: bool = True, absent: bool = False) -> None:
         """Vacuum. The caller holds the lock and has caught up. Raises OSError, EditCameOut, and as an edit may.
@@ -1254,6 +1256,8 @@ class FileLog:
         try:
             image = recovery.judge(f.scan(data), data, self.path, self.fs.boot_id)
             base = codec.load(image.base, self.path)
+            from pstate import edits
+
             result = edits.reconcile(self._history(view, mine, data), image, base.value, data, ancestor)
         except StateFileError as error:
             raise self._invalid_edit(error) from error
@@ -1326,6 +1330,8 @@ class FileLog:
         self._unmerged = False
 
     def _history(self, view: View, mine: State, data: bytes) -> edits.History:
+        from pstate import edits
+
         _, _, crc, index, journal = view
         now = self._clock()
         return edits.History(

@@ -5,29 +5,27 @@ The verdict on the bytes is `format.scan`'s. Here it becomes a state, or an erro
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from pstate import codec, legacy
+from pstate import codec
 from pstate import format as f
 from pstate.errors import CorruptStateError, EditConflict, InvalidStateError
+from pstate.logger import Logger
 
-logger = logging.getLogger("pstate.recovery")
+logger = Logger("pstate.recovery")
 
 Operations = list[Any]
 State = dict[Any, Any]
 
 
-@dataclass(slots=True)
-class Content:
+class Content(NamedTuple):
     """A file that can be believed: its state is *state* after *records*."""
 
     state: State  #: what the base document says
     image: f.Image
     appendable: bool  #: a base marker may stand behind the base document
-    records: list[Operations] = field(default_factory=list)
+    records: list[Operations]
 
 
 def read(data: bytes, path: str, boot_id: Callable[[], str]) -> Content:
@@ -53,10 +51,28 @@ def scan(data: bytes) -> f.Image:
 
 
 def _is_legacy(image: f.Image, data: bytes) -> bool:
-    return not image.hole and f.find_marker(data) < 0 and legacy.is_legacy(data)
+    return not image.hole and is_theirs(data)
+
+
+def is_theirs(data: bytes) -> bool:
+    """Whether `persistedstate` left *data*. `legacy` is asked, and imported, where one of its signs is there: a
+    separator, perhaps torn, or the first key of the document once more.
+    """
+    if f.find_marker(data) >= 0:
+        return False
+    head = data[: data.find(b":") + 1] or b"{"
+    half = 0 if b"\r" in data else len(data) // 2 - 1  # where the repetition begins, at the earliest
+    is_repeated = data.find(head, max(half, len(head))) >= 0
+    if not is_repeated and b"---" not in data and b"### LAST VALID STATE ###" not in data and data[-1:] != b"-":
+        return False
+    from pstate import legacy
+
+    return legacy.is_legacy(data)
 
 
 def _read_legacy(data: bytes, path: str) -> Content:
+    from pstate import legacy
+
     recovered = legacy.load(data, path)
     for skipped in recovered.skipped:
         logger.warning("%s:%d: left out what persistedstate had refused: %s", path, skipped.line, skipped.reason)
@@ -65,12 +81,14 @@ def _read_legacy(data: bytes, path: str) -> Content:
     if recovered.torn:
         logger.warning("%s: torn tail left out: %r", path, recovered.torn[:80])
     # The journal behind it is not ours: the whole file counts as a document that the first commit writes anew.
-    return Content(recovered.value, f.Image(data, end=len(data)), appendable=False)
+    return Content(recovered.value, f.Image(data, end=len(data)), appendable=False, records=[])
 
 
 def document(base: bytes, path: str) -> State:
     """The state that the base document *base* says, one of `persistedstate` too."""
-    if f.find_marker(base) < 0 and legacy.is_legacy(base):
+    if is_theirs(base):
+        from pstate import legacy
+
         return legacy.load(base, path).value
     return codec.load(base, path).value
 

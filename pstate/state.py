@@ -6,8 +6,6 @@ Thin: what a container can do is in `containers`, how a change reaches the file 
 from __future__ import annotations
 
 import functools
-import inspect
-import logging
 import os
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -16,10 +14,11 @@ from typing import Any, Literal, ParamSpec, Self, TypeVar
 from pstate import containers, ops, store
 from pstate.errors import ClosedError, MissingPathError, ReadOnlyError, TransactionError
 from pstate.fs import SYSTEM, FileSystem
+from pstate.logger import Logger
 from pstate.transaction import Changes, Mark
 from pstate.values import check_key, place_text, take
 
-logger = logging.getLogger("pstate.state")
+logger = Logger("pstate.state")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -341,6 +340,8 @@ class Transaction:
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Make every call of *function* one transaction."""
+        import inspect
+
         if (
             inspect.iscoroutinefunction(function)
             or inspect.isgeneratorfunction(function)

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import os
 import stat
 from collections.abc import Callable
@@ -33,8 +32,9 @@ from pstate.files import fitting, write_all
 from pstate.fs import FileSystem
 from pstate.journal import Journal, View
 from pstate.lock import EXCLUSIVE_NOW, Flock
+from pstate.logger import Logger
 
-logger = logging.getLogger("pstate.vacuum")
+logger = Logger("pstate.vacuum")
 
 #: Generation and index of the last commit that somebody knows.
 Known = tuple[str, int]

@@ -801,7 +801,9 @@ def open_folder() -> Iterator[Path]:
 def as_nobody(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """Permissions mean nothing to root, and the tests may run as root."""
     # What is imported late may lie where nobody can read.
-    become = f"import ctypes, yaml; os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})\n" if ROOT else ""
+    become = (
+        f"import ctypes, logging, yaml; os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})\n" if ROOT else ""
+    )
     return python(become + textwrap.dedent(code), *arguments)
 
 

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "pstate"
 
 #: A module may import those before it, and none behind it.
 ORDER = [
-    "errors", "values", "ops", "containers", "transaction", "fs", "lock", "codec", "format", "legacy",
+    "errors", "logger", "values", "ops", "containers", "transaction", "fs", "lock", "codec", "format", "legacy",
     "journal", "files", "recovery", "edits", "vacuum", "log", "store", "state", "__init__",
     "testing.disk", "testing.system", "testing.schedule", "testing.crash", "testing", "testing.pytest_plugin",
 ]  # fmt: skip

@@ -23,7 +23,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pstate import codec, legacy
+from pstate import codec, legacy, recovery
 from pstate.errors import CorruptStateError, InvalidStateError
 from pstate.values import same
 
@@ -42,7 +42,9 @@ def plain(value: Any) -> Any:
 
 def opened(data: bytes) -> legacy.Recovered:
     """Read *data* as the store does: a journal through `legacy`, the rest as a base document."""
-    if legacy.is_legacy(data):
+    is_legacy = legacy.is_legacy(data)
+    assert recovery.is_theirs(data) == is_legacy  # which asks only where it sees a sign
+    if is_legacy:
         return legacy.load(data, "state.yaml")
     return legacy.Recovered(codec.load(data, "state.yaml").value)
 
