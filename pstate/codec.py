@@ -790,7 +790,8 @@ def _flow_key(key: Any) -> str:
 _WORDS = frozenset(("y", "n", "yes", "no", "on", "off", "true", "false", "null", "none", "nan", "inf"))
 _LONGEST_WORD = max(map(len, _WORDS))
 _IN_WORD = r"A-Za-z0-9_./+@$%^()=;,'\"!?~&*<>|\\\-"
-_PLAIN = re.compile(rf"[A-Za-z_/](?:[{_IN_WORD}#:]*[{_IN_WORD}#])?(?: [{_IN_WORD}](?:[{_IN_WORD}#:]*[{_IN_WORD}#])?)*")
+_WORD_ENDS = rf"[{_IN_WORD}#:]*+(?<!:)"
+_PLAIN = re.compile(rf"[A-Za-z_/]{_WORD_ENDS}(?: [{_IN_WORD}]{_WORD_ENDS})*+")
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 
 
@@ -802,7 +803,7 @@ def dump(value: dict[Any, Any]) -> bytes:
     if not value:
         return b"{}\n"
     out: list[str] = []
-    _write_dict(value, "", out, {})
+    _write_dict(value, "", "", out, {})
     return "".join(out).encode("utf-8")
 
 
@@ -820,7 +821,9 @@ def _plain(text: str) -> bool:
 
 
 def _block_text(text: str, indent: str) -> str | None:
-    """The literal block of *text* with its lines behind *indent*, if it looks the same to all loaders."""
+    """The literal block of *text* with its lines behind *indent*, if it looks the same to all loaders; the last newline
+    is left to the caller.
+    """
     if text[0] in "\n " or " \n" in text or text[-1] == " ":
         return None
     lines = text.split("\n")
@@ -831,19 +834,24 @@ def _block_text(text: str, indent: str) -> str | None:
     else:
         lines.pop()
         chomp = "|" if lines[-1] else "|+"
-    body = "".join([f"{indent}{line}\n" if line else "\n" for line in lines])
+    body = "\n".join([indent + line if line else "" for line in lines])
     return f"{chomp}\n{body}"
 
 
-def _text(text: str, indent: str) -> str:
-    """*text* as a value, with the newline behind it; *indent* is that of the lines of a block."""
-    if _plain(text):
-        return text + "\n"
-    if "\n" in text:
-        block = _block_text(text, indent)
-        if block is not None:
-            return block
-    return scalar(text) + "\n"
+def _fenced(text: str, indent: str) -> str:
+    """*text* as a value, where it may not be plain: as a block of lines behind *indent*, or in quotes."""
+    block = _block_text(text, indent) if "\n" in text else None
+    return _quoted(text) if block is None else block
+
+
+def _head(key: Any, indent: str, heads: dict[str, str]) -> str:
+    """*key* and its colon, in a line behind *indent*; remembered in *heads* for the texts that come again."""
+    text = _key(key)
+    if len(text) > _LONGEST_SIMPLE_KEY:
+        return f"? {text}\n{indent}:"
+    if key.__class__ is str:  # Only texts are remembered: 1, 1.0 and True would be one.
+        heads[key] = text + ":"
+    return text + ":"
 
 
 def _key(key: Any) -> str:
@@ -852,57 +860,61 @@ def _key(key: Any) -> str:
     return scalar(key)
 
 
-def _write_dict(value: dict[Any, Any], indent: str, out: list[str], keys: dict[str, str]) -> None:
+def _write_dict(value: dict[Any, Any], lead: str, indent: str, out: list[str], heads: dict[str, str]) -> None:
+    """Write a line for each key of *value*, behind *lead* the first and behind *indent* the others."""
     inner = indent + "  "
     for key, item in value.items():
-        # Only texts are remembered: 1, 1.0 and True would be one.
-        if key.__class__ is str:
-            head = keys.get(key)
-            if head is None:
-                head = keys[key] = _key(key)
+        head = heads.get(key)
+        if head is None:
+            head = _head(key, indent, heads)
+        # What most values are, first and with fewer calls: 22 instead of 29 ms for 25,000 rows of a number, a text and
+        # a truth value.
+        kind = item.__class__
+        if kind is str:
+            out.append(f"{lead}{head} {item if _plain(item) else _fenced(item, inner)}\n")
+        elif kind is int and -1_000_000_000 < item < 1_000_000_000:
+            out.append(f"{lead}{head} {item}\n")
+        elif kind is bool:
+            out.append(f"{lead}{head} {'true' if item else 'false'}\n")
         else:
-            head = _key(key)
-        if len(head) > _LONGEST_SIMPLE_KEY:
-            head = f"? {head}\n{indent}"
-        _write_value(f"{indent}{head}:", item, inner, out, keys)
+            _write_value(lead + head, item, inner, out, heads)
+        lead = indent
 
 
-def _write_value(head: str, value: Any, inner: str, out: list[str], keys: dict[str, str]) -> None:
-    """Write *head*, which ends in a colon, and its *value*, whose further lines begin with *inner*."""
+def _write_value(head: str, value: Any, inner: str, out: list[str], heads: dict[str, str]) -> None:
+    """Write *head*, a colon or a dash at its end, and its *value*, whose further lines begin with *inner*."""
     kind = value.__class__
-    if kind is str:
-        out.append(f"{head} {_text(value, inner)}")
-    elif kind is dict and value:
+    if kind in _SCALARS:
+        text = _SCALARS[kind](value) if kind is not str else value if _plain(value) else _fenced(value, inner)
+        out.append(f"{head} {text}\n")
+    elif not value:
+        out.append(f"{head} {_EMPTY[kind]}\n")
+    elif kind is dict:
         out.append(head + "\n")
-        _write_dict(value, inner, out, keys)
-    elif kind is list and value:
+        _write_dict(value, inner, inner, out, heads)
+    elif kind is list:
         out.append(head + "\n")
-        _write_list(value, inner, out, keys)
-    elif kind is set and value:
+        _write_list(value, inner, inner, out, heads)
+    else:
         out.append(head + " !!set\n")
         _write_set(value, inner, out)
-    else:
-        out.append(f"{head} {_EMPTY[kind] if kind in _EMPTY else scalar(value)}\n")
 
 
 _EMPTY: dict[type, str] = {dict: "{}", list: "[]", set: "!!set {}"}
 
 
-def _write_list(value: list[Any], indent: str, out: list[str], keys: dict[str, str]) -> None:
+def _write_list(value: list[Any], lead: str, indent: str, out: list[str], heads: dict[str, str]) -> None:
+    """Write *value*, the first dash behind *lead* and the others behind *indent*."""
     inner = indent + "  "
-    head = indent + "-"
     for item in value:
-        kind = item.__class__
-        if item and (kind is dict or kind is list):
-            # The first line of what is inside stands behind the dash.
-            first = len(out)
-            if kind is dict:
-                _write_dict(item, inner, out, keys)
-            else:
-                _write_list(item, inner, out, keys)
-            out[first] = f"{head} {out[first][len(inner) :]}"
+        # The first line of what is inside stands behind the dash.
+        if item.__class__ is dict and item:
+            _write_dict(item, lead + "- ", inner, out, heads)
+        elif item.__class__ is list and item:
+            _write_list(item, lead + "- ", inner, out, heads)
         else:
-            _write_value(head, item, inner, out, keys)
+            _write_value(lead + "-", item, inner, out, heads)
+        lead = indent
 
 
 def _write_set(value: set[Any], indent: str, out: list[str]) -> None:

@@ -123,7 +123,7 @@ FAULTS = [
     Fault(
         "no trailer",
         "pstate.vacuum:replace",
-        "if len(content) == view[1] and (f.find_marker(content) >= 0 or f.takes_trailer(content)):",
+        "if len(content) == view[1] and _takes_trailer(old, content):",
         "if False:",
         "vacuum and reader",
     ),
