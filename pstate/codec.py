@@ -109,13 +109,15 @@ def decode_body(text: str, path: str, line: int) -> list[Any]:
 
     Raises InvalidStateError when *text* is no list.
     """
-    if _SURROGATE_ESCAPE.search(text) is None:
+    if "\\u" not in text or _SURROGATE_ESCAPE.search(text) is None:
+        json_text = text.strip(_JSON_SPACE)
         try:
-            operations = _decode_json(text)
+            # `decode` looks for the white space itself, which takes as long as half of the reading.
+            operations, end = _decode_json(json_text)
         except (ValueError, RecursionError):
             pass  # YAML where the two differ, or damage; the YAML reader says which, and where.
         else:
-            if type(operations) is list:
+            if end == len(json_text) and type(operations) is list:
                 return operations
     documents = _read(f"--- {text}\n".encode("utf-8", "surrogatepass"), path, _DEPTH_IN_RECORD, line - 1)
     if len(documents) != 1 or type(documents[0].value) is not list:
@@ -129,7 +131,8 @@ def _no_constant(name: str) -> NoReturn:
 
 
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
-_decode_json = json.JSONDecoder(parse_constant=_no_constant).decode
+_JSON_SPACE = " \t\r\n"
+_decode_json = json.JSONDecoder(parse_constant=_no_constant).raw_decode
 
 
 def _error(path: str, line: int, column: int, what: str, remedy: str) -> InvalidStateError:

@@ -12,7 +12,7 @@ import bisect
 import contextlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 from zlib import crc32
@@ -35,7 +35,7 @@ from pstate.fs import FileSystem
 from pstate.journal import Journal, View
 from pstate.lock import EXCLUSIVE_NOW, UNLOCK, Flock
 from pstate.logger import Logger
-from pstate.recovery import Operations, State
+from pstate.recovery import Operations, Records, State
 from pstate.vacuum import Known
 from pstate.values import same
 
@@ -93,7 +93,7 @@ class Memory(Protocol):
         """A deep copy of the state in built-in types."""
         ...
 
-    def replay(self, state: State, records: list[Operations]) -> State:
+    def replay(self, state: State, records: Iterable[Operations]) -> State:
         """What *state* becomes by *records*; memory is not touched. Raises as `apply`."""
         ...
 
@@ -509,14 +509,17 @@ class FileLog:
         self._mtime = mtime
         self._publish(journal, (journal.fd, image.end, image.crc, image.index, journal))
 
-    def _replay(self, state: State, records: list[Operations], file: Callable[[], bytes]) -> State:
+    def _replay(self, state: State, records: list[Operations] | Records, file: Callable[[], bytes]) -> State:
         """What *state* becomes by *records*, the first ones of what *file* gives. Raises CorruptStateError."""
         if not records:
             return state
         try:
             return self.memory.replay(state, records)
+        except StateFileError:
+            raise  # a record that cannot be decoded
         except (LookupError, TypeError, ValueError) as error:
-            good = bisect.bisect_left(range(len(records)), True, key=lambda count: not self._fit(state, records, count))
+            known = list(records)
+            good = bisect.bisect_left(range(len(known)), True, key=lambda count: not self._fit(state, known, count))
             following = len(records) - good
             raise recovery.does_not_fit(self.path, file(), good - 1, following, error) from error
 

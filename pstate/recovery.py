@@ -5,7 +5,7 @@ The verdict on the bytes is `format.scan`'s. Here it becomes a state, or an erro
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from pstate import codec
@@ -25,7 +25,7 @@ class Content(NamedTuple):
     state: State  #: what the base document says
     image: f.Image
     appendable: bool  #: a base marker may stand behind the base document
-    records: list[Operations]
+    records: list[Operations] | Records  #: going through them may raise CorruptStateError
 
 
 def read(data: bytes, path: str, boot_id: Callable[[], str]) -> Content:
@@ -41,7 +41,7 @@ def read(data: bytes, path: str, boot_id: Callable[[], str]) -> Content:
     if image.base_edited:
         raise edited_above_journal(image, data, path)
     base = codec.load(image.base, path)
-    return Content(base.value, image, base.appendable, decode(image.bodies, path, lambda: data))
+    return Content(base.value, image, base.appendable, Records(image.bodies, path, lambda: data))
 
 
 def scan(data: bytes) -> f.Image:
@@ -98,17 +98,37 @@ def decode(bodies: list[str], path: str, file: Callable[[], bytes], before: int 
 
     Raises CorruptStateError; *file* gives the bytes of the whole file, to say where it is.
     """
-    records: list[Operations] = []
-    decode_body = codec.decode_body
-    try:
-        for body in bodies:
-            records.append(decode_body(body, path, 1))
-    except InvalidStateError as error:
-        index = before + len(records)
-        raise senseless(
-            path, file(), index, len(bodies) - len(records) - 1, f"cannot be read: {error.reason}"
-        ) from error
-    return records
+    return list(Records(bodies, path, file, before))
+
+
+class Records:
+    """What `decode` returns, but each record is decoded when somebody who goes through them comes to it.
+
+    For a whole journal: all at once would be some lists for each record, and Python's garbage collector looks at all
+    of them again and again; that takes twice as long as decoding (1.3 us instead of 0.5 us a record).
+    """
+
+    __slots__ = ("_before", "_bodies", "_file", "_path")
+
+    def __init__(self, bodies: list[str], path: str, file: Callable[[], bytes], before: int = 0) -> None:
+        self._bodies = bodies
+        self._path = path
+        self._file = file
+        self._before = before
+
+    def __len__(self) -> int:
+        return len(self._bodies)
+
+    def __iter__(self) -> Iterator[Operations]:
+        decode_body, path = codec.decode_body, self._path
+        for index, body in enumerate(self._bodies):
+            try:
+                operations = decode_body(body, path, 1)
+            except InvalidStateError as error:
+                what = f"cannot be read: {error.reason}"
+                following = len(self._bodies) - index - 1
+                raise senseless(path, self._file(), self._before + index, following, what) from error
+            yield operations
 
 
 def senseless(path: str, data: bytes, index: int, following: int, what: str) -> CorruptStateError:

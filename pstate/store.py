@@ -416,7 +416,7 @@ class Store:
         copied: State = ops.plain(self.root)
         return copied
 
-    def replay(self, state: State, records: list[list[Any]]) -> State:
+    def replay(self, state: State, records: Iterable[list[Any]]) -> State:
         scratch = ops.graft(state, self, DETACHED, None)
         for operations in records:
             for name, path, *rest in operations:

@@ -62,9 +62,9 @@ class Reader:
         self._tried += 1
         try:
             content = recovery.read(data, "damaged.yaml", fs.boot_id)
+            count = len(list(content.records))
         except PStateError as error:
             return error
-        count = len(content.records)
         if content.image.bodies != self._bodies[:count] or not same(content.state, self._base):
             if not _OURS.search(data):
                 return None
