@@ -212,6 +212,7 @@ class _Object(_Adapter):
         try:
             done.extend(map(self._release, islice(iter(held.pop, None), 1)))
         except BaseException:
+            # A signal handler may have run within the lock's own method, and raised whatever it likes.
             if not held and not done and before is not None and _depth(self._lock) == before:
                 with suppress(Exception):
                     self._release(self._lock)
