@@ -461,6 +461,21 @@ def test_a_committed_record_that_makes_no_sense_is_named_with_its_place(
     assert "Correct" not in str(error)
 
 
+def test_a_record_that_cannot_be_read_is_named_before_one_that_does_not_fit(tmp_path: Path) -> None:
+    """Records are decoded while they are replayed, but nothing is said of one before all can be read."""
+    path, content = journal_of_five(tmp_path)
+    crc = f.scan(content).crc
+    for body in (SENSELESS["a missing key"], '[["set",[],"counter",6]]', SENSELESS["no YAML"]):
+        record, crc = f.encode_record(body, crc)
+        content += record
+    path.write_bytes(content)
+
+    error = refuses(tmp_path, lambda: PersistedState(path), CorruptStateError, ValueError)
+
+    assert (7, 0) == (error.index, error.following)
+    sentences(str(error), f"{path}:{error.line}: ", "record 8 ", "cannot be read", "Nothing was changed")
+
+
 def test_damage_found_by_a_live_process_harms_neither_side(tmp_path: Path) -> None:
     """It serves its last good state, and refuses to write behind the damage."""
     path, content = journal_of_five(tmp_path)
