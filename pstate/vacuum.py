@@ -98,23 +98,27 @@ def replace(
                             fs.unlink(name)
                 _take_back(fs, old, content, trailer)
         finally:
-            # Its lock too, however long the exception is kept, and if another one comes here.
-            try:
-                new.close()
-            except BaseException:
-                new.close()
-                raise
+            _give_up(new)
         raise
     try:
         publish(new)
     except BaseException:
         if not new.published:
-            new.close()  # the path shows it, and whoever follows finds it unlocked
+            _give_up(new)  # the path shows it, and whoever follows finds it unlocked
         raise
     fs.sync_folder(os.path.dirname(path))
     # Only after the sync: before it, a power cut may leave the path naming a file without a link.
     if _identity(fs, swap) == old.identity:
         fs.unlink(swap)
+
+
+def _give_up(new: Journal) -> None:
+    """Close *new*, and with it its lock, however long the exception is kept, and if another one comes here."""
+    try:
+        new.close()
+    except BaseException:
+        new.close()
+        raise
 
 
 def _takes_trailer(old: Journal, content: bytes) -> bool:
