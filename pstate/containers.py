@@ -771,7 +771,8 @@ class MappedList(list[Any]):
             self._store.mutate(self, _delete_index, _index(index), "list assignment index out of range")
 
     def append(self, value: Any, /) -> None:
-        if type(value) not in FAST:
+        kind = type(value)
+        if kind not in FAST and not (kind is str and value.isascii()):
             value = _take(self, _list_len(self), value)
         self._store.mutate(self, _append, value)
 

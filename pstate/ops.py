@@ -122,17 +122,17 @@ def node_path(node: Node) -> list[Any] | Top:
     """Return the keys that lead from the root to *node*; DETACHED or REMOVED when it hangs on something taken out."""
     path: list[Any] = []
     parent: Node = node._parent
-    while type(parent) is not Top:
+    while parent.__class__ is not Top:
         if isinstance(parent, list):
             index = index_of(parent, node)
             if index < 0:
                 return REMOVED
             path.append(index)
         else:
-            held: Any = dict.get(parent, node._key)
-            if held is not node:
+            key = node._key
+            if _dict_get(parent, key) is not node:
                 return REMOVED  # a change that was cut in two has left the link behind
-            path.append(node._key)
+            path.append(key)
         node = parent
         parent = node._parent
     if parent is not ROOT:

@@ -299,8 +299,15 @@ class Store:
                 operations, result = plan(node, *args)
                 if not operations:
                     return result
-                prepared = [prepare(node, op, self) for op in operations]
-                view = log.commit(encode_body([[op[0], path, *op[1:]] for op in operations]))
+                if len(operations) == 1:
+                    # Without the two comprehensions, 0.3 µs less.
+                    op = operations[0]
+                    prepared = [prepare(node, op, self)]
+                    body = encode_body([[op[0], path, *op[1:]]])
+                else:
+                    prepared = [prepare(node, op, self) for op in operations]
+                    body = encode_body([[op[0], path, *op[1:]] for op in operations])
+                view = log.commit(body)
                 self.view = None
                 for op in prepared:
                     apply(node, op, True)

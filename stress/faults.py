@@ -91,8 +91,8 @@ FAULTS = [
     Fault(
         "applied before it is written",
         "pstate.store:Store.mutate",
-        "prepared = [prepare(node, op, self) for op in operations]",
-        "prepared = [prepare(node, op, self) for op in operations]; [apply(node, op, True) for op in prepared]",
+        "view = log.commit(body)",
+        "[apply(node, op, True) for op in prepared]; view = log.commit(body)",
         "failing calls: two writers",
     ),
     Fault(

@@ -487,6 +487,16 @@ def test_the_text_of_one_scalar_fits_into_a_record(value):
     assert tell([["set", ["a", 1], "counter", value]]) == tell(codec.decode_body(body, "s", 1))
 
 
+def test_keys_that_are_equal_and_of_other_types_stay_what_they_are() -> None:
+    paths: list[list[Any]] = [[1, "a"], [True, "a"], [1.0, "a"], ["1", "a"], [b"1", "a"], [1, "a"]]
+    written = [codec.encode_body([["insert", path, 0, "x"]]) for path in paths]
+
+    assert paths == [codec.decode_body(body, "s", 1)[0][1] for body in written]
+    assert [list(map(type, path)) for path in paths] == [
+        list(map(type, codec.decode_body(body, "s", 1)[0][1])) for body in written
+    ]
+
+
 def test_the_usual_record_is_json():
     operations = [["set", [], "counter", 4], ["set", ["key"], "nested", {"a": [1, 2.5, True, None, "é"]}]]
     body = codec.encode_body(operations)
