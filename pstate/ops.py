@@ -18,8 +18,11 @@ a list only where it was last seen), so that a path can be found for it at any t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
+from functools import cache, partial
+from itertools import chain, repeat
 from typing import Any, TypeAlias
 
 from pstate.errors import UnsupportedTypeError, UnsupportedValueError
@@ -29,6 +32,8 @@ Node: TypeAlias = Any
 """A mapped container: a dict, list or set with the slots `_store`, `_parent` and `_key`."""
 
 Op: TypeAlias = tuple[Any, ...]
+
+_Put: TypeAlias = Callable[[Node, Any], None]
 
 
 class Top(Enum):
@@ -49,7 +54,9 @@ NODES: set[type] = set()
 
 ABSENT = object()
 """What an item that is not there is, where None could be one."""
-_dict_get, _dict_set, _dict_items = dict.get, dict.__setitem__, dict.items
+_ONLY_DICTS = {dict}
+_dict_get, _dict_set, _dict_items, _dict_update = dict.get, dict.__setitem__, dict.items, dict.update
+_list_extend = list.extend
 _put = object.__setattr__  # MappedDict has a __setattr__ of its own, and that one is for state
 
 
@@ -63,26 +70,58 @@ def graft(value: Any, store: Any, parent: Any, key: Any) -> Any:
         return value
     if kind not in KINDS:
         raise TypeError(f"not a plain value: {kind.__qualname__}")
-    mapped = KINDS[kind]
-    node: Node = mapped.__new__(mapped)
-    _put(node, "_store", store)
-    _put(node, "_parent", parent)
-    _put(node, "_key", key)
+    # All of a document goes through here. A slot's own setter takes half the time of object.__setattr__.
+    new, put_store, put_parent, put_key = _makers(KINDS[kind])
+    node: Node = new()
+    put_store(node, store)
+    put_parent(node, parent)
+    put_key(node, key)
     if kind is dict:
+        _dict_update(node, value)
         for name, item in value.items():
             if type(item) not in SCALARS:
-                item = graft(item, store, node, name)
-            dict.__setitem__(node, name, item)
+                _dict_set(node, name, graft(item, store, node, name))
     elif kind is list:
         _put(node, "_drift", 0)
         _put(node, "_size", len(value))
-        list.extend(
-            node,
-            [item if type(item) in SCALARS else graft(item, store, node, index) for index, item in enumerate(value)],
-        )
+        kinds = set(map(type, value))
+        if kinds <= SCALARS:
+            _list_extend(node, value)
+        elif kinds == _ONLY_DICTS:
+            _list_extend(node, _graft_rows(value, store, node))
+        else:
+            items = [
+                item if type(item) in SCALARS else graft(item, store, node, index) for index, item in enumerate(value)
+            ]
+            _list_extend(node, items)
     else:
         set.update(node, value)
     return node
+
+
+def _graft_rows(rows: list[dict[Any, Any]], store: Any, parent: Node) -> list[Node]:
+    """`graft` for a list of dicts, which the interpreter makes all at once in a third of the time."""
+    new, put_store, put_parent, put_key = _makers(KINDS[dict])
+    nodes: list[Node] = [new() for _ in rows]
+    for put, values in (
+        (put_store, repeat(store)),
+        (put_parent, repeat(parent)),
+        (put_key, range(len(rows))),
+        (_dict_update, rows),
+    ):
+        deque(map(put, nodes, values), maxlen=0)
+    if not SCALARS.issuperset(map(type, chain.from_iterable(map(dict.values, rows)))):
+        for node, row in zip(nodes, rows, strict=True):
+            for name, item in row.items():
+                if type(item) not in SCALARS:
+                    _dict_set(node, name, graft(item, store, node, name))
+    return nodes
+
+
+@cache
+def _makers(mapped: Any) -> tuple[Callable[[], Node], _Put, _Put, _Put]:
+    """What makes an empty node of the kind *mapped*, and what sets its slots `_store`, `_parent` and `_key`."""
+    return partial(mapped.__new__, mapped), mapped._store.__set__, mapped._parent.__set__, mapped._key.__set__
 
 
 def plain(node: Node) -> Any:
