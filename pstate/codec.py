@@ -6,6 +6,8 @@ of two equal keys, have no limit on depth or on aliases, and the C one overflows
 plain scalar means is still decided by PyYAML's own tables and constructors, so that a person's file is read exactly as
 `yaml.safe_load` reads it; merge keys as their specification has them, from which PyYAML 6.0.4 departs.
 
+Base documents mostly hold nothing unusual, and are then read by `block`, which gives what the events give, or nothing.
+
 What is a storable value belongs to `values`; what surrounds a body or a base document in the file belongs to `format`.
 """
 
@@ -20,6 +22,7 @@ from collections.abc import Callable, Iterable
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from pstate import block
 from pstate.errors import InvalidStateError
 from pstate.values import MAX_DEPTH
 
@@ -85,18 +88,40 @@ def load(data: bytes, path: str) -> Base:
     """
     if not data:
         return Base({}, False)
-    bom = data.startswith(_BOM)
-    first = data.find(b"\n")
-    newline = "\r\n" if data[max(first - 1, 0) : first] == b"\r" else "\n"
+    value = block.read(data.removeprefix(_BOM), resolve)
+    if value is block.UNSURE:
+        return load_events(data, path)
+    return _base(data, value, False)
+
+
+def load_events(data: bytes, path: str) -> Base:
+    """What `load` returns or raises, always by PyYAML's events, which are the measure of `block`."""
     if b"\r" in data:
         _refuse_lone_returns(data, path)
     documents = _read(data, path, MAX_DEPTH, single=True)
     if not documents:
-        return Base({}, False, newline, bom)
-    document = documents[0]
-    if document.value is None:
-        return Base({}, False, newline, bom)
-    return Base(document.value, data.endswith(b"\n") and not document.explicit_end, newline, bom)
+        return _base(data, None, False)
+    return _base(data, documents[0].value, documents[0].explicit_end)
+
+
+def _base(data: bytes, value: dict[Any, Any] | None, explicit_end: bool) -> Base:
+    first = data.find(b"\n")
+    newline = "\r\n" if data[max(first - 1, 0) : first] == b"\r" else "\n"
+    appendable = value is not None and data.endswith(b"\n") and not explicit_end
+    return Base({} if value is None else value, appendable, newline, data.startswith(_BOM))
+
+
+def resolve(text: str) -> Any:
+    """What PyYAML's tables make of the plain scalar *text*; `block.UNSURE` when that is a mistake, or no scalar."""
+    yaml = _yaml()
+    for tag, matches in yaml.resolvers.get(text[:1], ()):
+        if matches(text):
+            construct = yaml.constructors.get(tag)
+            try:
+                return block.UNSURE if construct is None else construct(text)
+            except (ValueError, LookupError, AttributeError, ArithmeticError, yaml.Error):
+                return block.UNSURE
+    return text
 
 
 def load_all(data: bytes, path: str) -> list[Document]:
@@ -823,8 +848,9 @@ def _flow_key(key: Any) -> str:
 _WORDS = frozenset(("y", "n", "yes", "no", "on", "off", "true", "false", "null", "none", "nan", "inf"))
 _LONGEST_WORD = max(map(len, _WORDS))
 _IN_WORD = r"A-Za-z0-9_./+@$%^()=;,'\"!?~&*<>|\\\-"
-_WORD_ENDS = rf"[{_IN_WORD}#:]*+(?<!:)"
-_PLAIN = re.compile(rf"[A-Za-z_/]{_WORD_ENDS}(?: [{_IN_WORD}]{_WORD_ENDS})*+")
+# Not possessive: CPython 3.11.0 to 3.11.4 matches some of such patterns wrongly (issues 100061, 106052).
+_WORD_ENDS = rf"[{_IN_WORD}#:]*(?<!:)"
+_PLAIN = re.compile(rf"[A-Za-z_/]{_WORD_ENDS}(?: [{_IN_WORD}]{_WORD_ENDS})*")
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 
 

@@ -28,13 +28,17 @@ from pstate.values import MAX_DEPTH
 C_LOADER = getattr(yaml, "CSafeLoader", None)
 PURE = codec._Yaml(pure=True)
 FAST = codec._Yaml()
+QUICK = "the quick reader, and the parser where it gives up"
 PARSERS = [pytest.param(FAST, id="c"), pytest.param(PURE, id="pure")] if C_LOADER else [pytest.param(PURE, id="pure")]
 
 
-@pytest.fixture(params=PARSERS)
+@pytest.fixture(params=[*PARSERS, pytest.param(QUICK, id="quick")])
 def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Run the test with the C parser and with the pure one."""
+    """Run the test with the C parser, with the pure one, and as base documents are read."""
+    if request.param is QUICK:
+        return FAST
     monkeypatch.setattr(codec, "_yaml", lambda: request.param)
+    monkeypatch.setattr(codec, "load", codec.load_events)
     return request.param
 
 
@@ -87,7 +91,8 @@ def ours(data: bytes) -> Iterator[tuple[str, Any]]:
     for name, parser in (("c", FAST), ("pure", PURE)):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(codec, "_yaml", lambda parser=parser: parser)
-            yield name, codec.load(data, "s.yaml").value
+            yield name, codec.load_events(data, "s.yaml").value
+    yield "quick", codec.load(data, "s.yaml").value
 
 
 def check_dump(value: dict[Any, Any]) -> bytes:
@@ -820,6 +825,7 @@ def test_what_pyyaml_wrote_is_read_as_it_reads_it(tree, unicode, flow, style, wi
         return
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(codec, "_yaml", lambda: PURE)
+        assert tell(expected) == tell(codec.load_events(data, "s.yaml").value)
         assert tell(expected) == tell(codec.load(data, "s.yaml").value)
 
 
@@ -1191,7 +1197,9 @@ def test_pyyaml_is_imported_only_when_it_is_needed():
         assert codec.decode_body(codec.encode_body([["set", [], "a", 1]]), "s", 1) == [["set", [], "a", 1]]
         codec.dump({"a": {1.5, b"x"}})
         assert "yaml" not in sys.modules
-        codec.load(b"a: 1", "s")
+        assert codec.load(b"a: 1", "s").value == {"a": 1}
+        assert "yaml" not in sys.modules
+        codec.load(b"a: &a 1", "s")
         assert codec.register_representers(type("D", (dict,), {}), type("L", (list,), {}), type("S", (set,), {}))
     """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=30)

@@ -11,14 +11,15 @@ PACKAGE = Path(__file__).parent.parent / "pstate"
 
 #: A module may import those before it, and none behind it.
 ORDER = [
-    "errors", "logger", "values", "ops", "containers", "transaction", "fs", "lock", "codec", "format", "legacy",
+    "errors", "logger", "values", "ops", "containers", "transaction", "fs", "lock", "block", "codec", "format",
+    "legacy",
     "journal", "files", "recovery", "edits", "vacuum", "log", "store", "state", "__init__",
     "testing.disk", "testing.system", "testing.schedule", "testing.crash", "testing", "testing.pytest_plugin",
 ]  # fmt: skip
 
 #: The memory wing never sees a byte, the disk wing never sees a container; only the store sees both.
 MEMORY = {"ops", "containers", "transaction"}
-DISK = {"fs", "lock", "codec", "format", "legacy", "journal", "files", "recovery", "edits", "vacuum", "log"}
+DISK = {"fs", "lock", "block", "codec", "format", "legacy", "journal", "files", "recovery", "edits", "vacuum", "log"}
 
 #: The doubles of the seam see what it sees.
 DOUBLES = {"testing.disk", "testing.system"}
