@@ -12,6 +12,7 @@ What a plain scalar means is decided here where PyYAML's tables leave no doubt; 
 from __future__ import annotations
 
 import re
+import sys
 from binascii import a2b_base64
 from collections.abc import Callable
 from datetime import date, datetime
@@ -43,6 +44,11 @@ _SURE_BYTES = bytes([9, 10, *range(32, 127)])
 # Of the other characters, in which UTF-8 can be: controls, line breaks of YAML 1.1, what YAML calls not printable.
 _NOT_SURE = "[\x00-\x9f\u2028\u2029\ufeff\ufffe\uffff]"
 
+# Possessive repeats match wrongly before 3.11.5 (https://github.com/python/cpython/issues/106052, and 100061). Those
+# that hold groups may fail up to 3.13 at least (101955): here none does. PyPy makes mistakes of its own in them
+# (https://github.com/pypy/pypy/issues/5504).
+_IS_EXACT = sys.implementation.name == "cpython" and sys.version_info >= (3, 11, 5)
+
 # A blank in these patterns is a blank, never \s, and a digit is [0-9]: Python's classes hold more than YAML's. All text
 # ends in a newline. Repeats are possessive, so that nothing is read in two ways, and no text takes long.
 #
@@ -65,7 +71,7 @@ _TAIL = r" *+(?:(?<![^ \n])#[^\n]*+)?+"
 # line that we do not know.
 _finditer = re.compile(
     rf"{_BLANKS}( *+)((?:-(?: ++|(?=\n)))*+)"
-    rf"(?:({_KEY}) {{0,9}}+:(?: ++|(?=\n)))?+(?:({_VALUE})|([\[{{|!][^\n]*+))?+{_TAIL}\n"
+    rf"(?:({_KEY}) {{0,9}}+:(?: ++|(?=\n)))?(?:({_VALUE})|([\[{{|!][^\n]*+))?{_TAIL}\n"
     r"|[^\n]*\n"
 ).finditer
 _are_blanks = re.compile(_BLANKS).fullmatch
@@ -191,7 +197,7 @@ _FLOW_LIST = rf"\[( *+(?:{_ITEM}(?: *+, *+{_ITEM})*+)?+) *+\]{_TAIL}"
 _FLOW_DICT = rf"\{{( *+(?:{_PAIR}(?: *+, *+{_PAIR})*+)?+) *+\}}{_TAIL}"
 _BINARY = rf'!!binary "((?:[A-Za-z0-9+/]{{4}})*+(?:[A-Za-z0-9+/]{{2}}==|[A-Za-z0-9+/]{{3}}=)?+)"{_TAIL}'
 _is_literal = re.compile(r"\|([-+]?) *+").fullmatch
-_is_set = re.compile(rf"!!set( \{{\}})?+{_TAIL}").fullmatch
+_is_set = re.compile(rf"!!set( \{{\}})?{_TAIL}").fullmatch
 
 
 class _Special:
@@ -317,7 +323,7 @@ class _Runs:
         """
         columns: list[list[str]]
         if container.__class__ is dict:
-            columns, end = self._columns(f"{head}({_KEY}): ({_VALUE})\n", 2, start)
+            columns, end = self._columns([(head, _KEY), (": ", _VALUE)], start)
             keys = self._values(columns[0])
             found = dict(zip(keys, self._values(columns[1]), strict=True))
             if len(found) < len(keys) or not container.keys().isdisjoint(found):
@@ -326,33 +332,39 @@ class _Runs:
                 raise _GiveUp
             container.update(found)
         elif not has_key:
-            columns, end = self._columns(f"{head}({_VALUE})\n", 1, start)
+            columns, end = self._columns([(head, _VALUE)], start)
             container += self._values(columns[0])
         else:
             like = container[-1]
             # Other keys are written in several ways, or mean something else without their quotes.
-            if like.__class__ is not dict or not all(map(_is_sure_key, like)):
+            if like.__class__ is not dict or not like or not all(map(_is_sure_key, like)):
                 return start
             names = tuple(like)
-            margin = "\n" + " " * len(head)
-            row = head + margin.join([f"{name}: ({_VALUE})" for name in names]) + "\n"
-            columns, end = self._columns(row, len(names), start)
+            heads = [head, *["\n" + " " * len(head)] * (len(names) - 1)]
+            row = [(f"{before}{name}: ", _VALUE) for before, name in zip(heads, names, strict=True)]
+            columns, end = self._columns(row, start)
             values = zip(*map(self._values, columns), strict=True)
             container += map(dict, map(zip, repeat(names), values))
         return end
 
-    def _columns(self, row: str, number: int, start: int) -> tuple[list[list[str]], int]:
-        """What the *number* groups of the pattern *row* find, from *start* to the end of the last row."""
-        known = self.patterns.get(row)
+    def _columns(self, row: list[tuple[str, str]], start: int) -> tuple[list[list[str]], int]:
+        """What stands in each column of the rows from *start* on, and where they end.
+
+        A *row* is made of what stands before a column, and a pattern for what stands in it.
+        """
+        width = len(row)
+        text = "".join([f"{before}({pattern})" for before, pattern in row]) + "\n"
+        known = self.patterns.get(text)
         if known is None:
             if len(self.patterns) > start // PATTERN_EVERY:
-                return [[] for _ in range(number)], start
-            known = self.patterns[row] = re.compile(f"(?:{row})*+").match, re.compile(row).split
+                return [[] for _ in row], start
+            whole = "".join([f"{before}(?:{pattern})" for before, pattern in row]) + "\n"
+            known = self.patterns[text] = re.compile(f"(?:{whole})*+").match, re.compile(text).split
         match_all, split = known
         end = match_all(self.text, start).end()
-        # A flat list: what stands between the rows, which is nothing, the groups of the first, nothing, and so on.
+        # A flat list: what stands between the rows, which is nothing, the columns of the first, nothing, and so on.
         flat = split(self.text[start:end])
-        return [flat[column :: number + 1] for column in range(1, number + 1)], end
+        return [flat[column :: width + 1] for column in range(1, width + 1)], end
 
     def _values(self, texts: list[str]) -> list[Any]:
         lines = "\n".join(texts)
@@ -375,6 +387,8 @@ def read(content: bytes, resolve: Callable[[str], Any]) -> dict[Any, Any] | Unsu
 
     *resolve* gives the value of a plain scalar, or `UNSURE`.
     """
+    if not _IS_EXACT:
+        return UNSURE
     try:
         text = _text(content)
         whole = text.endswith("\n")
@@ -487,8 +501,6 @@ def _read(text: str, whole: bool, resolve: Callable[[str], Any]) -> dict[Any, An
                 for offset in range(1, len(dashes)):
                     if dashes[offset] == "-":
                         stack.append((container, level, True))
-                        if len(stack) > MAX_DEPTH:
-                            raise _GiveUp
                         new = []
                         container.append(new)
                         container, level = new, column + offset
