@@ -169,7 +169,7 @@ class _Scalars(dict[str, Any]):
         return value
 
 
-class _Keys(dict[str, Any]):
+class _Keys(dict[Any, Any]):
     """The same for keys and members of sets."""
 
     __slots__ = ("scalars",)
@@ -354,7 +354,7 @@ class _Runs:
         """
         width = len(row)
         text = "".join([f"{before}({pattern})" for before, pattern in row]) + "\n"
-        known = self.patterns.get(text)
+        known: Any = self.patterns.get(text)
         if known is None:
             if len(self.patterns) > start // PATTERN_EVERY:
                 return [[] for _ in row], start

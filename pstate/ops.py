@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
-from functools import cache, partial
+from functools import partial
 from itertools import chain, repeat
 from typing import Any, TypeAlias
 
@@ -34,6 +34,7 @@ Node: TypeAlias = Any
 Op: TypeAlias = tuple[Any, ...]
 
 _Put: TypeAlias = Callable[[Node, Any], None]
+_Makers: TypeAlias = tuple[Callable[[], Node], _Put, _Put, _Put]
 
 
 class Top(Enum):
@@ -52,6 +53,8 @@ KINDS: dict[type, Any] = {}
 NODES: set[type] = set()
 """The mapped kinds."""
 
+_MAKERS: dict[type, _Makers] = {}  # builtin kind to what `_makers` returns for it
+
 ABSENT = object()
 """What an item that is not there is, where None could be one."""
 _ONLY_DICTS = {dict}
@@ -66,12 +69,12 @@ _put = object.__setattr__  # MappedDict has a __setattr__ of its own, and that o
 def graft(value: Any, store: Any, parent: Any, key: Any) -> Any:
     """Return the plain *value* as it stands in memory: a scalar itself, a container as a mapped copy below *parent*."""
     kind = type(value)
-    if kind in SCALARS:
-        return value
-    if kind not in KINDS:
-        raise TypeError(f"not a plain value: {kind.__qualname__}")
-    # All of a document goes through here. A slot's own setter takes half the time of object.__setattr__.
-    new, put_store, put_parent, put_key = _makers(KINDS[kind])
+    makers = _MAKERS.get(kind)
+    if makers is None:
+        if kind in SCALARS:
+            return value
+        makers = _makers(kind)
+    new, put_store, put_parent, put_key = makers
     node: Node = new()
     put_store(node, store)
     put_parent(node, parent)
@@ -101,7 +104,7 @@ def graft(value: Any, store: Any, parent: Any, key: Any) -> Any:
 
 def _graft_rows(rows: list[dict[Any, Any]], store: Any, parent: Node) -> list[Node]:
     """`graft` for a list of dicts, which the interpreter makes all at once in a third of the time."""
-    new, put_store, put_parent, put_key = _makers(KINDS[dict])
+    new, put_store, put_parent, put_key = _MAKERS.get(dict) or _makers(dict)
     nodes: list[Node] = [new() for _ in rows]
     for put, values in (
         (put_store, repeat(store)),
@@ -118,10 +121,17 @@ def _graft_rows(rows: list[dict[Any, Any]], store: Any, parent: Node) -> list[No
     return nodes
 
 
-@cache
-def _makers(mapped: Any) -> tuple[Callable[[], Node], _Put, _Put, _Put]:
-    """What makes an empty node of the kind *mapped*, and what sets its slots `_store`, `_parent` and `_key`."""
-    return partial(mapped.__new__, mapped), mapped._store.__set__, mapped._parent.__set__, mapped._key.__set__
+def _makers(kind: type) -> _Makers:
+    """What makes an empty node for the builtin *kind*, and what sets its slots `_store`, `_parent` and `_key`.
+
+    All of a document goes through these: a slot's own setter takes half the time of object.__setattr__.
+    """
+    if kind not in KINDS:
+        raise TypeError(f"not a plain value: {kind.__qualname__}")
+    mapped = KINDS[kind]
+    makers = partial(mapped.__new__, mapped), mapped._store.__set__, mapped._parent.__set__, mapped._key.__set__
+    _MAKERS[kind] = makers
+    return makers
 
 
 def plain(node: Node) -> Any:

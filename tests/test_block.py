@@ -150,7 +150,7 @@ ANSWERED: list[tuple[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("text", "expected"), ANSWERED, ids=lambda value: ascii(value)[:40])
+@pytest.mark.parametrize(("text", "expected"), ANSWERED, ids=[ascii(text)[:40] for text, _ in ANSWERED])
 def test_what_is_answered(runs, text, expected):
     seen = read(text)
     if expected is not ...:
