@@ -46,7 +46,9 @@ EXCLUSIVE_NOW: Final = 6
 UNLOCK: Final = 8
 
 _FIRST_PAUSE: Final = 50e-6
+_PAUSE_WHEN_BUSY: Final = 1e-3
 _LONGEST_PAUSE: Final = 10e-3
+_PART_OF_WAIT: Final = 1 / 20
 
 _CONTENDED: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES})
 _NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS})
@@ -358,11 +360,13 @@ def acquire(
     timeout: float | None,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
+    meanwhile: Callable[[], object] = int,
 ) -> None:
     """Lock *fd*, the open state file *path*, by *flock*, waiting up to *timeout* seconds.
 
-    None, a negative or an infinite number waits for ever; 0 tries once. Waiting is polling, from 50 µs up to 10 ms
-    apart: there is no queue, so that others may be served first, or always (`flock` itself has no timeout).
+    None, a negative or an infinite number waits for ever; 0 tries once. Waiting is polling, from 50 µs up to 1 ms
+    apart, or a twentieth of the time that was waited, 10 ms at most: there is no queue, so that others may be served
+    first, or always (`flock` itself has no timeout). *meanwhile* is called between two tries.
 
     If this raises, the lock is not held: LockTimeout when somebody else kept it, WriteError when the file system has
     no locks, OSError when the lock cannot be used otherwise.
@@ -377,7 +381,9 @@ def acquire(
             # The last digits of a clock are noise enough to keep those who wait from marching in step.
             jitter = 0.75 + (int(clock() * 1e9) & 0xFF) / 512
             sleep(min(pause * jitter, limit - waited))
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            # Where all have short business, whoever sleeps long gets a small share.
+            pause = min(2 * pause, max(_PAUSE_WHEN_BUSY, waited * _PART_OF_WAIT), _LONGEST_PAUSE)
+            meanwhile()
             if _try(flock, fd, path):
                 return
         raise _timed_out(flock, fd, path, waited)

@@ -393,15 +393,22 @@ def test_waiting_ends_with_the_timeout(scene: Scene) -> None:
     assert math.isclose(1.5, caught.value.waited)
 
 
-def test_pauses_grow_from_50_microseconds_to_10_milliseconds(scene: Scene) -> None:
+def test_pauses_grow_from_50_microseconds_with_the_time_that_is_waited(scene: Scene) -> None:
+    """Whoever sleeps long while others come and go gets a small share; whoever waits long must not keep the machine
+    busy."""
     time = Time()
+    calls: list[int] = []
     with pytest.raises(errors.LockTimeout):
-        lock.acquire(refusing, scene.fd, scene.path, 1, time.clock, time.sleep)
+        lock.acquire(refusing, scene.fd, scene.path, 1, time.clock, time.sleep, lambda: calls.append(len(time.pauses)))
 
-    for n, pause in enumerate(time.pauses[:-1]):
-        expected = min(50e-6 * 2**n, 10e-3)
+    waited, expected = 0.0, 50e-6
+    for pause in time.pauses[:-1]:
         assert 0.74 * expected <= pause <= 1.26 * expected
+        expected = min(2 * expected, max(1e-3, waited / 20), 10e-3)
+        waited += pause
+    assert time.pauses[-2] > 7e-3
     assert len(time.pauses) < 200
+    assert [*range(1, len(time.pauses) + 1)] == calls, "between two tries, there is something to do"
 
 
 def test_a_timeout_of_zero_tries_once(scene: Scene) -> None:
