@@ -145,7 +145,8 @@ class PersistedState(containers.MappedDict):
         The block belongs to its thread: do not `await` or `yield` in it. Ending it in another one raises
         TransactionError, and does nothing.
         """
-        _refuse_timeout("timeout", timeout)
+        if timeout is not None:
+            _refuse_timeout("timeout", timeout)
         return Transaction(containers.store_of(self), timeout)
 
     def snapshot(self) -> dict[Any, Any]:

@@ -469,16 +469,16 @@ class Store:
         the open transaction: then the caller has to `leave` it.
         """
         mutex = self.mutex
-        if mutex._is_owned():  # type: ignore[attr-defined]
+        held = mutex._recursion_count()  # type: ignore[attr-defined]
+        if held:
             if self._busy:
                 raise self._reentrant()
             if self.changes is not None:
                 return self.changes.savepoint()
-        held = mutex._recursion_count()  # type: ignore[attr-defined]
         if timeout is None:
             timeout = self.lock_timeout
         try:
-            if not mutex.acquire(
+            if not mutex.acquire(False) and not mutex.acquire(
                 timeout=-1 if timeout is None or timeout > threading.TIMEOUT_MAX else max(0.0, timeout)
             ):
                 message = (
