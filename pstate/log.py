@@ -137,7 +137,8 @@ class FileLog:
         "_ready",
         "_refusal",
         "_settled",
-        "_syncing",
+        "_turn",
+        "_under_way",
         "_unmerged",
         "_unquiet",
         "_vacuum_at",
@@ -189,9 +190,11 @@ class FileLog:
         self._mtime = -1
         self._vacuum_at = 0
         self._folder_due = False
-        #: Up to where all is on stable storage, as far as was asked for; see `settle`. One thread syncs at a time.
+        #: Up to where all is on stable storage, as far as was asked for; see `settle`.
         self._settled: View | None = None
-        self._syncing = threading.RLock()
+        #: Held by the thread that syncs; None when none does. Whose turn it is is found out under the other.
+        self._under_way: threading.RLock | None = None
+        self._turn = threading.RLock()
         #: Why no write is begun, or "".
         self._refusal = ""
         #: Look at all there is before the next write: an edit is waiting, there is a refusal, or it begins with a
@@ -884,9 +887,7 @@ class FileLog:
         The caller holds no lock. Who comes while another thread syncs has written already; so the first of those who
         wait syncs for all of them, and the others find it done. Raises DurabilityUnknown, to each of them.
         """
-        with self._syncing:
-            if self._is_settled(view):
-                return
+        while not self._is_settled(view):
             if self._refusal:
                 raise DurabilityUnknown(
                     f"{self.path}: the change is committed and visible, but bringing it to stable storage together "
@@ -894,10 +895,28 @@ class FileLog:
                     "close it and open it again.",
                     path=self.path,
                 )
-            # What memory is now was written before, and the file of an older view has gone into it.
-            newest = self.memory.view or view
-            self._sync(newest[4])
-            self._settled = newest
+            # A lock for each sync: one for all would go again and again to the thread that has just given it back,
+            # while those who wait for it have nothing left to wait for.
+            with self._turn:
+                under_way = self._under_way
+                if under_way is None:
+                    mine = self._under_way = threading.RLock()
+            if under_way is None:
+                with mine:
+                    # What memory is now was written before, and the file of an older view has gone into it.
+                    newest = self.memory.view or view
+                    self._sync(newest[4])
+                    self._settled = newest
+                self._end_sync(mine)
+                return
+            with under_way:
+                pass
+            self._end_sync(under_way)  # for who was interrupted
+
+    def _end_sync(self, ended: threading.RLock) -> None:
+        with self._turn:
+            if self._under_way is ended:
+                self._under_way = None
 
     def settle_what_is_read(self, view: View | None) -> None:
         """`settle` for a reader, who cannot help it when that fails: it is logged, and writes are refused."""
@@ -1156,7 +1175,8 @@ class FileLog:
     def forget(self) -> None:
         """In a forked child: let go of everything inherited, without unlocking what the parent holds (F15)."""
         lock.forget(self.flock)
-        self._syncing = threading.RLock()
+        self._turn = threading.RLock()
+        self._under_way = None
         for journal in (self._journal, self.held):
             if journal is not None:
                 journal.close()
