@@ -10,10 +10,12 @@ import dbm
 import importlib
 import os
 import sqlite3
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
+from zlib import crc32
 
 #: Peers need not be installed, to run or to be checked for types.
 module: Callable[[str], Any] = importlib.import_module
@@ -382,6 +384,68 @@ class Append(Peer):
         os.close(self.fd)
 
 
+class Attributes(dict[str, Any]):
+    """What `state.counter` costs in any class that does it in Python."""
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> Any:
+        return self[name]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self[name] = value
+
+
+class InOneLoop(Append):
+    """The floor in Python: the steps of a read and of a commit, with all that is behind them left out."""
+
+    label = "the same steps in one loop"
+
+    def count(self, times: int) -> None:
+        import fcntl
+
+        fd, write, lseek, flock, clock = self.fd, os.write, os.lseek, fcntl.flock, time.monotonic
+        state, end, crc, look_at = Attributes(counter=0), lseek(self.fd, 0, 2), 0, time.monotonic() + 1e9
+        for _ in range(times):
+            if lseek(fd, 0, 2) != end or clock() > look_at:
+                raise AssertionError("somebody else writes")
+            value = state.counter + 1
+            flock(fd, 6)
+            if lseek(fd, 0, 2) != end:
+                raise AssertionError("somebody else writes")
+            data = f'[["set",[],"counter",{value}]]'.encode()
+            crc = crc32(data, crc)
+            end += write(fd, b"--- %b\n... # %08x\n" % (data, crc))
+            state.counter = value
+            if clock() > look_at:
+                raise AssertionError("somebody else writes")
+            flock(fd, 8)
+
+    def read(self, times: int) -> None:
+        fd, lseek, clock = self.fd, os.lseek, time.monotonic
+        state, end, look_at = Attributes(counter=0), lseek(self.fd, 0, 2), clock() + 1e9
+        for _ in range(times):
+            if lseek(fd, 0, 2) == end and clock() < look_at:
+                _ = state.counter
+
+    def tens(self, times: int) -> None:
+        import fcntl
+
+        fd, write, lseek, flock = self.fd, os.write, os.lseek, fcntl.flock
+        state, end, crc = Attributes(), lseek(self.fd, 0, 2), 0
+        for number in range(times):
+            flock(fd, 6)
+            if lseek(fd, 0, 2) != end:
+                raise AssertionError("somebody else writes")
+            for key in KEYS:
+                setattr(state, key, number)
+            operations = ",".join([f'["set",[],"{key}",{value}]' for key, value in state.items()])
+            data = f"[{operations}]".encode()
+            crc = crc32(data, crc)
+            end += write(fd, b"--- %b\n... # %08x\n" % (data, crc))
+            flock(fd, 8)
+
+
 class AppendSync(Append):
     label = "bare write, fdatasync"
     durability = "power"
@@ -405,9 +469,11 @@ class Result:
 
 
 COUNTING: list[type[Peer]] = [
-    Append, PState, PersistedStatePeer, Sqlite, Lmdb, DiskCache, SqliteDictPeer, PickleDb, Shelve, TinyDb,
+    Append, InOneLoop, PState, PersistedStatePeer, Sqlite, Lmdb, DiskCache, SqliteDictPeer, PickleDb, Shelve, TinyDb,
 ]  # fmt: skip
 COUNTING_POWER: list[type[Peer]] = [AppendSync, PStatePower, SqliteFull, LmdbSync, Lmdbm, Zodb]
-READING: list[type[Peer]] = [Append, PState, PersistedStatePeer, Lmdb, Sqlite, DiskCache, SqliteDictPeer, Shelve]
-TENS: list[type[Peer]] = [PState, Sqlite, Lmdb, DiskCache]
+READING: list[type[Peer]] = [
+    Append, InOneLoop, PState, PersistedStatePeer, Lmdb, Sqlite, DiskCache, SqliteDictPeer, Shelve,
+]  # fmt: skip
+TENS: list[type[Peer]] = [PState, InOneLoop, Sqlite, Lmdb, DiskCache]
 TENS_POWER: list[type[Peer]] = [PStatePower, SqliteFull, LmdbSync, Zodb]

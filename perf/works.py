@@ -7,6 +7,7 @@ others are compared with.
 from __future__ import annotations
 
 import gc
+import json
 import os
 import statistics
 import subprocess
@@ -21,11 +22,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from threading import Thread
 from typing import Any
+from zlib import crc32
 
 from perf import peers
 from perf.peers import Peer, Result
-from pstate import PersistedState, log
-from pstate.fs import FileSystem
+from pstate import PersistedState, lock, log
+from pstate.fs import SYSTEM, FileSystem
 
 #: A measurement of something slow does it less often, so that a round takes about so many seconds of it.
 SECONDS = 0.15
@@ -159,6 +161,17 @@ def threads(number: int, folder: Path) -> float:
 DEEP = {"a": {"b": {"c": {"d": {"list": [], "n": 0}}}}}
 
 
+def increments_of_a_dict(folder: Path) -> float:
+    """The floor of an increment in Python: nothing but an attribute that is an item."""
+    state = peers.Attributes(counter=0)
+
+    def count() -> None:
+        for _ in range(TIMES):
+            state.counter += 1
+
+    return _timed(count, TIMES)
+
+
 def nested_append(theirs: bool, folder: Path) -> float:
     state = _open(folder, theirs, **DEEP)
 
@@ -247,6 +260,21 @@ def recover(theirs: bool, folder: Path) -> float:
     return took
 
 
+def decode_only(folder: Path) -> float:
+    """The floor of a record in Python: its checksum, its JSON, and an item of a dict."""
+    bodies = [b'[["set",[],"counter",%d]]' % number for number in range(TIMES)]
+    decode, state = json.JSONDecoder().decode, {}
+
+    def apply() -> None:
+        crc = 0
+        for body in bodies:
+            crc = crc32(body, crc)
+            ((_, _, key, value),) = decode(body.decode())
+            state[key] = value
+
+    return _timed(apply, TIMES)
+
+
 def catch_up(folder: Path) -> float:
     """Seconds for each record of another process that the next read has to apply."""
     program = (
@@ -326,6 +354,8 @@ def _count_in_transactions(kind: str, folder: str, seconds: float) -> int:
                 with state.transaction():
                     state.n += 1
                 done += 1
+    elif kind == "bare":
+        done = _count_bare(f"{folder}/log", seconds)
     elif kind == "diskcache":
         cache = peers.module("diskcache").Cache(f"{folder}/cache")
         until = time.monotonic() + seconds
@@ -344,6 +374,23 @@ def _count_in_transactions(kind: str, folder: str, seconds: float) -> int:
             connection.execute("UPDATE state SET n = n + 1")
             connection.execute("COMMIT")
             done += 1
+    return done
+
+
+def _count_bare(path: str, seconds: float) -> int:
+    """The floor: lock, see where the file ends, append, unlock; who has to wait asks again as pstate does."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+    flock: lock.Flock = SYSTEM.flock or lock.make("file", path)
+    until, done = time.monotonic() + seconds, 0
+    try:
+        while time.monotonic() < until:
+            lock.acquire(flock, fd, path, 60)
+            os.lseek(fd, 0, 2)
+            os.write(fd, peers.Append.record)
+            flock(fd, lock.UNLOCK)
+            done += 1
+    finally:
+        os.close(fd)
     return done
 
 
@@ -472,7 +519,11 @@ def works() -> list[Work]:
         ),
         Work(
             "10,000 increments in one transaction",
-            [_ours(partial(increments, True)), _ours(partial(increments, False), "pstate, outside of one")],
+            [
+                _ours(partial(increments, True)),
+                _ours(partial(increments, False), "pstate, outside of one"),
+                Contestant("a dict with attributes", "neither", increments_of_a_dict),
+            ],
             {"pstate, outside of one": 5},
         ),
         Work(
@@ -509,7 +560,11 @@ def works() -> list[Work]:
         ),
         Work(
             "recover a journal, each record",
-            [*_against_theirs(recover), _limit("200,000 records a second", 5e-6)],
+            [
+                *_against_theirs(recover),
+                Contestant("checksum and JSON alone", "", decode_only),
+                _limit("200,000 records a second", 5e-6),
+            ],
             {"persistedstate": 100, "200,000": 1},
         ),
         Work(
@@ -538,6 +593,7 @@ def works() -> list[Work]:
                 f"{number} processes, `with transaction: n += 1`",
                 [
                     _ours(partial(processes, "pstate", number)),
+                    Contestant("bare flock, lseek, write, flock", "kill", partial(processes, "bare", number)),
                     Contestant("sqlite3 BEGIN IMMEDIATE", "kill", partial(processes, "sqlite3", number)),
                     Contestant("diskcache transact()", "kill", partial(processes, "diskcache", number), cache),
                 ],
