@@ -140,7 +140,7 @@ def increments(inside: bool, folder: Path) -> float:
 
 def threads(number: int, folder: Path) -> float:
     """Seconds for each commit with durability "power", by that many threads."""
-    each = max(1, 400 // number)
+    each = max(1, 1_600 // number)
     with PersistedState.open(folder / "state.yaml", durability="power") as state:
 
         def commit(name: str) -> None:
@@ -201,10 +201,11 @@ def insert_in_front(theirs: bool, folder: Path) -> float:
     state = _open(folder, theirs, rows=rows)
 
     def insert() -> None:
-        state.rows.insert(0, {"id": -1})
-        state.rows[len(state.rows) - 1]["id"] = 7
+        for number in range(10):
+            state.rows.insert(0, {"id": -1})
+            state.rows[len(state.rows) - 1]["id"] = number
 
-    took = _timed(insert)
+    took = _timed(insert, 10)
     state.close()
     return took
 
