@@ -1010,6 +1010,38 @@ class FileLog:
             raise WriteError(message, path=self.path, errno=error.errno) from error
         self._refusal = ""
 
+    def save(self, before: bytes, text: bytes, base: codec.Base) -> bool:
+        """Put *text*, which says *base*, at the path as one plain document. The caller holds the lock, and has looked.
+
+        False, with nothing done, if the file is not *before*. Raises as `vacuum`, and DurabilityUnknown. Of a process
+        that dies before the exchange, *text* is kept beside the file, as a person's save that a vacuum has met; behind
+        it, *before* is, if it could not take a trailer.
+        """
+        view = self.memory.view
+        assert view is not None
+        if view[4].marker is not None or view[4].read() != before:
+            return False
+        try:
+            # Nobody's memory is what the new file says, as after an edit: the trailer makes all others read it.
+            self._put(view, before, base.value, vacuum.known(view), document=(text, base.appendable))
+        except vacuum.EditCameOut:
+            return False
+        except OSError as error:
+            _raise_foreign(error)
+            status = self._status()
+            if status is None or (status.st_dev, status.st_ino) == view[4].identity:
+                message = (
+                    f"{self.path}: the file could not be written anew: {error.strerror or error}. Nothing was changed. "
+                    "Its folder must be writable and have room for a copy."
+                )
+                raise WriteError(message, path=self.path, errno=error.errno) from error
+            logger.warning("%s: was saved, and tidying up behind it failed: %s", self.path, error)
+            self._look_at = 0.0
+            if self.power:
+                self.refresh()
+                self.settle_what_is_read(self.memory.view)
+        return True
+
     def _try_replace(self) -> None:
         try:
             self._replace()
@@ -1047,20 +1079,31 @@ class FileLog:
             content = view[4].read(0, view[1])
         self._put(view, content, self.memory.plain(), absent=absent)
 
-    def _put(self, view: View, content: bytes, state: State, judged: Known | None = None, absent: bool = False) -> None:
+    def _put(
+        self,
+        view: View,
+        content: bytes,
+        state: State,
+        judged: Known | None = None,
+        absent: bool = False,
+        document: tuple[bytes, bool] | None = None,
+    ) -> None:
         """Write *state* in the place of the file that ends at *view*, and whose lock we hold; then memory is that.
 
         *content* is what that file says, which is what *state* was made from.
 
         With *judged*, *state* is a person's edit brought together with the commits that we knew. Until the new file is
         at the path nothing of it is noted, so that whatever interrupts us leaves what we know as it was.
+
+        *document* is how *state* is to be written, and whether it can take a marker, if not as we would write it.
         """
         old, known = view[4], self._journal
-        text = codec.dump(state)
+        text, appendable = document or (codec.dump(state), True)
         self._clear_leftovers()
 
         def publish(new: Journal) -> None:
             new.published = True
+            new.appendable = appendable
             self._journal = self.held = new
             self.fd = new.fd
             self._folder_due = True
@@ -1109,10 +1152,11 @@ class FileLog:
         except StateFileError:
             return False
 
-    def tidy(self, after_crash: bool = False) -> None:
+    def tidy(self, after_crash: bool = False, keep_journal: bool = False) -> None:
         """Leave one plain document, if nobody else is writing. Never raises for what does not work: it is logged.
 
-        *after_crash*: only if there was a torn tail to cut, which nobody alive has left.
+        *after_crash*: only if there was a torn tail to cut, which nobody alive has left. *keep_journal*: not at all;
+        what is left is the look at the path, which a commit of a moment ago may still want (I6).
         """
         if self._journal is None or self.read_only:
             return
@@ -1123,7 +1167,7 @@ class FileLog:
                 self.begin(0, look=True)
                 view = self.memory.view
                 assert view is not None
-                if view[4].marker is None or (after_crash and not self._has_cut):
+                if keep_journal or view[4].marker is None or (after_crash and not self._has_cut):
                     self._clear_leftovers()
                     break
                 with contextlib.suppress(vacuum.EditCameOut):

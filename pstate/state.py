@@ -161,8 +161,10 @@ class PersistedState(containers.MappedDict):
         """
         self._store.vacuum()
 
-    def close(self) -> None:
+    def close(self, *, keep_journal: bool = False) -> None:
         """Leave one plain YAML document, if no other process is writing, and let go of the file. Idempotent.
+
+        *keep_journal*: let go of the file as it is, where another program goes on with it.
 
         Using this object afterwards raises ClosedError. Another `PersistedState` of the same file stays open. Inside a
         transaction, the last one that is open in this process is not closed: that raises TransactionError. With
@@ -170,7 +172,7 @@ class PersistedState(containers.MappedDict):
         """
         core = containers.store_of(self)
         if not isinstance(core, _Closed):
-            core.close(self)
+            core.close(self, keep_journal)
             _put(self, "_store", _Closed(core.path))
 
     def __enter__(self) -> Self:

@@ -33,6 +33,7 @@ from pstate.errors import (
     TransactionError,
     WriteError,
 )
+from pstate.format import BaseMarker
 from pstate.fs import SYSTEM, FileSystem
 from pstate.journal import View, close_inherited
 from pstate.lock import UNLOCK
@@ -651,6 +652,38 @@ class Store:
                     self.log.release()
                     raise
 
+    @property
+    def marker(self) -> BaseMarker | None:
+        """That of the journal which the file has, as far as memory knows; None where there is none."""
+        view = self.view
+        return view[4].marker if view is not None else None
+
+    def save(self, before: bytes, text: bytes) -> bool:
+        """Put the document *text* into the place of the file, as an editor's save would, comments and all.
+
+        False, and nothing was done, if the file is not exactly *before* any more. Raises as `vacuum`, and
+        InvalidStateError when *text* is no state.
+        """
+        base = codec.load(text, self.path)
+        with self.mutex:
+            if self._busy:
+                raise self._reentrant()
+            if self.changes is not None:
+                raise TransactionError(f"{self.path}: save() inside a transaction. Nothing was done.")
+            self._busy = True
+            try:
+                if self.closed:
+                    self._refuse_closed(None)
+                self.log.begin(self.lock_timeout, look=True)
+                return self.log.save(before, text, base)
+            finally:
+                self._busy = False
+                try:
+                    self.log.release()
+                except BaseException:
+                    self.log.release()
+                    raise
+
     def _open(self) -> None:
         self._busy = True
         try:
@@ -697,7 +730,7 @@ class Store:
                 except RuntimeError:  # somebody else's
                     pass
 
-    def close(self, handle: Any = None) -> None:
+    def close(self, handle: Any = None, keep_journal: bool = False) -> None:
         """Forget *handle*, or all; with the last one, the store ends: TransactionError inside a transaction."""
         with self.mutex:
             if self._busy:
@@ -710,15 +743,15 @@ class Store:
             self._drop(handle)
             if handle is None or not self._handles:
                 self.closed = True
-                self._let_go()
+                self._let_go(keep_journal)
 
     def _drop(self, handle: Any) -> None:
         self._handles = tuple(r for r in self._handles if r() is not None and r() is not handle)
 
-    def _let_go(self) -> None:
+    def _let_go(self, keep_journal: bool = False) -> None:
         self._busy = True
         try:
-            self.log.tidy()
+            self.log.tidy(keep_journal=keep_journal)
             self.log.rest()
         finally:
             self._busy = False

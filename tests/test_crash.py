@@ -572,6 +572,15 @@ def open_and_set(reopen: Callable[[], PersistedState]) -> None:
     reopen()["a"] = 2
 
 
+def saved(before: bytes) -> bytes:
+    return before.replace(b"a: 1", b"a: 2  # twice")
+
+
+def save(state: PersistedState) -> None:
+    before = Path(state._store.path).read_bytes()
+    assert state._store.save(before, saved(before))
+
+
 POWER = (("durability", "power"),)
 TORN = b'--- [["set",[],"a'
 SCENARIOS = [
@@ -590,6 +599,10 @@ SCENARIOS = [
     Scenario("vacuum, power", b"a: 1\n", lambda state: state.vacuum(), {}, first=set_c, options=POWER),
     Scenario("vacuum without a journal", b"a: 1\n", lambda state: state.vacuum(), {}),
     Scenario("close", b"a: 1\n", lambda state: state.close(), {}, first=set_c),
+    Scenario("save", b"# how many\na: 1\n", save, {"a": 2}),
+    Scenario("save, power", b"a: 1\n", save, {"a": 2}, options=POWER),
+    Scenario("save without a trailer", b"a: 1\nb:\n- 1\n", save, {"a": 2}),
+    Scenario("save of what takes no marker", b"b: 1\na: 1", save, {"a": 2}),
     Scenario("open with a torn tail", b"a: 1\n", lambda reopen: reopen(), {}, opens=True, tail=TORN,
              first=set_c),
     Scenario("open with a torn tail and commit", b"a: 1\n", open_and_set, {"a": 2}, opens=True, tail=TORN,
@@ -643,15 +656,22 @@ def set_up(scenario: Scenario, path: Path, fs: Seam) -> tuple[Any, State]:
     return state, before
 
 
-def go_on(path: Path, expected: State, message: str) -> None:
-    """A newcomer finds *expected*, can commit, and leaves a tidy folder."""
+def go_on(path: Path, expected: State, message: str, base: bytes | None = None) -> None:
+    """A newcomer finds *expected*, can commit, and leaves a tidy folder.
+
+    After a save that was cut short, the side of it may be kept there that is not the state, as it may be a person's.
+    *base* is the document before it then.
+    """
     state = PersistedState.open(path, lock_timeout=0.5)
     assert same(expected, state.snapshot()), message
     state["newcomer"] = 1
     assert same({**expected, "newcomer": 1}, peek(path)), message
     state.close()
     assert same({**expected, "newcomer": 1}, plain_document(path.read_bytes())), message
-    assert ["state.yaml"] == os.listdir(path.parent), message
+    kept = [] if base is None else list(path.parent.glob("state.yaml.conflict-*"))
+    other = base if expected.get("a") == 2 else saved(base or b"")
+    assert [other] * len(kept) == [each.read_bytes() for each in kept], message
+    assert ["state.yaml", *(each.name for each in kept)] == sorted(os.listdir(path.parent)), message
 
 
 @pytest.mark.parametrize(
@@ -719,7 +739,7 @@ def die_once(scenario: Scenario, witnessed: bool, path: Path, number: int, tear:
         assert same(found, witness.snapshot()), message
         assert same(found, peek(path)), message
         witness.close()
-    go_on(path, found, message)
+    go_on(path, found, message, scenario.base if scenario.act is save and code else None)
     return code == 0
 
 
@@ -785,7 +805,7 @@ def fail_once(scenario: Scenario, path: Path, fs: Failing) -> None:
         found = {**found, "next": 1}
         assert same(found, peek(path))
         subject.close()
-    go_on(path, found, "")
+    go_on(path, found, "", scenario.base if scenario.act is save and fs.failed else None)
 
 
 @pytest.mark.parametrize("transaction", [False, True])

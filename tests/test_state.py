@@ -10,7 +10,15 @@ from typing import Any
 import pytest
 import yaml
 
-from pstate import ClosedError, PersistedState, ReadOnlyError, ReservedNameError, UnsupportedTypeError
+from pstate import (
+    ClosedError,
+    InvalidStateError,
+    PersistedState,
+    ReadOnlyError,
+    ReservedNameError,
+    TransactionError,
+    UnsupportedTypeError,
+)
 
 
 @pytest.fixture
@@ -125,3 +133,59 @@ def test_dropping_the_last_reference_tidies_the_file(path: Path) -> None:
     nested.b = 2  # and a reference into it opens the file again
     with PersistedState.open(path, read_only=True) as reader:
         assert {"a": {"b": 2}} == reader
+
+
+def test_a_close_that_keeps_the_journal_writes_nothing(path: Path) -> None:
+    """For a short program beside a long one, which would have to follow a new file for each."""
+    path.write_text("a: 1\n")
+    with PersistedState(path) as other:
+        other.b = 1
+        state = PersistedState(path)  # the same store: only the last one lets go of the file
+        state.a = 2
+        state.close(keep_journal=True)
+        with pytest.raises(ClosedError):
+            state.get("a")
+        assert 2 == other.a
+        before = path.read_bytes()
+        other.close(keep_journal=True)
+
+        assert before == path.read_bytes()
+    assert b"... # pstate 1 " in before
+    with PersistedState(path) as again:
+        assert {"a": 2, "b": 1} == again
+        again.a = 3
+    assert {"a": 3, "b": 1} == yaml.safe_load(path.read_bytes())
+
+
+def test_a_save_replaces_exactly_the_document_that_it_was_made_of(path: Path) -> None:
+    """As an editor's would, comments and all; on any other file it is refused, and nothing is done."""
+    path.write_text("a: 1  # one\n")
+    with PersistedState(path) as state:
+        core = state._store
+        assert not core.save(b"a: 2\n", b"a: 3\n")
+        with pytest.raises(InvalidStateError):
+            core.save(path.read_bytes(), b"[")
+        assert "a: 1  # one\n" == path.read_text()
+
+        assert core.save(path.read_bytes(), b"a: 2  # two")
+        assert (2, "a: 2  # two") == (state.a, path.read_text())
+
+        state.b = 1
+        assert not core.save(path.read_bytes(), b"a: 3\n")
+        with state.transaction(), pytest.raises(TransactionError):
+            core.save(b"", b"")
+    assert {"a": 2, "b": 1} == yaml.safe_load(path.read_bytes())
+
+
+def test_a_close_that_keeps_the_journal_looks_for_a_save_that_lacks_the_last_commit(path: Path) -> None:
+    """Nobody may be left who knows that commit."""
+    path.write_text("a: 1\n")
+    state = PersistedState(path)
+    state.b = 1
+    state.b = 2
+    other = path.with_name("other")
+    other.write_text("a: 10\n")
+    os.replace(other, path)
+    state.close(keep_journal=True)
+
+    assert {"a": 10, "b": 2} == yaml.safe_load(path.read_bytes())
