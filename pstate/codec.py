@@ -80,6 +80,10 @@ class Document:
         return f"Document({self.value!r}, line={self.line}, explicit_end={self.explicit_end})"
 
 
+Notice = Callable[[str, Any, int, int], bool]
+"""Called with a plain scalar's text, its value, line and column. True: call again when the same text comes again."""
+
+
 def load(data: bytes, path: str) -> Base:
     """Read the base document in *data*, the bytes of the file *path* up to its base marker.
 
@@ -94,11 +98,14 @@ def load(data: bytes, path: str) -> Base:
     return _base(data, value, False)
 
 
-def load_events(data: bytes, path: str) -> Base:
-    """What `load` returns or raises, always by PyYAML's events, which are the measure of `block`."""
+def load_events(data: bytes, path: str, notice: Notice | None = None) -> Base:
+    """What `load` returns or raises, always by PyYAML's events, which are the measure of `block`.
+
+    *notice* is told of each plain scalar that could be taken for something else than a text.
+    """
     if b"\r" in data:
         _refuse_lone_returns(data, path)
-    documents = _read(data, path, MAX_DEPTH, single=True)
+    documents = _read(data, path, MAX_DEPTH, single=True, notice=notice)
     if not documents:
         return _base(data, None, False)
     return _base(data, documents[0].value, documents[0].explicit_end)
@@ -193,7 +200,9 @@ def _too_deep(mark: Mark | None = None) -> _Refused:
     return _Refused(f"nested deeper than {MAX_DEPTH} levels", "Store flatter values", mark)
 
 
-def _read(data: bytes, path: str, limit: int, lines_before: int = 0, single: bool = False) -> list[Document]:
+def _read(
+    data: bytes, path: str, limit: int, lines_before: int = 0, single: bool = False, notice: Notice | None = None
+) -> list[Document]:
     """All documents of *data*; of a base document (*single*) the one, which must be a mapping or null."""
     content = data.removeprefix(_BOM)
     try:
@@ -206,7 +215,10 @@ def _read(data: bytes, path: str, limit: int, lines_before: int = 0, single: boo
 
     yaml = _yaml()
     try:
-        return _Reader(yaml, yaml.parser(content, text), limit, len(content), single).documents()
+        reader = _Reader(yaml, yaml.parser(content, text), limit, len(content), single)
+        if notice is not None:
+            reader.plain = functools.partial(reader.plain_noticed, notice)  # type: ignore[method-assign]
+        return reader.documents()
     except _Refused as refused:
         line, column = refused.mark.line + 1 + lines_before, refused.mark.column + 1
         raise _error(path, line, column, refused.what, refused.remedy) from refused.__cause__
@@ -426,6 +438,13 @@ class _Reader:
             self.memo[text] = value
         return value
 
+    def plain_noticed(self, notice: Notice, text: str, as_key: bool) -> Any:
+        value = _Reader.plain(self, text, as_key)
+        mark = self.event.start_mark
+        if value.__class__ is not _Sentinel and notice(text, value, mark.line + 1, mark.column + 1):
+            self.memo.pop(text, None)
+        return value
+
     def tagged(self, event: Any, as_key: bool) -> Any:
         tag, text = event.tag, event.value
         if tag == "!" and event.implicit[0]:
@@ -484,7 +503,7 @@ class _Reader:
             if type(part) is not dict and type(part) is not set:
                 raise _Refused("only mappings can be merged by <<", "Put << in quotes if it is a key of yours")
         # The first in a list wins. A set is a mapping to nulls.
-        parts = [part if type(part) is dict else dict.fromkeys(_ordered(part)) for part in reversed(parts)]
+        parts = [part if type(part) is dict else dict.fromkeys(ordered(part)) for part in reversed(parts)]
         self.merges.setdefault(depth, []).extend(parts)
 
     def merged(self, own: dict[Any, Any], depth: int) -> dict[Any, Any]:
@@ -697,7 +716,7 @@ def scalar(value: Any) -> str:
     return _SCALARS[kind](value)
 
 
-def _ordered(members: Iterable[Any]) -> list[Any]:
+def ordered(members: Iterable[Any]) -> list[Any]:
     """The members of a set, always in the same order: by type, then by value."""
     groups: dict[str, list[Any]] = {}
     for member in members:
@@ -824,6 +843,11 @@ def _is_json(value: Any) -> bool:
     return True
 
 
+def flow(value: Any) -> str:
+    """The plain tree *value* in one line, as in a record; `load_all` reads it back. Raises as `encode_body`."""
+    return _flow(value)
+
+
 def _flow(value: Any) -> str:
     kind = value.__class__
     if kind is list or kind is tuple:
@@ -831,7 +855,7 @@ def _flow(value: Any) -> str:
     if kind is dict:
         return "{" + ",".join([f"{_flow_key(key)}: {_flow(item)}" for key, item in value.items()]) + "}"
     if kind is set or kind is frozenset:
-        return "!!set {" + ",".join([f"{_flow_key(key)}: null" for key in _ordered(value)]) + "}"
+        return "!!set {" + ",".join([f"{_flow_key(key)}: null" for key in ordered(value)]) + "}"
     return scalar(value)
 
 
@@ -863,6 +887,23 @@ def dump(value: dict[Any, Any]) -> bytes:
         return b"{}\n"
     out: list[str] = []
     _write_dict(value, "", "", out, {})
+    return "".join(out).encode("utf-8")
+
+
+def dump_value(value: Any) -> bytes:
+    """The document of the plain tree *value*, of any kind, as `dump` would write it. Raises as `dump`."""
+    out: list[str] = []
+    if value.__class__ is dict and value:
+        _write_dict(value, "", "", out, {})
+    elif value.__class__ is list and value:
+        _write_list(value, "", "", out, {})
+    elif value.__class__ is set and value:
+        out.append("!!set\n")
+        _write_set(value, "", out)
+    else:
+        # A block of lines needs an indentation, which its header tells where there is none around it.
+        _write_value("-", value, "  ", out, {})
+        out[0] = out[0][2:]
     return "".join(out).encode("utf-8")
 
 
@@ -977,7 +1018,7 @@ def _write_list(value: list[Any], lead: str, indent: str, out: list[str], heads:
 
 
 def _write_set(value: set[Any], indent: str, out: list[str]) -> None:
-    for member in _ordered(value):
+    for member in ordered(value):
         out.append(f"{indent}? {_key(member)}\n")
 
 

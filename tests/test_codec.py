@@ -479,6 +479,33 @@ def test_any_tree_comes_back_from_its_document(tree):
 
 
 @settings(max_examples=200, deadline=None)
+@given(trees)
+@example("a\nb\n")
+@example(["a\nb"])
+@example("a\n\n")
+def test_any_value_comes_back_from_a_document_or_a_line_of_its_own(value):
+    for text in (codec.dump_value(value), codec.flow(value).encode()):
+        (document,) = codec.load_all(text, "s")
+        assert tell(value) == tell(document.value)
+        assert tell(value) == tell(yaml.safe_load(text))
+
+
+def test_plain_scalars_are_noticed_where_they_stand_and_others_are_not(parser):
+    """Each one again, if that is asked for; a text like any other, and what stands in quotes or a block, not at all."""
+    noticed: list[tuple[str, Any, int, int]] = []
+
+    def notice(text: str, value: Any, line: int, column: int) -> bool:
+        noticed.append((text, value, line, column))
+        return text == "yes"
+
+    data = b"a: yes\nb: [yes, 7, 7]\nyes: word\nc: 'yes'\nd: |\n  yes\n"
+    base = codec.load_events(data, "s", notice)
+
+    assert tell(codec.load(data, "s").value) == tell(base.value)
+    assert [("yes", True, 1, 4), ("yes", True, 2, 5), ("7", 7, 2, 10), ("yes", True, 3, 1)] == noticed
+
+
+@settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.just("set"), st.lists(keys, max_size=2), keys, trees).map(list), max_size=3))
 def test_any_operations_come_back_from_their_record(operations):
     check_body(operations)
