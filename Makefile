@@ -6,6 +6,7 @@
 #                  make stress ARGS="--seconds 3600"
 #   make bench     measure it beside other stores, and write docs/performance.md
 #                  make bench ARGS="--only counter"
+#   make reference  write into docs/cli.md what the commands' --help says
 #   make lint      format check, linter, spelling, types
 #   make format    put everything into the project's format
 #   make clean     remove what these commands made
@@ -15,7 +16,7 @@ VENV   ?= .venv
 ARGS   ?=
 BIN    := $(VENV)/bin
 
-.PHONY: help demo test stress bench lint format clean
+.PHONY: help demo test stress bench reference lint format clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -37,6 +38,9 @@ stress: $(VENV)/has-stress
 
 bench: $(VENV)/has-bench
 	$(BIN)/python perftest.py --markdown docs/performance.md --plot docs/performance.svg $(ARGS)
+
+reference: $(VENV)/has-run
+	$(BIN)/python -m pstate.cli.reference
 
 # The package exists in two readings, so it is read by two type checkers. Without the setting, pyright's wrapper asks
 # the network whether there is a newer one.

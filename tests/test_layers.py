@@ -15,6 +15,9 @@ ORDER = [
     "legacy",
     "journal", "files", "recovery", "edits", "vacuum", "log", "store", "state", "__init__",
     "testing.disk", "testing.system", "testing.schedule", "testing.crash", "testing", "testing.pytest_plugin",
+    "cli.command", "cli.table", "cli.paths", "cli.show", "cli.session", "cli.values", "cli.surprises", "cli.changes",
+    "cli.read", "cli.write", "cli.script", "cli.edit", "cli.users", "cli.examine", "cli.check", "cli.history",
+    "cli.difference", "cli.completion", "cli.reference", "cli", "__main__",
 ]  # fmt: skip
 
 #: The memory wing never sees a byte, the disk wing never sees a container; only the store sees both.
@@ -26,13 +29,17 @@ DOUBLES = {"testing.disk", "testing.system"}
 
 DOORS = {
     "yaml": {"codec"}, "filelock": {"lock"}, "portalocker": {"lock"}, "ctypes": {"fs"}, "fcntl": {"fs", "lock"},
-    "pytest": {"testing.pytest_plugin"},
+    "pytest": {"testing.pytest_plugin"}, "rich": {"cli.show"}, "argparse": {"cli.command", "cli.reference"},
 }  # fmt: skip
 
 
 def file_of(name: str) -> Path:
     path = PACKAGE / name.replace(".", "/")
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def is_module(name: str) -> bool:
+    return name.startswith("pstate.") and file_of(name.removeprefix("pstate.")).exists()
 
 
 def imports(name: str) -> set[str]:
@@ -45,7 +52,8 @@ def imports(name: str) -> set[str]:
                 base = node.module if node.module and node.module != "pstate" else ""
                 found |= {f"pstate.{base or alias.name}" for alias in node.names}
             elif node.module:
-                found.add(node.module)
+                inside = [f"{node.module}.{alias.name}" for alias in node.names]
+                found |= {name for name in inside if is_module(name)} or {node.module}
     return found
 
 

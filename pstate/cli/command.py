@@ -1,0 +1,123 @@
+"""What a command is: its words for people, its arguments, and what it does; and the two ways to say no.
+
+The parsers are argparse's, one for a command, made when the command is run.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple, NoReturn
+
+
+class No(Exception):
+    """The answer is no, which a script can ask for: nothing is there, it is not equal."""
+
+
+class Usage(Exception):
+    """The command line is wrong; *usage* is shown before the sentence."""
+
+    def __init__(self, message: str, usage: str = "") -> None:
+        super().__init__(message)
+        self.usage = usage
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's, but what is wrong is raised, so that a line of a script can say where it stands."""
+
+    def error(self, message: str) -> NoReturn:
+        raise Usage(f"{message}. Nothing was done.", self.format_usage())
+
+
+class Command(NamedTuple):
+    """One command. *example* is lines for a shell, those that begin with ``$``, and what they print."""
+
+    name: str
+    summary: str
+    details: str
+    example: str
+    declare: Callable[[Parser], None]
+    run: Callable[[Any], int]
+
+
+def parser_of(command: Command) -> Parser:
+    """The parser for what stands behind the name of *command*."""
+    parser = Parser(
+        prog=f"pstate {command.name}",
+        description=command.details,
+        epilog="example:\n" + "".join(f"  {line}\n" for line in command.example.splitlines()),
+        # With a width: asking for the terminal's, in each `add_argument`, would import shutil, which takes 2 ms.
+        formatter_class=partial(argparse.RawDescriptionHelpFormatter, width=100),
+        allow_abbrev=False,  # a script must not depend on which options there are
+    )
+    command.declare(parser)
+    return parser
+
+
+def parse(parser: Parser, words: list[str]) -> Any:
+    """What *words* say. Options may stand anywhere, also between arguments of which there may be several."""
+    if not any(word.startswith("-") for word in words):
+        return parser.parse_args(words)  # the other one makes the text of the usage first, in 2 ms
+    # What stands behind "--" goes through argparse under other names: what it does with it depends on its version.
+    end = words.index("--") if "--" in words else len(words)
+    literal = {f"\0{number}": word for number, word in enumerate(words[end + 1 :])}
+    given = parser.parse_intermixed_args([*words[:end], *literal])
+    for name, value in vars(given).items():
+        if isinstance(value, list):
+            setattr(given, name, [literal.get(word, word) for word in value])
+        elif isinstance(value, str):
+            setattr(given, name, literal.get(value, value))
+    return given
+
+
+def declare_file(parser: Parser, what: str = "the state file") -> None:
+    """The first argument of nearly all commands."""
+    parser.add_argument("file", metavar="FILE", help=what)
+
+
+def declare_path(parser: Parser, optional: bool = False) -> None:
+    """A place in the state."""
+    example = 'jobs[3].name, jobs[-1], jobs["odd key"]'
+    if optional:
+        parser.add_argument("path", metavar="PATH", nargs="?", default=".", help=f"where: {example}; all of it without")
+    else:
+        parser.add_argument("path", metavar="PATH", help=f"where: {example}")
+
+
+def declare_form(parser: Parser) -> None:
+    """How values are printed."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--json", dest="form", action="store_const", const="json", help="print JSON")
+    group.add_argument("--yaml", dest="form", action="store_const", const="yaml", help="print YAML, texts too")
+    parser.set_defaults(form="raw")
+
+
+def declare_json(parser: Parser) -> None:
+    """For commands that print lines for people, or for programs."""
+    parser.add_argument("--json", action="store_true", help="print JSON, an object in each line")
+
+
+def declare_writing(parser: Parser) -> None:
+    """How a change reaches the file."""
+    parser.add_argument(
+        "--lock-timeout", metavar="SECONDS", type=_seconds, default=10.0, help="how long to wait for other writers (10)"
+    )
+    parser.add_argument(
+        "--durability",
+        choices=("process", "power"),
+        help="what a change survives: the death of processes, or a power cut as well (as in the journal, or process)",
+    )
+    parser.add_argument(
+        "--locking",
+        choices=("file", "filelock", "portalocker"),
+        default="file",
+        help="what the programs that share the file lock (file)",
+    )
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not seconds >= 0:
+        raise ValueError(text)
+    return seconds

@@ -1,0 +1,53 @@
+"""`pstate diff`: two states, or a state and the document that its journal stands on."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from pstate import recovery
+from pstate.cli import changes, session, show
+from pstate.cli.command import Command, Parser, declare_file, declare_json
+from pstate.fs import SYSTEM
+
+
+def _declare(parser: Parser) -> None:
+    declare_file(parser, "the state before; alone, its base document is compared with its newest commit")
+    parser.add_argument("other", metavar="OTHER", nargs="?", help="the state after")
+    declare_json(parser)
+
+
+def _run(arguments: Any) -> int:
+    old, new = _sides(arguments.file, arguments.other)
+    found = list(changes.between(old, new, []))
+    for change in found:
+        show.write((show.json_text(change.fields()) if arguments.json else change.line()) + "\n")
+    return 1 if found else 0
+
+
+def _sides(file: str, other: str | None) -> tuple[Any, Any]:
+    if other is not None:
+        return session.snapshot(file), session.snapshot(other)
+    data = session.content(file)
+    path = os.path.abspath(file)
+    found = recovery.read(data, path, SYSTEM.boot_id)
+    return found.state, session.replayed(found, path, data)
+
+
+COMMANDS = {
+    "diff": Command(
+        "diff",
+        "compare two states, or a state with its base document",
+        "Print what became of each value that differs: + it is new, - it is gone, ~ it has changed.\n"
+        "Exit code 1 if there are differences. The order of keys, comments and layout are none.",
+        "$ cp state.yaml before.yaml\n"
+        "$ pstate incr state.yaml counter > /dev/null\n"
+        "$ pstate delete state.yaml jobs[0]\n"
+        "$ pstate diff before.yaml state.yaml || echo they differ\n"
+        "~ counter: 3 -> 4\n"
+        '- jobs[0]: {"name": "wash","tries": 0}\n'
+        "they differ",
+        _declare,
+        _run,
+    )
+}

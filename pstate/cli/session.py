@@ -1,0 +1,132 @@
+"""A state file for the time of one command: read without a lock, or changed and left as it was found.
+
+Who began a journal ends it: a command that finds the journal of a running program adds its records and leaves it in
+place, one that finds a plain document leaves a plain document. So a loop of commands beside a program costs neither of
+them a rewriting of the file for each, and a file that nobody else uses never keeps a journal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from pstate import files, ops, recovery
+from pstate.cli.command import Usage
+from pstate.containers import store_of
+from pstate.errors import MissingPathError, PStateError
+from pstate.format import BaseMarker
+from pstate.fs import SYSTEM
+from pstate.state import PersistedState
+
+#: For the lock, to end our journal, in seconds.
+_LONGEST_WAIT = 1.0
+
+
+@contextlib.contextmanager
+def opened(arguments: Any, create: bool = True) -> Iterator[PersistedState]:
+    """The state at `arguments.file`, to be changed, with the options of `declare_writing`.
+
+    Without *create*, MissingPathError where there is no file.
+    """
+    if not create:
+        must_exist(arguments.file)
+    state = _open(arguments, arguments.durability or "process")
+    found = store_of(state).marker
+    if found is not None and found.power and not arguments.durability:
+        # A commit that was not synced does not go into this journal: the file would be written anew first.
+        with state:
+            state = _open(arguments, "power")  # the same store, which does as the stricter of the two from now on
+    try:
+        yield state
+    finally:
+        _leave(state, found)
+
+
+def _open(arguments: Any, durability: Any) -> PersistedState:
+    try:
+        return PersistedState.open(
+            arguments.file, durability=durability, lock_timeout=arguments.lock_timeout, locking=arguments.locking
+        )
+    except ImportError as error:
+        raise Usage(str(error)) from error
+
+
+def _leave(state: PersistedState, found: BaseMarker | None) -> None:
+    core = store_of(state)
+    now = core.marker
+    if now is None or (found is not None and now.generation == found.generation):
+        state.close(keep_journal=True)
+        return
+    # The journal is ours. A plain close gives up where another writer holds the lock at this moment, and that may be a
+    # command as short as this one, which leaves the file to us. One that holds it for longer closes by itself.
+    core.lock_timeout = min(core.lock_timeout, _LONGEST_WAIT)
+    try:
+        state.vacuum()
+    except PStateError:
+        state.close()  # logs what keeps it from that, and keeps what must be kept
+    else:
+        state.close(keep_journal=True)
+
+
+def must_exist(file: str) -> None:
+    """Raise MissingPathError where there is no *file*."""
+    try:
+        os.stat(file)
+    except FileNotFoundError as error:
+        raise missing(file, error) from error
+    except OSError:
+        pass  # opening it says more
+
+
+def missing(file: str, error: OSError) -> MissingPathError:
+    """What to say when there is no *file*."""
+    path = os.path.abspath(file)
+    if not os.path.isdir(os.path.dirname(path)):
+        return files.missing(path, error)
+    message = f"{path}: there is no such file. Nothing was changed. To begin one: pstate set {file} KEY VALUE"
+    return MissingPathError(message, path=path, errno=error.errno)
+
+
+def snapshot(file: str) -> dict[Any, Any]:
+    """The newest state of *file*, in plain types. Nobody is waited for, and no byte changes."""
+    must_exist(file)
+    with PersistedState.open(file, read_only=True) as state:
+        return state.snapshot()
+
+
+def content(file: str) -> bytes:
+    """All bytes of *file*, of one moment. Raises as opening a state does."""
+    path = os.path.realpath(file)
+    try:
+        journal = files.open_state(SYSTEM, path, read_only=True)
+    except FileNotFoundError as error:
+        raise missing(file, error) from error
+    try:
+        return journal.read()
+    finally:
+        journal.close()
+
+
+def grown(base: Any) -> Any:
+    """The plain tree *base* as a tree that operations can be applied to."""
+    return ops.graft(base, None, ops.DETACHED, None)
+
+
+def replayed(found: recovery.Content, file: str, data: bytes) -> Any:
+    """What the file with the bytes *data*, read as *found*, says after its last commit, as a plain tree."""
+    root = grown(found.state)
+    for number, operations in enumerate(found.records, 1):
+        play(root, operations, file, data, number, len(found.records))
+    return ops.plain(root)
+
+
+def play(root: Any, operations: list[Any], file: str, data: bytes, number: int, count: int) -> None:
+    """Apply record *number*, of *count*, to *root*. Raises CorruptStateError where it does not fit."""
+    try:
+        for name, path, *rest in operations:
+            node = ops.find(root, path)
+            ops.apply(node, ops.prepare(node, (name, *rest), None), False)
+    except (LookupError, TypeError, ValueError) as error:
+        raise recovery.does_not_fit(file, data, number - 1, count - number, error) from error

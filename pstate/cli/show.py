@@ -1,0 +1,104 @@
+"""How things are printed: values raw, as YAML, as JSON; colours, tables and progress.
+
+The only module that knows `rich`, which is used where it is installed and a person looks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import date
+from typing import Any, TextIO
+
+from pstate import codec
+
+_COLOURS = {"red": 31, "green": 32, "yellow": 33, "cyan": 36, "dim": 2}
+
+
+def write(text: str) -> None:
+    """Print *text* in UTF-8, whatever the locale says, as the file is."""
+    buffer = getattr(sys.stdout, "buffer", None)
+    if buffer is None:
+        sys.stdout.write(text)
+    else:
+        sys.stdout.flush()
+        left = memoryview(text.encode(errors="surrogateescape"))  # the name of a file may have such
+        while left:  # with PYTHONUNBUFFERED, this is a file without a buffer, which may take a part only
+            left = left[buffer.write(left) :]
+
+
+def value_text(value: Any, form: str) -> str:
+    """*value* as `pstate get` prints it, without a newline at its end; *form* is "raw", "yaml" or "json"."""
+    if form == "json":
+        return json_text(value)
+    if form == "raw" and type(value) is str:
+        return value
+    text = codec.dump_value(value).decode()
+    # That of a block of lines belongs to the text in it.
+    return text[:-1]
+
+
+def json_text(value: Any) -> str:
+    """*value* in JSON, as near as that comes: see docs/cli.md."""
+    return json.dumps(_as_json(value), ensure_ascii=False, allow_nan=False)
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key if type(key) is str else codec.scalar(key): _as_json(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_as_json(item) for item in value]
+    if isinstance(value, set):
+        return [_as_json(item) for item in codec.ordered(value)]
+    if isinstance(value, bytes):
+        import base64
+
+        return base64.b64encode(value).decode("ascii")
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, float) and (value != value or value in (float("inf"), -float("inf"))):
+        return None
+    return value
+
+
+def has_colours(stream: TextIO) -> bool:
+    """Whether a person looks at *stream* who has not asked for none (https://no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def coloured(text: str, colour: str, stream: TextIO | None = None) -> str:
+    """*text* in *colour*, where *stream*, standard output by default, has colours."""
+    return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m" if has_colours(stream or sys.stdout) else text
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print *rows* below *head*: a table of rich's for a person, else columns of plain text."""
+    if sys.stdout.isatty():
+        with contextlib.suppress(ImportError):
+            from rich.console import Console
+            from rich.table import Table
+
+            drawn = Table(*head, box=None, header_style="bold", pad_edge=False)
+            for row in rows:
+                drawn.add_row(*row)
+            Console(highlight=False, markup=False).print(drawn)
+            return
+    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+    for row in [head, *rows]:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+@contextlib.contextmanager
+def progress(size: int) -> Iterator[Any]:
+    """What is called with a few words for each step of a work on *size* bytes: shown where it takes long enough."""
+    if size > 1_000_000 and sys.stderr.isatty():
+        with contextlib.suppress(ImportError):
+            from rich.console import Console
+
+            with Console(stderr=True).status("reading") as status:
+                yield status.update
+            return
+    yield lambda words: None

@@ -1,0 +1,123 @@
+"""`pstate who` and `pstate vacuum`: who uses a file, and bringing it back to one plain document."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from pstate import lock, vacuum
+from pstate.cli import session, show
+from pstate.cli.command import Command, Parser, declare_file, declare_json, declare_writing
+
+
+class User(NamedTuple):
+    """A process that has the file open."""
+
+    pid: int
+    program: str
+    holds: bool  #: the write lock
+    writes: bool  #: it could
+    is_behind: bool  #: it has a file open that a vacuum has replaced, and follows at its next look
+
+
+def users_of(path: str) -> list[User]:
+    """Who has the file at *path* open, by /proc, which shows other people's processes to root alone.
+
+    Empty where there is no /proc.
+    """
+    try:
+        status = os.stat(path)
+        pids = sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
+    except OSError:
+        return []
+    holders = {lock.holder(path), lock.holder(path + ".lock")}
+    found = []
+    for pid in pids:
+        if pid == os.getpid():
+            continue
+        opened = list(_descriptors(pid, path, status))
+        if opened:
+            is_behind = all(replaced for replaced, _ in opened)
+            writes = any(may_write for _, may_write in opened)
+            found.append(User(pid, lock.program(pid) or "?", pid in holders, writes, is_behind))
+    return found
+
+
+def _descriptors(pid: int, path: str, status: os.stat_result) -> Iterator[tuple[bool, bool]]:
+    """For each descriptor of *pid* that is the file: whether it is a replaced one, and whether it may be written to."""
+    folder = f"/proc/{pid}/fd"
+    replaced = f"{vacuum.temporary(path, 'swap')} (deleted)"
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            with contextlib.suppress(OSError):  # closed meanwhile
+                # By name too: by now a vacuum may have put another file at the path than the one that *status* is of.
+                known = os.readlink(f"{folder}/{name}")
+                is_behind = known == replaced
+                if is_behind or known == path or os.path.samestat(os.stat(f"{folder}/{name}"), status):
+                    yield is_behind, _may_write(f"/proc/{pid}/fdinfo/{name}")
+
+
+def _may_write(info: str) -> bool:
+    with open(info, encoding="ascii") as lines:
+        for line in lines:
+            if line.startswith("flags:"):
+                return bool(int(line.split()[1], 8) & (os.O_WRONLY | os.O_RDWR))
+    return False
+
+
+def _declare_who(parser: Parser) -> None:
+    declare_file(parser)
+    declare_json(parser)
+
+
+def _who(arguments: Any) -> int:
+    session.must_exist(arguments.file)
+    users = users_of(os.path.realpath(arguments.file))
+    if arguments.json:
+        show.write("".join(show.json_text(user._asdict()) + "\n" for user in users))
+    elif users:
+        rows = [[str(user.pid), _role(user), user.program] for user in users]
+        show.table(["PID", "HAS IT OPEN", "PROGRAM"], rows)
+    return 0 if users else 1
+
+
+def _role(user: User) -> str:
+    role = "to write" if user.writes else "to read"
+    if user.holds:
+        role += ", holds the lock"
+    return role + (", as it was before a vacuum" if user.is_behind else "")
+
+
+def _declare_vacuum(parser: Parser) -> None:
+    declare_file(parser)
+    declare_writing(parser)
+
+
+def _vacuum(arguments: Any) -> int:
+    with session.opened(arguments, create=False) as state:
+        state.vacuum()
+    return 0
+
+
+COMMANDS = {
+    "who": Command(
+        "who",
+        "show who has a file open, and who holds its lock",
+        "Print the processes that have FILE open, and which of them holds the write lock, as /proc shows them:\n"
+        "those of other people only to root. Exit code 1 if nobody has it open.",
+        "$ pstate who state.yaml || echo nobody\nnobody",
+        _declare_who,
+        _who,
+    ),
+    "vacuum": Command(
+        "vacuum",
+        "make a file one plain document",
+        "Write FILE anew as one plain document, without its journal. Programs that have it open go on in the new one.\n"
+        "Comments, and the layout of what a person wrote, are not kept.",
+        "$ pstate vacuum journal.yaml\n$ cat journal.yaml\ncounter: 4\nkey:\n  nested: 3\nlog:\n  - both, or neither",
+        _declare_vacuum,
+        _vacuum,
+    ),
+}

@@ -1,0 +1,96 @@
+"""A VALUE of a command line, which is YAML, as a plain tree; and a tree that becomes another by few operations."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+from typing import Any
+
+from pstate import codec
+from pstate.cli.command import Parser, Usage
+from pstate.errors import InvalidStateError
+from pstate.values import same
+
+#: What means the same behind a key as in a document of its own, or is no value there. There it is mostly read without
+#: PyYAML, whose import takes 10 of the 50 ms that a command may take.
+SIMPLE = re.compile(r"""-?[A-Za-z0-9_][ -"$-~]*""")
+
+
+def declare_value(parser: Parser, several: bool = False) -> None:
+    """The argument VALUE, and how it is read."""
+    parser.add_argument(
+        "value", metavar="VALUE", nargs="+" if several else None, help="YAML; - reads it from standard input"
+    )
+    parser.add_argument("-s", "--string", action="store_true", help="VALUE is a text as it stands, not YAML")
+
+
+def parse(text: str, is_string: bool, name: str = "VALUE") -> Any:
+    """What *text* means. Raises Usage."""
+    if text == "-":
+        text = sys.stdin.read()
+    if is_string:
+        return text
+    if not text.strip():
+        raise Usage(f"{name} is empty. Nothing was done. Write null, or --string for a text.")
+    if SIMPLE.fullmatch(text):
+        with contextlib.suppress(InvalidStateError):
+            return codec.load(f"v: {text}\n".encode(), name).value["v"]
+    try:
+        documents = codec.load_all(text.encode(), name)
+    except InvalidStateError as error:
+        raise Usage(f"{error} Or take it as a text with --string.") from error
+    except UnicodeEncodeError:
+        raise Usage(f"{name} {text!r} is not UTF-8. Nothing was done.") from None
+    if len(documents) != 1:
+        raise Usage(f"{name} {text!r} is no single YAML value. Nothing was done. Take it as a text with --string.")
+    return documents[0].value
+
+
+def become(node: Any, new: Any) -> None:
+    """Make *node*, a container of a state, equal to the plain tree *new* of the same kind, changing what differs."""
+    if isinstance(node, dict):
+        kept = set(map(_exactly, new))
+        for key in [key for key in node if _exactly(key) not in kept]:
+            del node[key]
+        for key, value in new.items():
+            if key not in node or not _goes_on(node[key], value):
+                node[key] = value
+    elif isinstance(node, list):
+        _become_list(node, new)
+    else:
+        kept = set(map(_exactly, new))
+        node.difference_update([member for member in node if _exactly(member) not in kept])
+        node.update(new)
+
+
+def _exactly(key: Any) -> tuple[type, Any]:
+    """*key* apart from those that are equal and of other types: 1, 1.0 and True."""
+    return type(key), key
+
+
+def _goes_on(old: Any, new: Any) -> bool:
+    """Whether *old* says *new*, perhaps after it has been made to."""
+    if same(old, new):
+        return True
+    for kind in (dict, list, set):
+        if isinstance(old, kind) and isinstance(new, kind):
+            become(old, new)
+            return True
+    return False
+
+
+def _become_list(node: Any, new: list[Any]) -> None:
+    shorter = min(len(node), len(new))
+    first = 0
+    while first < shorter and same(node[first], new[first]):
+        first += 1
+    last = 0
+    while last < shorter - first and same(node[-1 - last], new[-1 - last]):
+        last += 1
+    if len(node) == len(new):
+        for index in range(first, len(new) - last):
+            if not _goes_on(node[index], new[index]):
+                node[index] = new[index]
+    else:
+        node[first : len(node) - last] = new[first : len(new) - last]
