@@ -397,11 +397,11 @@ def _count_bare(path: str, seconds: float) -> int:
 
 def processes(kind: str, number: int, folder: Path) -> float:
     """Seconds for each `with transaction: n += 1` of that many processes in a tight loop."""
-    return SHARED_SECONDS / max(1, sum(_done(kind, number, folder)))
+    return SHARED_SECONDS / max(1, sum(_done(kind, number, folder, SHARED_SECONDS)))
 
 
-def _done(kind: str, number: int, folder: Path) -> list[int]:
-    """How many each of that many processes has made in `SHARED_SECONDS`."""
+def _done(kind: str, number: int, folder: Path, seconds: float) -> list[int]:
+    """How many each of that many processes has made in so many *seconds*."""
     if kind == "sqlite3":
         import sqlite3
 
@@ -412,7 +412,7 @@ def _done(kind: str, number: int, folder: Path) -> list[int]:
         connection.close()
     with get_context("spawn").Pool(number) as pool:
         pool.map(abs, range(number))  # all have started
-        tasks = [(kind, str(folder), SHARED_SECONDS)] * number
+        tasks = [(kind, str(folder), seconds)] * number
         return pool.starmap(_count_in_transactions, tasks, chunksize=1)
 
 
@@ -422,14 +422,17 @@ class Shares:
     def __init__(self, number: int) -> None:
         self.number = number
         self.done: list[int] = []
+        self.seconds = 0.0
 
     def slowest(self, folder: Path) -> float:
-        self.done = _done("pstate", self.number, folder)
-        return SHARED_SECONDS / max(1, min(self.done))
+        # Long enough for many turns: who gets the next one is chance.
+        self.seconds = 4 * SHARED_SECONDS
+        self.done = _done("pstate", self.number, folder, self.seconds)
+        return self.seconds / max(1, min(self.done))
 
     def fastest(self, folder: Path) -> float:
         """Of the same run."""
-        return SHARED_SECONDS / max(1, *self.done)
+        return self.seconds / max(1, *self.done)
 
 
 def script(module: str, folder: Path) -> float:
