@@ -899,8 +899,7 @@ class FileLog:
             # while those who wait for it have nothing left to wait for.
             with self._turn:
                 under_way = self._under_way
-                if under_way is None:
-                    mine = self._under_way = threading.RLock()
+                mine = self._under_way = under_way or threading.RLock()
             if under_way is None:
                 with mine:
                     # What memory is now was written before, and the file of an older view has gone into it.

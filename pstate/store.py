@@ -171,6 +171,7 @@ class Store:
                 if self._put_in_transaction(node, key, value):
                     return
             else:
+                log = self.log
                 written: View | None = None
                 mutex = self.mutex
                 try:
@@ -183,7 +184,6 @@ class Store:
                         else:
                             path = node_path(node)
                         if path.__class__ is list:
-                            log = self.log
                             self._busy = True
                             try:
                                 log.begin(self.lock_timeout)
@@ -239,7 +239,7 @@ class Store:
                 self._interrupted = True
                 op[3] = value
             else:
-                path = [] if node is self.root else node_path(node)
+                path: Any = [] if node is self.root else node_path(node)
                 old = _dict_get(node, key, ABSENT)
                 if path.__class__ is not list or old.__class__ in NODES:
                     return False

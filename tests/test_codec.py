@@ -520,9 +520,14 @@ def test_the_text_of_one_scalar_fits_into_a_record(value):
 
 
 def test_keys_that_are_equal_and_of_other_types_stay_what_they_are() -> None:
-    paths: list[list[Any]] = [[1, "a"], [True, "a"], [1.0, "a"], ["1", "a"], [b"1", "a"], [1, "a"]]
+    noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    paths: list[list[Any]] = [
+        [1, "a"], [True, "a"], [1.0, "a"], ["1", "a"], [b"1", "a"], [1, "a"], [0.0], [-0.0], [0], [False],
+        [noon], [noon.astimezone(timezone(timedelta(hours=2)))],
+    ]  # fmt: skip
     written = [codec.encode_body([["insert", path, 0, "x"]]) for path in paths]
 
+    assert len(set(written)) == len(paths) - 1
     assert paths == [codec.decode_body(body, "s", 1)[0][1] for body in written]
     assert [list(map(type, path)) for path in paths] == [
         list(map(type, codec.decode_body(body, "s", 1)[0][1])) for body in written
