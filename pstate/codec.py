@@ -20,7 +20,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from pstate import block
 from pstate.errors import InvalidStateError
@@ -131,6 +131,55 @@ def resolve(text: str) -> Any:
     return text
 
 
+class Part(NamedTuple):
+    """A node, or the end of a collection or of the document, as it stands in the text. Offsets count characters."""
+
+    kind: str  #: "scalar", "alias", "mapping", "sequence", "end", "document end"
+    start: int  #: of its anchor or tag, where it has one
+    end: int  #: of a collection: behind its beginning
+    style: str  #: of a scalar its quote, "|" or ">", or ""; of a collection "flow" or ""
+    name: str | None  #: of its anchor, or of the one that an alias names
+    tagged: bool  #: it has a tag that may make something else of it than what it looks like
+
+
+#: A `Part` of the builtin type: the garbage collector need not look at it, which saves half of the time.
+_Part = tuple[str, int, int, str, str | None, bool]
+
+
+class Parts:
+    """What a document consists of, in the order of its text."""
+
+    def __init__(self, found: list[_Part]) -> None:
+        self._found = found
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def __getitem__(self, number: int) -> Part:
+        return Part._make(self._found[number])
+
+    def kinds(self) -> list[str]:
+        return [part[0] for part in self._found]
+
+    def names(self, aliases: bool) -> list[tuple[int, str]]:
+        """The anchors, or the *aliases*, by number and name."""
+        return [
+            (number, part[4])
+            for number, part in enumerate(self._found)
+            if part[4] is not None and (part[0] == "alias") is aliases
+        ]
+
+
+def trace(data: bytes, path: str) -> tuple[Any, Parts]:
+    """The value of the document *data*, without byte order mark and carriage returns, and what it consists of.
+
+    None and nothing, where there is no document. Raises InvalidStateError like `load`.
+    """
+    parts: list[_Part] = []
+    documents = _read(data, path, MAX_DEPTH, single=True, parts=parts)
+    return (documents[0].value if documents else None), Parts(parts)
+
+
 def load_all(data: bytes, path: str) -> list[Document]:
     """Read every document of the YAML stream *data*, of whatever kind. Raises InvalidStateError like `load`."""
     return _read(data, path, _DEPTH_IN_RECORD)
@@ -201,9 +250,18 @@ def _too_deep(mark: Mark | None = None) -> _Refused:
 
 
 def _read(
-    data: bytes, path: str, limit: int, lines_before: int = 0, single: bool = False, notice: Notice | None = None
+    data: bytes,
+    path: str,
+    limit: int,
+    lines_before: int = 0,
+    single: bool = False,
+    notice: Notice | None = None,
+    parts: list[_Part] | None = None,
 ) -> list[Document]:
-    """All documents of *data*; of a base document (*single*) the one, which must be a mapping or null."""
+    """All documents of *data*; of a base document (*single*) the one, which must be a mapping or null.
+
+    What it consists of goes into *parts*.
+    """
     content = data.removeprefix(_BOM)
     try:
         text = content.decode("utf-8")
@@ -215,7 +273,10 @@ def _read(
 
     yaml = _yaml()
     try:
-        reader = _Reader(yaml, yaml.parser(content, text), limit, len(content), single)
+        next_event = yaml.parser(content, text).get_event
+        if parts is not None:
+            next_event = _recording(yaml, next_event, parts)
+        reader = _Reader(yaml, next_event, limit, len(content), single)
         if notice is not None:
             reader.plain = functools.partial(reader.plain_noticed, notice)  # type: ignore[method-assign]
         return reader.documents()
@@ -229,6 +290,34 @@ def _read(
         which = "a character" if found is None else f"U+{ord(found.group()):04X}"
         what = f"{which} may not stand in YAML as it is"
         raise _error(path, line + lines_before, column, what, "Write it as an escape in double quotes") from None
+
+
+def _recording(yaml: _Yaml, next_event: Callable[[], Any], parts: list[_Part]) -> Callable[[], Any]:
+    Scalar, MappingStart, MappingEnd, Alias = yaml.Scalar, yaml.MappingStart, yaml.MappingEnd, yaml.Alias
+    SequenceStart, SequenceEnd, DocumentEnd = yaml.SequenceStart, yaml.SequenceEnd, yaml.DocumentEnd
+    plain_lists = (None, "!", _TAG + "seq")
+
+    def record() -> Any:
+        event = next_event()
+        kind = event.__class__
+        start, end = event.start_mark.index, event.end_mark.index
+        if kind is Scalar:
+            parts.append(("scalar", start, end, event.style or "", event.anchor, event.tag is not None))
+        elif kind is MappingEnd or kind is SequenceEnd:
+            parts.append(("end", start, end, "", None, False))
+        elif kind is MappingStart:
+            tagged = _MAPPING_KINDS.get(event.tag) != _DICT
+            parts.append(("mapping", start, end, "flow" if event.flow_style else "", event.anchor, tagged))
+        elif kind is SequenceStart:
+            tagged = event.tag not in plain_lists
+            parts.append(("sequence", start, end, "flow" if event.flow_style else "", event.anchor, tagged))
+        elif kind is Alias:
+            parts.append(("alias", start, end, "", event.anchor, False))
+        elif kind is DocumentEnd:
+            parts.append(("document end", start, end if event.explicit else start, "", None, False))
+        return event
+
+    return record
 
 
 class _Pair(list[Any]):
@@ -266,9 +355,9 @@ class _Reader:
     An alias becomes a copy, so that the result is a tree; keys are unique; depth and growth by aliases are limited.
     """
 
-    def __init__(self, yaml: _Yaml, parser: Any, limit: int, size: int, single: bool) -> None:
+    def __init__(self, yaml: _Yaml, next_event: Callable[[], Any], limit: int, size: int, single: bool) -> None:
         self.yaml = yaml
-        self.next_event: Callable[[], Any] = parser.get_event
+        self.next_event = next_event
         self.limit = limit
         self.room = max(_EXPANSION_FREE, _EXPANSION_FACTOR * size)
         self.expanded = 0
@@ -597,7 +686,8 @@ class _Yaml:
         self.Alias = yaml.events.AliasEvent
         self.MappingStart, self.MappingEnd = yaml.events.MappingStartEvent, yaml.events.MappingEndEvent
         self.SequenceStart, self.SequenceEnd = yaml.events.SequenceStartEvent, yaml.events.SequenceEndEvent
-        self.DocumentStart, self.StreamEnd = yaml.events.DocumentStartEvent, yaml.events.StreamEndEvent
+        self.DocumentStart, self.DocumentEnd = yaml.events.DocumentStartEvent, yaml.events.DocumentEndEvent
+        self.StreamEnd = yaml.events.StreamEndEvent
         self.not_printable: re.Pattern[str] = yaml.reader.Reader.NON_PRINTABLE
 
         table: dict[str | None, list[tuple[str, re.Pattern[str]]]] = yaml.resolver.Resolver.yaml_implicit_resolvers
@@ -895,7 +985,7 @@ def dump(value: dict[Any, Any]) -> bytes:
     if not value:
         return b"{}\n"
     out: list[str] = []
-    _write_dict(value, "", "", out, {})
+    _write_dict(value, "", "", out, {}, "  ")
     return "".join(out).encode("utf-8")
 
 
@@ -969,9 +1059,13 @@ def _key(key: Any) -> str:
     return scalar(key)
 
 
-def _write_dict(value: dict[Any, Any], lead: str, indent: str, out: list[str], heads: dict[str, str]) -> None:
-    """Write a line for each key of *value*, behind *lead* the first and behind *indent* the others."""
-    inner = indent + "  "
+def _write_dict(
+    value: dict[Any, Any], lead: str, indent: str, out: list[str], heads: dict[str, str], step: str
+) -> None:
+    """Write a line for each key of *value*, behind *lead* the first and behind *indent* the others; *step* more for
+    what is below them.
+    """
+    inner = indent + step
     for key, item in value.items():
         head = heads.get(key)
         if head is None:
@@ -986,11 +1080,11 @@ def _write_dict(value: dict[Any, Any], lead: str, indent: str, out: list[str], h
         elif kind is bool:
             out.append(f"{lead}{head} {'true' if item else 'false'}\n")
         else:
-            _write_value(lead + head, item, inner, out, heads)
+            _write_value(lead + head, item, inner, out, heads, step)
         lead = indent
 
 
-def _write_value(head: str, value: Any, inner: str, out: list[str], heads: dict[str, str]) -> None:
+def _write_value(head: str, value: Any, inner: str, out: list[str], heads: dict[str, str], step: str) -> None:
     """Write *head*, a colon or a dash at its end, and its *value*, whose further lines begin with *inner*."""
     kind = value.__class__
     if kind in _SCALARS:
@@ -1000,10 +1094,10 @@ def _write_value(head: str, value: Any, inner: str, out: list[str], heads: dict[
         out.append(f"{head} {_EMPTY[kind]}\n")
     elif kind is dict:
         out.append(head + "\n")
-        _write_dict(value, inner, inner, out, heads)
+        _write_dict(value, inner, inner, out, heads, step)
     elif kind is list:
         out.append(head + "\n")
-        _write_list(value, inner, inner, out, heads)
+        _write_list(value, inner, inner, out, heads, step)
     else:
         out.append(head + " !!set\n")
         _write_set(value, inner, out)
@@ -1012,23 +1106,75 @@ def _write_value(head: str, value: Any, inner: str, out: list[str], heads: dict[
 _EMPTY: dict[type, str] = {dict: "{}", list: "[]", set: "!!set {}"}
 
 
-def _write_list(value: list[Any], lead: str, indent: str, out: list[str], heads: dict[str, str]) -> None:
+def _write_list(value: list[Any], lead: str, indent: str, out: list[str], heads: dict[str, str], step: str) -> None:
     """Write *value*, the first dash behind *lead* and the others behind *indent*."""
     inner = indent + "  "
     for item in value:
         # The first line of what is inside stands behind the dash.
         if item.__class__ is dict and item:
-            _write_dict(item, lead + "- ", inner, out, heads)
+            _write_dict(item, lead + "- ", inner, out, heads, step)
         elif item.__class__ is list and item:
-            _write_list(item, lead + "- ", inner, out, heads)
+            _write_list(item, lead + "- ", inner, out, heads, step)
         else:
-            _write_value(lead + "-", item, inner, out, heads)
+            _write_value(lead + "-", item, inner, out, heads, step)
         lead = indent
 
 
 def _write_set(value: set[Any], indent: str, out: list[str]) -> None:
     for member in ordered(value):
         out.append(f"{indent}? {_key(member)}\n")
+
+
+# ----------------------------------------------------------------------------------------- pieces for others' documents
+
+# Between the brackets of a flow collection, a comma or a bracket ends a plain text, and so does a colon for some.
+_ENDS_IN_FLOW = re.compile(r"[,:?\[\]{}#]")
+
+
+def pair_text(key: Any, value: Any, indent: str, step: str) -> str:
+    """The lines of *key* and *value* in a block mapping behind *indent*, each mapping in it *step* further in."""
+    out: list[str] = []
+    _write_dict({key: value}, indent, indent, out, {}, step)
+    return "".join(out)
+
+
+def item_text(value: Any, indent: str, step: str) -> str:
+    """The lines of *value* in a block list whose dashes are behind *indent*."""
+    out: list[str] = []
+    _write_list([value], indent, indent, out, {}, step)
+    return "".join(out)
+
+
+def value_text(value: Any, indent: str, step: str) -> str:
+    """What stands behind the colon of a key in a block mapping behind *indent*, its newline included."""
+    out: list[str] = []
+    _write_value("", value, indent + step, out, {}, step)
+    return "".join(out)
+
+
+def quoted_text(text: str, quote: str) -> str | None:
+    """*text* in one line, in quotes of this kind; None where the kind cannot have it."""
+    if quote == '"':
+        return _quoted(text)
+    return "'" + text.replace("'", "''") + "'" if text.isprintable() else None
+
+
+def flow_text(value: Any) -> str:
+    """*value* in one line between other values of a flow collection, as a person would write it."""
+    kind = value.__class__
+    if kind is list:
+        return "[" + ", ".join(map(flow_text, value)) + "]"
+    if kind is dict:
+        return "{" + ", ".join([flow_pair_text(key, item) for key, item in value.items()]) + "}"
+    if kind is str and _plain(value) and _ENDS_IN_FLOW.search(value) is None:
+        return str(value)
+    return _flow(value)
+
+
+def flow_pair_text(key: Any, value: Any) -> str:
+    """`flow_text` of *key* and *value* in a flow mapping."""
+    text = flow_text(key)
+    return f"{text if len(text) <= _LONGEST_SIMPLE_KEY else f'? {text} '}: {flow_text(value)}"
 
 
 # --------------------------------------------------------------------------------------------------------- other people

@@ -111,18 +111,18 @@ def same(a: Any, b: Any) -> bool:
     if kind is dict:
         if len(a) != len(b):
             return False
-        others = {_identity(key): item for key, item in b.items()}
+        others = {identity(key): item for key, item in b.items()}
         for key, item in a.items():
-            identity = _identity(key)
-            if identity not in others or not same(item, others[identity]):
+            key_identity = identity(key)
+            if key_identity not in others or not same(item, others[key_identity]):
                 return False
         return True
     if kind is list:
         return len(a) == len(b) and all(map(same, a, b))
     if kind is set:
-        return {_identity(member) for member in a} == {_identity(member) for member in b}
+        return {identity(member) for member in a} == {identity(member) for member in b}
     if kind is float or kind is datetime:
-        return bool(_identity(a) == _identity(b))
+        return bool(identity(a) == identity(b))
     return bool(a == b)
 
 
@@ -133,7 +133,7 @@ def _builtin(value: Any) -> type:
     return next((base for base in (dict, list, set) if isinstance(value, base)), kind)
 
 
-def _identity(scalar: Any) -> Hashable:
+def identity(scalar: Any) -> Hashable:
     """Something that is equal for two scalars if and only if they are the same in the sense of `same`."""
     if type(scalar) is float:
         return float, repr(scalar)

@@ -11,9 +11,8 @@ PACKAGE = Path(__file__).parent.parent / "pstate"
 
 #: A module may import those before it, and none behind it.
 ORDER = [
-    "errors", "logger", "values", "ops", "containers", "transaction", "fs", "lock", "block", "codec", "format",
-    "legacy",
-    "journal", "files", "recovery", "edits", "vacuum", "log", "store", "state", "__init__",
+    "errors", "logger", "values", "ops", "containers", "transaction", "fs", "lock", "block", "codec", "splice",
+    "format", "legacy", "journal", "files", "recovery", "edits", "vacuum", "log", "store", "state", "__init__",
     "testing.disk", "testing.system", "testing.schedule", "testing.crash", "testing", "testing.pytest_plugin",
     "cli.command", "cli.table", "cli.paths", "cli.show", "cli.session", "cli.values", "cli.surprises", "cli.changes",
     "cli.read", "cli.write", "cli.script", "cli.edit", "cli.users", "cli.examine", "cli.check", "cli.history",
@@ -22,7 +21,10 @@ ORDER = [
 
 #: The memory wing never sees a byte, the disk wing never sees a container; only the store sees both.
 MEMORY = {"ops", "containers", "transaction"}
-DISK = {"fs", "lock", "block", "codec", "format", "legacy", "journal", "files", "recovery", "edits", "vacuum", "log"}
+DISK = {
+    "fs", "lock", "block", "codec", "splice", "format", "legacy", "journal", "files", "recovery", "edits", "vacuum",
+    "log",
+}  # fmt: skip
 
 #: The doubles of the seam see what it sees.
 DOUBLES = {"testing.disk", "testing.system"}

@@ -1,0 +1,777 @@
+"""A document that a person wrote, changed so that it says another state: comments, order and style survive.
+
+The text is kept, and pieces of it are replaced, at the offsets that the parser has named: values that differ, entries
+that came and went. Which comment belongs to which entry is decided here (docs/format.md has the rules). Where it is not
+certain how a node changes, it is written as `codec` writes it, and what surrounds it stays.
+
+Nothing here has to be right for the state to be right: the new document is read again, and if it does not say what it
+should, the canonical one is taken.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+from pstate import codec
+from pstate.codec import Part, Parts
+from pstate.errors import InvalidStateError
+from pstate.logger import Logger
+from pstate.values import SCALARS, identity, same
+
+logger = Logger("pstate.splice")
+
+State = dict[Any, Any]
+Edit = tuple[int, int, str]  #: where the replaced text begins and ends, and what comes there
+Source = list[int | None]  #: for each entry, the number of the old one that it is, or None
+
+#: A flow collection that one more element makes longer than this, with the line that it stands in, becomes a block.
+LONGEST_FLOW = 100
+#: How many elements are looked at to find the one that another has come from.
+_FEW = 16
+#: How often the document is gone through for aliases whose anchor has changed; after that, no alias stays.
+_ROUNDS = 3
+
+_BOM = b"\xef\xbb\xbf"
+_SPACE = re.compile(r"(?:[ \t\n]|#[^\n]*)*")  #: between two tokens
+_NO_CONTENT = re.compile(r"[ \t]*(?:#[^\n]*)?\n")  #: a line without content
+_COMMENT_LINE = re.compile(r"[ \t]*#")
+_COMMENT = re.compile(r"[ \t]+#[^\n]*")
+#: Behind a colon or dash: anchor and tag, then a comment, then the end of the line.
+_HEADER = re.compile(r"(?:[ \t]+[&!|>][^ \t\n]*)*([ \t]+#[^\n]*)?[ \t]*\n")
+#: Anchor and tag of a node, and what stands between them and it.
+_PROPERTIES = re.compile(r"(?:[&!][^ \t\n]*(?:[ \t\n]|#[^\n]*)*)*")
+#: A key with a block mapping below it: how far the person indents.
+_STEP = re.compile(r"(?m)^( *)(?![ #-])[^\n]*:[ \t]*(?:#[^\n]*)?\n\1( +)(?![ #-])[^\n]*:(?:[ \n])")
+#: A line of a canonical document: indentation, dashes, and what stands behind them.
+_CANONICAL_LINE = re.compile(rb"(?:  )*(?:- )*([^ ].*)")
+#: Blank lines, with the lines around them.
+_BLANK = re.compile(rb"[^\n]*\n\n+[^\n]*")
+
+
+class _Uncertain(Exception):
+    """It is not certain how this node changes without harm to what surrounds it."""
+
+
+def rewrite(base: bytes, state: State, canonical: bytes, path: str) -> bytes:
+    """The document *base* of the file *path*, changed as little as possible so that it says *state*.
+
+    A base marker can stand behind it. *base* is a document that `codec.load` reads, *canonical* what `codec.dump`
+    writes for *state*; that is returned where nothing of *base* is worth keeping, or can be kept.
+    """
+    if is_canonical(base, canonical):
+        return canonical
+    try:
+        text = _spliced(base, state, path)
+        found = codec.load(text, path)
+        if found.appendable and _alike(found.value, state):
+            return text
+        reason: object = "it would not say what it should"
+    except (_Uncertain, InvalidStateError, LookupError, RecursionError) as error:
+        reason = error
+    logger.warning("%s: what a person wrote besides the values could not be kept in the document: %s", path, reason)
+    return canonical
+
+
+def is_canonical(base: bytes, canonical: bytes) -> bool:
+    """Whether *base* is as `codec.dump` writes it, so that there is nothing to keep. *canonical* is what it wrote for a
+    state that was made from *base*, so that most lines are in both.
+
+    Each line is looked at, and whether what is below a key is indented as it should be. That is not all, but takes 20
+    ms for 1 MB, and to read the document takes ten times as long.
+    """
+    if base == canonical or not base:
+        return True
+    lines = base.split(b"\n")
+    if lines.pop() or base.startswith((b" ", b"\n")) or lines[-1].endswith(b":"):
+        return False
+    if b"\n\n" in base and not set(_BLANK.findall(base)) <= set(_BLANK.findall(canonical)):
+        return False  # blank lines in a text are ours, others are not
+    for line, following in pairwise(lines):
+        if line.endswith(b":") and _width(following, b" ") != _width(line, b" -") + 2:
+            return False
+    ours = set(canonical.split(b"\n"))
+    lines = [line for line in lines if line not in ours]
+    if any(b" #" in line and b'"' not in line for line in lines):
+        return False  # for sure, and soon
+    found = [_CANONICAL_LINE.fullmatch(line) for line in lines]
+    items = [match[1] + b" null" if match[1].endswith(b":") else match[1] for match in found if match is not None]
+    if len(items) != len(found):
+        return False
+    text = b"".join([b"  - %b\n" % item for item in items])
+    try:
+        value = codec.load(b"_:\n" + text, "").value
+    except InvalidStateError:
+        return False
+    return not items or codec.dump(value) == b"_:\n" + text
+
+
+def _width(line: bytes, characters: bytes) -> int:
+    return len(line) - len(line.lstrip(characters))
+
+
+def _alike(a: Any, b: Any) -> bool:
+    """Whether two plain trees are the same, in the order of their keys too."""
+    return _printed(a) == _printed(b) or (same(a, b) and _in_order(a, b))
+
+
+def _in_order(a: Any, b: Any) -> bool:
+    if a.__class__ is dict:
+        return list(a) == list(b) and all(map(_in_order, a.values(), b.values()))
+    return a.__class__ is not list or all(map(_in_order, a, b))
+
+
+def _printed(value: Any) -> object:
+    """Something that is equal for two plain trees only if they are alike; made by C code."""
+    try:
+        return repr(value)
+    except ValueError:
+        return object()  # an integer beyond Python's limit on decimals
+
+
+def _spliced(base: bytes, state: State, path: str) -> bytes:
+    bom = _BOM if base.startswith(_BOM) else b""
+    original = base.removeprefix(_BOM).decode("utf-8")
+    newline = "\r\n" if original.partition("\n")[0].endswith("\r") else "\n"
+    if original and not original.endswith("\n"):
+        original += newline  # the value of a block scalar may change by it; then it differs, and is written anew
+    text = original.replace("\r\n", "\n")
+    value, parts = codec.trace(text.encode(), path)
+    broken: set[str] = set()
+    for left in reversed(range(_ROUNDS + 1)):
+        splice = _Splice(text, parts, broken)
+        splice.document(value, state)
+        if splice.lost <= broken:
+            break
+        # Once more: the aliases that name these must go, and may have stood in what others name.
+        broken |= splice.lost if left > 1 else {name for _, name in parts.names(aliases=False)}
+    edits = sorted(splice.edits, key=_place)
+    if "\r" in original:
+        edits = list(_with_returns(edits, original, newline))
+    return bom + _apply(original, 0, len(original), edits).encode()
+
+
+def _with_returns(edits: list[Edit], original: str, newline: str) -> Iterator[Edit]:
+    """The *edits* of a text whose carriage returns were taken out, for the *original* one."""
+    returns = [found.start() - number for number, found in enumerate(re.finditer("\r", original))]
+    for start, end, new in edits:
+        yield (
+            start + bisect_left(returns, start),
+            end + bisect_left(returns, end),
+            new.replace("\n", newline),
+        )
+
+
+def _place(edit: Edit) -> tuple[int, int]:
+    return edit[:2]
+
+
+def _skip(pattern: re.Pattern[str], text: str, offset: int) -> int:
+    """Behind what *pattern*, which may be nothing, finds at *offset*."""
+    found = pattern.match(text, offset)
+    return found.end() if found else offset
+
+
+def _within(edits: list[Edit], start: int, end: int) -> list[Edit]:
+    """Those of the *edits*, which are sorted, that begin from *start* on and before *end*."""
+    return edits[bisect_left(edits, start, key=_start) : bisect_left(edits, end, key=_start)]
+
+
+def _start(edit: Edit) -> int:
+    return edit[0]
+
+
+def _apply(text: str, start: int, end: int, edits: list[Edit]) -> str:
+    """*text* from *start* to *end* with the *edits*, which are sorted."""
+    pieces: list[str] = []
+    for first, last, new in edits:
+        pieces += text[start:first], new
+        start = last
+    pieces.append(text[start:end])
+    return "".join(pieces)
+
+
+class _Splice:
+    """The edits of one document. Nodes are known by the number of their part."""
+
+    def __init__(self, text: str, parts: Parts, broken: set[str]) -> None:
+        self.text = text  #: with LF, the last line too
+        self.parts = parts
+        self.after = _after(parts.kinds())
+        self.anchors = [i for i, _ in parts.names(aliases=False)]
+        self.dangling = [i for i, name in parts.names(aliases=True) if name in broken]
+        self.edits: list[Edit] = []
+        self.lost: set[str] = set()  #: anchors whose node is not what it was
+        found = _STEP.search(text)
+        self.step = found[2][:8] if found else "  "
+
+    # -- the document
+
+    def document(self, old: Any, new: State) -> None:
+        if not len(self.parts):
+            self.edits.append((len(self.text), len(self.text), codec.dump(new).decode()))
+            return
+        try:
+            if old is None:
+                raise _Uncertain
+            if not self.is_unchanged(0, old, new):
+                self.change(0, old, new, 0)
+        except _Uncertain:
+            self.edits.clear()
+            self.replace_root(new)
+        end = self.parts[len(self.parts) - 1]
+        if end.kind == "document end" and end.start < end.end:
+            # Nothing of ours may stand behind a `...` of the document's own.
+            behind = self.text[end.end : self.line_after(end.end)]
+            self.edits.append((end.start, end.end + len(behind) - len(behind.lstrip()), ""))
+
+    def replace_root(self, new: State) -> None:
+        """What stands above the first key, and behind the last, stays."""
+        root = self.parts[0]
+        self.lose(0, self.after[0])
+        end = self.end(0)
+        comment = _COMMENT.match(self.text, end) if root.kind != "mapping" or root.style == "flow" else None
+        line = self.line_of(root.start)
+        before = self.text[line : root.start].rstrip()  # perhaps "---"
+        text = comment[0] if comment else ""
+        text = before + text if before else text.lstrip(" \t")
+        stop = self.content_end(0)
+        written = codec.dump(new).decode()
+        if self.would_swallow(new, stop, 0):
+            *pairs, last = new.items()
+            written = (codec.dump(dict(pairs)).decode() if pairs else "") + codec.flow_pair_text(*last) + "\n"
+        self.edits.append((line, stop, (text + "\n" if text else "") + written))
+
+    # -- places
+
+    def line_of(self, offset: int) -> int:
+        return self.text.rfind("\n", 0, offset) + 1
+
+    def line_after(self, offset: int) -> int:
+        return self.text.find("\n", offset) + 1 or len(self.text)
+
+    def last(self, i: int) -> Part:
+        """Where the text of node *i* ends: a scalar, an alias, or the end of a flow collection."""
+        parts, text = self.parts, self.text
+        j = self.after[i] - 1
+        while (part := parts[j]).kind == "end" and part.start == part.end:
+            j -= 1
+        if part.start == part.end and text[part.start - 1 : part.start] not in (":", "-", "?"):
+            return parts[j - 1]  # a key without a colon: the place of its value is where the next token is
+        return part
+
+    def end(self, i: int) -> int:
+        """Where the text of node *i* ends, without what is behind it on its line."""
+        part = self.last(i)
+        if part.style in ("|", ">") and not self.keeps(part):
+            return part.start + len(self.text[part.start : part.end].rstrip())
+        return part.end
+
+    def keeps(self, part: Part) -> bool:
+        """Whether the blank lines behind a block of text are a part of it."""
+        return "+" in self.text[part.start : part.end].partition("\n")[0].partition("#")[0]
+
+    def content_end(self, i: int) -> int:
+        """Behind the last line of node *i*."""
+        end = self.end(i)
+        return end if self.text[end - 1 : end] == "\n" else self.line_after(end)
+
+    # -- what changes
+
+    def lose(self, start: int, stop: int) -> None:
+        """Note that no alias may name an anchor among the parts from *start* to *stop* any more."""
+        for i in self.anchors[bisect_left(self.anchors, start) : bisect_left(self.anchors, stop)]:
+            self.lost.add(self.parts[i].name or "")
+
+    def is_unchanged(self, i: int, old: Any, new: Any) -> bool:
+        """Whether node *i* may stay; in doubt not, for a collection whose values are then looked at one by one."""
+        if not self.is_sound(i):
+            return False
+        if old.__class__ in SCALARS or old.__class__ is set:
+            return same(old, new)
+        return _printed(old) == _printed(new)
+
+    def visit(self, i: int, old: Any, new: Any, at: int, indent: int) -> None:
+        """Make node *i*, which says *old*, say *new*. It stands behind a colon or dash that ends at *at*, in a block
+        whose entries are behind *indent* columns; or, with a negative *at*, in a flow collection.
+        """
+        known = len(self.edits)
+        try:
+            self.change(i, old, new, at)
+        except _Uncertain:
+            del self.edits[known:]
+            self.replace(i, old, new, at, indent)
+        name = self.parts[i].name
+        if len(self.edits) > known and name is not None:
+            self.lost.add(name)
+
+    def change(self, i: int, old: Any, new: Any, at: int) -> None:
+        """`visit` for a collection whose entries stay, as far as they are the same ones. Raises _Uncertain."""
+        part = self.parts[i]
+        if old.__class__ is not new.__class__ or old.__class__ in SCALARS or not old or not new:
+            raise _Uncertain
+        entries = self.entries(i, len(old))
+        if entries is None:
+            if self.is_sound(i) and _alike(old, new):
+                return
+            raise _Uncertain
+        if part.kind == "mapping":
+            change = _Change(entries, _keys_from(old, new), list(old.values()), list(new.values()), list(new), set())
+        else:
+            source, equal = _elements_from(old, new)
+            change = _Change(entries, source, old, new, [], equal)
+        if part.style == "flow":
+            self.change_flow(i, change, at)
+        else:
+            self.change_block(i, change)
+
+    def is_sound(self, i: int) -> bool:
+        """Whether no alias in node *i* names an anchor whose node has changed."""
+        return bisect_left(self.dangling, i) == bisect_left(self.dangling, self.after[i])
+
+    def entries(self, i: int, count: int) -> list[tuple[int, int]] | None:
+        """Key and value of each pair in mapping *i*; of each element in a list the same twice.
+
+        None where it does not say what stands there: with a tag, a merge key, an alias as a key; or is an alias.
+        """
+        part, found = self.parts[i], []
+        if part.tagged or part.kind not in ("mapping", "sequence"):
+            return None
+        is_mapping = part.kind == "mapping"
+        j = i + 1
+        while self.parts[j].kind != "end":
+            key = j
+            if is_mapping:
+                part = self.parts[key]
+                if part.kind != "scalar" or part.tagged or self.text[part.start : part.end] == "<<":
+                    return None
+                j = self.after[j]
+            found.append((key, j))
+            j = self.after[j]
+        return found if len(found) == count else None
+
+    # -- writing a node anew
+
+    def replace(self, i: int, old: Any, new: Any, at: int, indent: int) -> None:
+        part = self.parts[i]
+        self.lose(i, self.after[i])
+        if at < 0:
+            if part.start == part.end:
+                raise _Uncertain
+            self.edits.append((part.start, self.end(i), self.inline(part, old, new, flow=True)))
+            return
+        is_inline = part.kind == "alias" or (part.kind == "scalar" and part.style not in ("|", ">"))
+        if new.__class__ in SCALARS and is_inline:
+            text = self.inline(part, old, new, flow=False)
+            if text:
+                self.edits.append((at, at, " " + text) if part.start == part.end else (part.start, part.end, text))
+                return
+        if part.style == "flow" and old and new and new.__class__ in (dict, list) and new.__class__ is old.__class__:
+            text = codec.flow_text(new)
+            if self.column(part.start) + len(text) <= LONGEST_FLOW:
+                self.edits.append((part.start, self.end(i), text))
+                return
+        stop = self.content_end(i)
+        if self.would_swallow(new, stop, indent):
+            text = " " + codec.flow_text(new) + "\n"
+        elif self.text[at - 1] == "-":
+            text = codec.item_text(new, " " * indent, self.step)[indent + 1 :]
+        else:
+            text = codec.value_text(new, " " * indent, self.step)
+        first, _, rest = text.partition("\n")
+        self.edits.append((at, stop, first + self.comment(i, at) + "\n" + rest))
+
+    def would_swallow(self, value: Any, offset: int, indent: int) -> bool:
+        """Whether *value*, if a block of text stands at its end, would take what is at *offset* for a part of it."""
+        while value and isinstance(value, dict | list):
+            value = value[-1] if isinstance(value, list) else next(reversed(value.values()))
+        if not isinstance(value, str) or "\n" not in value:
+            return False
+        # A blank line may come to stand behind it also when what is between is deleted.
+        return (value.endswith("\n\n") and "\n\n" in self.text) or self.is_swallowed(offset, indent, keeps=False)
+
+    def is_swallowed(self, offset: int, indent: int, keeps: bool) -> bool:
+        """Whether a block of text that ends at *offset* would go on with what is there, blank lines too if it *keeps*
+        them. Its entry stands behind *indent* columns.
+        """
+        while found := _NO_CONTENT.match(self.text, offset):
+            if "#" in found[0]:
+                return found[0].index("#") > indent
+            if keeps:
+                return True
+            offset = found.end()
+        return False
+
+    def inline(self, part: Part, old: Any, new: Any, flow: bool) -> str:
+        """*new* in one line, in quotes as *old* was if a person chose them; or "", if it is better not in one line."""
+        if new.__class__ is str and part.style in ("'", '"') and (flow or "\n" not in new):
+            is_chosen = part.style == "'" or codec.value_text(old, "", "") == f" {old}\n"
+            text = codec.quoted_text(new, part.style) if is_chosen else None
+            if text is not None:
+                return text
+        if flow:
+            return codec.flow_text(new)
+        text = codec.value_text(new, "", " ").removesuffix("\n").removeprefix(" ")
+        return "" if "\n" in text else text
+
+    def comment(self, i: int, at: int) -> str:
+        """The comment behind the colon or dash that ends at *at*, or else behind node *i*, in front of which it is."""
+        header = _HEADER.match(self.text, at)
+        if header is not None:
+            return header[1] or ""
+        part = self.parts[i]
+        if part.kind in ("mapping", "sequence") and part.style != "flow":
+            return ""  # belongs to the first entry, which stands in this line
+        comment = _COMMENT.match(self.text, self.end(i))
+        return comment[0] if comment else ""
+
+    def column(self, offset: int) -> int:
+        return offset - self.line_of(offset)
+
+    # -- flow collections
+
+    def change_flow(self, i: int, change: _Change, at: int) -> None:
+        part, known = self.parts[i], len(self.edits)
+        if part.start == part.end:
+            raise _Uncertain  # `[a: 1]`, a mapping without brackets
+        for value, old, new, _ in self.changed(change):
+            self.visit(value, old, new, -1, 0)
+        if not change.in_place:
+            self.rebuild_flow(i, change, known)
+        if at >= 0:
+            end = self.end(i)
+            text = _apply(self.text, part.start, end, sorted(self.edits[known:], key=_place))
+            longest = max(LONGEST_FLOW, self.column(part.start) + end - part.start)
+            if "\n" not in text and self.column(part.start) + len(text) > longest:
+                raise _Uncertain
+
+    def changed(self, change: _Change) -> Iterator[tuple[int, Any, Any, int]]:
+        """The values that differ in entries that stay: node, what it said, what it is to say, which entry."""
+        for number, origin in enumerate(change.source):
+            if origin is not None and (origin not in change.equal or self.dangling):
+                value, old, new = change.entries[origin][1], change.old[origin], change.new[number]
+                if not self.is_unchanged(value, old, new):
+                    yield value, old, new, origin
+
+    def rebuild_flow(self, i: int, change: _Change, known: int) -> None:
+        """A flow collection in one line, from the text of the entries that stay."""
+        text, parts = self.text, self.parts
+        end = self.end(i)
+        inner, self.edits[known:] = sorted(self.edits[known:], key=_place), []
+        spans = []
+        for key, value in change.entries:
+            last = self.end(value) if parts[value].start < parts[value].end else self.end(key)
+            if parts[value].start == parts[value].end and text[last : last + 1] == ":":
+                last += 2 if text[last + 1] == " " else 1
+            spans.append((parts[key].start, last))
+        begin = _skip(_PROPERTIES, text, parts[i].start) + 1
+        if "\n" in text[begin:end] or not change.kept:
+            raise _Uncertain
+        between = text[spans[0][1] : spans[1][0]] if len(spans) > 1 else ", "
+        if between.strip() != ",":
+            raise _Uncertain
+        pieces = []
+        for number, origin in enumerate(change.source):
+            if origin is not None:
+                start, stop = spans[origin]
+                piece = _apply(text, start, stop, _within(inner, start, stop))
+                pieces.append(piece + " " if piece.endswith(":") else piece)  # a colon and a comma is none for YAML
+            elif parts[i].kind == "mapping":
+                pieces.append(codec.flow_pair_text(change.keys[number], change.new[number]))
+            else:
+                pieces.append(codec.flow_text(change.new[number]))
+        self.lose_entries(i, change)
+        lead, tail = text[begin : spans[0][0]], text[spans[-1][1] : end - 1]
+        self.edits.append((begin, end - 1, lead + between.join(pieces) + tail))
+
+    def lose_entries(self, i: int, change: _Change) -> None:
+        """`lose` what is in entries that are gone, and all, if some have moved: an alias comes behind its anchor."""
+        if change.kept != sorted(change.kept):
+            self.lose(i, self.after[i])
+        for number in set(range(len(change.entries))).difference(change.kept):
+            key, value = change.entries[number]
+            self.lose(key, self.after[value])
+
+    # -- blocks
+
+    def change_block(self, i: int, change: _Change) -> None:
+        block = _Block(self, i, change.entries)
+        if change.in_place:
+            for value, old, new, entry in self.changed(change):
+                self.visit(value, old, new, block.at(entry), block.column)
+            return
+        staying = _staying(change.source)
+        if not staying:
+            raise _Uncertain
+        moved: dict[int, list[Edit]] = {origin: [] for origin in change.kept if origin not in staying}
+        for value, old, new, entry in self.changed(change):
+            known = len(self.edits)
+            self.visit(value, old, new, block.at(entry), block.column)
+            if entry in moved:
+                moved[entry], self.edits[known:] = sorted(self.edits[known:], key=_place), []
+        self.lose_entries(i, change)
+        written: dict[int, str] = {}  #: the lines of the entries that come in
+        indent = " " * block.column
+        place = block.place(None)
+        for number, origin in enumerate(change.source):
+            if origin in staying:
+                place = block.place(origin)
+            elif origin is not None:
+                block.check_open(origin, place)
+                written[number] = block.moved(origin, moved[origin])
+            elif self.would_swallow(change.new[number], place, block.column):
+                item = change.new[number]
+                text = (
+                    "- " + codec.flow_text(item) if block.is_list else codec.flow_pair_text(change.keys[number], item)
+                )
+                written[number] = f"{indent}{text}\n"
+            elif block.is_list:
+                written[number] = codec.item_text(change.new[number], indent, self.step)
+            else:
+                written[number] = codec.pair_text(change.keys[number], change.new[number], indent, self.step)
+        block.insert(change.source, written)
+        block.delete(set(range(len(change.entries))) - staying)
+
+
+class _Change:
+    """What becomes of a collection: which of its entries stay, and where."""
+
+    def __init__(
+        self,
+        entries: list[tuple[int, int]],
+        source: Source,
+        old: list[Any],
+        new: list[Any],
+        keys: list[Any],
+        equal: set[int],
+    ) -> None:
+        self.entries = entries  #: key and value by their nodes; of an element the same twice
+        self.source = source  #: what each entry of *new* comes from
+        self.kept = [origin for origin in source if origin is not None]
+        self.in_place = source == list(range(len(entries)))
+        self.old = old  #: values
+        self.new = new
+        self.keys = keys  #: of *new*, if it is a mapping
+        self.equal = equal  #: entries whose value is known to be the same
+
+
+class _Block:
+    """A mapping or a list in block style, as lines. The entries are numbered."""
+
+    def __init__(self, splice: _Splice, i: int, entries: list[tuple[int, int]]) -> None:
+        self.splice = splice
+        self.text = splice.text
+        self.entries = entries
+        self.is_list = splice.parts[i].kind == "sequence"
+        start = splice.parts[i].start
+        self.first = _skip(_PROPERTIES, self.text, start) if self.is_list else splice.parts[i + 1].start
+        line = splice.line_of(self.first)
+        self.column = self.first - line  #: of each entry
+        before = self.text[line : self.first].replace("-", " ")
+        self.is_odd = before != " " * self.column or (self.is_list and self.text[self.first] != "-")
+        self.is_compact = "-" in self.text[line : self.first]  #: the first entry stands behind a dash of another list
+
+    def at(self, number: int) -> int:
+        """Behind the colon or dash of an entry."""
+        if self.is_list:
+            return self.start(number) + 1
+        key = self.splice.parts[self.entries[number][0]]
+        colon = _skip(_SPACE, self.text, key.end)
+        if self.text[colon : colon + 1] != ":":
+            raise _Uncertain
+        return colon + 1
+
+    def start(self, number: int) -> int:
+        """Where an entry begins in its line."""
+        if not number:
+            return self.first
+        if not self.is_list:
+            return self.splice.parts[self.entries[number][0]].start
+        dash = _skip(_SPACE, self.text, self.splice.end(self.entries[number - 1][1]))
+        if self.text[dash : dash + 1] != "-":
+            raise _Uncertain
+        return dash
+
+    def begin(self, number: int) -> int:
+        """Where the lines of an entry begin, with the comments directly above it."""
+        if self.is_odd:
+            raise _Uncertain  # a key behind a question mark, say
+        start = self.start(number)
+        if not number and self.is_compact:
+            return start
+        line = self.splice.line_of(start)
+        if self.text[line:start] != " " * self.column:
+            raise _Uncertain
+        floor = self.end(number - 1) if number else 0
+        while line > floor:
+            above = self.splice.line_of(line - 1)
+            if _COMMENT_LINE.match(self.text, above) is None:
+                break
+            line = above
+        return line
+
+    def end(self, number: int) -> int:
+        """Where the lines of an entry end; comments below a block in it are part of it, if they are indented more."""
+        value = self.entries[number][1]
+        end = line = self.splice.content_end(value)
+        part = self.splice.parts[value]
+        if part.kind in ("mapping", "sequence") and part.style != "flow":
+            while found := _NO_CONTENT.match(self.text, line):
+                if "#" in found[0]:
+                    if found[0].index("#") <= self.column:
+                        break
+                    end = found.end()
+                line = found.end()
+        return end
+
+    def moved(self, number: int, edits: list[Edit]) -> str:
+        """The lines of an entry, with its comments and *edits*, as they stand elsewhere in the block."""
+        text = _apply(self.text, self.begin(number), self.end(number), edits)
+        return " " * self.column + text if self.is_compact and not number else text
+
+    def place(self, before: int | None) -> int:
+        """Where an entry comes in behind the entry *before*, before what stands there on its own."""
+        return self.begin(0) if before is None else self.end(before)
+
+    def insert(self, source: Source, written: dict[int, str]) -> None:
+        """Write the entries that come in, each behind the one that it follows."""
+        before: int | None = None
+        for number, origin in enumerate(source):
+            if number not in written:
+                before = origin
+                continue
+            place, text = self.place(before), written[number]
+            if before is None and self.is_compact:
+                text = text[self.column :] + " " * self.column
+            self.edit(place, place, text)
+
+    def check_open(self, number: int, offset: int) -> None:
+        """Raise _Uncertain if a block of text at the end of an entry would go on with what is at *offset*."""
+        last = self.splice.last(self.entries[number][1])
+        if last.style in ("|", ">") and self.splice.is_swallowed(offset, self.column, self.splice.keeps(last)):
+            raise _Uncertain
+
+    def delete(self, gone: set[int]) -> None:
+        """Take entries out, each with the comments that belong to it."""
+        number = 0
+        if self.is_compact and 0 in gone:
+            stop = self.end(0)
+            number = 1
+            while number in gone and self.begin(number) == stop:
+                stop = self.end(number)
+                number += 1
+            # What comes next moves up behind the dash.
+            line = self.text[stop : self.splice.line_after(stop)]
+            self.edit(self.first, stop + len(line) - len(line.lstrip(" ")), "")
+        before = -1  # the last entry that stays
+        for entry in range(len(self.entries)):
+            if entry not in gone:
+                before = entry
+                continue
+            if before >= 0 and entry + 1 not in gone:
+                self.check_open(before, self.end(entry))
+            if entry >= number:
+                self.edit(self.begin(entry), self.end(entry), "")
+
+    def edit(self, start: int, end: int, new: str) -> None:
+        self.splice.edits.append((start, end, new))
+
+
+def _after(kinds: list[str]) -> list[int]:
+    """For each part, the number of the one behind it and all that is in it."""
+    after = list(range(1, len(kinds) + 1))
+    around: list[int] = []
+    for i, kind in enumerate(kinds):
+        if kind == "end":
+            after[around.pop()] = i + 1
+        elif kind == "mapping" or kind == "sequence":
+            around.append(i)
+    return after
+
+
+def _keys_from(old: dict[Any, Any], new: dict[Any, Any]) -> Source:
+    """Which pair of *old* each of *new* is: the one with its key."""
+    numbers = {identity(key): number for number, key in enumerate(old)}
+    return [numbers.get(identity(key)) for key in new]
+
+
+def _elements_from(old: list[Any], new: list[Any]) -> tuple[Source, set[int]]:
+    """Which element of *old* each of *new* is, an equal one, else what may have become it; and which are equal."""
+    was, now = list(map(_printed, old)), list(map(_printed, new))
+    head = _common(was, now)
+    tail = _common(was[head:][::-1], now[head:][::-1])
+    source: Source = [None] * len(new)
+    source[:head] = range(head)
+    source[len(new) - tail :] = range(len(old) - tail, len(old))
+    places: dict[object, list[int]] = {}
+    for number in range(len(old) - tail - 1, head - 1, -1):
+        places.setdefault(was[number], []).append(number)
+    last = head - 1
+    for number in range(head, len(new) - tail):
+        equal = places.get(now[number])
+        if equal:
+            # The first that keeps the order, if it is among the first few; or else the first: then it has moved.
+            few = range(-1, -min(len(equal), _FEW) - 1, -1)
+            source[number] = last = equal.pop(next((k for k in few if equal[k] > last), -1))
+    equal_ones = {origin for origin in source if origin is not None}
+    if None in source:
+        _pair_changed(source, old, new)
+    return source, equal_ones
+
+
+def _common(a: list[object], b: list[object]) -> int:
+    """How many elements at the beginning are equal."""
+    return next((number for number, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def _pair_changed(source: Source, old: list[Any], new: list[Any]) -> None:
+    """Between two elements that stay, as many new ones as old ones are these, changed; else those that are alike."""
+    used = {origin for origin in source if origin is not None}
+    staying = _staying(source)
+    left, run = -1, list[int]()
+    for number, origin in enumerate([*source, len(old)]):
+        if origin is None:
+            run.append(number)
+        elif origin in staying or number == len(source):
+            free = [place for place in range(left + 1, origin) if place not in used]
+            if len(free) == len(run):
+                for later, place in zip(run, free, strict=True):
+                    source[later] = place
+            else:
+                _pair_alike(run, free, source, old, new)
+            left, run = origin, []
+
+
+def _pair_alike(run: list[int], free: list[int], source: Source, old: list[Any], new: list[Any]) -> None:
+    first = 0
+    for number in run:
+        for k in range(first, min(len(free), first + _FEW)):
+            if _are_like(old[free[k]], new[number]):
+                source[number] = free[k]
+                first = k + 1
+                break
+
+
+def _staying(source: Source) -> set[int]:
+    """The longest run of old entries that keep their order; the others have moved."""
+    ends: list[int] = []  # the last one of the best run of each length
+    before: dict[int, int | None] = {}
+    for origin in source:
+        if origin is not None:
+            length = bisect_left(ends, origin)
+            before[origin] = ends[length - 1] if length else None
+            ends[length : length + 1] = [origin]
+    staying = set()
+    last = ends[-1] if ends else None
+    while last is not None:
+        staying.add(last)
+        last = before[last]
+    return staying
+
+
+def _are_like(a: Any, b: Any) -> bool:
+    """Whether one may have been made from the other: mappings that have a value at the same key in common."""
+    return a.__class__ is b.__class__ is dict and any(key in b and same(item, b[key]) for key, item in a.items())

@@ -1,0 +1,1115 @@
+"""What a person wrote stays: tables of examples, and documents drawn at random, beside what must come out."""
+
+from __future__ import annotations
+
+import copy
+import io
+import logging
+import random
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+
+from pstate import codec, splice
+from pstate import format as f
+from pstate.values import same
+
+#: Name, document, what becomes of the state `s`, and the document that says so.
+EXAMPLES = r"""
+=== a comment behind a value
+a: 1  # one
+b: 2
+>>> s['a'] = 5
+a: 5  # one
+b: 2
+=== comments above, below and behind
+# top
+
+# a
+a: 1 # one
+# b
+b: 2 # two
+
+# end
+>>> s['b'] = 'x'
+# top
+
+# a
+a: 1 # one
+# b
+b: x # two
+
+# end
+=== blank lines
+a: 1
+
+
+b: 2
+
+>>> s['a'] = None
+a: null
+
+
+b: 2
+
+=== a deleted key takes its comments with it
+# top
+
+# a
+# more
+a: 1 # one
+# b
+b: 2
+# end
+>>> del s['a']
+# top
+
+# b
+b: 2
+# end
+=== the last key deleted
+a: 1
+# b
+b: 2 # two
+
+# end
+>>> del s['b']
+a: 1
+
+# end
+=== a deleted block takes what is in it
+a:
+  # x
+  x: 1 # one
+
+  # tail
+b: 2 # two
+>>> del s['a']
+b: 2 # two
+=== a free comment stays when the key below is deleted
+a: 1
+# free
+
+b: 2
+c: 3
+>>> del s['b']
+a: 1
+# free
+
+c: 3
+=== a new key behind the last one
+a: 1
+b: 2 # two
+
+# end
+>>> s['c'] = 3
+a: 1
+b: 2 # two
+c: 3
+
+# end
+=== a new key before a comment at the end
+a: 1
+# end
+>>> s['b'] = 2
+a: 1
+b: 2
+# end
+=== a new key in a block
+a:
+  x: 1 # one
+# about b
+b: 2
+>>> s['a']['y'] = 2
+a:
+  x: 1 # one
+  "y": 2
+# about b
+b: 2
+=== a new key before the tail of its block
+a:
+  x: 1
+
+  # tail of a
+b: 2
+>>> s['a']['y'] = 2
+a:
+  x: 1
+  "y": 2
+
+  # tail of a
+b: 2
+=== a new key behind a block whose tail stays in it
+a:
+  x: 1
+  # tail of a
+>>> s['b'] = 2
+a:
+  x: 1
+  # tail of a
+b: 2
+=== a new block
+a: 1 # one
+>>> s['b'] = {'c': [1, {'d': 2}], 'e': {}}
+a: 1 # one
+b:
+  c:
+    - 1
+    - d: 2
+  e: {}
+=== indented by four
+a:
+    b: 1 # c
+>>> s['a']['c'] = {'d': {'e': 1}}; s['f'] = [1]
+a:
+    b: 1 # c
+    c:
+        d:
+            e: 1
+f:
+    - 1
+=== a list without indentation
+a:
+- 1 # one
+- 2
+b: 3 # three
+>>> s['a'].append(9); s['a'][0] = 7
+a:
+- 7 # one
+- 2
+- 9
+b: 3 # three
+=== an element inserted
+a:
+  # one
+  - 1
+  # two
+  - 2 # zwei
+>>> s['a'].insert(1, 9)
+a:
+  # one
+  - 1
+  - 9
+  # two
+  - 2 # zwei
+=== an element inserted at the front
+a: # list
+  # one
+  - 1
+>>> s['a'].insert(0, 9)
+a: # list
+  - 9
+  # one
+  - 1
+=== an element deleted
+a:
+  # one
+  - 1 # eins
+  # two
+  - 2 # zwei
+  - 3 # drei
+>>> del s['a'][0]
+a:
+  # two
+  - 2 # zwei
+  - 3 # drei
+=== one deleted, another changed
+a:
+  - x: 1 # one
+    n: 0
+  - x: 2 # two
+    n: 0
+  - x: 3 # three
+    n: 0
+>>> del s['a'][0]; s['a'][0]['n'] = 5
+a:
+  - x: 2 # two
+    n: 5
+  - x: 3 # three
+    n: 0
+=== a list sorted
+a:
+  # three
+  - 3 # drei
+  - 1 # eins
+  # two
+  - 2
+>>> s['a'].sort()
+a:
+  - 1 # eins
+  # two
+  - 2
+  # three
+  - 3 # drei
+=== a key that moves to the end
+# a
+a: 1 # one
+# b
+b: 2
+c: 3
+# end
+>>> s['a'] = s.pop('a')
+# b
+b: 2
+c: 3
+# a
+a: 1 # one
+# end
+=== a moved block that changes
+a:
+  x: 1 # x
+b: 2
+>>> s['a'] = s.pop('a'); s['a']['x'] = 2
+b: 2
+a:
+  x: 2 # x
+=== an element that is a mapping loses its first key
+a:
+  - x: 1 # x
+    # about y
+    y: 2 # y
+>>> del s['a'][0]['x']
+a:
+  - # about y
+    y: 2 # y
+=== a list in a list
+a:
+  - - 1 # one
+    - 2
+  - 3
+>>> s['a'][0].insert(0, 0); s['a'][0].append(9)
+a:
+  - - 0
+    - 1 # one
+    - 2
+    - 9
+  - 3
+=== quotes of a person's
+a: 'x' # one
+b: "y"
+c: z
+d: "\t"
+>>> s.update(a="it's", b='w', c='no', d='plain')
+a: 'it''s' # one
+b: w
+c: "no"
+d: plain
+=== a text that has become several lines
+a: x # one
+b: 2
+>>> s['a'] = 'one\ntwo\n'
+a: | # one
+  one
+  two
+b: 2
+=== a text of several lines
+a: |  # lines
+  one
+  two
+
+b: 2 # two
+>>> s['a'] = 'one'
+a: one  # lines
+
+b: 2 # two
+=== a text of several lines in another one
+a: >-
+  one
+  two
+
+# b
+b: 2
+>>> s['a'] = 'one\ntwo'
+a: |-
+  one
+  two
+
+# b
+b: 2
+=== a quoted text over lines
+a: 'one
+  two' # c
+b: 2
+>>> s['a'] = 'x'
+a: 'x' # c
+b: 2
+=== a value becomes a block
+a: 1  # one
+b: 2
+>>> s['a'] = {'x': 1}
+a:  # one
+  x: 1
+b: 2
+=== a block becomes a value
+a:  # block
+  x: 1
+  y: 2
+b: 2
+>>> s['a'] = 1
+a: 1  # block
+b: 2
+=== a block becomes empty
+a:  # block
+  x: 1
+b: 2 # two
+>>> s['a'].clear()
+a: {}  # block
+b: 2 # two
+=== an empty list is filled
+a: []  # jobs
+b: 2
+>>> s['a'].extend([1, {'x': 2}])
+a:  # jobs
+  - 1
+  - x: 2
+b: 2
+=== null without a word
+a:
+b:  # to come
+c: 1 # one
+>>> s.update(a=1, b='x')
+a: 1
+b: x  # to come
+c: 1 # one
+=== a flow list
+a: [1, 'two', "three"] # c
+>>> s['a'][0] = 9; s['a'].append('four'); del s['a'][1]
+a: [9, "three", four] # c
+=== a flow mapping
+a: { x: 1, y: 2 } # c
+>>> s['a']['x'] = 'p q'; s['a']['z'] = [True, {'k': None}]
+a: { x: p q, y: 2, z: [true, {k: null}] } # c
+=== a flow list over lines, changed in place
+a: [
+  1, # one
+  2, # two
+]
+>>> s['a'][1] = 5
+a: [
+  1, # one
+  5, # two
+]
+=== a flow list over lines, with one more
+a: [
+  1,
+  2,
+] # c
+>>> s['a'].append(3)
+a: [1, 2, 3] # c
+=== a flow list that has grown too long
+a: [1, 2] # c
+b: 2 # two
+>>> s['a'].append('x' * 100)
+a: # c
+  - 1
+  - 2
+  - xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx
+b: 2 # two
+=== flow in flow
+a: {x: [1, {y: 2}], z: 3} # c
+>>> s['a']['x'][1]['y'] = 5; s['a']['x'].insert(0, 'a, b')
+a: {x: ["a, b", 1, {y: 5}], z: 3} # c
+=== the root in flow
+# top
+{a: 1, b: 2} # c
+>>> s['a'] = 3
+# top
+{a: 3, b: 2} # c
+=== a document's own start and end
+%YAML 1.1
+--- # start
+a: 1 # one
+... # done
+>>> s['b'] = 2
+%YAML 1.1
+--- # start
+a: 1 # one
+b: 2
+# done
+=== only comments
+# nothing yet
+
+# really
+>>> s['a'] = 1
+# nothing yet
+
+# really
+a: 1
+=== a null document
+# top
+--- ~ # c
+# end
+>>> s['a'] = 1
+# top
+--- # c
+a: 1
+# end
+=== an empty document is filled
+# top
+
+{} # c
+# end
+>>> s['a'] = {'b': 1}
+# top
+
+# c
+a:
+  b: 1
+# end
+=== all keys gone
+# top
+
+# a
+a: 1 # one
+b: 2
+
+# end
+>>> s.clear()
+# top
+
+# a
+{}
+
+# end
+=== all keys others
+# top
+
+a: 1 # one
+
+# end
+>>> s.clear(); s['b'] = 1
+# top
+
+b: 1
+
+# end
+=== an alias to what stays
+a: &x [1, 2] # x
+b: *x # b
+c: 3
+>>> s['c'] = 4; s['d'] = 5
+a: &x [1, 2] # x
+b: *x # b
+c: 4
+d: 5
+=== an alias to what changes
+a: &x [1, 2] # x
+b: *x # b
+c: 3 # c
+>>> s['a'].append(3)
+a: &x [1, 2, 3] # x
+b: # b
+  - 1
+  - 2
+c: 3 # c
+=== an alias whose anchor is deleted
+a: &x {p: 1} # x
+b: *x # b
+c: *x # c
+>>> del s['a']
+b: # b
+  p: 1
+c: # c
+  p: 1
+=== an alias that is changed itself
+a: &x {p: 1} # x
+b: *x # b
+c: 1 # c
+>>> s['b']['p'] = 2
+a: &x {p: 1} # x
+b: # b
+  p: 2
+c: 1 # c
+=== merge keys that stay
+a: &x
+  p: 1 # p
+b:
+  <<: *x # merged
+  q: 2 # q
+c: 3
+>>> s['c'] = 4
+a: &x
+  p: 1 # p
+b:
+  <<: *x # merged
+  q: 2 # q
+c: 4
+=== a merging mapping that changes
+a: &x
+  p: 1 # p
+b:
+  <<: *x # merged
+  q: 2 # q
+c: 3 # c
+>>> s['b']['q'] = 5
+a: &x
+  p: 1 # p
+b:
+  p: 1
+  q: 5
+c: 3 # c
+=== a tag
+a: !!set {x, y} # set
+b: !!str 5 # five
+>>> s['a'].add('z'); s['b'] = '6'
+a: !!set # set
+  ? x
+  ? "y"
+  ? z
+b: "6" # five
+=== a set over lines
+a: !!set # set
+  ? x # x
+  ? y
+b: 1 # b
+>>> s['b'] = 2
+a: !!set # set
+  ? x # x
+  ? y
+b: 2 # b
+=== a key behind a question mark
+? a # key
+: 1 # one
+? b
+: 2
+c: 3 # three
+>>> s['a'] = 5
+? a # key
+: 5 # one
+? b
+: 2
+c: 3 # three
+=== a new key where one is behind a question mark
+x:
+  ? a # key
+  : 1 # one
+y: 2 # two
+>>> s['x']['b'] = 5
+x:
+  a: 1
+  b: 5
+y: 2 # two
+=== a deeper comment is no part of a new text
+a: 1
+    # deeper
+b: 2
+>>> s['a'] = 'x\ny\n'
+a: "x\ny\n"
+    # deeper
+b: 2
+=== blank lines are no part of a new text
+a: 1
+
+# b
+b: 2
+>>> s['a'] = 'x\n\n'
+a: "x\n\n"
+
+# b
+b: 2
+=== a list of mappings gets one more
+jobs:
+  # first
+  - name: a  # A
+    done: false
+
+  # second
+  - name: b  # B
+    done: false
+
+# end
+>>> s['jobs'][0]['done'] = True; s['jobs'].append({'name': 'c', 'done': False})
+jobs:
+  # first
+  - name: a  # A
+    done: true
+
+  # second
+  - name: b  # B
+    done: false
+  - name: c
+    done: false
+
+# end
+=== characters beyond the first plane
+a: "😀" # 😀 é
+b: 1 # one
+>>> s['b'] = '🚀'
+a: "😀" # 😀 é
+b: "🚀" # one
+=== a number becomes a truth value of the same worth
+a: 1 # one
+1: x # key
+>>> s['a'] = True
+a: true # one
+1: x # key
+"""
+
+SPECIAL = [
+    pytest.param(
+        "# a\r\na: 1 # one\r\nb:\r\n  - x # x\r\n",
+        "s['a'] = 2; s['b'].append('y'); s['c'] = 'p\\nq\\n'",
+        '# a\r\na: 2 # one\r\nb:\r\n  - x # x\r\n  - "y"\r\nc: |\r\n  p\r\n  q\r\n',
+        id="CRLF",
+    ),
+    pytest.param(
+        "a: 1 # one\nb: 2\r\nc: 3 # three\n",
+        "s['a'] = 2",
+        "a: 2 # one\nb: 2\r\nc: 3 # three\n",
+        id="CRLF in some lines",
+    ),
+    pytest.param("\ufeff# a\na: 1 # one\n", "s['a'] = 2", "\ufeff# a\na: 2 # one\n", id="a byte order mark"),
+    pytest.param("a: 1 # one\nb: 2", "s['b'] = 3", "a: 1 # one\nb: 3\n", id="no newline at the end"),
+    pytest.param("a: 1\n# end", "s['a'] = 2", "a: 2\n# end\n", id="a comment without newline at the end"),
+    pytest.param("# nothing yet", "", "# nothing yet\n{}\n", id="only comments, and still nothing"),
+]
+
+
+def examples() -> Iterator[Any]:
+    for text in EXAMPLES.removesuffix("\n").split("\n=== ")[1:]:
+        name, _, rest = text.partition("\n")
+        document, _, rest = rest.partition(">>> ")
+        change, _, expected = rest.partition("\n")
+        yield pytest.param(document, change, expected + "\n", id=name)
+
+
+def rewritten(document: str, state: dict[Any, Any]) -> str:
+    data = document.encode()
+    return splice.rewrite(data, state, codec.dump(state), "state.yaml").decode()
+
+
+def state_of(document: str) -> dict[Any, Any]:
+    return codec.load(document.encode(), "state.yaml").value
+
+
+@contextmanager
+def no_warning() -> Iterator[None]:
+    """Nothing was given up."""
+    found: list[str] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            found.append(record.getMessage())
+
+    handler = Handler()
+    logger = logging.getLogger("pstate.splice")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+    assert not found
+
+
+def in_order(value: Any) -> Any:
+    """*value* as something that is equal only if the keys are in the same order, too."""
+    if isinstance(value, dict):
+        return [(key, in_order(item)) for key, item in value.items()]
+    return list(map(in_order, value)) if isinstance(value, list) else value
+
+
+def check(document: str, state: dict[Any, Any]) -> str:
+    """Rewrite *document*: the result says *state*, to stock loaders too, and a journal can stand behind it."""
+    with no_warning():
+        found = rewritten(document, state)
+    base = codec.load(found.encode(), "state.yaml")
+    assert same(state, base.value)
+    assert in_order(state) == in_order(base.value)
+    assert base.appendable
+    assert f.scan(found.encode()).base == found.encode()
+    assert same(state, yaml.safe_load(found))
+    return found
+
+
+# ------------------------------------------------------------------ examples
+
+
+@pytest.mark.parametrize(("document", "change", "expected"), [*examples(), *SPECIAL])
+def test_what_a_person_wrote_stays(document: str, change: str, expected: str) -> None:
+    s = state_of(document)
+    exec(change, {"s": s})
+    assert expected == check(document, s)
+
+
+@pytest.mark.parametrize(("document", "change", "expected"), [*examples(), *SPECIAL])
+def test_a_document_that_says_the_state_is_left_alone(document: str, change: str, expected: str) -> None:
+    assert expected == check(expected, state_of(expected))
+
+
+# ------------------------------------------------------------------ documents drawn at random
+
+WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta"]
+
+
+class Writer:
+    """A person's document, drawn: comments everywhere, all kinds of scalars, blocks and flows, in one of the styles."""
+
+    def __init__(self, draw: random.Random) -> None:
+        self.draw = draw
+        self.number = 0
+        self.step = draw.choice([2, 2, 4])
+        self.lists_step = 0 if draw.random() < 0.3 else self.step
+
+    def document(self) -> str:
+        return "\n".join(self.comments(0) + self.mapping(0, 0) + self.comments(0)) + "\n"
+
+    def comment(self) -> str:
+        self.number += 1
+        return f"# c{self.number}."
+
+    def comments(self, indent: int) -> list[str]:
+        lines = []
+        while self.draw.random() < 0.25:
+            lines.append("" if self.draw.random() < 0.3 else " " * indent + self.comment())
+        return lines
+
+    def behind(self) -> str:
+        return "  " + self.comment() if self.draw.random() < 0.3 else ""
+
+    def mapping(self, indent: int, depth: int) -> list[str]:
+        lines = []
+        for key in self.draw.sample(WORDS, self.draw.randint(1, 4)):
+            lines += self.comments(indent) + self.entry(" " * indent + key + ":", indent, depth, self.lists_step)
+        return lines + self.comments(indent)
+
+    def list(self, indent: int, depth: int) -> list[str]:
+        lines = []
+        for _ in range(self.draw.randint(1, 4)):
+            lines += self.comments(indent)
+            kind = self.draw.random()
+            if depth < 3 and kind < 0.4:
+                inner = (self.mapping if kind < 0.3 else self.list)(indent + 2, depth + 1)
+                while not inner[0].strip() or inner[0].strip().startswith("#"):
+                    del inner[0]
+                lines += [" " * indent + "- " + inner[0][indent + 2 :], *inner[1:]]
+            else:
+                lines += self.entry(" " * indent + "-", indent, depth, self.step)
+        return lines + self.comments(indent)
+
+    def entry(self, head: str, indent: int, depth: int, lists_step: int) -> list[str]:
+        kind = self.draw.random()
+        if depth < 3 and kind < 0.25:
+            return [head + self.behind(), *self.mapping(indent + self.step, depth + 1)]
+        if depth < 3 and kind < 0.45:
+            return [head + self.behind(), *self.list(indent + lists_step, depth + 1)]
+        inner = " " * (indent + self.step)
+        if self.draw.random() < 0.1:
+            header = self.draw.choice(["|", "|-", "|+", ">", ">-"])
+            return [f"{head} {header}{self.behind()}", inner + "line", "", inner + "two # no comment"]
+        over_lines = f"[\n{inner}a, # in flow\n{inner}b ]"
+        scalars = [
+            "",
+            " 7",
+            " 'it''s'",
+            ' "d\\tq"',
+            " plain text",
+            " [a, 'b', {c: 1, d: }]",
+            " {x: 1, y: [1, 2]}",
+            " ~",
+        ]
+        scalars += [
+            " 1.5",
+            " yes",
+            " 2026-01-02",
+            " []",
+            " {}",
+            " " + over_lines,
+            " !!set {x}",
+            " 'a\n\n" + inner + "b'",
+        ]
+        return [head + self.draw.choice(scalars) + self.behind()]
+
+
+VALUES: list[Any] = [
+    1, -2.5, None, True, "word", "two words", "x\ny\n", "x\n\n", "with # hash", "", "it's", [1, "a"], [], {}, {"s"},
+    {"k": 1, "l": {"m": [1]}}, [{"a": 1, "b": 2}], [[1], "x\ny"], b"bytes", "x" * 120,
+]  # fmt: skip
+
+
+def containers(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict | list):
+        yield value
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from containers(item)
+
+
+def change(draw: random.Random, state: dict[Any, Any]) -> None:
+    """One change somewhere in *state*."""
+    where = draw.choice(list(containers(state)))
+    value = copy.deepcopy(draw.choice(VALUES))
+    kind = draw.randrange(6)
+    if isinstance(where, list):
+        if kind == 0 and where:
+            where[draw.randrange(len(where))] = value
+        elif kind == 1 and where:
+            del where[draw.randrange(len(where))]
+        elif kind == 2:
+            draw.shuffle(where)
+        elif kind == 3:
+            where.reverse()
+        else:
+            where.insert(draw.randint(0, len(where)), value)
+    elif kind < 2 or not where:
+        where[draw.choice([*where, "new", "beta"])] = value
+    elif kind == 2:
+        del where[draw.choice(list(where))]
+    elif kind == 3:
+        key = draw.choice(list(where))
+        where[key] = where.pop(key)
+    elif kind == 4:
+        pairs = list(where.items())
+        draw.shuffle(pairs)
+        where.clear()
+        where.update(pairs)
+    else:
+        where[draw.choice(["new", "other"])] = value
+
+
+draws = st.builds(random.Random, st.integers(0, 1 << 32))
+
+
+@settings(max_examples=500)
+@given(draws)
+def test_any_document_says_any_state(draw: random.Random) -> None:
+    """Without giving up the layout, and a second rewriting to the same state changes no byte."""
+    document = Writer(draw).document()
+    if draw.random() < 0.2:
+        document = document.replace("\n", "\r\n")
+    if draw.random() < 0.1:
+        document = "\ufeff" + document
+    state = state_of(document)
+    if not splice.is_canonical(document.encode(), codec.dump(state)):
+        assert document == check(document, state)
+    for _ in range(draw.randint(1, 4)):
+        change(draw, state)
+    found = check(document, state)
+    assert found == check(found, state)
+
+
+@settings(max_examples=200)
+@given(draws)
+def test_of_a_canonical_document_becomes_a_canonical_one(draw: random.Random) -> None:
+    """Also the long way, so that it is no matter who notices that a document is canonical."""
+    state = state_of(Writer(draw).document())
+    base = codec.dump(state)
+    for _ in range(draw.randint(1, 4)):
+        change(draw, state)
+    if base != b"{}\n" and b"|+" not in codec.dump(state):  # beside blank lines, it is put in quotes
+        assert codec.dump(state) == splice._spliced(base, state, "state.yaml")
+
+
+@settings(max_examples=300)
+@given(draws)
+def test_a_document_with_a_style_of_its_own_is_not_taken_for_canonical(draw: random.Random) -> None:
+    document = Writer(draw).document().encode()
+    state = state_of(document.decode())
+    if document != codec.dump(state):
+        for _ in range(draw.randint(0, 4)):
+            change(draw, state)
+        assert not splice.is_canonical(document, codec.dump(state))
+
+
+# ------------------------------------------------------------------ a model that knows the expected bytes
+
+
+class Entry:
+    """A key, or an element, as lines of a document. *free* is what stands above it on its own."""
+
+    def __init__(self, key: str, value: Any, free: list[str], above: list[str], behind: str) -> None:
+        self.key = key
+        self.value = value  #: text of a scalar, or a Block
+        self.free = free
+        self.above = above
+        self.behind = behind
+
+
+class Block:
+    """A mapping, or a list of unique texts."""
+
+    def __init__(self, entries: list[Entry], is_list: bool) -> None:
+        self.entries = entries
+        self.is_list = is_list
+        self.tail: list[str] = []  #: at its end, on its own
+
+    def lines(self, indent: str) -> list[str]:
+        lines = []
+        for entry in self.entries:
+            lines += [text and indent + text for text in [*entry.free, *entry.above]]
+            head = indent + ("-" if self.is_list else entry.key + ":")
+            if isinstance(entry.value, Block):
+                lines += [head + entry.behind, *entry.value.lines(indent + "  ")]
+            else:
+                lines.append(f"{head} {entry.value}{entry.behind}")
+        return lines + [text and indent + text for text in self.tail]
+
+    def delete(self, number: int) -> None:
+        entry = self.entries.pop(number)
+        behind = self.entries[number].free if number < len(self.entries) else self.tail
+        behind[:0] = [*entry.free, *(entry.value.blank_end() if isinstance(entry.value, Block) else [])]
+
+    def append(self, entry: Entry) -> None:
+        last = self.entries[-1].value
+        self.tail[:0] = last.blank_end() if isinstance(last, Block) else []
+        self.entries.append(entry)
+
+    def blank_end(self) -> list[str]:
+        """Take out the blank lines at the end: they stand just as well behind the block."""
+        blank = []
+        while self.tail and not self.tail[-1]:
+            blank.append(self.tail.pop())
+        last = self.entries[-1].value
+        return blank + (last.blank_end() if not self.tail and isinstance(last, Block) else [])
+
+
+class Model:
+    def __init__(self, draw: random.Random) -> None:
+        self.draw = draw
+        self.number = 0
+        self.root = self.block(0, is_list=False)
+
+    def comment(self) -> str:
+        self.number += 1
+        return f"# c{self.number}."
+
+    def block(self, depth: int, is_list: bool) -> Block:
+        entries = []
+        for key in self.draw.sample(WORDS, self.draw.randint(1, 4)):
+            value: Any = self.draw.choice(["1", "'quoted'", "plain"])
+            if is_list:
+                value = key
+            elif depth < 3 and self.draw.random() < 0.4:
+                value = self.block(depth + 1, self.draw.random() < 0.4)
+            behind = "  " + self.comment() if self.draw.random() < 0.4 else ""
+            free = ["", self.comment(), ""] if self.draw.random() < 0.2 else []
+            above = [self.comment() for _ in range(self.draw.choice([0, 0, 1, 2]))]
+            entries.append(Entry(key, value, free, above, behind))
+        block = Block(entries, is_list)
+        if self.draw.random() < 0.3:
+            block.tail = ["", self.comment()]
+        return block
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.root.lines("")) + "\n"
+
+    def change(self) -> None:
+        blocks = [self.root]
+        for block in blocks:
+            blocks += [entry.value for entry in block.entries if isinstance(entry.value, Block)]
+        block = self.draw.choice(blocks)
+        kind = self.draw.randrange(3)
+        number = self.draw.randrange(len(block.entries))
+        entry = block.entries[number]
+        if kind == 0 and len(block.entries) > 1:
+            block.delete(number)
+        elif kind == 1 and not isinstance(entry.value, Block) and not block.is_list:
+            self.number += 1
+            word = f"changed{self.number}"
+            entry.value = f"'{word}'" if entry.value.startswith("'") else word
+        else:
+            self.number += 1
+            entry = Entry(f"new{self.number}", f"value{self.number}", [], [], "")
+            place = self.draw.randint(1, len(block.entries))
+            if block.is_list and place < len(block.entries):
+                block.entries.insert(place, entry)
+            else:
+                block.append(entry)
+
+
+@settings(max_examples=500)
+@given(draws)
+def test_only_the_lines_of_what_changed_differ(draw: random.Random) -> None:
+    """Changed values, deleted and new entries among comments: byte for byte what a careful person would have done."""
+    model = Model(draw)
+    before = model.text
+    for _ in range(draw.randint(1, 3)):
+        model.change()
+        after = model.text
+        assert after == check(before, state_of(after))
+        before = after
+
+
+# ------------------------------------------------------------------ beside ruamel.yaml
+
+
+def comments(text: str) -> set[str]:
+    return set(re.findall(r"# c[0-9]+\.", text))
+
+
+@settings(max_examples=200)
+@given(draws)
+def test_no_comment_is_lost_that_ruamel_keeps(draw: random.Random) -> None:
+    """It keeps the comments of what does not change, at least; the same values are set in its tree and in ours."""
+    document = Writer(draw).document().replace("yes", "true")
+    ruamel = YAML()
+    theirs = ruamel.load(document)
+    state = state_of(document)
+    keys = [key for key, item in state.items() if not isinstance(item, dict | list)]  # a block goes with its comments
+    key, value = draw.choice([*keys, "new"]), draw.choice([5, "word", True])
+    state[key] = theirs[key] = value
+    stream = io.StringIO()
+    ruamel.dump(theirs, stream)
+    assert comments(stream.getvalue()) <= comments(check(document, state))
+
+
+# ------------------------------------------------------------------ what is not certain
+
+
+def test_what_would_come_out_wrong_is_written_canonically_and_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The rule that makes all others harmless: the new document is read again before it is taken."""
+    state = {"a": 2, "b": [1]}
+    for wrong in (b"a: 3 # one\nb: [1]\n", b"b: [1]\na: 2 # one\n", b"a: 2 # one\nb: [1]", b"a: 2\nb: [1\n", b"- 1\n"):
+        caplog.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(splice, "_spliced", lambda base, state, path, wrong=wrong: wrong)
+            assert codec.dump(state) == splice.rewrite(b"a: 1 # one\nb: [1]\n", state, codec.dump(state), "s.yaml")
+        assert "s.yaml: what a person wrote besides the values could not be kept" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "a: &x 1 # one\nb: [*x, 2]\nc: {<<: {p: 1}, q: 2}\n",
+        "&k a: 1 # one\nb: *k\n*k : 3\n".replace("*k :", "c :"),
+        "a: # one\n  &x b: 1\n  c: *x\n",
+        "--- !!map # map\n&r a: {? b : 1, ? c}\nd: [e: 1, 'f': 2]\n",
+        "- a\n".replace("- a", "? a # one\n? b\n? c\n: - x\n  - y"),
+        "a: !!set\n  ? x # one\n  ? y\nb: !!omap\n  - p: 1 # two\n  - q: 2\n",
+        "a:\n  ? - \n".replace("? - ", "? x # c\n  : # d\n    - 1 # e"),
+        "  a: 1 # indented\n  b:\n   - 1\n   -   x: 1 # wide\n       y: 2\n",
+        "a: !!str # tag\n  text\nb:\n  # above\n  text # c\nc: !!int '5' # five\n",
+        "a: |1 # one\n  x\n y\nb: >2-\n   x\n\n  y\n",
+        "a: *x\n".replace("*x", '"*x" # no alias'),
+        "'a b': 1 # quoted\n\"c\\td\": 2\n? 'e' # e\n: 3\n",
+    ],
+)
+def test_odd_documents_say_any_state(document: str) -> None:
+    """Aliases, tags, merge keys, question marks, odd indentation: whatever is given up, the state is right."""
+    draw = random.Random(document)
+    for _ in range(150):
+        state = state_of(document)
+        for _ in range(draw.randint(1, 3)):
+            change(draw, state)
+        found = rewritten(document, state)
+        assert in_order(state) == in_order(state_of(found))
+        assert codec.load(found.encode(), "").appendable
+
+
+def test_a_large_list_that_is_shuffled_takes_no_longer_than_its_size_asks_for() -> None:
+    """The first and second half of equal elements, and others in any order, find their places without a search."""
+    draw = random.Random(1)
+    state: dict[str, Any] = {"list": [*range(3000), *[0] * 3000]}
+    document = codec.dump(state).decode().replace("  - 7\n", "  - 7 # seven\n")
+    draw.shuffle(state["list"])
+    assert "  - 7 # seven\n" in check(document, state)
+    state["list"] = [{"k": number} for number in range(6000)]
+    check(document, state)
