@@ -39,6 +39,7 @@ class Journal:
         "appendable",
         "base",
         "base_crc",
+        "canonical",
         "content",
         "fd",
         "fs",
@@ -68,6 +69,7 @@ class Journal:
         self.base_crc = 0
         self.marker: BaseMarker | None = None
         self.appendable = True
+        self.canonical = False  #: the base document is known to be as `codec.dump` writes it
         self.takes_trailer = False  #: a vacuum tells those who have the file open where the state goes on
         #: The bytes of the file up to its last commit that we know. After a save in place they are nowhere else, and
         #: commits that it lacks come back from them; and comparing them is how a vacuum sees that there was none.
@@ -85,6 +87,7 @@ class Journal:
 
     def set_base(self, base: bytes, marker: BaseMarker | None, appendable: bool) -> None:
         """Remember the base document, to recognise it later and as the ancestor of a person's edit."""
+        self.canonical = self.canonical and base == self.base
         self.base = base
         self.base_crc = crc32(base)
         self.marker = marker

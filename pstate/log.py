@@ -1022,7 +1022,7 @@ class FileLog:
             return False
         try:
             # Nobody's memory is what the new file says, as after an edit: the trailer makes all others read it.
-            self._put(view, before, base.value, vacuum.known(view), document=(text, base.appendable))
+            self._put(view, before, (text, False), base.value, vacuum.known(view), appendable=base.appendable)
         except vacuum.EditCameOut:
             return False
         except OSError as error:
@@ -1076,33 +1076,54 @@ class FileLog:
             view = self.memory.view
             assert view is not None
             content = view[4].read(0, view[1])
-        self._put(view, content, self.memory.plain(), absent=absent)
+        state = self.memory.plain()
+        document = self._document(view[4].base, state, view[4].canonical)
+        self._put(view, content, document, state, absent=absent)
+
+    def _document(self, base: bytes, state: State, canonical: bool = False) -> tuple[bytes, bool]:
+        """The document that says *state*, with what a person wrote in *base*; and whether it is the canonical one.
+
+        *canonical*: it is known that nobody but `codec.dump` wrote *base*.
+        """
+        plain = codec.dump(state)
+        if canonical or base in (b"", f.EMPTY_MAPPING) or recovery.is_theirs(base):
+            return plain, True
+        from pstate import splice
+
+        text = splice.rewrite(base, state, plain, self.path)
+        if text == plain or recovery.is_theirs(text):
+            return plain, True
+        return text, False
 
     def _put(
         self,
         view: View,
         content: bytes,
+        document: tuple[bytes, bool],
         state: State,
         judged: Known | None = None,
         absent: bool = False,
-        document: tuple[bytes, bool] | None = None,
+        appendable: bool = True,
     ) -> None:
-        """Write *state* in the place of the file that ends at *view*, and whose lock we hold; then memory is that.
+        """Write *document*, which says *state*, in the place of the file that ends at *view*, and whose lock we hold;
+        then memory is that.
 
         *content* is what that file says, which is what *state* was made from.
 
         With *judged*, *state* is a person's edit brought together with the commits that we knew. Until the new file is
         at the path nothing of it is noted, so that whatever interrupts us leaves what we know as it was.
 
-        *document* is how *state* is to be written, and whether it can take a marker, if not as we would write it.
+        *document* comes with whether it is the canonical one. *appendable*: a marker may stand behind it, as behind all
+        that is not a person's own.
         """
         old, known = view[4], self._journal
-        text, appendable = document or (codec.dump(state), True)
+        text, canonical = document
         self._clear_leftovers()
 
         def publish(new: Journal) -> None:
             new.published = True
             new.appendable = appendable
+            new.canonical = canonical
             self._journal = self.held = new
             self.fd = new.fd
             self._folder_due = True
@@ -1343,7 +1364,7 @@ class FileLog:
             else:
                 # The trailer is for those who have gone on in that file; ours gets one of its own.
                 judged = (image.marker.generation if image.marker else f.NO_GENERATION), image.index
-            self._write_merged(edited, data[: image.end], result.state, judged)
+            self._write_merged(edited, data[: image.end], image.base, result.state, judged)
         else:
             self._become(result.state, journal, data, image, base.appendable, mtime)
         logger.info("%s: took over an edit", self.path)
@@ -1382,9 +1403,9 @@ class FileLog:
             self.fs.sleep(QUIET / 10)
         return status.st_mtime_ns
 
-    def _write_merged(self, edited: View, content: bytes, state: State, judged: Known) -> None:
+    def _write_merged(self, edited: View, content: bytes, base: bytes, state: State, judged: Known) -> None:
         try:
-            self._put(edited, content, state, judged)
+            self._put(edited, content, self._document(base, state), state, judged)
         except OSError as error:
             _raise_foreign(error)
             message = (

@@ -64,14 +64,15 @@ def rewrite(base: bytes, state: State, canonical: bytes, path: str) -> bytes:
     """
     if is_canonical(base, canonical):
         return canonical
-    try:
-        text = _spliced(base, state, path)
-        found = codec.load(text, path)
-        if found.appendable and _alike(found.value, state):
-            return text
-        reason: object = "it would not say what it should"
-    except (_Uncertain, InvalidStateError, LookupError, RecursionError) as error:
-        reason = error
+    reason: object = "it would not say what it should"
+    for coarse in (False, True):
+        try:
+            text = _spliced(base, state, path, coarse)
+            found = codec.load(text, path)
+            if found.appendable and _alike(found.value, state):
+                return text
+        except (_Uncertain, InvalidStateError, LookupError, RecursionError) as error:
+            reason = error
     logger.warning("%s: what a person wrote besides the values could not be kept in the document: %s", path, reason)
     return canonical
 
@@ -132,7 +133,10 @@ def _printed(value: Any) -> object:
         return object()  # an integer beyond Python's limit on decimals
 
 
-def _spliced(base: bytes, state: State, path: str) -> bytes:
+def _spliced(base: bytes, state: State, path: str, coarse: bool = False) -> bytes:
+    """The new document, which nobody has looked at. If it is to be *coarse*, what changes below a key of the root is
+    written anew.
+    """
     bom = _BOM if base.startswith(_BOM) else b""
     original = base.removeprefix(_BOM).decode("utf-8")
     newline = "\r\n" if original.partition("\n")[0].endswith("\r") else "\n"
@@ -142,7 +146,7 @@ def _spliced(base: bytes, state: State, path: str) -> bytes:
     value, parts = codec.trace(text.encode(), path)
     broken: set[str] = set()
     for left in reversed(range(_ROUNDS + 1)):
-        splice = _Splice(text, parts, broken)
+        splice = _Splice(text, parts, broken, coarse)
         splice.document(value, state)
         if splice.lost <= broken:
             break
@@ -197,9 +201,10 @@ def _apply(text: str, start: int, end: int, edits: list[Edit]) -> str:
 class _Splice:
     """The edits of one document. Nodes are known by the number of their part."""
 
-    def __init__(self, text: str, parts: Parts, broken: set[str]) -> None:
+    def __init__(self, text: str, parts: Parts, broken: set[str], coarse: bool) -> None:
         self.text = text  #: with LF, the last line too
         self.parts = parts
+        self.coarse = coarse
         self.after = _after(parts.kinds())
         self.anchors = [i for i, _ in parts.names(aliases=False)]
         self.dangling = [i for i, name in parts.names(aliases=True) if name in broken]
@@ -274,6 +279,10 @@ class _Splice:
         """Whether the blank lines behind a block of text are a part of it."""
         return "+" in self.text[part.start : part.end].partition("\n")[0].partition("#")[0]
 
+    def any_keeps(self, i: int) -> bool:
+        parts = (self.parts[j] for j in range(i, self.after[i]))
+        return any(part.style in ("|", ">") and self.keeps(part) for part in parts)
+
     def content_end(self, i: int) -> int:
         """Behind the last line of node *i*."""
         end = self.end(i)
@@ -300,6 +309,8 @@ class _Splice:
         """
         known = len(self.edits)
         try:
+            if self.coarse:
+                raise _Uncertain
             self.change(i, old, new, at)
         except _Uncertain:
             del self.edits[known:]
@@ -521,6 +532,8 @@ class _Splice:
                 place = block.place(origin)
             elif origin is not None:
                 block.check_open(origin, place)
+                if "\n\n" in self.text and self.any_keeps(change.entries[origin][1]):
+                    raise _Uncertain  # a blank line may come to stand behind it
                 written[number] = block.moved(origin, moved[origin])
             elif self.would_swallow(change.new[number], place, block.column):
                 item = change.new[number]
@@ -650,8 +663,12 @@ class _Block:
 
     def check_open(self, number: int, offset: int) -> None:
         """Raise _Uncertain if a block of text at the end of an entry would go on with what is at *offset*."""
-        last = self.splice.last(self.entries[number][1])
-        if last.style in ("|", ">") and self.splice.is_swallowed(offset, self.column, self.splice.keeps(last)):
+        splice, value = self.splice, self.entries[number][1]
+        is_block = splice.last(value).style in ("|", ">")
+        if is_block and splice.is_swallowed(offset, self.column, keeps=False):
+            raise _Uncertain
+        # Of what is in the entry, the end may be deleted.
+        if splice.is_swallowed(offset, self.column, keeps=True) and splice.any_keeps(value):
             raise _Uncertain
 
     def delete(self, gone: set[int]) -> None:

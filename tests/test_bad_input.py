@@ -816,9 +816,8 @@ def open_folder() -> Iterator[Path]:
 def as_nobody(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """Permissions mean nothing to root, and the tests may run as root."""
     # What is imported late may lie where nobody can read.
-    become = (
-        f"import ctypes, logging, yaml; os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})\n" if ROOT else ""
-    )
+    modules = "ctypes, logging, yaml, pstate.legacy, pstate.splice"
+    become = f"import {modules}; os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})\n" if ROOT else ""
     return python(become + textwrap.dedent(code), *arguments)
 
 

@@ -71,7 +71,7 @@ def in_ticks(cell: str) -> str:
 
 JOURNAL = shown("journal")
 TRAILER = shown("moved")
-JOURNALS = ["journal", "first commit", "moved by an edit", "operations"]
+JOURNALS = ["journal", "first commit", "moved by an edit", "operations", "written"]
 
 
 # ------------------------------------------------------------------ the examples, byte by byte
@@ -108,7 +108,10 @@ def test_the_bytes_of_an_example_are_those_that_we_write(caption: str) -> None:
     assert (MOVED if data[len(rebuilt) :] else CLEAN) is image.verdict
 
 
-@pytest.mark.parametrize(("caption", "closed"), [("journal", "closed"), ("operations", "operations closed")])
+@pytest.mark.parametrize(
+    ("caption", "closed"),
+    [("journal", "closed"), ("operations", "operations closed"), ("written", "written closed")],
+)
 def test_closing_an_example_gives_the_document_that_is_shown(caption: str, closed: str, tmp_path: Path) -> None:
     path = tmp_path / "state.yaml"
     path.write_bytes(shown(caption))
@@ -117,7 +120,13 @@ def test_closing_an_example_gives_the_document_that_is_shown(caption: str, close
         assert yaml.safe_load(shown(closed)) == state
 
     assert shown(closed) == path.read_bytes()
-    assert shown(closed) == codec.dump(yaml.safe_load(shown(closed)))
+
+
+def test_the_canonical_document_is_as_it_is_shown() -> None:
+    comment, _, canonical = shown("closed").partition(b"\n")
+
+    assert comment.startswith(b"#")
+    assert canonical == codec.dump(yaml.safe_load(canonical))
 
 
 def test_the_trailers_that_are_shown_are_those_of_their_files() -> None:

@@ -896,8 +896,8 @@ def test_a_reference_to_what_an_edit_removed_raises_when_it_is_changed(world: Wo
     assert {"counter": 3, "name": "first", "jobs": ["one", "two"]} == world.finish()
 
 
-def test_comments_stay_until_a_vacuum_writes_the_document_anew(world: World) -> None:
-    """Commits stand behind the document and touch no byte of it; nor does a session that only reads."""
+def test_commits_touch_no_byte_of_the_document(world: World) -> None:
+    """They stand behind it; a session that only reads changes nothing at all, and a close only what has changed."""
     reader = world.peer()
     assert 3 == reader.get("state.counter")
     reader.do("state.close()")
@@ -911,6 +911,8 @@ def test_comments_stay_until_a_vacuum_writes_the_document_anew(world: World) -> 
     save_by_rename(world.path, edited)
     peer.do("state.counter = 5")
     assert {**STATE, "counter": 5, "jobs": ["one", "two", "three"]} == world.finish()
+    expected = BASE.replace(b"# how many", b"# how many of them").replace(b"counter: 3", b"counter: 5")
+    assert expected.replace(b"- two\n", b"- two\n- three\n") == world.content
 
 
 @every_save

@@ -1,23 +1,26 @@
-"""What a person wrote stays: tables of examples, and documents drawn at random, beside what must come out."""
+"""What a person wrote stays: tables of examples, documents drawn at random, and whole sessions on such files."""
 
 from __future__ import annotations
 
 import copy
 import io
 import logging
+import os
 import random
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from edits_tools import World, save_by_rename, save_in_place
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from pstate import codec, splice
+from pstate import PersistedState, codec, splice
 from pstate import format as f
 from pstate.values import same
 
@@ -527,6 +530,36 @@ a: &x {p: 1} # x
 b: # b
   p: 2
 c: 1 # c
+=== an alias to what changes, in a list that is equal
+a: &x [1]
+b:
+  - *x # one
+  - 2 # two
+>>> s['a'].append(2)
+a: &x [1, 2]
+b:
+  - - 1 # one
+  - 2 # two
+=== a text that would keep the blank lines below it
+# top
+
+a: |+
+  x
+
+b: 1
+
+c: 2
+
+# end
+>>> del s['b']
+# top
+
+a: |+
+  x
+
+c: 2
+
+# end
 === merge keys that stay
 a: &x
   p: 1 # p
@@ -1070,9 +1103,21 @@ def test_what_would_come_out_wrong_is_written_canonically_and_logged(
     for wrong in (b"a: 3 # one\nb: [1]\n", b"b: [1]\na: 2 # one\n", b"a: 2 # one\nb: [1]", b"a: 2\nb: [1\n", b"- 1\n"):
         caplog.clear()
         with monkeypatch.context() as patch:
-            patch.setattr(splice, "_spliced", lambda base, state, path, wrong=wrong: wrong)
+            patch.setattr(splice, "_spliced", lambda base, state, path, coarse, wrong=wrong: wrong)
             assert codec.dump(state) == splice.rewrite(b"a: 1 # one\nb: [1]\n", state, codec.dump(state), "s.yaml")
         assert "s.yaml: what a person wrote besides the values could not be kept" in caplog.text
+
+
+def test_where_a_change_comes_out_wrong_the_rest_of_the_comments_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What changes below a key of the root is written anew then, and nothing else."""
+    spliced = splice._spliced
+
+    def wrong_at_first(base: bytes, state: dict[Any, Any], path: str, coarse: bool) -> bytes:
+        return spliced(base, state, path, coarse) if coarse else b"a: [1]\n"
+
+    monkeypatch.setattr(splice, "_spliced", wrong_at_first)
+    expected = "# top\n\na: # list\n  - 1\n  - 2\nb: 3 # b\n"
+    assert expected == check("# top\n\na: # list\n - 1 # one\nb: 3 # b\n", {"a": [1, 2], "b": 3})
 
 
 @pytest.mark.parametrize(
@@ -1113,3 +1158,146 @@ def test_a_large_list_that_is_shuffled_takes_no_longer_than_its_size_asks_for() 
     assert "  - 7 # seven\n" in check(document, state)
     state["list"] = [{"k": number} for number in range(6000)]
     check(document, state)
+
+
+# ------------------------------------------------------------------ whole sessions
+
+SETTINGS = """\
+# what the robot does; edit at will
+
+# seconds
+interval: 5   # was 10
+jobs:
+- name: wash   # first
+  done: false
+# the rest can wait
+- name: iron
+  done: false
+
+# not yet:
+# colour: red
+"""
+
+
+def test_comments_survive_a_session(tmp_path: Path) -> None:
+    path = tmp_path / "state.yaml"
+    path.write_text(SETTINGS)
+    with PersistedState(path) as state:
+        state.jobs[0].done = True
+        state.interval += 1
+        state.jobs.append({"name": "fold", "done": False})
+    expected = SETTINGS.replace("done: false", "done: true", 1).replace("interval: 5", "interval: 6")
+    expected = expected.replace("\n\n# not yet", "\n- name: fold\n  done: false\n\n# not yet")
+    assert expected == path.read_text()
+
+
+def test_comments_survive_every_vacuum_of_a_session(tmp_path: Path) -> None:
+    """A vacuum is made from the document of the one before, and what it wrote itself it may change again."""
+    path = tmp_path / "state.yaml"
+    path.write_text(SETTINGS)
+    with PersistedState(path) as state:
+        for number in range(5):
+            state.interval = number
+            state[f"key{number}"] = [number]
+            state.vacuum()
+            if number:
+                del state[f"key{number - 1}"]
+    lines = SETTINGS.replace("interval: 5", "interval: 4").replace("\n\n# not", "\nkey4:\n  - 4\n\n# not")
+    assert lines == path.read_text()
+
+
+def test_comments_survive_two_processes(world: World) -> None:
+    world.write(SETTINGS)
+    first, second = world.peer(), world.peer()
+    first.do("state.interval = 6")
+    second.do("state.jobs[1].done = True")
+    first.do("state.vacuum()")
+    second.do("state.interval = 7")
+    second.do("state.close()")
+    first.do("state.close()")
+    expected = SETTINGS.replace("interval: 5", "interval: 7").replace("iron\n  done: false", "iron\n  done: true")
+    assert expected == world.path.read_text()
+
+
+@pytest.mark.parametrize("save", [save_by_rename, save_in_place])
+def test_comments_of_an_edit_survive_the_merge(world: World, save: Any) -> None:
+    """A person adds a comment while a program has commits: both are in the file, and what the person wrote is there."""
+    world.write(SETTINGS)
+    peer = world.peer()
+    peer.do("state.interval = 6")
+    edited = world.content.replace(b"# was 10", b"# was 10, and is too fast").replace(
+        b"name: iron", b"name: bake # new"
+    )
+    save(world.path, edited)
+    peer.do("state.jobs[0].done = True")
+    world.finish()
+    expected = SETTINGS.replace("interval: 5", "interval: 6").replace("was 10", "was 10, and is too fast")
+    expected = expected.replace("name: iron", "name: bake # new").replace("done: false", "done: true", 1)
+    assert expected == world.path.read_text()
+
+
+@pytest.mark.parametrize("save", [save_by_rename, save_in_place])
+def test_comments_survive_in_a_file_that_had_none(world: World, save: Any) -> None:
+    """What a vacuum knows of the document that it wrote holds no longer when a person has edited it."""
+    world.write("a: 1\n")
+    peer = world.peer()
+    peer.do("state.a = 2")
+    peer.do("state.vacuum()")
+    save(world.path, b"a: 2 # two\n")
+    peer.do("state.b = 3")
+    world.finish()
+    assert "a: 2 # two\nb: 3\n" == world.path.read_text()
+
+
+def test_comments_survive_a_program_that_was_killed(world: World) -> None:
+    world.write(SETTINGS)
+    world.crash("state.interval = 6")
+    peer = world.peer()
+    peer.do("state.interval = 7")
+    peer.do("state.close()")
+    assert SETTINGS.replace("interval: 5", "interval: 7") == world.path.read_text()
+
+
+def test_comments_survive_the_first_commit_behind_a_document_that_takes_none(tmp_path: Path) -> None:
+    """It is written anew before the commit, because of its `...`."""
+    path = tmp_path / "state.yaml"
+    path.write_text(SETTINGS + "...\n")
+    with PersistedState(path) as state:
+        state.interval = 6
+        assert path.read_text().startswith(SETTINGS + "... # pstate 1 ")
+    assert SETTINGS.replace("interval: 5", "interval: 6") == path.read_text()
+
+
+def test_comments_without_a_document_survive(tmp_path: Path) -> None:
+    path = tmp_path / "state.yaml"
+    path.write_text("# nothing yet")
+    with PersistedState(path) as state:
+        state.a = 1
+    assert "# nothing yet\na: 1\n" == path.read_text()
+
+
+def test_a_file_of_persistedstate_is_written_canonically(tmp_path: Path) -> None:
+    """Without a try to keep more: its journal is no YAML of ours."""
+    path = tmp_path / "state.yaml"
+    path.write_text('# by hand\na: "1"   # one\n---\n["set", [], "b", 2]\n')
+    with no_warning(), PersistedState(path) as state:
+        state.c = 3
+    assert 'a: "1"\nb: 2\nc: 3\n' == path.read_text()
+
+
+def test_what_pstate_wrote_itself_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A state that nobody edits costs no look for comments, in all vacuums of a session but the first."""
+    path = tmp_path / "state.yaml"
+    with PersistedState(path, a=1) as state:
+        state.vacuum()
+        monkeypatch.setattr(splice, "rewrite", None)
+        for number in range(3):
+            state.a = number
+            state.vacuum()
+    assert "a: 2\n" == path.read_text()
+    monkeypatch.undo()
+    monkeypatch.setattr(splice, "_spliced", None)
+    with PersistedState(path) as state:
+        state.a = 3
+    assert "a: 3\n" == path.read_text()
+    assert ["state.yaml"] == os.listdir(tmp_path)

@@ -14,7 +14,8 @@ import pytest
 HEAVY = {
     "asyncio", "base64", "concurrent.futures", "ctypes", "dataclasses", "decimal", "inspect", "logging",
     "multiprocessing", "pathlib", "pytest", "random", "rich", "shutil", "socket", "subprocess", "tempfile",
-    "traceback", "yaml", "filelock", "portalocker", "pstate.edits", "pstate.legacy", "pstate.testing",
+    "traceback", "yaml", "filelock", "portalocker", "pstate.edits", "pstate.legacy", "pstate.splice",
+    "pstate.testing",
 }  # fmt: skip
 
 PROGRAM = """
