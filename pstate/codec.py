@@ -993,15 +993,15 @@ def dump_value(value: Any) -> bytes:
     """The document of the plain tree *value*, of any kind, as `dump` would write it. Raises as `dump`."""
     out: list[str] = []
     if value.__class__ is dict and value:
-        _write_dict(value, "", "", out, {})
+        _write_dict(value, "", "", out, {}, "  ")
     elif value.__class__ is list and value:
-        _write_list(value, "", "", out, {})
+        _write_list(value, "", "", out, {}, "  ")
     elif value.__class__ is set and value:
         out.append("!!set\n")
         _write_set(value, "", out)
     else:
         # A block of lines needs an indentation, which its header tells where there is none around it.
-        _write_value("-", value, "  ", out, {})
+        _write_value("-", value, "  ", out, {}, "  ")
         out[0] = out[0][2:]
     return "".join(out).encode("utf-8")
 

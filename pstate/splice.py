@@ -71,8 +71,8 @@ def rewrite(base: bytes, state: State, canonical: bytes, path: str) -> bytes:
             found = codec.load(text, path)
             if found.appendable and _alike(found.value, state):
                 return text
-        except (_Uncertain, InvalidStateError, LookupError, RecursionError) as error:
-            reason = error
+        except (_Uncertain, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            reason = error  # whatever mistake is in here: a state must not become one that cannot be written
     logger.warning("%s: what a person wrote besides the values could not be kept in the document: %s", path, reason)
     return canonical
 
@@ -145,13 +145,15 @@ def _spliced(base: bytes, state: State, path: str, coarse: bool = False) -> byte
     text = original.replace("\r\n", "\n")
     value, parts = codec.trace(text.encode(), path)
     broken: set[str] = set()
-    for left in reversed(range(_ROUNDS + 1)):
+    left = _ROUNDS
+    while True:
         splice = _Splice(text, parts, broken, coarse)
         splice.document(value, state)
-        if splice.lost <= broken:
+        if splice.lost <= broken or not left:
             break
         # Once more: the aliases that name these must go, and may have stood in what others name.
         broken |= splice.lost if left > 1 else {name for _, name in parts.names(aliases=False)}
+        left -= 1
     edits = sorted(splice.edits, key=_place)
     if "\r" in original:
         edits = list(_with_returns(edits, original, newline))

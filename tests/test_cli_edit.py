@@ -71,7 +71,7 @@ def test_a_program_that_has_the_file_open_sees_the_edit(run: Run, editor: Editor
         assert 0 == run("edit", "state.yaml").code
         assert "# comment\ncounter: 4\nmine: 0\n" == Path("state.yaml").read_text()
         assert "4\n" == program.communicate("\n")[0]
-    assert "counter: 4\nmine: 1\n" == Path("state.yaml").read_text()
+    assert "# comment\ncounter: 4\nmine: 1\n" == Path("state.yaml").read_text()
 
 
 def test_what_others_commit_meanwhile_is_kept(run: Run, editor: Editor) -> None:

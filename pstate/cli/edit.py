@@ -174,7 +174,7 @@ COMMANDS = {
         "Run $VISUAL, $EDITOR or vi on a copy of the state, and bring what it is saved as into FILE, as one commit.\n"
         "What others commit meanwhile is kept, value by value; where both changed the same one, the edit wins, and\n"
         "the other value is printed. While the copy does not parse, you are shown the line and may edit again.\n"
-        "Comments are kept if nobody has committed anything since the last vacuum.",
+        "Comments that you write are kept if nobody has committed anything since the last vacuum, those in FILE too.",
         "$ EDITOR='sed -i s/wash/iron/' pstate edit state.yaml\n$ pstate get state.yaml jobs[0].name\niron",
         _declare,
         _run,

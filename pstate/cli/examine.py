@@ -177,9 +177,7 @@ def _examine_document(report: Report, image: f.Image) -> dict[Any, Any] | None:
         return None
     report.facts["keys"] = len(base.value)
     if image.marker is None and not base.appendable and not f.has_no_node(image.base):
-        text = (
-            "the document ends without a newline, or in a ... line: the first commit writes it anew, without comments."
-        )
+        text = "the document ends without a newline, or in a ... line: the first commit writes it anew."
         report.add(NOTE, "ending", text)
     return base.value
 

@@ -115,7 +115,7 @@ COMMANDS = {
         "vacuum",
         "make a file one plain document",
         "Write FILE anew as one plain document, without its journal. Programs that have it open go on in the new one.\n"
-        "Comments, and the layout of what a person wrote, are not kept.",
+        "Comments, and the layout of what a person wrote, are kept.",
         "$ pstate vacuum journal.yaml\n$ cat journal.yaml\ncounter: 4\nkey:\n  nested: 3\nlog:\n  - both, or neither",
         _declare_vacuum,
         _vacuum,
