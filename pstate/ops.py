@@ -26,7 +26,7 @@ from itertools import chain, repeat
 from typing import Any, TypeAlias
 
 from pstate.errors import UnsupportedTypeError, UnsupportedValueError
-from pstate.values import SCALARS, shown
+from pstate.values import SCALARS, shown, unchanged_ends
 
 Node: TypeAlias = Any
 """A mapped container: a dict, list or set with the slots `_store`, `_parent` and `_key`."""
@@ -506,13 +506,7 @@ def _remove(items: Iterable[Any], used: set[int]) -> None:
 
 def _aligned(old: list[Any], tree: list[Any]) -> Iterator[Any]:
     """For each element of *tree* the one of *old* that may become it."""
-    first = 0
-    shorter = min(len(old), len(tree))
-    while first < shorter and _matches(old[first], tree[first]):
-        first += 1
-    last = 0
-    while last < shorter - first and _matches(old[-1 - last], tree[-1 - last]):
-        last += 1
+    first, last = unchanged_ends(old, tree, _matches)
     yield from old[:first]
     middle, wanted = old[first : len(old) - last], tree[first : len(tree) - last]
     # An element that differs may be another one that has moved here, and a reference that silently means another record

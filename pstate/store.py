@@ -18,8 +18,9 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from threading import get_ident
-from typing import Any
+from typing import Any, TypeVar
 
 from pstate import codec, containers, ops
 from pstate.codec import encode_body, encode_set
@@ -43,6 +44,7 @@ from pstate.transaction import Changes, Mark, beginning
 from pstate.values import SCALARS
 
 State = dict[Any, Any]
+R = TypeVar("R")
 Plan = Callable[..., tuple[Sequence[ops.Op], Any]]
 
 _dict_get, _dict_set = dict.get, dict.__setitem__
@@ -631,19 +633,23 @@ class Store:
 
     def vacuum(self) -> None:
         """Write the file anew as one plain document. Raises TransactionError inside a transaction."""
+        self._rewrite("vacuum()", self.log.begin_vacuum, self.log.vacuum)
+
+    def _rewrite(self, name: str, begin: Callable[[float | None], None], rewrite: Callable[[], R]) -> R:
+        """Take the write lock by *begin*, and call *rewrite*. *name* is what the caller is called, for people."""
         with self.mutex:
             if self._busy:
                 raise self._reentrant()
             if self.changes is not None:
                 raise TransactionError(
-                    f"{self.path}: vacuum() inside a transaction. Nothing was done; leave the block first."
+                    f"{self.path}: {name} inside a transaction. Nothing was done; leave the block first."
                 )
             self._busy = True
             try:
                 if self.closed:
                     self._refuse_closed(None)
-                self.log.begin_vacuum(self.lock_timeout)
-                self.log.vacuum()
+                begin(self.lock_timeout)
+                return rewrite()
             finally:
                 self._busy = False
                 try:
@@ -665,24 +671,7 @@ class Store:
         InvalidStateError when *text* is no state.
         """
         base = codec.load(text, self.path)
-        with self.mutex:
-            if self._busy:
-                raise self._reentrant()
-            if self.changes is not None:
-                raise TransactionError(f"{self.path}: save() inside a transaction. Nothing was done.")
-            self._busy = True
-            try:
-                if self.closed:
-                    self._refuse_closed(None)
-                self.log.begin(self.lock_timeout, look=True)
-                return self.log.save(before, text, base)
-            finally:
-                self._busy = False
-                try:
-                    self.log.release()
-                except BaseException:
-                    self.log.release()
-                    raise
+        return self._rewrite("save()", partial(self.log.begin, look=True), partial(self.log.save, before, text, base))
 
     def _open(self) -> None:
         self._busy = True

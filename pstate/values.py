@@ -126,6 +126,17 @@ def same(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
+def unchanged_ends(old: Any, new: Any, alike: Callable[[Any, Any], bool] = same) -> tuple[int, int]:
+    """How many elements at the beginning of two lists are *alike*, and how many of the others at their ends."""
+    shorter = min(len(old), len(new))
+    first = last = 0
+    while first < shorter and alike(old[first], new[first]):
+        first += 1
+    while last < shorter - first and alike(old[-1 - last], new[-1 - last]):
+        last += 1
+    return first, last
+
+
 def _builtin(value: Any) -> type:
     kind = type(value)
     if kind in SCALARS:

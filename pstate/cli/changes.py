@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from pstate import codec, ops
 from pstate.cli import paths, show
-from pstate.values import same
+from pstate.values import same, unchanged_ends
 
 ABSENT = ops.ABSENT
 
@@ -57,13 +57,7 @@ def between(old: Any, new: Any, path: list[Any]) -> Iterator[Change]:
 
 
 def _between_lists(old: list[Any], new: list[Any], path: list[Any]) -> Iterator[Change]:
-    shorter = min(len(old), len(new))
-    first = 0
-    while first < shorter and same(old[first], new[first]):
-        first += 1
-    last = 0
-    while last < shorter - first and same(old[-1 - last], new[-1 - last]):
-        last += 1
+    first, last = unchanged_ends(old, new)
     if len(old) == len(new):
         for index in range(first, len(old) - last):
             yield from between(old[index], new[index], [*path, index])

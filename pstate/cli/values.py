@@ -10,7 +10,7 @@ from typing import Any
 from pstate import codec
 from pstate.cli.command import Parser, Usage
 from pstate.errors import InvalidStateError
-from pstate.values import same
+from pstate.values import same, unchanged_ends
 
 #: What means the same behind a key as in a document of its own, or is no value there. There it is mostly read without
 #: PyYAML, whose import takes 10 of the 50 ms that a command may take.
@@ -81,13 +81,7 @@ def _goes_on(old: Any, new: Any) -> bool:
 
 
 def _become_list(node: Any, new: list[Any]) -> None:
-    shorter = min(len(node), len(new))
-    first = 0
-    while first < shorter and same(node[first], new[first]):
-        first += 1
-    last = 0
-    while last < shorter - first and same(node[-1 - last], new[-1 - last]):
-        last += 1
+    first, last = unchanged_ends(node, new)
     if len(node) == len(new):
         for index in range(first, len(new) - last):
             if not _goes_on(node[index], new[index]):
