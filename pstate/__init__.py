@@ -9,6 +9,8 @@
 >>> state.close()
 """
 
+from typing import TYPE_CHECKING
+
 from pstate.errors import (
     BypassedError,
     ClosedError,
@@ -33,12 +35,19 @@ from pstate.errors import (
     UnsupportedValueError,
     WriteError,
 )
+from pstate.ops import ABSENT
 from pstate.state import PersistedState
 
 __version__ = "0.1.0"
 
+if TYPE_CHECKING:
+    from pstate.changes import Change
+    from pstate.watch import Watch
+
 __all__ = [
+    "ABSENT",
     "BypassedError",
+    "Change",
     "ClosedError",
     "CorruptStateError",
     "DurabilityUnknown",
@@ -60,5 +69,19 @@ __all__ = [
     "UnreadableError",
     "UnsupportedTypeError",
     "UnsupportedValueError",
+    "Watch",
     "WriteError",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """What not every script needs is imported when it is asked for."""
+    if name == "Change":
+        from pstate.changes import Change
+
+        return Change
+    if name == "Watch":
+        from pstate.watch import Watch
+
+        return Watch
+    raise AttributeError(f"module 'pstate' has no attribute {name!r}")

@@ -23,6 +23,9 @@ UNKNOWN_BOOT = "00000000"
 _NO_REPLACE, _EXCHANGE = 1, 2  # linux/fs.h: RENAME_NOREPLACE, RENAME_EXCHANGE
 _ON_MACOS = {_NO_REPLACE: 4, _EXCHANGE: 2}  # <stdio.h>: RENAME_EXCL, RENAME_SWAP
 _AT_FDCWD = -100
+#: `struct flock` on 64-bit Linux: kind, whence, start, length, process; and what stands for "watched".
+_FLOCK, _WATCHED_BYTE = "hhqqi4x", 1 << 62
+_FAR = (b"nfs", b"cifs", b"smb", b"9p", b"afs", b"ceph", b"lustre")
 
 
 class Descriptor:
@@ -137,6 +140,19 @@ class FileSystem:
                 if error.errno not in (errno.ENOTSUP, errno.EPERM, errno.ENODATA, errno.EACCES, errno.EINVAL):
                     raise
 
+    def watch(self, fd: int) -> None:
+        """Let everybody who has the file behind *fd* open find that it is watched, until `unwatch`, or our death."""
+        if not _is_far(os.fstat(fd).st_dev):
+            _watch_lock(fd, "F_OFD_SETLK", "F_RDLCK")
+
+    def unwatch(self, fd: int) -> None:
+        """End `watch`. Nothing happens where there was none."""
+        _watch_lock(fd, "F_OFD_SETLK", "F_UNLCK")
+
+    def is_watched(self, fd: int) -> bool:
+        """Whether somebody else watches the file behind *fd*; never where the system cannot tell."""
+        return _watch_lock(fd, "F_OFD_GETLK", "F_WRLCK")
+
     def boot_id(self) -> str:
         """8 hex digits that change with every boot; zeros where the system does not say."""
         if not self._boot:
@@ -161,6 +177,34 @@ def _full_sync(fd: int) -> None:
     import fcntl
 
     fcntl.fcntl(fd, getattr(fcntl, "F_FULLFSYNC", 51))
+
+
+def _watch_lock(fd: int, command: str, kind: str) -> bool:
+    """Call `fcntl` for the one byte, where no file has any, that stands for "watched"; returns whether it is locked.
+
+    Such a lock has nothing to do with `flock`, needs no permission to write, and dies with its holder.
+    """
+    import fcntl
+    import struct
+
+    if not hasattr(fcntl, command):
+        return False  # only Linux has locks that belong to a descriptor
+    request = struct.pack(_FLOCK, getattr(fcntl, kind), os.SEEK_SET, _WATCHED_BYTE, 1, 0)
+    with contextlib.suppress(OSError):  # not every file system knows them
+        (held, *_) = struct.unpack(_FLOCK, fcntl.fcntl(fd, getattr(fcntl, command), request))
+        return bool(held != fcntl.F_UNLCK)
+    return False
+
+
+def _is_far(device: int) -> bool:
+    """Whether *device* is a network file system: there, `flock` locks all bytes, and we would keep writers off."""
+    name = f" {os.major(device)}:{os.minor(device)} ".encode()
+    try:
+        with open("/proc/self/mountinfo", "rb") as file:
+            kinds = [line.partition(b" - ")[2].split()[0] for line in file if name in line.partition(b" - ")[0]]
+    except OSError:
+        return False
+    return any(kind.startswith(_FAR) for kind in kinds)
 
 
 _libc: Any = None

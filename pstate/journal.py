@@ -19,6 +19,8 @@ from pstate.fs import Descriptor, FileSystem
 #: was changed in between. It holds the journal, so that the descriptor in it cannot be closed, and its number given
 #: to another file, while somebody may still ask for its size.
 View = tuple[int, int, int, int, "Journal"]
+#: Where a record begins: its offset, and the checksum that it is chained to.
+Place = tuple[int, int]
 
 
 _all: weakref.WeakSet[Journal] = weakref.WeakSet()
@@ -97,9 +99,22 @@ class Journal:
 
     def bodies(self, index: int) -> list[str]:
         """The bodies of the first *index* records, as far as there are."""
-        content = bytes(self.content)
+        return self.behind(None)[0][:index]
+
+    def behind(self, place: Place | None) -> tuple[list[str], Place | None]:
+        """The bodies of the records that we know from *place* on, or of all; and the place behind the last one."""
+        start = place[0] if place is not None else 0
+        if start == len(self.content):
+            return [], place
+        content = bytes(self.content[start:])
+        if place is not None:
+            bodies, stop, crc = read_records(content, 0, place[1])
+            return bodies, (start + stop, crc)
         found = read_marker(content, len(self.base)) if self.marker is not None else None
-        return [] if found is None else read_records(content, found[1], first_crc(found[0].generation))[0][:index]
+        if found is None:
+            return [], None
+        bodies, stop, crc = read_records(content, found[1], first_crc(found[0].generation))
+        return bodies, (stop, crc)
 
     def read(self, offset: int = 0, length: int | None = None) -> bytes:
         """The bytes from *offset* on: *length* of them, or all; fewer where the file ends before.

@@ -36,6 +36,7 @@ from pstate.journal import Journal, View
 from pstate.lock import EXCLUSIVE_NOW, UNLOCK, Flock
 from pstate.logger import Logger
 from pstate.recovery import Operations, Records, State
+from pstate.trail import Origin, Trails
 from pstate.vacuum import Known
 from pstate.values import same
 
@@ -151,6 +152,7 @@ class FileLog:
         "path",
         "power",
         "read_only",
+        "trails",
     )
 
     def __init__(
@@ -213,6 +215,8 @@ class FileLog:
         self._unquiet: tuple[tuple[int, int, int], float] | None = None
         #: What was last kept beside, as which role, and where.
         self._kept: tuple[str, bytes, str] | None = None
+        #: Of those who watch the state.
+        self.trails = Trails(fs)
         #: Base documents and generations of the journals before this one, and until when each matters.
         self._previous: tuple[tuple[bytes, str | None, float], ...] = ()
 
@@ -329,6 +333,7 @@ class FileLog:
         if not bodies:
             return data
         records = recovery.decode(bodies, self.path, journal.read, index)
+        self.trails.others(index, index + len(bodies))
         self._known = view
         self.memory.view = None
         for number, record in enumerate(records):
@@ -418,7 +423,7 @@ class FileLog:
                 return
         if self.read_only:
             try:
-                self._load(self._open_journal())
+                self._load(self._open_journal(), "edit")
             except (OSError, StateFileError) as error:
                 self._complain(error)
             return
@@ -430,7 +435,7 @@ class FileLog:
             view = self.memory.view
             if is_other and self._journal is before and view is not None and not view[3] and not _is_easy(before):
                 try:
-                    self._load(self._open_journal())
+                    self._load(self._open_journal(), "edit")
                 except (OSError, StateFileError) as error:
                     self._complain(error)
         except (InvalidEditError, WriteError) as error:
@@ -492,12 +497,17 @@ class FileLog:
     def _open_journal(self) -> Journal:
         return files.open_state(self.fs, self.path, read_only=self.read_only)
 
-    def _load(self, journal: Journal) -> None:
-        """Read *journal* whole and make memory equal to it. Raises StateFileError, with memory as it was."""
+    def _load(self, journal: Journal, origin: Origin = "other") -> None:
+        """Read *journal* whole and make memory equal to it. Raises StateFileError, with memory as it was.
+
+        *origin*: where what differs comes from, if the file is not the one that memory knows.
+        """
         mtime = self.fs.fstat(journal.fd).st_mtime_ns
         data = journal.read()
         content = recovery.read(data, self.path, self.fs.boot_id)
         state = self._replay(content.state, content.records, journal.read)
+        if self.trails:
+            self.trails.load(journal, content.image, content.state, origin)
         self._become(state, journal, data, content.image, content.appendable, mtime)
 
     def _become(
@@ -562,6 +572,8 @@ class FileLog:
             # What memory holds; reading it again would be the most expensive thing here.
             self._mtime = self.fs.fstat(journal.fd).st_mtime_ns
             journal.set_base(base, None, appendable=True)
+            if self.trails:
+                self.trails.become(journal, None, "other", 0, None)
             self._remember(view[4])
             self._publish(journal, (journal.fd, len(base), 0, 0, journal))
             return True
@@ -571,7 +583,7 @@ class FileLog:
             if trailer.length and not self.fs.fstat(journal.fd).st_size:
                 message = f"{self.path}: is empty just now, somebody seems to be saving it."
                 raise InvalidEditError(message, path=self.path, line=1, column=1)
-            self._load(journal)
+            self._load(journal, "edit" if vacuum.is_of_edit(trailer) else "other")
             self._remember(view[4])
         except BaseException:
             if self._journal is not journal:
@@ -1127,6 +1139,8 @@ class FileLog:
             self._journal = self.held = new
             self.fd = new.fd
             self._folder_due = True
+            if self.trails:
+                self.trails.become(new, None if judged is None else state, "edit", 0, None)
             if judged is not None:
                 self.memory.view = None
                 self.memory.adopt(state)
@@ -1148,6 +1162,7 @@ class FileLog:
             # file's.
             if self._journal is not known and self._locks_descriptors:
                 self.flock(old.fd, UNLOCK)
+        self._await_watchers(old)
 
     def _clear_leftovers(self) -> None:
         """Delete what killed vacuums have left; what may be a person's is kept."""
@@ -1232,6 +1247,8 @@ class FileLog:
 
     def rest(self) -> None:
         """Let go of the file. The next use opens it again."""
+        if self.trails:
+            self.trails.rest()
         self.memory.view = None
         self.fd = -1
         self._journal = self.held = self._ready = self._known = self._settled = None
@@ -1244,6 +1261,7 @@ class FileLog:
         for journal in (self._journal, self.held):
             if journal is not None:
                 journal.close()
+        self.trails.forget()
         self.rest()
         self._previous = ()
 
@@ -1288,9 +1306,18 @@ class FileLog:
                 finally:
                     if self._locks_descriptors:
                         self.flock(old.fd, UNLOCK)
+        self._await_watchers(old)
         if conflict is not None:
             raise conflict
         return True
+
+    def _await_watchers(self, old: Journal) -> None:
+        """Another file has come in the place of *old*, which we have unlocked. Those who watch that are waited for.
+
+        With a lock for the path they could not come before we give it back.
+        """
+        if self._locks_descriptors:
+            vacuum.await_watchers(old)
 
     def _unusable(self, error: OSError) -> InvalidEditError:
         message = (
@@ -1366,6 +1393,8 @@ class FileLog:
                 judged = (image.marker.generation if image.marker else f.NO_GENERATION), image.index
             self._write_merged(edited, data[: image.end], image.base, result.state, judged)
         else:
+            if self.trails:
+                self.trails.become(journal, result.state, "edit", image.index, (image.end, image.crc))
             self._become(result.state, journal, data, image, base.appendable, mtime)
         logger.info("%s: took over an edit", self.path)
         if not result.conflict:

@@ -55,7 +55,20 @@ NODES: set[type] = set()
 
 _MAKERS: dict[type, _Makers] = {}  # builtin kind to what `_makers` returns for it
 
-ABSENT = object()
+
+class Absent(Enum):
+    """The kind of `ABSENT`."""
+
+    ABSENT = "nothing is there"
+
+    def __repr__(self) -> str:
+        return "ABSENT"
+
+    def __bool__(self) -> bool:
+        return False
+
+
+ABSENT = Absent.ABSENT
 """What an item that is not there is, where None could be one."""
 _ONLY_DICTS = {dict}
 _dict_get, _dict_set, _dict_items, _dict_update = dict.get, dict.__setitem__, dict.items, dict.update

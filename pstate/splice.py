@@ -547,8 +547,14 @@ class _Splice:
                 written[number] = codec.item_text(change.new[number], indent, self.step)
             else:
                 written[number] = codec.pair_text(change.keys[number], change.new[number], indent, self.step)
+        gone = set(range(len(change.entries))) - staying
+        for number in staying:
+            # What stands behind the entries that go comes to stand behind it, and may be a blank line.
+            follows = number + 1 in gone and self.any_keeps(change.entries[number][1])
+            if follows and "\n\n" in self.text[block.end(number) :]:
+                raise _Uncertain
         block.insert(change.source, written)
-        block.delete(set(range(len(change.entries))) - staying)
+        block.delete(gone)
 
 
 class _Change:

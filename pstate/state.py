@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Literal, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar
 
 from pstate import containers, ops, store
 from pstate.errors import ClosedError, MissingPathError, ReadOnlyError, TransactionError
@@ -17,6 +17,10 @@ from pstate.fs import SYSTEM, FileSystem
 from pstate.logger import Logger
 from pstate.transaction import Changes, Mark
 from pstate.values import check_key, place_text, take
+
+if TYPE_CHECKING:
+    from pstate.changes import Change
+    from pstate.watch import Watch
 
 logger = Logger("pstate.state")
 
@@ -160,6 +164,41 @@ class PersistedState(containers.MappedDict):
         Raises LockTimeout, and WriteError when the file could not be written: the state is unchanged then.
         """
         self._store.vacuum()
+
+    def watch(
+        self, path: str | Iterable[Any] | None = None, *, timeout: float | None = None, history: bool = False
+    ) -> Watch:
+        """The changes from now on, whoever makes them: ``for change in state.watch("jobs[0].name"): ...``
+
+        Each is a `Change`: its path, the old value and the new one, and its origin: "here" (this process), "other" (the
+        commit of another one) or "edit" (a person's). They come within 100 ms, in the order of the commits, and none is
+        missed. Only where others have vacuumed the file twice within 20 ms, what they committed in between is told as
+        one change.
+
+        *path*: only what changes there, or in it: a text (``"jobs[-1].name"``) or keys (``("jobs", -1, "name")``).
+        What is set to the value that it has already is no change. *timeout*: end the iteration when nothing has changed
+        for so many seconds. *history*: begin with what `history` tells.
+
+        An iterator, which waits for the next change, also for ``async for``. It ends when the state is closed. Its
+        `poll` waits for nothing. Raises TransactionError inside of a transaction of the same thread, TypeError or
+        ValueError for what is no path; iterating raises what reading the state does.
+        """
+        from pstate.watch import Watch
+
+        if timeout is not None:
+            _refuse_timeout("timeout", timeout)
+        return Watch(self, path, timeout, history)
+
+    def history(self, path: str | Iterable[Any] | None = None) -> Iterator[Change]:
+        """The changes since the last vacuum, one commit after the other, each with the number of its `commit`.
+
+        A vacuum, which also comes with `close`, begins a new one: this is for debugging, not an archive. *path* as in
+        `watch`. The `origin` of each is None: a record does not say who has written it. Raises TypeError or ValueError
+        for what is no path.
+        """
+        from pstate.watch import history
+
+        return history(self, path)
 
     def close(self, *, keep_journal: bool = False) -> None:
         """Leave one plain YAML document, if no other process is writing, and let go of the file. Idempotent.

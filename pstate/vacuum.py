@@ -39,6 +39,9 @@ logger = Logger("pstate.vacuum")
 #: Generation and index of the last commit that somebody knows.
 Known = tuple[str, int]
 
+#: How long to wait for those who watch the old file, in seconds. They look 50 times a second.
+WATCHERS_AT_MOST = 1.0
+
 _NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
 
 
@@ -112,6 +115,19 @@ def replace(
         fs.unlink(swap)
 
 
+def await_watchers(old: Journal) -> None:
+    """Wait until those who watch *old*, in whose place a file has come that we have locked, have gone over to that one.
+
+    Nobody can commit to it before, and replace it by yet another one: they would never see what stood in it.
+    """
+    deadline = old.fs.clock() + WATCHERS_AT_MOST
+    while old.fs.is_watched(old.fd):
+        if old.fs.clock() >= deadline:
+            logger.info("%s: who watches it does not come; not waiting any longer", old.path)
+            return
+        old.fs.sleep(0.001)
+
+
 def _give_up(new: Journal) -> None:
     """Close *new*, and with it its lock, however long the exception is kept, and if another one comes here."""
     try:
@@ -131,6 +147,11 @@ def _takes_trailer(old: Journal, content: bytes) -> bool:
 #: Length and checksum in the trailer of a file that a person's edit has replaced: the new one says something else than
 #: any memory, so there is nothing to recognise it by.
 _EDITED = 0, 0xFFFFFFFF
+
+
+def is_of_edit(trailer: f.Trailer) -> bool:
+    """Whether *trailer* tells of a person's edit, which somebody has brought together with the commits up to there."""
+    return (trailer.length, trailer.crc) == _EDITED
 
 
 def leave_edit_trailer(old: Journal, view: View) -> None:

@@ -340,7 +340,12 @@ def test_log_shows_every_operation(run: Run) -> None:
         "   7 - seen[1]",
         "   8 - seen: !!set {2: null}",
     ] == out.splitlines()
-    assert ["   1", "   2", "   4", "   4", "   5"] == [line[:4] for line in filtered.splitlines()]
+    assert [
+        '   1 + jobs[1]: "b"',
+        '   2 ~ jobs[1]: "b" -> "x"',
+        '   4 ~ jobs[1]: "x" -> "y"',
+        '   5 ~ jobs[1]: "y" -> "c"',
+    ] == filtered.splitlines()
 
 
 def test_who_tells_programs_and_the_holder(run: Run) -> None:

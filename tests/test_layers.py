@@ -12,18 +12,19 @@ PACKAGE = Path(__file__).parent.parent / "pstate"
 #: A module may import those before it, and none behind it.
 ORDER = [
     "errors", "logger", "values", "ops", "containers", "transaction", "fs", "lock", "block", "codec", "splice",
-    "format", "legacy", "journal", "files", "recovery", "edits", "vacuum", "log", "store", "state", "__init__",
+    "format", "legacy", "journal", "files", "recovery", "edits", "vacuum", "trail", "log", "store", "paths", "changes",
+    "watch", "state", "__init__",
     "testing.disk", "testing.system", "testing.schedule", "testing.crash", "testing", "testing.pytest_plugin",
     "cli.command", "cli.table", "cli.paths", "cli.show", "cli.session", "cli.values", "cli.surprises", "cli.changes",
     "cli.read", "cli.write", "cli.script", "cli.edit", "cli.users", "cli.examine", "cli.check", "cli.history",
-    "cli.difference", "cli.completion", "cli.reference", "cli", "__main__",
+    "cli.watch", "cli.difference", "cli.completion", "cli.reference", "cli", "__main__",
 ]  # fmt: skip
 
 #: The memory wing never sees a byte, the disk wing never sees a container; only the store sees both.
 MEMORY = {"ops", "containers", "transaction"}
 DISK = {
     "fs", "lock", "block", "codec", "splice", "format", "legacy", "journal", "files", "recovery", "edits", "vacuum",
-    "log",
+    "trail", "log",
 }  # fmt: skip
 
 #: The doubles of the seam see what it sees.

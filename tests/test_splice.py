@@ -701,6 +701,12 @@ SPECIAL = [
     pytest.param("\ufeff# a\na: 1 # one\n", "s['a'] = 2", "\ufeff# a\na: 2 # one\n", id="a byte order mark"),
     pytest.param("a: 1 # one\nb: 2", "s['b'] = 3", "a: 1 # one\nb: 3\n", id="no newline at the end"),
     pytest.param("a: 1\n# end", "s['a'] = 2", "a: 2\n# end\n", id="a comment without newline at the end"),
+    pytest.param(
+        "b: 1\na: |+\n  x\n\nc:\n  - 1\n\nd: 2\n# c\n",
+        "d = dict(c=s['c'], d=s['d'], b=s['b'], a=s['a']); s.clear(); s.update(d)",
+        'c:\n  - 1\nd: 2\nb: 1\na: "x\\n\\n"\n# c\n',
+        id="a text that would take the blank lines of what has gone in front of it",
+    ),
     pytest.param("# nothing yet", "", "# nothing yet\n{}\n", id="only comments, and still nothing"),
 ]
 

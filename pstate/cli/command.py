@@ -26,6 +26,14 @@ class Usage(Exception):
 class Parser(argparse.ArgumentParser):
     """argparse's, but what is wrong is raised, so that a line of a script can say where it stands."""
 
+    #: What stands behind "--" is a command line of its own.
+    takes_command = False
+
+    def take_command(self, meaning: str) -> None:
+        """Let a command follow, behind "--"."""
+        self.takes_command = True
+        self.add_argument("command", metavar="-- COMMAND", nargs="*", help=meaning)
+
     def error(self, message: str) -> NoReturn:
         raise Usage(f"{message}. Nothing was done.", self.format_usage())
 
@@ -57,6 +65,14 @@ def parser_of(command: Command) -> Parser:
 
 def parse(parser: Parser, words: list[str]) -> Any:
     """What *words* say. Options may stand anywhere, also between arguments of which there may be several."""
+    if parser.takes_command:
+        split = words.index("--") if "--" in words else len(words)
+        parser.takes_command = False
+        given = parse(parser, words[:split])
+        if given.command:
+            parser.error("a command stands behind --")
+        given.command = words[split + 1 :]
+        return given
     if not any(word.startswith("-") for word in words):
         return parser.parse_args(words)  # the other one makes the text of the usage first, in 2 ms
     # What stands behind "--" goes through argparse under other names: what it does with it depends on its version.
@@ -101,7 +117,7 @@ def declare_json(parser: Parser) -> None:
 def declare_writing(parser: Parser) -> None:
     """How a change reaches the file."""
     parser.add_argument(
-        "--lock-timeout", metavar="SECONDS", type=_seconds, default=10.0, help="how long to wait for other writers (10)"
+        "--lock-timeout", metavar="SECONDS", type=seconds, default=10.0, help="how long to wait for other writers (10)"
     )
     parser.add_argument(
         "--durability",
@@ -116,8 +132,9 @@ def declare_writing(parser: Parser) -> None:
     )
 
 
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not seconds >= 0:
+def seconds(text: str) -> float:
+    """What an option says that is a time. Raises ValueError."""
+    number = float(text)
+    if not number >= 0:
         raise ValueError(text)
-    return seconds
+    return number

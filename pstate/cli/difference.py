@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from pstate import recovery
+from pstate.changes import between
 from pstate.cli import changes, session, show
 from pstate.cli.command import Command, Parser, declare_file, declare_json
 from pstate.fs import SYSTEM
@@ -19,9 +20,9 @@ def _declare(parser: Parser) -> None:
 
 def _run(arguments: Any) -> int:
     old, new = _sides(arguments.file, arguments.other)
-    found = list(changes.between(old, new, []))
+    found = list(between(old, new))
     for change in found:
-        show.write((show.json_text(change.fields()) if arguments.json else change.line()) + "\n")
+        show.write((show.json_text(changes.fields(change)) if arguments.json else changes.line(change)) + "\n")
     return 1 if found else 0
 
 

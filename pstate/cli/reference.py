@@ -44,7 +44,7 @@ def _text(text: str) -> str:
 
 def _positional(action: argparse.Action) -> str:
     name = str(action.metavar)
-    return {"?": f"[{name}]", "+": f"{name}..."}.get(str(action.nargs), name)
+    return {"?": f"[{name}]", "+": f"{name}...", "*": f"[{name}...]"}.get(str(action.nargs), name)
 
 
 def _option(action: argparse.Action) -> str:

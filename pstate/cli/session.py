@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pstate import files, ops, recovery
+from pstate.changes import grown, replay
 from pstate.cli.command import Usage
 from pstate.containers import store_of
 from pstate.errors import MissingPathError, PStateError
@@ -109,24 +110,12 @@ def content(file: str) -> bytes:
         journal.close()
 
 
-def grown(base: Any) -> Any:
-    """The plain tree *base* as a tree that operations can be applied to."""
-    return ops.graft(base, None, ops.DETACHED, None)
-
-
 def replayed(found: recovery.Content, file: str, data: bytes) -> Any:
     """What the file with the bytes *data*, read as *found*, says after its last commit, as a plain tree."""
     root = grown(found.state)
     for number, operations in enumerate(found.records, 1):
-        play(root, operations, file, data, number, len(found.records))
+        try:
+            replay(root, operations)
+        except (LookupError, TypeError, ValueError) as error:
+            raise recovery.does_not_fit(file, data, number - 1, len(found.records) - number, error) from error
     return ops.plain(root)
-
-
-def play(root: Any, operations: list[Any], file: str, data: bytes, number: int, count: int) -> None:
-    """Apply record *number*, of *count*, to *root*. Raises CorruptStateError where it does not fit."""
-    try:
-        for name, path, *rest in operations:
-            node = ops.find(root, path)
-            ops.apply(node, ops.prepare(node, (name, *rest), None), False)
-    except (LookupError, TypeError, ValueError) as error:
-        raise recovery.does_not_fit(file, data, number - 1, count - number, error) from error

@@ -18,6 +18,7 @@ MODULES = {
     "edit": "edit",
     "check": "check",
     "log": "history",
+    "watch": "watch",
     "diff": "difference",
     "who": "users",
     "vacuum": "users",

@@ -33,7 +33,7 @@ Image = dict[str, bytes]
 class Inode:
     """A file without its names."""
 
-    __slots__ = ("content", "holder", "mode", "number", "sick", "times_changed", "versions")
+    __slots__ = ("content", "holder", "mode", "number", "sick", "times_changed", "versions", "watchers")
 
     def __init__(self, number: int, content: bytes = b"", mode: int = ROOT_FILE_MODE) -> None:
         self.number = number
@@ -43,6 +43,7 @@ class Inode:
         self.mode = mode
         self.times_changed = 0
         self.holder: Description | None = None  #: who has locked it
+        self.watchers: set[Description] = set()
 
     @property
     def durable(self) -> bytes:

@@ -13,7 +13,12 @@ from pstate.testing.system import SimulatedSystem
 from pstate.values import place_text
 
 #: What changes nothing on the disk, and is left out.
-READS = frozenset(("lseek", "pread", "stat", "fstat", "copy_attributes", "flock", "close", "sleep"))
+READS = frozenset(
+    (
+        "lseek", "pread", "stat", "fstat", "copy_attributes", "flock", "close", "sleep", "watch", "unwatch",
+        "is_watched",
+    )
+)  # fmt: skip
 
 #: A longer value is shown by its beginning.
 LONGEST_VALUE = 60

@@ -85,8 +85,14 @@ class SimulatedSystem(FileSystem):
     def _let_go(self, fd: int) -> None:
         description = self.descriptors.pop(fd)
         description.descriptors -= 1
-        if not description.descriptors and description.inode.holder is description:
-            description.inode.holder = None
+        if description.descriptors:
+            return
+        inode = description.inode
+        if inode.holder is description:
+            inode.holder = None
+            self.disk.changes += 1
+        if description in inode.watchers:
+            inode.watchers.remove(description)
             self.disk.changes += 1
 
     def _begin(self, name: str, *arguments: Any) -> int | None:
@@ -190,6 +196,23 @@ class SimulatedSystem(FileSystem):
             inode.holder = description
         else:
             raise _error(errno.EINVAL)
+
+    def watch(self, fd: int) -> None:
+        self._begin("watch", fd)
+        description = self._description(fd)
+        description.inode.watchers.add(description)
+        self.disk.changes += 1
+
+    def unwatch(self, fd: int) -> None:
+        self._begin("unwatch", fd)
+        description = self._description(fd)
+        description.inode.watchers.discard(description)
+        self.disk.changes += 1
+
+    def is_watched(self, fd: int) -> bool:
+        self._begin("is_watched", fd)
+        description = self._description(fd)
+        return bool(description.inode.watchers - {description})
 
     # ------------------------------------------------------------------ calls on paths
 

@@ -1,0 +1,129 @@
+"""`pstate watch`: each change of a file, as it comes, printed or given to a command."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from pstate.changes import Change
+from pstate.cli import changes, paths, session, show
+from pstate.cli.command import Command, No, Parser, declare_file, declare_json, declare_path, seconds
+from pstate.ops import ABSENT
+from pstate.state import PersistedState
+from pstate.watch import WATCH_INTERVAL, Watch
+
+_FROM = {"other": "a program", "edit": "an edit"}
+#: In the environment of a command, in characters: Linux takes 128 KiB for one, and a character may be four bytes.
+_LONGEST = 30_000
+_OURS = ("PSTATE_OLD", "PSTATE_NEW")
+
+
+def _declare(parser: Parser) -> None:
+    declare_file(parser)
+    declare_path(parser, optional=True)
+    declare_json(parser)
+    parser.add_argument("-n", "--count", metavar="N", type=_count, help="end after N changes")
+    parser.add_argument(
+        "--timeout", metavar="SECONDS", type=seconds, help="end when nothing has changed for so long, with exit code 1"
+    )
+    parser.add_argument("--batch", action="store_true", help="run the command once for what came as one commit")
+    parser.take_command("run for each change, instead of printing it")
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise ValueError(text)
+    return count
+
+
+def _run(arguments: Any) -> int:
+    place = paths.parse(arguments.path)
+    session.must_exist(arguments.file)
+    left = arguments.count
+    with PersistedState.open(arguments.file, read_only=True) as state:
+        for found in _awaited(state.watch(place), arguments.timeout):
+            found = found[:left]
+            if arguments.command:
+                for together in [found] if arguments.batch else [[change] for change in found]:
+                    _call(arguments, together)
+            else:
+                for change in found:
+                    _print(change, arguments.json)
+            if left is not None:
+                left -= len(found)
+                if not left:
+                    return 0
+    raise No(f"{arguments.file}: nothing has changed for {arguments.timeout:g} s.")
+
+
+def _awaited(watch: Watch, timeout: float | None) -> Iterator[list[Change]]:
+    """What came together, as it comes, until nothing has come for *timeout* seconds."""
+    since = time.monotonic()
+    while timeout is None or time.monotonic() - since < timeout:
+        for found in watch.commits():
+            yield found
+            since = time.monotonic()
+        time.sleep(WATCH_INTERVAL)
+
+
+def _print(change: Change, as_json: bool) -> None:
+    if as_json:
+        show.write(_json(change))
+    else:
+        show.write(f"{changes.line(change)}  {show.coloured('by ' + _FROM.get(change.origin or '', ''), 'dim')}\n")
+    sys.stdout.flush()
+
+
+def _json(change: Change) -> str:
+    return show.json_text({**changes.fields(change), "origin": change.origin, "commit": change.commit}) + "\n"
+
+
+def _call(arguments: Any, found: list[Change]) -> None:
+    """Run the command for *found*. That it fails is told, and no reason to end."""
+    change = found[0]
+    environment = {
+        "PSTATE_FILE": os.path.abspath(arguments.file),
+        "PSTATE_ORIGIN": str(change.origin),
+        "PSTATE_PATH": paths.show(list(change.path)),
+    }
+    for name, value in (("PSTATE_OLD", change.old), ("PSTATE_NEW", change.new)):
+        text = None if value is ABSENT else show.value_text(value, "raw")
+        if text is not None and len(text) <= _LONGEST and "\0" not in text:
+            environment[name] = text
+    words = " ".join(arguments.command)
+    try:
+        done = subprocess.run(
+            arguments.command,
+            input="".join(map(_json, found)).encode(),
+            env={**{name: text for name, text in os.environ.items() if name not in _OURS}, **environment},
+            check=False,
+        )
+    except (OSError, ValueError) as error:
+        raise No(f"the command {words!r} could not be run: {error}. {arguments.file} is as it was.") from error
+    if done.returncode:
+        print(f"pstate: {words!r} ended with exit code {done.returncode}; going on", file=sys.stderr)
+
+
+COMMANDS = {
+    "watch": Command(
+        "watch",
+        "print each change as it comes, or run a command on it",
+        "Wait for changes of FILE, or of what is at PATH, from whatever program or editor they come, and print each,\n"
+        "or run COMMAND. It gets the change as a line of JSON on standard input, and in the environment PSTATE_FILE,\n"
+        "PSTATE_PATH, PSTATE_ORIGIN (other or edit), and PSTATE_OLD and PSTATE_NEW: the values as `pstate get` prints\n"
+        "them, each where there is one that is not too long. Changes that come while COMMAND runs wait for it.\n"
+        "What is set to the value that it has is no change. No lock is taken, no byte changes.",
+        "$ (for n in 1 2 3 4 5; do sleep 0.2; pstate incr state.yaml counter; done > /dev/null) &\n"
+        "$ pstate watch state.yaml counter --count 1 -- sh -c 'echo \"$PSTATE_PATH has changed\"'\n"
+        "counter has changed\n"
+        "$ pstate watch state.yaml jobs --timeout 0.1 || echo nothing new\n"
+        "nothing new",
+        _declare,
+        _run,
+    )
+}

@@ -1,0 +1,244 @@
+"""What has changed in a state, commit by commit: `history`, and `Watch`, which goes on with what is to come.
+
+The log notes in a `Trail` what cannot be read later; here it becomes changes, with old values from a tree of our own.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from types import TracebackType
+from typing import Any, Self
+
+from pstate import changes, containers, ops, paths
+from pstate.changes import Change
+from pstate.errors import ClosedError, PStateError, ReentrantError, TransactionError
+from pstate.recovery import decode, document
+from pstate.trail import Leg, Trail
+
+#: How often a watch looks whether there is something new, in seconds.
+WATCH_INTERVAL = 0.020
+
+
+class Watch:
+    """The changes of a state from now on, from `PersistedState.watch`: an iterator, and an asynchronous one.
+
+    Each is a `Change`. Iterating waits for the next one; it ends when the state or the watch is closed, or when nothing
+    has changed for *timeout* seconds. What is not asked for is kept, so close a watch that nobody reads any more.
+    """
+
+    def __init__(
+        self,
+        state: containers.MappedDict,
+        path: str | Iterable[Any] | None = None,
+        timeout: float | None = None,
+        history: bool = False,
+    ) -> None:
+        self._state = state
+        self._core = core = containers.store_of(state)
+        self._place = place_of(path)
+        self._timeout = timeout
+        #: What came together is together; never an empty one.
+        self._found: deque[list[Change]] = deque()
+        self._is_closed = False
+        #: A look may be under way in a thread that nobody waits for any more, see `__anext__`.
+        self._looking = threading.RLock()
+        self._is_looking = False
+        self._refuse_own_transaction()
+        core.read(self._begin, core.root, history)
+        if core.log.fs.flock is None:  # not in a simulation, which has no threads
+            threading.Thread(
+                target=_follow, args=(weakref.ref(self._trail), core), name="pstate watch", daemon=True
+            ).start()
+
+    def _begin(self, root: Any, history: bool) -> None:
+        core = self._core
+        _, end, crc, index, journal = core.view
+        if history:
+            self._root = changes.grown(document(journal.base, core.path))
+            self._trail = Trail(journal, 0, None, index)
+        else:
+            self._root = changes.grown(ops.plain(root))
+            self._trail = Trail(journal, index, (end, crc) if journal.marker else None, 0)
+        core.log.trails.add(self._trail, journal)
+
+    def poll(self) -> list[Change]:
+        """What has changed since the last call, or the last step of an iteration. Waits for no change, only for the
+        transaction of another thread.
+
+        Raises as reading the state does.
+        """
+        return list(chain.from_iterable(self.commits()))
+
+    def commits(self) -> list[list[Change]]:
+        """`poll`, with what came together in a list of its own."""
+        self._look()
+        found: list[list[Change]] = []
+        while self._found:
+            found.append(self._found.popleft())
+        return found
+
+    def close(self) -> None:
+        """End it: what was not asked for is gone. Idempotent."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._found.clear()
+            with self._core.mutex:
+                self._core.log.trails.remove(self._trail)
+
+    def _look(self) -> None:
+        with self._looking:
+            if self._is_looking:
+                raise ReentrantError(
+                    f"{self._core.path}: a watch was used by a signal handler that had interrupted a look of it. "
+                    "Nothing was done. Set a flag in the handler, and use the watch outside of it."
+                )
+            self._is_looking = True
+            try:
+                self._found.extend(filter(None, self._news()))
+            finally:
+                self._is_looking = False
+
+    def _news(self) -> Iterator[list[Change]]:
+        for leg in self._take():
+            if leg.state is not None:
+                found = changes.between_at(ops.plain(self._root), leg.state, self._place)
+                self._root = changes.grown(leg.state)
+                yield [change._replace(origin=leg.origin) for change in found]
+            for number, operations in enumerate(decode(leg.bodies, self._core.path, bytes), leg.before + 1):
+                origin = leg.origin_of(number)
+                commit = [change for operation in operations for change in self._play(operation)]
+                yield [change._replace(origin=origin, commit=number) for change in commit]
+
+    def _play(self, operation: list[Any]) -> list[Change]:
+        return changes.play(self._root, operation, self._place)
+
+    def _take(self) -> list[Leg]:
+        if self._is_closed:
+            return []
+        try:
+            legs: list[Leg] = self._core.read(_take, None, self._trail)
+        except ClosedError:
+            self._is_closed = True
+            return self._trail.take()  # up to the end
+        self._is_closed = containers.store_of(self._state) is not self._core
+        return legs
+
+    def _refuse_own_transaction(self) -> None:
+        core = self._core
+        if core.changes is not None and core.mutex._is_owned():
+            raise TransactionError(
+                f"{core.path}: nobody else commits while this thread's transaction is open, so waiting for a change "
+                "would be for ever. Nothing was done. Watch outside of the block."
+            )
+
+    # An iterator that waits. `_is_over` is asked after a look that has found nothing.
+
+    def _is_over(self, deadline: float | None) -> bool:
+        if self._is_closed:
+            return True
+        self._refuse_own_transaction()
+        if deadline is not None and time.monotonic() >= deadline:
+            self.close()
+        return self._is_closed
+
+    def _next(self) -> Change:
+        together = self._found[0]
+        if len(together) == 1:
+            self._found.popleft()
+        return together.pop(0)
+
+    def _deadline(self) -> float | None:
+        return None if self._timeout is None else time.monotonic() + self._timeout
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Change:
+        deadline = self._deadline()
+        while not self._found:
+            self._look()
+            if not self._found:
+                if self._is_over(deadline):
+                    raise StopIteration
+                time.sleep(WATCH_INTERVAL)
+        return self._next()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Change:
+        import asyncio
+
+        deadline = self._deadline()
+        while not self._found:
+            # In a thread: another one's transaction must not stop the loop.
+            await asyncio.to_thread(self._look)
+            if not self._found:
+                if self._is_over(deadline):
+                    raise StopAsyncIteration
+                await asyncio.sleep(WATCH_INTERVAL)
+        return self._next()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _follow(reference: weakref.ref[Trail], core: Any) -> None:
+    """Keep the notes up to date, however long nobody asks for them: others wait for us with their vacuums (I12)."""
+    while not core.closed and (trail := reference()) is not None:
+        try:
+            core.read(_collect, None, trail)
+        except (PStateError, OSError):
+            pass  # who asks is told
+        del trail
+        time.sleep(WATCH_INTERVAL)
+    with core.mutex:
+        core.log.trails.remove()
+
+
+def _collect(_: None, trail: Trail) -> None:
+    trail.collect()
+
+
+def history(state: containers.MappedDict, path: str | Iterable[Any] | None = None) -> Iterator[Change]:
+    """See `PersistedState.history`."""
+    core, place = containers.store_of(state), place_of(path)
+    base, bodies = core.read(_records, core)
+    return _told(core.path, place, base, bodies)
+
+
+def _told(path: str, place: list[Any], base: bytes, bodies: list[str]) -> Iterator[Change]:
+    root = changes.grown(document(base, path))
+    for number, operations in enumerate(decode(bodies, path, bytes), 1):
+        for operation in operations:
+            for change in changes.play(root, operation, place):
+                yield change._replace(commit=number)
+
+
+def _records(core: Any) -> tuple[bytes, list[str]]:
+    journal = core.view[4]
+    return journal.base, journal.bodies(core.view[3])
+
+
+def _take(_: None, trail: Trail) -> list[Leg]:
+    return trail.take()
+
+
+def place_of(path: str | Iterable[Any] | None) -> list[Any]:
+    """The keys and indices of *path*: a text as on the command line, or the keys themselves; None is the whole state.
+
+    Raises ValueError or TypeError for what is no path.
+    """
+    if path is None:
+        return []
+    return paths.parse(path) if isinstance(path, str) else paths.check(path)

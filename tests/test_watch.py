@@ -1,0 +1,680 @@
+"""`state.watch` misses nothing, says where it comes from, and comes soon; `state.history` tells what was committed."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from edits_tools import SAVES, Save
+from hypothesis import given
+from hypothesis import strategies as st
+from procs_tools import Crowd, Fork
+
+from pstate import ABSENT, Change, ClosedError, PersistedState, TransactionError, Watch, changes
+from pstate.fs import FileSystem
+from pstate.values import same
+
+PATIENCE = 20.0
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state.yaml"
+
+
+@pytest.fixture
+def crowd(path: Path) -> Iterator[Crowd]:
+    with Crowd(path) as crowd:
+        yield crowd
+
+
+def short(found: Any) -> list[tuple[Any, ...]]:
+    """Path, old, new and origin of each."""
+    return [(change.path, change.old, change.new, change.origin) for change in found]
+
+
+def until(watch: Watch, path: Any, new: Any) -> list[Change]:
+    """What the watch tells up to the change of *path* to *new*."""
+    found: list[Change] = []
+    deadline = time.monotonic() + PATIENCE
+    while not any(change.path == path and change.new == new for change in found):
+        assert time.monotonic() < deadline, found
+        found += watch.poll()
+        time.sleep(0.001)
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------- who and what
+
+
+def test_every_kind_of_change_of_this_process(path: Path) -> None:
+    with PersistedState(path, n=1, jobs=["a", "b"], seen={1}) as state:
+        watch = state.watch()
+        state.n = 2
+        state.n = 2  # is 2 already
+        state.new = {"deep": [1]}
+        state.new["deep"].append(2)
+        state.jobs.insert(0, "c")
+        state.jobs.reverse()
+        state.jobs[0:2] = ["x"]
+        state.seen |= {1, 2}
+        state.seen.discard(1)
+        del state["new"]
+
+        assert [
+            (("n",), 1, 2, "here"),
+            (("new",), ABSENT, {"deep": [1]}, "here"),
+            (("new", "deep", 1), ABSENT, 2, "here"),
+            (("jobs", 0), ABSENT, "c", "here"),
+            (("jobs",), ["c", "a", "b"], ["b", "a", "c"], "here"),
+            (("jobs", 0), "b", ABSENT, "here"),
+            (("jobs", 1), "a", ABSENT, "here"),
+            (("jobs", 0), ABSENT, "x", "here"),
+            (("seen", 2), ABSENT, 2, "here"),
+            (("seen", 1), 1, ABSENT, "here"),
+            (("new",), {"deep": [1, 2]}, ABSENT, "here"),
+        ] == short(watch.poll())
+        assert [] == watch.poll()
+
+
+def test_what_came_before_is_not_told_and_commits_have_their_number(path: Path) -> None:
+    with PersistedState(path, n=1) as state:
+        state.n = 2
+        watch = state.watch()
+        with state.transaction():
+            state.n = 3
+            state.m = 4
+            state.n = 5  # one operation: how often it was set inside is not history
+        state.vacuum()
+        state.n = 6
+
+        assert [(("n",), 3), (("m",), 3), (("n",), 1)] == [(change.path, change.commit) for change in watch.poll()]
+
+
+def test_what_is_told_is_nobody_elses(path: Path) -> None:
+    with PersistedState(path) as state:
+        watch = state.watch()
+        state.jobs = [[1]]
+        (change,) = watch.poll()
+        change.new[0].append("mine")
+
+        state.jobs[0].append(2)
+
+        assert [(("jobs", 0, 1), ABSENT, 2, "here")] == short(watch.poll())
+        assert [[1, 2]] == state.jobs
+
+
+def test_a_transaction_is_told_when_it_is_committed(path: Path) -> None:
+    with PersistedState(path, n=0) as state:
+        watch = state.watch()
+        with state.transaction():
+            state.n = 1
+            assert [] == watch.poll()
+        with state.transaction() as transaction:
+            state.n = 2
+            transaction.rollback()
+
+        assert [(("n",), 0, 1, "here")] == short(watch.poll())
+
+
+def test_waiting_inside_of_a_transaction_is_refused(path: Path) -> None:
+    with PersistedState(path, n=0) as state:
+        watch = state.watch()
+        state.n = 1
+        with state.transaction():
+            assert 1 == next(watch).new  # it is there already
+            with pytest.raises(TransactionError, match="for ever"):
+                next(watch)
+            with pytest.raises(TransactionError, match="for ever"):
+                state.watch()
+
+
+def test_others_are_told_from_ourselves(crowd: Crowd) -> None:
+    crowd.begin(n=0)
+    state = crowd.open()
+    other = crowd.other()
+    watch = state.watch()
+    for n in range(1, 7):
+        if n % 3:
+            other.run(f"state.n = {n}")
+        else:
+            state.n = n
+
+    origins = ["other", "other", "here", "other", "other", "here"]
+    assert [(("n",), n, n + 1, origin) for n, origin in enumerate(origins)] == short(watch.poll())
+
+
+def test_a_commit_that_another_vacuums_at_once_is_told(crowd: Crowd) -> None:
+    crowd.begin(n=0)
+    state = crowd.open()
+    other = crowd.other()
+    watch = state.watch()
+    for n in (1, 3):
+        other.run(f"state.n = {n}; state.n = {n + 1}; state.vacuum()")
+        assert [(n - 1, n, "other"), (n, n + 1, "other")] == [(c.old, c.new, c.origin) for c in watch.poll()]
+
+
+def test_many_vacuums_of_others_while_nobody_asks(crowd: Crowd) -> None:
+    """Each waits until the watch has come to its file: what stands in one that was replaced is nowhere else."""
+    crowd.begin(n=0)
+    state = crowd.open()
+    other = crowd.other()
+    watch = state.watch()
+    other.run("for _ in range(20): state.n += 1; state.vacuum(); state.n += 1")
+
+    assert [(("n",), n, n + 1, "other") for n in range(40)] == short(watch.poll())
+
+
+def test_a_watch_that_was_let_go_of_keeps_nobody(crowd: Crowd) -> None:
+    crowd.begin(n=0)
+    state = crowd.open()
+    other = crowd.other()
+    watches = [state.watch(), state.watch()]
+    watches[0].close()
+    del watches[1]
+    deadline = time.monotonic() + PATIENCE
+    while other.ask("fs.is_watched(state._store.view[0])"):
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def test_a_watch_of_a_process_that_stands_still_keeps_others_for_a_second_only(crowd: Crowd) -> None:
+    crowd.begin(n=0)
+    state = crowd.open()
+    other = crowd.other()
+    other.run("watch = state.watch()")
+    os.kill(other.pid, signal.SIGSTOP)
+    try:
+        before = time.monotonic()
+        state.n = 1
+        state.vacuum()
+        assert 1.0 <= time.monotonic() - before < 5.0
+    finally:
+        os.kill(other.pid, signal.SIGCONT)
+    assert [(("n",), 0, 1, "other")] == short(other.ask("watch.poll()"))
+
+
+def test_our_own_vacuums_hide_nothing(path: Path) -> None:
+    with PersistedState(path, n=0) as state:
+        watch = state.watch()
+        for n in range(1, 6):
+            state.n = n
+            state.vacuum()
+
+        assert [(n, n + 1) for n in range(5)] == [(change.old, change.new) for change in watch.poll()]
+
+
+@pytest.mark.parametrize("save", SAVES)
+@pytest.mark.parametrize("read_only", [False, True])
+def test_an_edit_is_told_value_by_value(path: Path, save: Save, read_only: bool) -> None:
+    path.write_text("n: 1\njobs:\n  - name: a\n  - name: b\ngone: true\n")
+    with PersistedState.open(path, read_only=read_only) as state:
+        watch = state.watch()
+        if not read_only:
+            state.n = 2
+        save(path, path.read_bytes().replace(b"name: b", b"name: c  # better").replace(b"gone: true\n", b""))
+
+        found = until(watch, ("gone",), ABSENT)
+
+        mine = [] if read_only else [(("n",), 1, 2, "here")]
+        edits = [(("jobs", 1, "name"), "b", "c", "edit"), (("gone",), True, ABSENT, "edit")]
+        assert [*mine, *edits] == short(found)
+        assert {None} == {change.commit for change in found if change.origin == "edit"}
+
+
+@pytest.mark.parametrize("save", SAVES)
+def test_an_edit_that_another_program_has_dealt_with_is_an_edit(crowd: Crowd, save: Save) -> None:
+    crowd.begin(n=1, m=1)
+    state = crowd.open()
+    other = crowd.other()
+    watch = state.watch()
+    other.run("state.n = 2")
+    save(crowd.file, crowd.file.read_bytes().replace(b"m: 1", b"m: 5"))
+    other.run(
+        """
+        import time
+        while state.m != 5:
+            time.sleep(0.001)
+        state.n = 3
+        """
+    )
+
+    assert [(("n",), 1, 2, "other"), (("m",), 1, 5, "edit"), (("n",), 2, 3, "other")] == short(until(watch, ("n",), 3))
+
+
+def test_a_read_only_state_is_watched(crowd: Crowd) -> None:
+    crowd.begin(n=0)
+    other = crowd.other()
+    watch = crowd.open(read_only=True).watch("n")
+    other.run("state.n = 1; state.vacuum(); state.n = 2")
+
+    assert [(0, 1, "other"), (1, 2, "other")] == [(c.old, c.new, c.origin) for c in watch.poll()]
+
+
+def test_several_watches_do_not_take_from_each_other(path: Path) -> None:
+    with PersistedState(path) as state, PersistedState(path) as same_file:
+        watches = [state.watch(), same_file.watch(), state.watch("n")]
+        dropped = state.watch()
+        del dropped
+        state.n = 1
+
+        assert [[1], [1], [1]] == [[change.new for change in watch.poll()] for watch in watches]
+
+
+def test_a_child_process_goes_on_with_a_watch(path: Path) -> None:
+    with PersistedState(path, n=0) as state:
+        watch = state.watch()
+        state.n = 1
+        (seen,) = watch.poll()
+        child = Fork(lambda: (setattr(state, "n", 2), short(watch.poll()))[1])
+
+        assert [(("n",), 1, 2, "here")] == child.result()
+        assert [(("n",), 1, 2, "other")] == short(watch.poll())
+        assert 1 == seen.new
+
+
+# ------------------------------------------------------------------------------------------------------------- a place
+
+
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        ("n", [(("n",), 0, 1)]),
+        (("n",), [(("n",), 0, 1)]),
+        ("jobs[0]", [(("jobs", 0, "tries"), 0, 1), (("jobs", 0), {"name": "a", "tries": 1}, {"name": "z"})]),
+        ("jobs[0].name", [(("jobs", 0, "name"), "a", "z")]),
+        ("jobs.1.name", [(("jobs", 1, "name"), ABSENT, "a")]),
+        ("jobs[-1].name", [(("jobs", 0, "name"), "a", ABSENT)]),
+        ("jobs[-1].tries", [(("jobs", 0, "tries"), 0, 1), (("jobs", 1, "tries"), 1, ABSENT)]),
+        ("seen.b", [(("seen", "b"), ABSENT, "b")]),
+        (["seen", "a"], []),
+        ("none", []),
+        ("n.deeper", []),
+    ],
+)
+def test_a_watch_of_a_place_is_told_what_stands_there(path: Path, place: Any, told: list[tuple[Any, ...]]) -> None:
+    with PersistedState(path, n=0, jobs=[{"name": "a", "tries": 0}], seen={"a"}) as state:
+        watch = state.watch(place)
+        state.n = 1
+        state.jobs[0].tries += 1
+        state.jobs.insert(0, {"name": "z"})
+        state.seen.add("b")
+        state.other = 1
+        state.jobs = []
+
+        found = [(change.path, change.old, change.new) for change in watch.poll()]
+
+    if place == "jobs[-1].name":  # a, then still a at [1], then nothing
+        told = [(("jobs", 1, "name"), "a", ABSENT)]
+    if place in ("jobs[0]", "jobs[0].name", "jobs.1.name"):
+        told = [*told, (found[-1][0], found[-1][1], ABSENT)]
+    assert told == found
+
+
+def test_a_place_that_an_edit_changes(path: Path) -> None:
+    path.write_text("a:\n  b: 1\nc: 1\n")
+    with PersistedState(path) as state:
+        watch = state.watch("a.b")
+        path.write_text("a:\n  b: 2\nc: 2\n")
+        assert [(("a", "b"), 1, 2, "edit")] == short(until(watch, ("a", "b"), 2))
+        path.write_text("a: 7\nc: 2\n")
+        assert [(("a", "b"), 2, ABSENT, "edit")] == short(until(watch, ("a", "b"), ABSENT))
+        path.write_text("a:\n  b: 3\nc: 2\n")
+        assert [(("a", "b"), ABSENT, 3, "edit")] == short(until(watch, ("a", "b"), 3))
+
+
+@pytest.mark.parametrize(("place", "kind"), [("a..b", ValueError), ({"a": 1}, TypeError), ((["a"],), TypeError)])
+def test_what_is_no_place_is_refused(path: Path, place: Any, kind: type[Exception]) -> None:
+    with PersistedState(path) as state:
+        for call in (state.watch, state.history):
+            with pytest.raises(kind, match=r"Nothing was done\."):
+                call(place)
+
+
+KEYS = st.sampled_from(["a", "b", 1])
+SCALARS = st.none() | st.booleans() | st.integers(0, 3) | st.sampled_from(["x", "y"])
+TREES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3), max_leaves=6
+)
+PLACES = st.lists(KEYS | st.sampled_from([0, -1, "0"]), min_size=1, max_size=3)
+
+
+@given(states=st.lists(st.dictionaries(KEYS, TREES, max_size=3), min_size=2, max_size=5), place=PLACES, data=st.data())
+def test_the_changes_of_a_place_lead_from_its_first_value_to_its_last(
+    states: list[dict[Any, Any]], place: list[Any], data: st.DataObject
+) -> None:
+    """Whether they come by operations or by a new document: one after the other, and none that changes nothing."""
+    root = changes.grown(states[0])
+    value = at(states[0], place)
+    for old, new in itertools.pairwise(states):
+        if data.draw(st.booleans()):
+            found = list(changes.between_at(old, new, place))
+            root = changes.grown(new)
+        else:
+            found = []
+            for operation in operations(old, new, data):
+                found += changes.play(root, operation, place)
+        for change in found:
+            assert change.old is ABSENT or change.new is ABSENT or not same(change.old, change.new)
+            value = put(value, list(change.path[len(place) :]), change)
+        assert value is at(new, place) or same(value, at(new, place)), (old, new, found)
+
+
+def operations(old: dict[Any, Any], new: dict[Any, Any], data: st.DataObject) -> list[list[Any]]:
+    """What makes *new* of *old*: keys deleted and set, lists spliced."""
+    found: list[list[Any]] = [["delete", [], key] for key in old if key not in new]
+    for key, value in new.items():
+        if type(old.get(key)) is list and type(value) is list and data.draw(st.booleans()):
+            found.append(["splice", [key], 0, len(old[key]), value])
+        elif type(old.get(key)) is dict and type(value) is dict and data.draw(st.booleans()):
+            found += [[name, [key, *path], *rest] for name, path, *rest in operations(old[key], value, data)]
+        else:
+            found.append(["set", [], key, value])
+    return found
+
+
+def at(tree: Any, place: list[Any]) -> Any:
+    for key in place:
+        try:
+            tree = tree[int(key) if isinstance(tree, list) else key] if isinstance(tree, dict | list) else ABSENT
+        except (LookupError, ValueError):
+            return ABSENT
+    return tree
+
+
+def put(value: Any, path: list[Any], change: Change) -> Any:
+    """What *value*, of which *change* tells at *path*, has become."""
+    if not path:
+        return change.new
+    if len(path) == 1 and isinstance(value, list):
+        copy = list(value)
+        if change.old is ABSENT:
+            copy.insert(path[0], change.new)
+        elif change.new is ABSENT:
+            copy.remove(change.old)  # of several that go, each has the index that it had: so by value
+        else:
+            copy[path[0]] = change.new
+        return copy
+    copy = value.copy()
+    if change.new is ABSENT and len(path) == 1:
+        del copy[path[0]]
+    else:
+        copy[path[0]] = put(copy.get(path[0]) if isinstance(copy, dict) else copy[path[0]], path[1:], change)
+    return copy
+
+
+# ------------------------------------------------------------------------------------------------------------ iterating
+
+
+def test_it_wakes_up_within_a_tenth_of_a_second(crowd: Crowd) -> None:
+    crowd.begin(at=0.0)
+    other = crowd.other()
+    watch = crowd.open().watch(timeout=PATIENCE)
+    delays: list[float] = []
+    for _ in range(20):
+        other.tell("import time; state.at = time.monotonic()")
+        delays.append(-next(watch).new + time.monotonic())
+        other.answer()
+
+    assert sorted(delays)[10] < 0.1
+
+
+def test_an_iteration_waits_and_ends_when_nothing_has_changed_for_a_while(path: Path) -> None:
+    with PersistedState(path, n=0) as state:
+        watch = state.watch(timeout=0.3)
+
+        def count() -> None:
+            for _ in range(5):
+                time.sleep(0.1)  # less than the timeout, which begins anew with each
+                state.n += 1
+
+        thread = threading.Thread(target=count)
+        thread.start()
+        found = [change.new for change in watch]
+        thread.join()
+
+        assert [1, 2, 3, 4, 5] == found
+        state.n = 6
+        assert [] == list(watch), "it has ended"
+
+
+def test_closing_the_state_ends_it_and_loses_nothing(path: Path) -> None:
+    state = PersistedState(path, n=0)
+    watch = state.watch()
+    state.n = 1
+    state.vacuum()
+    state.n = 2
+    state.close()
+
+    assert [1, 2] == [change.new for change in watch]
+    with pytest.raises(ClosedError):
+        state.watch()
+
+
+def test_closing_a_state_while_another_one_of_the_file_is_open(path: Path) -> None:
+    with PersistedState(path, n=0):
+        state = PersistedState(path)
+        watch = state.watch()
+        state.n = 1
+        state.close()
+
+        assert [1] == [change.new for change in watch]
+
+
+def test_closing_the_watch(path: Path) -> None:
+    with PersistedState(path, n=0) as state:
+        with state.watch() as watch:
+            state.n = 1
+        assert [] == list(watch)
+        assert [] == watch.poll()
+
+
+def test_a_watch_keeps_its_state_open(path: Path) -> None:
+    path.write_text("n: 0\n")
+    watch = PersistedState(path).watch()
+    with PersistedState(path) as state:
+        state.n = 1
+
+    assert [1] == [change.new for change in watch.poll()]
+
+
+def test_it_is_an_asynchronous_iterator(path: Path) -> None:
+    async def count(state: Any) -> None:
+        for _ in range(3):
+            await asyncio.sleep(0.03)
+            state.n += 1
+
+    async def watched() -> list[int]:
+        with PersistedState(path, n=0) as state:
+            watch = state.watch(timeout=0.5)
+            counting = asyncio.create_task(count(state))
+            found = [change.new async for change in watch]
+            await counting
+            return found
+
+    assert [1, 2, 3] == asyncio.run(watched())
+
+
+def test_the_loop_goes_on_while_another_thread_is_in_a_transaction(path: Path) -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold(state: PersistedState) -> None:
+        with state.transaction():
+            entered.set()
+            assert leave.wait(PATIENCE)
+            state.n = 1
+
+    async def main() -> int:
+        with PersistedState(path, n=0) as state:
+            watch = state.watch(timeout=PATIENCE)
+            holder = threading.Thread(target=hold, args=(state,))
+            holder.start()
+            assert entered.wait(PATIENCE)
+            waiting = asyncio.ensure_future(watch.__anext__())
+            await asyncio.sleep(0.05)  # the loop is not blocked: this ends
+            assert not waiting.done()
+            leave.set()
+            change = await waiting
+            holder.join()
+            assert isinstance(change.new, int)
+            return change.new
+
+    assert 1 == asyncio.run(main())
+
+
+def test_a_cancelled_wait_loses_nothing(path: Path) -> None:
+    async def main() -> list[Any]:
+        with PersistedState(path, n=0) as state:
+            watch = state.watch(timeout=0.3)
+            found = []
+            for n in range(1, 50):
+                waiting = asyncio.ensure_future(watch.__anext__())
+                await asyncio.sleep(0)
+                state.n = n
+                await asyncio.sleep(0.0001 * n)
+                waiting.cancel()
+                try:
+                    found.append((await waiting).new)
+                except asyncio.CancelledError:
+                    pass
+            return found + [change.new async for change in watch]
+
+    assert list(range(1, 50)) == asyncio.run(main())
+
+
+# -------------------------------------------------------------------------------------------------------- misses none
+
+
+@pytest.mark.parametrize("options", [{}, {"read_only": True}])
+def test_no_commit_of_three_writers_is_missed(crowd: Crowd, options: dict[str, Any]) -> None:
+    """Through 45 vacuums, which come as they come."""
+    crowd.begin(n=0)
+    state = crowd.open(**options)
+    others = [crowd.other() for _ in range(3)]
+    watch = state.watch("n")
+    for other in others:
+        other.tell(
+            """
+            for number in range(300):
+                with state.transaction():
+                    state.n += 1
+                if number % 20 == 19:
+                    state.vacuum()
+            """
+        )
+    found: list[int] = []
+    deadline = time.monotonic() + PATIENCE
+    while not found or found[-1] < 900:
+        assert time.monotonic() < deadline, found[-1:]
+        found += [change.new for change in watch.poll()]
+        time.sleep(0.001)
+    for other in others:
+        other.answer()
+
+    assert list(range(1, 901)) == found
+
+
+def test_no_commit_of_programs_that_open_and_close_is_missed(crowd: Crowd) -> None:
+    """Each close is a vacuum."""
+    crowd.begin(n=0)
+    watch = crowd.open().watch("n")
+    others = [crowd.other(opened=False) for _ in range(2)]
+    for other in others:
+        other.tell(
+            """
+            for _ in range(60):
+                with reopened() as state, state.transaction():
+                    state.n += 1
+            """
+        )
+    for other in others:
+        other.answer()
+
+    assert [(n, n + 1, "other") for n in range(120)] == [(c.old, c.new, c.origin) for c in watch.poll()]
+
+
+def test_what_is_not_synced_yet_is_not_told(path: Path) -> None:
+    """With durability "power": what somebody acts on, a power cut must not take back (I11)."""
+
+    class Disk(FileSystem):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gate = threading.Event()
+            self.gate.set()
+            self.waiting = threading.Event()
+            self.sync_data = self._sync
+
+        def _sync(self, fd: int) -> None:
+            self.waiting.set()
+            assert self.gate.wait(PATIENCE)
+
+    disk = Disk()
+    with PersistedState.open(path, defaults={"n": 0}, durability="power", fs=disk) as state:
+        watch = state.watch(timeout=PATIENCE)
+        told = threading.Event()
+
+        def wait() -> None:
+            next(watch)
+            told.set()
+
+        disk.gate.clear()
+        disk.waiting.clear()
+        writer = threading.Thread(target=setattr, args=(state, "n", 1))
+        writer.start()
+        assert disk.waiting.wait(PATIENCE)
+        reader = threading.Thread(target=wait)
+        reader.start()
+        assert not told.wait(0.2)
+        disk.gate.set()
+        assert told.wait(PATIENCE)
+        writer.join()
+        reader.join()
+
+
+# ------------------------------------------------------------------------------------------------------------- history
+
+
+def test_history_tells_the_commits_since_the_last_vacuum(path: Path) -> None:
+    with PersistedState(path, n=0) as state:
+        state.n = 1
+        state.vacuum()
+        state.n = 2
+        with state.transaction():
+            state.n = 3
+            state.m = [1]
+
+        told = [Change(("n",), 1, 2, None, 1), Change(("n",), 2, 3, None, 2), Change(("m",), ABSENT, [1], None, 2)]
+        assert told == list(state.history())
+        assert told[:2] == list(state.history("n"))
+        history = state.history()
+        state.n = 4
+        assert told == list(history), "it is of the moment at which it was asked for"
+
+
+def test_history_of_a_plain_document_is_empty(path: Path) -> None:
+    path.write_text("n: 1\n")
+    with PersistedState.open(path, read_only=True) as state:
+        assert [] == list(state.history())
+
+
+def test_a_watch_may_begin_with_the_history(crowd: Crowd) -> None:
+    crowd.begin(n=0)
+    other = crowd.other()
+    other.run("state.n = 1")
+    state = crowd.open()
+    state.n = 2
+    watch = state.watch(history=True)
+    state.n = 3
+    other.run("state.n = 4")
+
+    assert [(0, 1, None), (1, 2, None), (2, 3, "here"), (3, 4, "other")] == [
+        (change.old, change.new, change.origin) for change in watch.poll()
+    ]
