@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ from typing import Any
 
 from pstate.changes import Change
 from pstate.cli import changes, paths, session, show
-from pstate.cli.command import Command, No, Parser, declare_file, declare_json, declare_path, seconds
+from pstate.cli.command import Command, No, Parser, Usage, declare_file, declare_json, declare_path, seconds
 from pstate.ops import ABSENT
 from pstate.state import PersistedState
 from pstate.watch import WATCH_INTERVAL, Watch
@@ -43,6 +44,8 @@ def _count(text: str) -> int:
 
 def _run(arguments: Any) -> int:
     place = paths.parse(arguments.path)
+    if arguments.command and shutil.which(arguments.command[0]) is None:
+        raise Usage(f"there is no command {arguments.command[0]!r}. Nothing was done.")
     session.must_exist(arguments.file)
     left = arguments.count
     with PersistedState.open(arguments.file, read_only=True) as state:
