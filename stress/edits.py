@@ -1,9 +1,12 @@
 """Let a person's editors save a state while programs write it: every edit, and every acknowledged commit, is there.
 
-The person changes `note`, which no program touches, and sometimes `both`, which they do. Each program counts its
-commits in a key of its own, and puts a token for each into one list: a commit that was lost is a token that is missing,
-one that was made twice is a token that is there twice. The programs tell of each commit after its call has returned,
-and they live until everything has settled, so what docs/guarantees.md says of processes that die is no excuse here.
+The person changes `note`, which no program touches, and sometimes `both`, which they do, and writes comments: above
+keys and elements, and behind them. Each program counts its commits in a key of its own, moves elements of one list and
+puts others between them, and appends a token for each commit to another list: a commit that was lost is a token that is
+missing, one that was made twice is a token that is there twice. No program removes anything that the person has put a
+comment to, so every comment must stay, right where it belongs. The programs tell of each commit after its call has
+returned, and they live until everything has settled, so what docs/guarantees.md says of processes that die is no excuse
+here; one that closes the file and opens it again does so when nobody is editing.
 
 Neither is what it says of saves in place. One that was not over when a vacuum exchanged the file went into a file that
 nobody sees any more; whether that happened is read off that file, where the vacuum's trailer must be the last line. One
@@ -23,19 +26,39 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from random import Random
 from typing import Any
+
+import yaml
 
 from pstate import EditConflict, InvalidEditError, StateFileError, log
 from pstate import format as f
 from pstate.values import same
 from stress.check import BrokenPromise, Trial, check
+from stress.comments import Comments
 from stress.editors import EDITORS, Editor, Save
-from stress.workers import PATIENCE, Crew, Ended, Link, Worker, logged, open_state, read_fresh
+from stress.workers import LOADER, PATIENCE, Crew, Ended, Link, Worker, logged, open_state, read_fresh
 
 #: For the programs: how long a file that is saved in place must be left alone. Longer than in life, because here
 #: everybody shares few processors, and an editor may have to wait for its turn.
 QUIET = 0.2
 SAVES_PER_ROUND = 8
+
+#: What the person begins with. What stands on its own at its ends must stay there.
+HEADER = "# what several programs count\n\n"
+FOOTER = "\n# the end\n"
+DOCUMENT = """\
+note: old
+both: nobody
+jobs:
+  - job0
+  - job1
+  - job2
+  - job3
+log:
+  - begin
+"""
+JOBS = [f"job{number}" for number in range(4)]
 
 
 # ---------------------------------------------------------------------- the programs
@@ -45,6 +68,7 @@ def write(link: Link, path: Path) -> None:
     """A program that commits when it is told to, and tells what was acknowledged."""
     log.QUIET, log.QUIET_AT_MOST = QUIET, 20.0
     state = open_state(path, lock_timeout=PATIENCE)
+    dice = Random(link.name)
     link.tell("here")
     k = 0
     while True:
@@ -58,7 +82,8 @@ def write(link: Link, path: Path) -> None:
                     began = time.monotonic()
                     try:
                         with state.transaction():
-                            state[link.name].n = k
+                            count(state[link.name], k)
+                            rearrange(state.jobs, f"{link.name}{k}", dice)
                             state.log.append(f"{link.name}{k}")
                             if value:
                                 state.both = value
@@ -81,11 +106,37 @@ def write(link: Link, path: Path) -> None:
                     link.tell(([], ""))
             case "settle", note:
                 link.tell(await_note(state, note))
+            case "reopen":
+                state.close()
+                state = open_state(path, lock_timeout=PATIENCE)
+                link.tell(([], ""))
             case "look":
                 link.tell(state.snapshot())
             case "close":
                 state.close()
                 return
+
+
+def count(mine: Any, k: int) -> None:
+    """A number that changes, and an entry that comes and goes."""
+    mine.n = k
+    if k % 3:
+        mine.odd = [k]
+    else:
+        mine.pop("odd", None)
+
+
+def rearrange(jobs: Any, token: str, dice: Random) -> None:
+    """Move a job, put one more between them, or take out one that a program has put there."""
+    match dice.randrange(6):
+        case 0:
+            jobs.insert(dice.randrange(len(jobs) + 1), jobs.pop(dice.randrange(len(jobs))))
+        case 1:
+            jobs.insert(dice.randrange(len(jobs) + 1), token)
+        case 2:
+            ours = [job for job in jobs if job not in JOBS]
+            if ours:
+                jobs.remove(dice.choice(ours))
 
 
 def await_note(state: Any, note: str) -> tuple[str, str]:
@@ -128,8 +179,9 @@ class Round:
         self.note = "old"
         self.saved_both = ("", 0.0)  #: the person's last value of `both`, and when it began to be saved
         names = "ab"[: dice.randrange(1, 3)] if dice.random() < 0.7 else "abc"
-        with open_state(path) as state:
-            state.update({"note": self.note, "both": "nobody", "log": []} | {name: {"n": 0} for name in names})
+        path.write_text(HEADER + DOCUMENT + "".join(f"{name}:\n  n: 0\n" for name in names) + FOOTER)
+        lines = ["note:", "both:", "jobs:", "log:", *(f"{name}:" for name in names), *(f"  - {job}" for job in JOBS)]
+        self.comments = Comments(HEADER, FOOTER, lines)
         self.writers = [crew.start(name, write, path) for name in names]
         for writer in self.writers:
             writer.hear()  # whoever opens the file after an edit does not know what it was before
@@ -205,40 +257,53 @@ class Round:
         dice = self.dice
         both = dice.random() < 0.4
         self.note = f"edit{dice.randrange(10**6)}" + "x" * dice.randrange(30)
-        changes = {"note": self.note}
-        if both and dice.random() < 0.6:
-            changes["both"] = f"person{dice.randrange(10**6)}"
-        copy = None
+        changes = self.comments.change(dice, "note:", self.note)
+        value = f"person{dice.randrange(10**6)}" if both and dice.random() < 0.6 else ""
+        if value:
+            changes |= self.comments.change(dice, "both:", value)
+        for line in dice.sample(sorted(self.comments.above.keys() - {"note:", "both:"}), dice.randrange(3)):
+            changes |= self.comments.change(dice, line)
         for _ in range(dice.randrange(3)):
             self.work(both)
-        if editor.takes_copy and dice.random() < 0.5:
-            copy = self.path.read_bytes()
-            self.note_step(f"the editor has read {f.scan(copy).marker} {len(f.scan(copy).bodies)} commits")
-            self.trial.count("stale copies")
-            for _ in range(dice.randrange(1, 6)):
-                self.work(both)
-        save = Save(self.path, changes, copy, self.breathe)
-        # Of a real program that saves in place nobody knows into which file, so it must be the same all the time.
+        has_read, may_write = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            has_read.set()
+            may_write.wait()
+
+        save = Save(self.path, changes, hold, self.breathe)
+        # Of a real program that saves in place nobody knows into which file: that which is there when it may begin, if
+        # nobody exchanges it for another one before somebody has noticed the save.
         vacuums = not (editor.in_place and editor.program)
-        if not vacuums:
-            self.finish_work()
-        began = time.monotonic()
-        self.note_step(f"the editor ({editor.name}) begins to save {changes}")
-        with self.held() as old, ThreadPoolExecutor(1) as thread:
+        with ThreadPoolExecutor(1) as thread:
             saving = thread.submit(editor.save, save)
             try:
-                while not saving.done():
-                    self.work(both, vacuums)
-                saving.result()
-                self.note_step("the editor has saved")
-                if editor.in_place and self.is_in_a_window(save, old):
+                while not has_read.is_set() and not saving.done():
+                    self.work(both)
+                self.note_step(f"the editor ({editor.name}) has read the file")
+                if dice.random() < 0.5:
+                    self.trial.count("stale copies")
+                    for _ in range(dice.randrange(1, 6)):
+                        self.work(both)
+                if not vacuums:
                     self.finish_work()
-                    return False
+                began = time.monotonic()
+                self.note_step(f"the editor begins to save {changes}")
+                with self.held() as old:
+                    may_write.set()
+                    while not saving.done():
+                        self.work(both, vacuums)
+                    saving.result()
+                    self.note_step("the editor has saved")
+                    if editor.in_place and self.is_in_a_window(save, old):
+                        self.finish_work()
+                        return False
             finally:
+                may_write.set()
                 if save.into >= 0:
                     os.close(save.into)
-        if "both" in changes:
-            self.saved_both = changes["both"], began
+        if value:
+            self.saved_both = value, began
         for _ in range(dice.randrange(3)):
             self.work(both)
         self.finish_work()
@@ -261,10 +326,9 @@ class Round:
         into = save.into if save.into >= 0 else old
         if os.path.samestat(os.fstat(into), self.path.stat()):
             return False
-        if save.into >= 0:
-            content = os.pread(into, os.fstat(into).st_size, 0)
-            if f.split_trailer(content) is not None or f.scan(content).trailer is not None:
-                return False  # the save was over before the vacuum said that it was going to exchange the file
+        content = os.pread(into, os.fstat(into).st_size, 0)
+        if f.split_trailer(content) is not None or f.scan(content).trailer is not None:
+            return False  # the save was over before the vacuum said that it was going to exchange the file
         self.trial.count("saves in place that a vacuum overtook (not judged)")
         return True
 
@@ -292,9 +356,11 @@ class Round:
             raise Conflict
         found = read_fresh(self.path)
         self.expect_edit(what, found)
+        self.expect_comments(what)
         counted = Counter(found["log"])
         lost = self.tokens - set(counted)
         twice = [token for token, number in counted.items() if number > 1]
+        counted.pop("begin", None)
         self.trial.expect(not lost, f"{what}: acknowledged commits are lost: {sorted(lost)[:20]}")
         self.trial.expect(not twice, f"{what}: commits were made twice: {twice[:20]}")
         foreign = set(counted) - self.tokens
@@ -316,11 +382,21 @@ class Round:
                 f"{what}: {writer.name} reads {str(snapshot)[:300]}, the file says {str(found)[:300]}",
             )
         self.trial.count("saves")
+        if self.dice.random() < 0.2:
+            self.trial.count("closes")
+            self.order(self.dice.choice(self.writers), "reopen")
+            self.finish_work()
 
     def expect_edit(self, what: str, found: dict[Any, Any]) -> None:
         self.trial.expect(
             found.get("note") == self.note, f"{what}: the file has the note {found.get('note')!r}, not {self.note!r}"
         )
+
+    def expect_comments(self, what: str) -> None:
+        document = f.scan(self.path.read_bytes()).base.decode()
+        problems = self.comments.problems(document)
+        self.trial.expect(not problems, f"{what}: {'; '.join(problems)} in\n{document}")
+        self.trial.count("looks at a comment", len(self.comments))
 
     def is_in_conflict(self) -> bool:
         return self.told_of_conflict or any(self.path.parent.glob(f"{self.path.name}.conflict-*"))
@@ -329,6 +405,7 @@ class Round:
         """The edit is in the file, and every commit is there or in a file beside."""
         found = read_fresh(self.path)
         self.expect_edit(what, found)
+        self.expect_comments(what)
         self.expect_commits(what, set(found.get("log", ())))
         self.trial.count("conflicts told")
 
@@ -336,7 +413,7 @@ class Round:
         """The edit is in the file, above a journal that nobody knows any more; a close keeps our side beside it."""
         content = self.path.read_bytes()
         self.trial.expect(
-            f"\nnote: {self.note}\n".encode() in b"\n" + content, f"{what}: refused, and the file has not got the edit"
+            f"\nnote: {self.note}".encode() in b"\n" + content, f"{what}: refused, and the file has not got the edit"
         )
         self.end_all()
         self.trial.expect(self.path.read_bytes() == content, f"{what}: refused, and then overwritten by a close")
@@ -363,8 +440,11 @@ class Round:
         self.end_all()
         state = read_fresh(self.path)
         self.expect_edit("at the end", state)
+        self.expect_comments("at the end")
         if f.scan(self.path.read_bytes()).marker is not None:
             raise BrokenPromise("P1: after a clean close there is a journal")
+        found = yaml.load(self.path.read_bytes(), LOADER)
+        self.trial.expect(same(found, state), f"at the end: a stock loader reads {found}, the state said {state}")
         ours = [name for name in os.listdir(self.path.parent) if re.fullmatch(r"\..*\.(vacuum|swap)|.*\.cut-.*", name)]
         self.trial.expect(not ours, f"P1: after a clean close there is {', '.join(ours)}")
 
