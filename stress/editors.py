@@ -269,9 +269,9 @@ def vim(save: Save, options: str) -> None:
         if program.await_answer(rb"mistake +end", rb"mistake .* end"):
             raise ValueError(f"vim does not find all of {list(save.changes)}")
         program.say(":w!\r")
-        if program.await_answer(rb"\(y/n\)", rb"written") == 0:
-            program.say("y")
-            program.expect(rb"written")
+        # E949: between vim's look at the file and its write, somebody has put another file there. Then once more.
+        while (answer := program.await_answer(rb"written", rb"\(y/n\)", rb"E949")) > 0:
+            program.say(["y", "\r:w!\r"][answer - 1])
         program.say(":q!\r")
         program.end()
 
