@@ -17,7 +17,9 @@ ORDER = [
     "testing.disk", "testing.system", "testing.schedule", "testing.crash", "testing", "testing.pytest_plugin",
     "cli.command", "cli.table", "cli.paths", "cli.show", "cli.session", "cli.values", "cli.surprises", "cli.changes",
     "cli.read", "cli.write", "cli.script", "cli.edit", "cli.users", "cli.examine", "cli.check", "cli.history",
-    "cli.watch", "cli.difference", "cli.completion", "cli.reference", "cli", "__main__",
+    "cli.watch", "cli.difference", "cli.transfer.faults", "cli.transfer.arrival", "cli.transfer.texts",
+    "cli.transfer.databases", "cli.transfer.sources", "cli.transfer.importing", "cli.transfer.departure",
+    "cli.transfer.targets", "cli.transfer.exporting", "cli.transfer", "cli.completion", "cli.reference", "cli", "__main__",
 ]  # fmt: skip
 
 #: The memory wing never sees a byte, the disk wing never sees a container; only the store sees both.
@@ -33,6 +35,8 @@ DOUBLES = {"testing.disk", "testing.system"}
 DOORS = {
     "yaml": {"codec"}, "filelock": {"lock"}, "portalocker": {"lock"}, "ctypes": {"fs"}, "fcntl": {"fs", "lock"},
     "pytest": {"testing.pytest_plugin"}, "rich": {"cli.show"}, "argparse": {"cli.command", "cli.reference"},
+    "pickle": {"cli.transfer.arrival"}, "shelve": {"cli.transfer.targets"}, "dbm": {"cli.transfer.databases"},
+    "sqlite3": {"cli.transfer.databases", "cli.transfer.targets"}, "tomllib": {"cli.transfer.texts"},
 }  # fmt: skip
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import stat
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from pstate import codec, files, recovery, vacuum
@@ -60,7 +58,7 @@ def examine(file: str, step: Callable[[str], None]) -> Report:
     # Its links are followed, as opening it does: what is beside the target is what counts.
     report = Report(os.path.realpath(file))
     try:
-        with _no_collector():
+        with session.no_collector():
             data, image = _settled(file)
             _examine_bytes(report, data, image, step)
     except PStateError as error:
@@ -71,18 +69,6 @@ def examine(file: str, step: Callable[[str], None]) -> Report:
     for finding in _beside(report.path):
         report.findings.append(finding)
     return report
-
-
-@contextmanager
-def _no_collector() -> Iterator[None]:
-    """Python's collector would look at each new container again and again: a tenth of the time, and finds nothing."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
 
 
 # ------------------------------------------------------------------------------------------------------------ the bytes

@@ -22,13 +22,16 @@ MODULES = {
     "diff": "difference",
     "who": "users",
     "vacuum": "users",
+    "import": "transfer.importing",
+    "export": "transfer.exporting",
     "completion": "completion",
 }
 
 OK, NO, USAGE, UNUSABLE, LOCKED, NOT_WRITTEN = range(6)
 EXIT_CODES = {
     OK: "done, or yes",
-    NO: "no: nothing is there, it is not equal, the check found something wrong, there are differences",
+    NO: "no: nothing is there, it is not equal, the check found something wrong, there are differences, "
+    "a value cannot be carried",
     USAGE: "the command line, a PATH or a VALUE is wrong",
     UNUSABLE: "the file is missing, cannot be read, or is no state",
     LOCKED: "somebody else kept the write lock for too long",

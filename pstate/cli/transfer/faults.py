@@ -1,0 +1,67 @@
+"""What keeps a value from being carried: each place with its reason, and the one error that tells of all of them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from pstate.cli import paths
+from pstate.cli.command import No, Parser
+from pstate.errors import PStateError
+
+#: Told what is being done, in a few words, for whoever waits.
+Say: TypeAlias = Callable[[str], Any]
+
+#: In the place of a tree of which nothing can be carried.
+LEFT_OUT: Any = object()
+
+#: So many places are named, and the others counted: the first screen is what a person reads.
+SHOWN = 20
+
+
+class BadSource(PStateError):
+    """What is to be imported is missing, cannot be read, or is not what it was taken for."""
+
+
+class Faults:
+    """The places that cannot be carried."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._lines: list[str] = []
+
+    def add(self, path: list[Any], reason: str) -> None:
+        self.count += 1
+        if self.count <= SHOWN:
+            self._lines.append(f"  {paths.show(path)}: {reason}\n")
+
+    def settle(self, name: str, may_leave_out: bool, more: str = "") -> None:
+        """Raise No with the places in *name*, and what *more* there is to say; or tell that they were left out."""
+        if not self.count:
+            return
+        lines = "".join(self._lines) + (f"  and {self.count - SHOWN:,} more\n" if self.count > SHOWN else "")
+        if may_leave_out:
+            tell(f"{name}: {counted(self.count, 'value')} left out:\n{lines.rstrip()}")
+        else:
+            raise No(
+                f"{name}: {counted(self.count, 'value')} cannot be carried:\n{lines}"
+                f"Nothing was changed. {more}--skip-unsupported leaves out what cannot be carried."
+            )
+
+
+def counted(count: int, noun: str) -> str:
+    """*count* of *noun*, in words."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def tell(note: str) -> None:
+    """Print *note* for a person, beside what is printed for a program."""
+    print(f"pstate: {note}", file=sys.stderr)
+
+
+def declare_skipping(parser: Parser) -> None:
+    """The option by which a person agrees to less than all."""
+    parser.add_argument(
+        "--skip-unsupported", action="store_true", help="leave out the values that cannot be carried, and name them"
+    )

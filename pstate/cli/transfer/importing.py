@@ -1,0 +1,131 @@
+"""`pstate import`: what another store holds, into a state, as one commit or not at all."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from pstate.changes import between
+from pstate.cli import changes, paths, session, show
+from pstate.cli.command import Command, No, Parser, Usage, declare_file, declare_writing
+from pstate.cli.transfer import sources
+from pstate.cli.transfer.arrival import Arrival
+from pstate.cli.transfer.faults import LEFT_OUT, counted, declare_skipping, tell
+from pstate.ops import ABSENT
+
+
+def _declare(parser: Parser) -> None:
+    parser.add_argument("source", metavar="SOURCE", help="a file, or the folder of a diskcache; - is standard input")
+    declare_file(parser)
+    parser.add_argument(
+        "--from", dest="format", choices=sources.FORMATS, help="the format of SOURCE (as its name and content say)"
+    )
+    parser.add_argument("--into", metavar="PATH", default=".", help="where it is to go (the top)")
+    parser.add_argument("--replace", action="store_true", help="replace the keys that are there already")
+    parser.add_argument("-n", "--dry-run", action="store_true", help="print what would change, and change nothing")
+    parser.add_argument("--table", metavar="NAME", help="which table of a database, where there are several")
+    parser.add_argument(
+        "--unsafe-pickle", action="store_true", help="read pickles, which runs whatever code is in them"
+    )
+    declare_skipping(parser)
+    declare_writing(parser)
+
+
+def _run(arguments: Any) -> int:
+    place = paths.parse(arguments.into)
+    source, file = arguments.source, arguments.file
+    if os.path.exists(file) and os.path.exists(source) and os.path.samefile(source, file):
+        raise Usage(f"{file}: is SOURCE and FILE at once. Nothing was changed. Copy it first.")
+    with session.no_collector(), show.progress(sources.size(source)) as say:
+        found = sources.read(source, arguments.format, arguments.table, say)
+        say("checking each value")
+        arrival = Arrival(arguments.unsafe_pickle, len(place))
+        tree = arrival.tree(found.tree)
+        arrival.faults.settle(source, arguments.skip_unsupported and tree is not LEFT_OUT, arrival.remedy())
+        if not place and not isinstance(tree, dict):
+            raise No(f"{source}: at the top of a state is a mapping. Nothing was changed. Say where: --into KEY")
+        for note in (*found.notes, *arrival.notes()):
+            tell(f"{source}: {note}")
+        if arguments.dry_run:
+            _show(arguments, place, tree)
+            return 0
+        say("committing")
+        with session.opened(arguments) as state:
+            with state.transaction():
+                _put(state, place, tree, arguments)
+    return 0
+
+
+def _show(arguments: Any, place: list[Any], tree: Any) -> None:
+    """Print what `_put` would change."""
+    exists = os.path.exists(arguments.file)
+    before = session.snapshot(arguments.file) if exists else {}
+    after = session.snapshot(arguments.file) if exists else {}
+    _put(after, place, tree, arguments)
+    for change in between(before, after):
+        show.write(changes.line(change) + "\n")
+
+
+def _put(root: Any, place: list[Any], tree: Any, arguments: Any) -> None:
+    """Put *tree* at *place*, in a state or in a plain tree. Raises No."""
+    if not place:
+        _add_keys(root, place, tree, arguments)
+        return
+    holder = root
+    for depth, key in enumerate(place[:-1], 1):
+        if isinstance(holder, dict) and key not in holder:
+            holder[key] = {}
+        holder = _at(holder, key)
+        if holder is ABSENT:
+            raise No(f"{arguments.file}: {paths.show(place[:depth])} cannot have keys. Nothing was changed.")
+    key = place[-1]
+    present = _at(holder, key)
+    if isinstance(present, dict) and isinstance(tree, dict):
+        _add_keys(present, place, tree, arguments)
+    elif present is not ABSENT and not arguments.replace:
+        raise No(f"{arguments.file}: {paths.show(place)} is there already. Nothing was changed. --replace replaces it.")
+    elif isinstance(holder, dict):
+        holder[key] = tree
+    elif isinstance(holder, list) and present is not ABSENT:
+        holder[paths.index(key)] = tree
+    else:
+        raise paths.nothing(arguments.file, place, holder)
+
+
+def _at(container: Any, key: Any) -> Any:
+    try:
+        return paths.step(container, key)
+    except LookupError:
+        return ABSENT
+
+
+def _add_keys(mapping: Any, place: list[Any], tree: dict[Any, Any], arguments: Any) -> None:
+    there = [] if arguments.replace else [key for key in tree if key in mapping]
+    if there:
+        first = ", ".join(paths.show([*place, key]) for key in there[:3])
+        more = f" and {len(there) - 3:,} more" if len(there) > 3 else ""
+        raise No(
+            f"{arguments.file}: has {counted(len(there), 'key')} already: {first}{more}. Nothing was changed. "
+            "--replace takes those of SOURCE, --into puts them elsewhere."
+        )
+    mapping.update(tree)
+
+
+COMMANDS = {
+    "import": Command(
+        "import",
+        "take over what another store holds",
+        "Put what SOURCE holds into FILE, as one commit, or nothing: each value that a state cannot hold is named.\n"
+        "SOURCE is JSON, TOML, YAML, or a file of persistedstate, shelve, sqlitedict, diskcache, pickledb or tinydb;\n"
+        "it is only read, and nothing is unpickled without --unsafe-pickle.\n"
+        "FILE is begun if there is none; keys that it has already are refused without --replace.\n"
+        "Exit code 1 for what cannot be carried, 3 for a SOURCE that cannot be read.",
+        '$ echo \'{"tries": 3, "hosts": ["a", "b"]}\' > old.json\n'
+        "$ pstate import old.json state.yaml --into limits --dry-run\n"
+        '+ limits: {"tries": 3,"hosts": ["a","b"]}\n'
+        "$ pstate import old.json state.yaml --into limits\n"
+        "$ pstate get state.yaml limits.tries\n3",
+        _declare,
+        _run,
+    )
+}

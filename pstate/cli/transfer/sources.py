@@ -1,0 +1,73 @@
+"""A source by its path: which format it is in, and what it holds."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from pstate.cli.transfer import databases, texts
+from pstate.cli.transfer.faults import BadSource, Say
+
+FORMATS = (*texts.READERS, *databases.READERS)
+
+#: Standard input, where the source has this name.
+STANDARD_INPUT = "-"
+
+
+def read(path: str, name: str | None, table: str | None, say: Say) -> databases.Found:
+    """What the source at *path* holds, of the format *name*, or of the one that it looks like. Raises BadSource."""
+    if path == STANDARD_INPUT:
+        return _read_text(_typed(), "standard input", name, "")
+    say("looking at the source")
+    name = name or _database_at(path)
+    if name == "pickledb" and databases.is_sqlite(path):
+        name = "sqlitedict"  # PickleDBSQLite has the same table, with JSON in it
+    if name in databases.READERS:
+        return databases.READERS[name](path, table, say)
+    say("reading the source")
+    return _read_text(_content(path), path, name, os.path.splitext(path)[1].lower())
+
+
+def size(path: str) -> int:
+    """How many bytes the source at *path* has, about."""
+    files = [path]
+    if os.path.isdir(path):
+        files = [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names]
+    return sum(os.stat(file).st_size for file in files if os.path.exists(file))
+
+
+def _database_at(path: str) -> str | None:
+    """The format of *path*, if it is no text."""
+    if os.path.isdir(path):
+        if databases.caches_in(path):
+            return "diskcache"
+        raise BadSource(f"{path}: this folder is no diskcache: no cache.db in it. Nothing was changed.")
+    if databases.is_sqlite(path):
+        return databases.format_of(path)
+    if os.path.exists(path) and (os.path.splitext(path)[1].lower() in texts.SUFFIXES or not os.path.isfile(path)):
+        return None
+    return "shelve" if databases.shelf_at(path) else None
+
+
+def _read_text(data: bytes, path: str, name: str | None, suffix: str) -> databases.Found:
+    reader = texts.READERS[name] if name else texts.SUFFIXES.get(suffix, texts.read_any)
+    if reader is texts.read_any and b"\0" in data[:1000]:
+        raise BadSource(f"{path}: this is in no format that is known. Nothing was changed. Say which with --from.")
+    return databases.Found(reader(data, path), [])
+
+
+def _content(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        raise BadSource(f"{path}: there is no such file. Nothing was changed.") from None
+    except OSError as error:
+        raise databases.unreadable(path, error) from error
+
+
+def _typed() -> bytes:
+    buffer: Any = getattr(sys.stdin, "buffer", None)
+    data: bytes = sys.stdin.read().encode("utf-8", "surrogateescape") if buffer is None else buffer.read()
+    return data

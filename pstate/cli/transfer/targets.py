@@ -1,0 +1,183 @@
+"""A tree as a file, or files, of another store: made beside the target, synced, and renamed to it when it is whole.
+
+Where a store has a package, that package writes, if it is installed; the text formats need none but TOML's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import importlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+from pstate import codec
+from pstate.cli.command import No, Usage
+from pstate.cli.transfer.faults import Say
+from pstate.errors import WriteError
+from pstate.fs import SYSTEM
+
+#: What a name of a shelf may get behind it.
+_ENDINGS = ("", ".db", ".dat", ".dir", ".bak", ".pag")
+_MADE = "made"
+
+#: What is a folder replaces nothing: no file can be, and deleting a whole folder is a person's decision.
+_FOLDERS = {"diskcache"}
+
+
+# ------------------------------------------------------------------------------------------------------ what is a text
+
+
+def _json(tree: Any) -> bytes:
+    return (json.dumps(tree, ensure_ascii=False, allow_nan=False, indent=2) + "\n").encode()
+
+
+def _toml(tree: Any) -> bytes:
+    return str(_package("tomli_w", "toml", "pstate[convert]").dumps(tree)).encode()
+
+
+TEXTS: dict[str, Callable[[Any], bytes]] = {
+    "json": _json,
+    "toml": _toml,
+    "yaml": codec.dump_value,
+    "persistedstate": codec.dump_value,  # after a clean close its file is plain YAML
+}
+SUFFIXES = {".json": "json", ".toml": "toml", ".yaml": "yaml", ".yml": "yaml"}
+
+
+# ----------------------------------------------------------------------------------------------------- what is a store
+
+
+def _shelve(tree: dict[str, Any], path: str, say: Say) -> None:
+    import shelve
+
+    with shelve.open(path, flag="n") as shelf:
+        _fill(shelf, tree, say)
+
+
+def _sqlitedict(tree: dict[str, Any], path: str, say: Say) -> None:
+    with _package("sqlitedict").SqliteDict(path, outer_stack=False) as store:
+        store.update(tree)
+        store.commit()
+
+
+def _diskcache(tree: dict[Any, Any], path: str, say: Say) -> None:
+    # Or it would throw away what is beyond its size limit.
+    with _package("diskcache").Cache(path, eviction_policy="none") as cache, cache.transact():
+        _fill(cache, tree, say)
+
+
+def _pickledb(tree: dict[str, Any], path: str, say: Say) -> None:
+    store = _package("pickledb").PickleDB(path)
+    store.db = tree  # its `set` begins an event loop for each key
+    store.save()
+
+
+def _tinydb(tree: dict[str, Any], path: str, say: Say) -> None:
+    with _package("tinydb").TinyDB(path) as store:
+        store.storage.write(tree)  # all tables at once; `insert` writes the whole file for each
+
+
+def _fill(store: Any, tree: dict[Any, Any], say: Say) -> None:
+    for number, (key, value) in enumerate(tree.items()):
+        if number % 1000 == 0:
+            say(f"writing value {number:,} of {len(tree):,}")
+        store[key] = value
+
+
+STORES: dict[str, Callable[[Any, str, Say], None]] = {
+    "shelve": _shelve,
+    "sqlitedict": _sqlitedict,
+    "diskcache": _diskcache,
+    "pickledb": _pickledb,
+    "tinydb": _tinydb,
+}
+FORMATS = (*TEXTS, *STORES)
+
+
+def _package(module: str, name: str = "", requirement: str = "") -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise Usage(
+            f"--to {name or module} needs a package that is not installed. Nothing was written. "
+            f"Run: pip install '{requirement or module}'"
+        ) from None
+
+
+# ---------------------------------------------------------------------------------------------------------- the target
+
+
+def refuse(target: str, name: str, state: str, may_replace: bool) -> None:
+    """Raise No if what is at *target* keeps a *name* from being put there; *state* is the file of the state."""
+    for path in _paths(target, name):
+        if not os.path.lexists(path):
+            continue
+        with contextlib.suppress(OSError):
+            if os.path.samefile(path, state):
+                raise No(f"{path}: is the state itself. Nothing was written. Choose another target.")
+        if os.path.isdir(path) or name in _FOLDERS:
+            kind = "is a folder" if os.path.isdir(path) else "is there already"
+            raise No(f"{path}: {kind}. Nothing was written. Delete it, or choose another target.")
+        if not may_replace:
+            raise No(f"{path}: is there already. Nothing was written. --force replaces it.")
+
+
+def _paths(target: str, name: str) -> list[str]:
+    return [target + ending for ending in (_ENDINGS if name == "shelve" else ("",))]
+
+
+def put(tree: Any, target: str, name: str, may_replace: bool, say: Say) -> None:
+    """Make *target* from *tree*. Raises WriteError, and then nothing has changed."""
+    import sqlite3
+
+    target = os.path.realpath(target)
+    folder = None
+    try:
+        folder = tempfile.mkdtemp(prefix=".pstate-export-", dir=os.path.dirname(target))
+        made = os.path.join(folder, _MADE)
+        if name in TEXTS:
+            with open(made, "wb") as file:
+                file.write(TEXTS[name](tree))
+        else:
+            STORES[name](tree, made, say)
+        _sync(folder)
+        for file_name in sorted(os.listdir(folder)):
+            _move(os.path.join(folder, file_name), target + file_name.removeprefix(_MADE), may_replace)
+        SYSTEM.sync_folder(os.path.dirname(target))
+    except (OSError, sqlite3.Error) as error:
+        why = getattr(error, "strerror", None) or error
+        raise WriteError(
+            f"{target}: could not be written: {why}. Nothing was changed.",
+            path=target,
+            errno=getattr(error, "errno", None),
+        ) from error
+    finally:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _move(made: str, target: str, may_replace: bool) -> None:
+    if may_replace:
+        if os.path.isfile(target):
+            shutil.copymode(target, made)
+        os.rename(made, target)
+        return
+    try:
+        SYSTEM.rename_new(made, target)  # something may be there since `refuse` has looked
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.EINVAL):
+            raise
+        os.rename(made, target)
+
+
+def _sync(folder: str) -> None:
+    for inside, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            with open(os.path.join(inside, name), "rb") as file:
+                SYSTEM.sync(file.fileno())
+        SYSTEM.sync_folder(inside)
