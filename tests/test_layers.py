@@ -19,7 +19,8 @@ ORDER = [
     "cli.read", "cli.write", "cli.script", "cli.edit", "cli.users", "cli.examine", "cli.check", "cli.history",
     "cli.watch", "cli.difference", "cli.transfer.faults", "cli.transfer.arrival", "cli.transfer.texts",
     "cli.transfer.databases", "cli.transfer.sources", "cli.transfer.importing", "cli.transfer.departure",
-    "cli.transfer.targets", "cli.transfer.exporting", "cli.transfer", "cli.completion", "cli.reference", "cli", "__main__",
+    "cli.transfer.targets", "cli.transfer.exporting", "cli.transfer", "cli.completion", "cli.reference", "cli",
+    "__main__",
 ]  # fmt: skip
 
 #: The memory wing never sees a byte, the disk wing never sees a container; only the store sees both.
