@@ -6,7 +6,7 @@
 #                  make stress ARGS="--seconds 3600"
 #   make bench     measure it beside other stores, and write docs/performance.md
 #                  make bench ARGS="--only counter"
-#   make reference  write into docs/cli.md what the commands' --help says
+#   make reference  write into docs/cli.md what the commands' --help says, and draw the pictures of docs/concepts.md
 #   make lint      format check, linter, spelling, types
 #   make format    put everything into the project's format
 #   make clean     remove what these commands made
@@ -41,6 +41,7 @@ bench: $(VENV)/has-bench
 
 reference: $(VENV)/has-run
 	$(BIN)/python -m pstate.cli.reference
+	$(BIN)/python docs/pictures.py
 
 # The package exists in two readings, so it is read by two type checkers. Without the setting, pyright's wrapper asks
 # the network whether there is a newer one.
