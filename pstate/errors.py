@@ -1,7 +1,5 @@
 """Every error that pstate raises by itself, each also the built-in kind that people already catch.
 
-::
-
     PStateError
     ├── StateFileError (ValueError)         the file cannot be used as it is: path, line, column
     │   ├── InvalidStateError               not a YAML mapping that pstate reads

@@ -60,15 +60,18 @@ class PersistedState(containers.MappedDict):
     ) -> Self:
         """Open the state file at *path*, with options, which therefore never collide with a key.
 
-        *defaults*: values to commit for the keys that are missing. *durability*: a commit survives the death of the
-        process ("process"), or has reached stable storage before the call returns ("power"). *lock_timeout*: how many
-        seconds a change waits for other writers, None for ever. *locking*: who excludes whom, "file" (the state file
-        itself), "filelock" or "portalocker" (those libraries, on PATH.lock), or a lock object of yours with `acquire`
-        and
-        `release`. *read_only*: never write, and need no permission to. *fs*: the operating system; another one is for
-        tests.
+        - *defaults*: values to commit for the keys that are missing.
+        - *durability*: a commit survives the death of the process ("process"), or has reached stable storage before the
+          call returns ("power").
+        - *lock_timeout*: how many seconds a change waits for other writers, None for ever.
+        - *locking*: who excludes whom, "file" (the state file itself), "filelock" or "portalocker" (those libraries, on
+          PATH.lock), or a lock object of yours with `acquire` and `release`.
+        - *read_only*: never write, and need no permission to.
+        - *fs*: the operating system; another one is for tests.
 
-        `__init__` of a subclass is not called.
+        Raises what calling the class raises, ReadOnlyError also for defaults that *read_only* does not let it
+        commit, and TypeError or ValueError for an argument that is none of these. `__init__` of a subclass is not
+        called.
         """
         if durability not in ("process", "power"):
             raise ValueError(f'durability is "process" or "power", not {durability!r}. Nothing was opened.')
@@ -148,20 +151,26 @@ class PersistedState(containers.MappedDict):
         block inside a block is a savepoint. *timeout*: seconds to wait for other writers, instead of `lock_timeout`.
         The block belongs to its thread: do not `await` or `yield` in it. Ending it in another one raises
         TransactionError, and does nothing.
+
+        Entering raises LockTimeout when others write for too long, ReadOnlyError, ClosedError, and InvalidEditError
+        while a person's edit does not parse. Leaving raises WriteError when the commit could not be written and is
+        undone, DurabilityUnknown when it is committed and the sync failed, EditConflict when a save that came meanwhile
+        cannot be brought together with it.
         """
         if timeout is not None:
             _refuse_timeout("timeout", timeout)
         return Transaction(containers.store_of(self), timeout)
 
     def snapshot(self) -> dict[Any, Any]:
-        """The whole state as it is at one commit, as a deep copy in built-in types."""
+        """The whole state as it is at one commit, a deep copy in built-in types. Raises ClosedError after the close."""
         copied: dict[Any, Any] = self._store.read(ops.plain, self._store.root)
         return copied
 
     def vacuum(self) -> None:
         """Write the file anew as one plain YAML document, without a journal. Happens by itself where it pays.
 
-        Raises LockTimeout, and WriteError when the file could not be written: the state is unchanged then.
+        Raises LockTimeout, ReadOnlyError, TransactionError inside of a transaction, and WriteError when the file could
+        not be written: the state is unchanged then.
         """
         self._store.vacuum()
 
