@@ -7,6 +7,7 @@
 #   make bench     measure it beside other stores, and write docs/performance.md
 #                  make bench ARGS="--only counter"
 #   make reference  write into docs/cli.md what the commands' --help says, and draw the pictures of docs/concepts.md
+#   make docs      build the documentation as a site, into site/
 #   make lint      format check, linter, spelling, types
 #   make format    put everything into the project's format
 #   make clean     remove what these commands made
@@ -16,7 +17,7 @@ VENV   ?= .venv
 ARGS   ?=
 BIN    := $(VENV)/bin
 
-.PHONY: help demo test stress bench reference lint format clean
+.PHONY: help demo test stress bench reference docs lint format clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -43,6 +44,10 @@ reference: $(VENV)/has-run
 	$(BIN)/python -m pstate.cli.reference
 	$(BIN)/python docs/pictures.py
 
+# Without the setting, the theme prints that it gets fixes until May 2027, and names its successor, zensical.
+docs: $(VENV)/has-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet $(ARGS)
+
 # The package exists in two readings, so it is read by two type checkers. Without the setting, pyright's wrapper asks
 # the network whether there is a newer one.
 lint: $(VENV)/has-lint
@@ -57,7 +62,7 @@ format: $(VENV)/has-lint
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* htmlcov build dist demo.yaml
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* htmlcov build dist site demo.yaml
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A changed pyproject.toml may change any requirement, so the environment is made anew. Some systems ship venv without
@@ -74,6 +79,6 @@ $(VENV)/has-run: $(VENV)/made
 	$(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 
-$(VENV)/has-test $(VENV)/has-lint $(VENV)/has-stress $(VENV)/has-bench: $(VENV)/has-%: $(VENV)/has-run
+$(VENV)/has-test $(VENV)/has-lint $(VENV)/has-stress $(VENV)/has-bench $(VENV)/has-docs: $(VENV)/has-%: $(VENV)/has-run
 	$(BIN)/python -m pip install --quiet --group $*
 	@touch $@
