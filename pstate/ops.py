@@ -64,6 +64,8 @@ class Absent(Enum):
     def __repr__(self) -> str:
         return "ABSENT"
 
+    __str__ = __repr__
+
     def __bool__(self) -> bool:
         return False
 

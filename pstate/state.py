@@ -175,7 +175,12 @@ class PersistedState(containers.MappedDict):
         self._store.vacuum()
 
     def watch(
-        self, path: str | Iterable[Any] | None = None, *, timeout: float | None = None, history: bool = False
+        self,
+        path: str | Iterable[Any] | None = None,
+        *,
+        timeout: float | None = None,
+        history: bool = False,
+        now: bool = False,
     ) -> Watch:
         """The changes from now on, whoever makes them: ``for change in state.watch("jobs[0].name"): ...``
 
@@ -186,7 +191,8 @@ class PersistedState(containers.MappedDict):
 
         *path*: only what changes there, or in it: a text (``"jobs[-1].name"``) or keys (``("jobs", -1, "name")``).
         What is set to the value that it has already is no change. *timeout*: end the iteration when nothing has changed
-        for so many seconds. *history*: begin with what `history` tells.
+        for so many seconds. *now*: begin with what is there, as if it had just come. *history*: begin with what
+        `history` tells; with *now*, what was there before that comes first.
 
         An iterator, which waits for the next change, also for ``async for``. It ends when the state is closed. Its
         `poll` waits for nothing. Raises TransactionError inside of a transaction of the same thread, TypeError or
@@ -196,7 +202,7 @@ class PersistedState(containers.MappedDict):
 
         if timeout is not None:
             _refuse_timeout("timeout", timeout)
-        return Watch(self, path, timeout, history)
+        return Watch(self, path, timeout, history, now)
 
     def history(self, path: str | Iterable[Any] | None = None) -> Iterator[Change]:
         """The changes since the last vacuum, one commit after the other, each with the number of its `commit`.

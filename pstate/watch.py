@@ -37,6 +37,7 @@ class Watch:
         path: str | Iterable[Any] | None = None,
         timeout: float | None = None,
         history: bool = False,
+        now: bool = False,
     ) -> None:
         self._state = state
         self._core = core = containers.store_of(state)
@@ -50,6 +51,8 @@ class Watch:
         self._is_looking = False
         self._refuse_own_transaction()
         core.read(self._begin, core.root, history)
+        if now and (found := list(changes.between_at({}, ops.plain(self._root), self._place))):
+            self._found.append(found)
         if core.log.fs.flock is None:  # not in a simulation, which has no threads
             threading.Thread(
                 target=_follow, args=(weakref.ref(self._trail), core), name="pstate watch", daemon=True

@@ -107,6 +107,11 @@ def test_it_ends_after_so_many_changes(folder: Path) -> None:
     assert (0, "+ a: 1  by a program\n+ b: 2  by a program\n", "") == (process.returncode, out, err)
 
 
+def test_it_may_begin_with_what_is_there(run: Run) -> None:
+    code, out, _ = run("watch", "state.yaml", "jobs[0].name", "--now", "--count", "1")
+    assert (0, '+ jobs[0].name: "wash"  by somebody\n') == (code, out)
+
+
 def test_it_ends_when_nothing_changes(run: Run) -> None:
     before = time.monotonic()
     assert (1, "", "pstate: state.yaml: nothing has changed for 0.2 s.\n") == run(

@@ -41,7 +41,9 @@ def test_the_reference_has_every_public_name() -> None:
 
     assert {f"pstate.testing.{name}" for name in testing.__all__} <= named
     assert {"pstate.PersistedState", "pstate.state.Transaction", "pstate.errors"} <= named
-    assert all(name == "PersistedState" or hasattr(errors, name) for name in pstate.__all__)
+    rest = {name for name in pstate.__all__ if not hasattr(errors, name)}
+    assert {"PersistedState", "Watch", "Change", "ABSENT"} == rest
+    assert {"pstate.watch.Watch", "pstate.changes.Change"} <= named
 
 
 def test_the_units_are_what_systemd_reads(tmp_path: Path) -> None:

@@ -678,3 +678,17 @@ def test_a_watch_may_begin_with_the_history(crowd: Crowd) -> None:
     assert [(0, 1, None), (1, 2, None), (2, 3, "here"), (3, 4, "other")] == [
         (change.old, change.new, change.origin) for change in watch.poll()
     ]
+
+
+def test_a_watch_may_begin_with_what_is_there(path: Path) -> None:
+    with PersistedState(path, a={"b": 1}, n=None) as state:
+        assert [(("a",), ABSENT, {"b": 1}, None), (("n",), ABSENT, None, None)] == short(state.watch(now=True).poll())
+        watch = state.watch("a.b", now=True)
+        state.a.b = 2
+        assert [(("a", "b"), ABSENT, 1, None), (("a", "b"), 1, 2, "here")] == short(watch.poll())
+        assert [] == state.watch("nothing", now=True).poll()
+        state.vacuum()
+        state.n = 3
+        assert [(ABSENT, None), (None, 3)] == [
+            (change.old, change.new) for change in state.watch("n", now=True, history=True).poll()
+        ]

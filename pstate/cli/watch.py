@@ -17,7 +17,7 @@ from pstate.ops import ABSENT
 from pstate.state import PersistedState
 from pstate.watch import WATCH_INTERVAL, Watch
 
-_FROM = {"other": "a program", "edit": "an edit"}
+_FROM = {"other": "a program", "edit": "an edit", None: "somebody"}
 #: In the environment of a command, in characters: Linux takes 128 KiB for one, and a character may be four bytes.
 _LONGEST = 30_000
 _OURS = ("PSTATE_OLD", "PSTATE_NEW")
@@ -27,6 +27,7 @@ def _declare(parser: Parser) -> None:
     declare_file(parser)
     declare_path(parser, optional=True)
     declare_json(parser)
+    parser.add_argument("--now", action="store_true", help="begin with what is there, as if it had just come")
     parser.add_argument("-n", "--count", metavar="N", type=_count, help="end after N changes")
     parser.add_argument(
         "--timeout", metavar="SECONDS", type=seconds, help="end when nothing has changed for so long, with exit code 1"
@@ -49,7 +50,7 @@ def _run(arguments: Any) -> int:
     session.must_exist(arguments.file)
     left = arguments.count
     with PersistedState.open(arguments.file, read_only=True) as state:
-        for found in _awaited(state.watch(place), arguments.timeout):
+        for found in _awaited(state.watch(place, now=arguments.now), arguments.timeout):
             found = found[:left]
             if arguments.command:
                 for together in [found] if arguments.batch else [[change] for change in found]:
@@ -78,7 +79,7 @@ def _print(change: Change, as_json: bool) -> None:
     if as_json:
         show.write(_json(change))
     else:
-        show.write(f"{changes.line(change)}  {show.coloured('by ' + _FROM.get(change.origin or '', ''), 'dim')}\n")
+        show.write(f"{changes.line(change)}  {show.coloured('by ' + _FROM[change.origin], 'dim')}\n")
     sys.stdout.flush()
 
 
