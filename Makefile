@@ -1,6 +1,7 @@
 # Needs Python 3.11 or newer with pip, and make. Everything else goes into a virtual environment of its own.
 #
 #   make demo      see it work: worker processes, killed and resumed before your eyes
+#   make demo-edit  a real editor and three worker processes on one file    make demo-edit ARGS=--me
 #   make test      all tests, in parallel        make test ARGS="-k torn -x"
 #   make stress    try to break it for five minutes, and write what was tried into docs/reliability.md
 #                  make stress ARGS="--seconds 3600"
@@ -17,7 +18,7 @@ VENV   ?= .venv
 ARGS   ?=
 BIN    := $(VENV)/bin
 
-.PHONY: help demo test stress bench reference docs lint format clean
+.PHONY: help demo demo-edit test stress bench reference docs lint format clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -30,6 +31,9 @@ help:
 demo: $(VENV)/has-run
 	@rm -f demo.yaml
 	$(BIN)/python examples/demo.py demo.yaml $(ARGS)
+
+demo-edit: $(VENV)/has-run
+	$(BIN)/python examples/shared_with_a_person.py $(ARGS)
 
 test: $(VENV)/has-test
 	$(BIN)/python -m pytest -n auto $(ARGS)

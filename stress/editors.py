@@ -63,6 +63,7 @@ class Editor:
     name: str
     save: Callable[[Save], None]
     in_place: bool = False
+    at_once: bool = False  #: the path shows the old file or the whole new one, at every moment
     program: str = ""  #: what must be installed
 
     @property
@@ -352,13 +353,13 @@ def _index(save: Save) -> None:
 
 
 EDITORS = [
-    Editor("rename", by_rename),
-    Editor("rename with a backup", by_rename_with_a_backup),
+    Editor("rename", by_rename, at_once=True),
+    Editor("rename with a backup", by_rename_with_a_backup, at_once=True),
     Editor("move away", by_moving_away),
     Editor("delete", by_deleting),
     Editor("in pieces", in_pieces, in_place=True),
     Editor("without truncation", without_truncation, in_place=True),
-    Editor("sed", sed, program="sed"),
+    Editor("sed", sed, at_once=True, program="sed"),
     Editor("ed", ed, in_place=True, program="ed"),
     Editor("vim, backupcopy=no", partial(vim, options="writebackup backupcopy=no"), program="vim"),
     Editor("vim, backupcopy=auto", partial(vim, options="writebackup backupcopy=auto"), program="vim"),

@@ -2,8 +2,8 @@
 
 `test_edits` has the ways of saving as system calls, at chosen moments; here the editors themselves run, read a file
 with comments, wait while processes commit, and save. The windows that docs/guarantees.md names are avoided by protocol,
-not by luck: nobody commits while an editor writes in place, nobody saves before all have followed a vacuum, and whoever
-has committed lives until the save was noticed.
+not by luck: while an editor writes, only where the path shows nothing half-saved does anybody commit, nobody saves
+before all have followed a vacuum, and whoever has committed lives until the save was noticed.
 """
 
 from __future__ import annotations
@@ -73,9 +73,6 @@ every_editor = pytest.mark.parametrize(
 )
 one_and_three = pytest.mark.parametrize("count", [1, 3], ids=["one process", "three processes"])
 
-#: How long the processes here take a file that changes for half-saved: longer than an editor stops within a save.
-QUIET = 0.2
-
 WORK = """
 done = 0
 def work(name, times):
@@ -91,11 +88,10 @@ def work(name, times):
 class Writers:
     """Processes that have the file open, by their names."""
 
-    def __init__(self, world: World, names: str, quiet: float) -> None:
+    def __init__(self, world: World, names: str) -> None:
         self.peers = {name: world.peer() for name in names}
         self.done = dict.fromkeys(names, 0)  #: commits that they were told to make; a call that returns has made them
         for peer in self.peers.values():
-            peer.do(f"log.QUIET, log.QUIET_AT_MOST = {quiet}, 30.0")
             peer.do(WORK)
 
     def begin(self, times: int) -> None:
@@ -135,10 +131,9 @@ class Writers:
 
 
 @pytest.fixture
-def writers(world: World, editor: Editor, count: int) -> Writers:
+def writers(world: World, count: int) -> Writers:
     world.write(DOCUMENT)
-    # While an editor writes in place, nobody looks.
-    return Writers(world, "abc"[:count], 0.0 if editor.in_place else QUIET)
+    return Writers(world, "abc"[:count])
 
 
 def with_edits(text: str, edits: list[Changes]) -> str:
@@ -169,11 +164,11 @@ def without_values(text: str) -> str:
 @every_editor
 @one_and_three
 def test_comments_edits_and_commits_are_all_there(world: World, writers: Writers, editor: Editor) -> None:
-    """Processes commit before, while and after the editor has the file open, and the person saves three times."""
+    """Processes commit before, while and after the editor has the file open; the person does that three times."""
 
     def commit() -> None:
         writers.work(5)
-        if not editor.in_place:
+        if editor.at_once:
             writers.begin(200)  # beside the save
 
     for number, changes in enumerate(EDITS):
@@ -236,7 +231,7 @@ def test_git_stash_takes_an_edit_away_and_no_commit(world: World, count: int) ->
     run(["git", "init", "-q"], folder)
     run(["git", "add", name], folder)
     run(["git", *PERSON, "commit", "-q", "-m", "the robot"], folder)
-    writers = Writers(world, "abc"[:count], QUIET)
+    writers = Writers(world, "abc"[:count])
     edited = with_edits(DOCUMENT, EDITS[:1])
     world.path.write_text(edited)
     writers.work(3)

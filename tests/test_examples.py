@@ -1,12 +1,17 @@
-"""The example that the project is measured by, killed at random moments; and the demonstration of it."""
+"""The example that the project is measured by, killed at random moments; and the demonstrations of what holds."""
 
 from __future__ import annotations
 
+import os
 import random
+import runpy
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -112,3 +117,78 @@ def test_the_demonstration_ends_with_its_verification(tmp_path: Path) -> None:
     assert 3 == demo.stdout.count("kill -9")
     assert "each recorded and counted exactly once" in demo.stdout
     assert [path] == list(tmp_path.iterdir())
+
+
+# ---------------------------------------------------------------------- a person with an editor
+
+SHARED = EXAMPLES / "shared_with_a_person.py"
+
+
+@pytest.mark.parametrize(
+    "editor",
+    [
+        "none",
+        # vim and emacs show a new file before it is whole; test_editors.py drives them where no program looks then.
+        pytest.param("sed", marks=pytest.mark.skipif(not shutil.which("sed"), reason="sed is not installed")),
+    ],
+)
+def test_a_person_and_three_programs_share_a_file(tmp_path: Path, editor: str) -> None:
+    """Every comment, every edit and every commit is there at the end, and the demonstration says so."""
+    path = tmp_path / "bakery.yaml"
+
+    demo = run(sys.executable, SHARED, path, "--editor", editor, "--quick")
+
+    assert 0 == demo.returncode, demo.stdout + demo.stderr
+    assert 3 == demo.stdout.count("commits while the editor has the file open")
+    assert "✗" not in demo.stdout
+    assert 11 == demo.stdout.count("✓")
+    text = path.read_text(encoding="utf-8")
+    assert "# 45 for rye" in text
+    assert "price: 4.20  # euros, since May" in text
+    assert "35 was too short" not in text
+    assert [path] == list(tmp_path.iterdir())
+
+
+def test_whoever_sits_there_is_the_person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "bakery.yaml"
+    monkeypatch.delenv("VISUAL", raising=False)
+    monkeypatch.setenv("EDITOR", "sed -i -e 's/rye needs more/rye: 45/'")
+
+    demo = run(sys.executable, SHARED, path, "--me", "--quick")
+
+    assert 0 == demo.returncode, demo.stdout + demo.stderr
+    assert "~   loaves:" in demo.stdout
+    assert "+ time: 35  # rye: 45" in demo.stdout
+    assert "time: 35  # rye: 45" in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("harm", "problem"),
+    [
+        pytest.param(lambda text: text, None, id="nothing"),
+        pytest.param(lambda text: text.replace("  # the fastest", ""), "comments", id="a comment is gone"),
+        pytest.param(lambda text: text.replace("time: 35", "time: 36"), "bytes that the person wrote", id="an edit"),
+        pytest.param(lambda text: text.replace("anna: 2", "anna: 1"), "commits of anna", id="a commit is gone"),
+        pytest.param(
+            lambda text: text.replace("  - anna 1\n", ""), "entries of anna in the log", id="an entry is gone"
+        ),
+        pytest.param(lambda text: text.replace("loaves: 2", "loaves: 3"), "loaves", id="half a transaction"),
+        pytest.param(lambda text: text.replace("  - anna 1\n", "  - anna 1\n  - anna 1\n"), "entries", id="one twice"),
+    ],
+)
+def test_the_verification_of_the_shared_file_finds_what_is_wrong(
+    tmp_path: Path, harm: Callable[[str], str], problem: str | None
+) -> None:
+    """A check that cannot fail would prove nothing."""
+    path = tmp_path / "bakery.yaml"
+    example: dict[str, Any] = runpy.run_path(os.fspath(SHARED))
+    wanted = example["DOCUMENT"]
+    text = wanted.replace("anna: 0", "anna: 2").replace("loaves: 0", "loaves: 2").replace("100000", "99998")
+    text = text.replace("  - opened\n", "  - opened\n  - anna 1\n  - anna 2\n")
+    path.write_text(harm(text), encoding="utf-8")
+
+    rows = example["verify"](path, wanted, {"anna": 2, "ben": 0, "cleo": 0})
+    wrong = [what for what, expected, found in rows if expected != found]
+
+    assert bool(wrong) == (problem is not None)
+    assert problem is None or any(what.startswith(problem) for what in wrong)
