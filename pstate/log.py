@@ -825,13 +825,7 @@ class FileLog:
             self._replace(merge=False)
         except vacuum.EditCameOut as error:
             # The change was planned on what memory is: it must not become another state in the middle of it.
-            self._look_at = self._check_at = 0.0
-            self._careful = True
-            message = (
-                f"{self.path}: the file was edited while a change of it was under way. The change was undone; the edit "
-                "is in the file. Do it again on what the state is then."
-            )
-            raise EditConflict(message, path=self.path) from error
+            raise self._edited_meanwhile() from error
         except OSError as error:
             message = (
                 f"{self.path}: the document must be written anew before a commit can stand behind it, which failed: "
@@ -846,11 +840,13 @@ class FileLog:
 
         The caller holds the lock, and memory is what the file says, or was when `prepare` returned *view*. When this
         raises an OSError, nothing was committed; after an asynchronous exception the file decides, and the next
-        `refresh` finds out.
+        `refresh` finds out. EditConflict where a person has saved since `prepare`, too.
         """
         if view is None:
             view = self.memory.view if self._journal is self._ready else self.prepare()
             assert view is not None
+        elif self._is_saved_over(view):
+            raise self._edited_meanwhile()
         fd, end, crc, index, journal = view
         if journal.marker is None:
             return self._commit_first(body, view)
@@ -867,6 +863,26 @@ class FileLog:
             journal.undo(end, end + len(record), error)
         journal.content[end:] = record
         return (fd, end + len(record), crc, index + 1, journal)
+
+    def _is_saved_over(self, view: View) -> bool:
+        """Whether somebody has saved in place since the transaction began, so that its record would stand behind bytes
+        that it does not go on from.
+
+        What ends in our last commit is no such case: the edit above it is brought together with the record afterwards.
+        """
+        fd, end, crc, index, journal = view
+        size = self._lseek(fd, 0, os.SEEK_END)
+        return size != end and not (index and b"# %08x" % crc in journal.read(max(0, size - 17), 17))
+
+    def _edited_meanwhile(self) -> EditConflict:
+        """For a change that was planned on what memory is; the next look at the file finds the edit."""
+        self._look_at = self._check_at = 0.0
+        self._careful = True
+        message = (
+            f"{self.path}: the file was edited while a change of it was under way. The change was undone; the edit "
+            "is in the file. Do it again on what the state is then."
+        )
+        return EditConflict(message, path=self.path)
 
     def _commit_first(self, body: str, view: View) -> View:
         """The first record of a generation comes in one write with the base marker."""

@@ -28,6 +28,7 @@ from pstate.containers import MappedList
 from pstate.errors import (
     BypassedError,
     ClosedError,
+    EditConflict,
     LockTimeout,
     ReentrantError,
     RemovedError,
@@ -544,7 +545,7 @@ class Store:
             return None
         try:
             view = self.log.commit(encode_body(changes.operations), self._base_view)
-        except (WriteError, UnicodeError):
+        except (WriteError, UnicodeError, EditConflict):
             # Nothing was written. Any other exception may have come behind the write, from a signal handler: then the
             # file says, at the next access.
             self._undo(changes.back_to(beginning()))

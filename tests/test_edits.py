@@ -979,6 +979,44 @@ def test_an_edit_while_a_transaction_is_open(world: World, save: Save, count: in
     assert expected == world.finish()
 
 
+@every_save
+@one_and_two
+@pytest.mark.parametrize("copy", ["without its last commit", "without its journal", "from before the journal"])
+@pytest.mark.parametrize("moment", ["before its first change", "before its commit"])
+def test_a_stale_copy_that_is_saved_while_a_transaction_is_open(
+    world: World, save: Save, count: int, copy: str, moment: str
+) -> None:
+    """All of the transaction or nothing of it, the whole edit, and what was committed before."""
+    peers = [world.peer() for _ in range(count)]
+    peer = peers[0]
+    stale = world.content
+    peer.do("state.counter = 4")
+    if copy == "without its last commit":
+        stale = world.content
+    peer.do("state.jobs.append('three')")
+    if copy == "without its journal":
+        stale = base_of(world.content)
+    world.all_agree()
+    peer.do("block = state.transaction(); block.__enter__()")
+    if moment == "before its commit":
+        peer.do("state.counter += 1; state.jobs.append('four')")
+    save(world.path, with_name(stale))
+    conflict = None
+    try:
+        if moment == "before its first change":
+            peer.do("state.counter += 1; state.jobs.append('four')")
+        peer.do("block.__exit__(None, None, None)")
+    except EditConflict as error:
+        conflict = error
+        assert str(world.path) in str(conflict)
+    expected = {**STATE, "counter": 4, "name": "edited", "jobs": ["one", "two", "three"]}
+    if conflict is None:
+        expected |= {"counter": 5, "jobs": ["one", "two", "three", "four"]}
+
+    assert expected == world.finish()
+    assert [] == world.conflicts()
+
+
 def test_an_edit_while_a_transaction_is_rolled_back(world: World) -> None:
     peer = world.peer()
     peer.do("state.counter = 4")
