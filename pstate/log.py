@@ -1105,23 +1105,8 @@ class FileLog:
             assert view is not None
             content = view[4].read(0, view[1])
         state = self.memory.plain()
-        document = self._document(view[4].base, state, view[4].canonical)
+        document = vacuum.document(view[4].base, state, self.path, view[4].canonical)
         self._put(view, content, document, state, absent=absent)
-
-    def _document(self, base: bytes, state: State, canonical: bool = False) -> tuple[bytes, bool]:
-        """The document that says *state*, with what a person wrote in *base*; and whether it is the canonical one.
-
-        *canonical*: it is known that nobody but `codec.dump` wrote *base*.
-        """
-        plain = codec.dump(state)
-        if canonical or base in (b"", f.EMPTY_MAPPING) or recovery.is_theirs(base):
-            return plain, True
-        from pstate import splice
-
-        text = splice.rewrite(base, state, plain, self.path)
-        if text == plain or recovery.is_theirs(text):
-            return plain, True
-        return text, False
 
     def _put(
         self,
@@ -1450,7 +1435,7 @@ class FileLog:
 
     def _write_merged(self, edited: View, content: bytes, base: bytes, state: State, judged: Known) -> None:
         try:
-            self._put(edited, content, self._document(base, state), state, judged)
+            self._put(edited, content, vacuum.document(base, state, self.path), state, judged)
         except OSError as error:
             _raise_foreign(error)
             message = (

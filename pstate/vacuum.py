@@ -27,12 +27,14 @@ import stat
 from collections.abc import Callable
 from zlib import crc32
 
+from pstate import codec, recovery
 from pstate import format as f
 from pstate.files import fitting, write_all
 from pstate.fs import FileSystem
 from pstate.journal import Journal, View
 from pstate.lock import EXCLUSIVE_NOW, Flock
 from pstate.logger import Logger
+from pstate.recovery import State
 
 logger = Logger("pstate.vacuum")
 
@@ -53,6 +55,22 @@ def temporary(path: str, role: str) -> str:
     """The name of a vacuum's own file beside *path*; *role* is "vacuum" or "swap"."""
     folder, name = os.path.split(path)
     return os.path.join(folder, f".{fitting(name, len('..vacuum'))}.{role}")
+
+
+def document(base: bytes, state: State, path: str, canonical: bool = False) -> tuple[bytes, bool]:
+    """The document that says *state*, with what a person wrote in *base*; and whether it is the canonical one.
+
+    *canonical*: it is known that nobody but `codec.dump` wrote *base*.
+    """
+    plain = codec.dump(state)
+    if canonical or base in (b"", f.EMPTY_MAPPING) or recovery.is_theirs(base):
+        return plain, True
+    from pstate import splice
+
+    text = splice.rewrite(base, state, plain, path)
+    if text == plain or recovery.is_theirs(text):
+        return plain, True
+    return text, False
 
 
 def replace(
