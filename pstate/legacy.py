@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from pstate import codec
-from pstate.errors import CorruptStateError, InvalidStateError
+from pstate.errors import CorruptStateError, InvalidStateError, StateFileError
 from pstate.values import MAX_DEPTH, place_text, same
 
 _MARKER_LINE = re.compile(rb"^### LAST VALID STATE ###$\n?", re.MULTILINE)
@@ -112,6 +112,68 @@ def load(data: bytes, path: str) -> Recovered:
     InvalidStateError if a document is no mapping that pstate reads.
     """
     return _Reader(data.replace(b"\r\n", b"\n"), path).read()
+
+
+def split(data: bytes) -> tuple[bytes, bytes]:
+    """*data* in two: the document at its beginning, and what stands behind it, from its separator on."""
+    data = data.replace(b"\r\n", b"\n")
+    end, documents = _documents(data)
+    return (data[:end], data[end:]) if documents else (data, b"")
+
+
+def may_be_damaged(data: bytes) -> bool:
+    """Whether *data*, which cannot be read, may be a damaged file of `persistedstate`: a record is in it."""
+    return any(_RECORD.match(document.text) for document in _documents(data.replace(b"\r\n", b"\n"))[1])
+
+
+def salvage(data: bytes, path: str, following: bool) -> tuple[Recovered, list[Skipped]]:
+    """What can be kept of a file that `load` refuses, and what is lost.
+
+    That is what stands before the damage; with *following*, the records behind it as well. Raises as `load` where the
+    damage is in the document at the beginning, or of no one place.
+    """
+    data = data.replace(b"\r\n", b"\n")
+    lost: list[Skipped] = []
+    while True:
+        try:
+            return load(data, path), lost
+        except StateFileError as error:
+            documents = [document for document in _documents(data)[1] if document.text.strip()]
+            bad = next((document for document in reversed(documents) if document.line <= (error.line or 0)), None)
+            if bad is None:
+                raise
+            if following:
+                begin = data.index(b"\n", bad.start) + 1
+                end = begin + len(bad.text)
+                whole, gone = _whole_lines(bad)
+                if not gone:  # each line is a record, and yet it does not load
+                    gone = [Skipped(bad.line, _shown(bad.text), error.reason or "it cannot be read")]
+                    whole = b"\n" * bad.text.count(b"\n")
+                data = data[:begin] + whole + data[end:]
+                lost += gone
+            else:
+                lost = [Skipped(each.line, _shown(each.text), "") for each in documents if each.line >= bad.line]
+                data = data[: max(bad.start - 1, 0)]
+
+
+def _whole_lines(document: _Document) -> tuple[bytes, list[Skipped]]:
+    """The text of a damaged *document* with a separator in the place of each line that is no whole record."""
+    lines = document.text.split(b"\n")
+    lost = []
+    for index, line in enumerate(lines):
+        try:
+            record, rest = _decode(line)
+            is_whole = _operation(record) is not None and not rest.strip()
+        except (ValueError, RecursionError):
+            is_whole = False
+        if not is_whole and line.strip():
+            lines[index] = b"---"
+            lost.append(Skipped(document.line + index, _shown(line), "it is no whole record"))
+    return b"\n".join(lines), lost
+
+
+def _shown(text: bytes) -> str:
+    return text.strip().decode("utf-8", "backslashreplace")
 
 
 def load_lines(data: bytes, path: str) -> Recovered:
@@ -374,7 +436,8 @@ class _Reader:
         readable = sum(map(_is_record, following))
         return CorruptStateError(
             f"{self.path}:{document.line}: damaged record of persistedstate ({what}), and {readable} records follow, "
-            f"so this is no unfinished write. {_UNTOUCHED}remove or correct the record.",
+            f"so this is no unfinished write. {_UNTOUCHED}remove or correct the record. "
+            f"Or keep what can be kept: pstate repair {self.path}",
             path=self.path,
             line=document.line,
             offset=document.start,

@@ -140,7 +140,8 @@ def senseless(path: str, data: bytes, index: int, following: int, what: str) -> 
     good = "" if line is None else f"; up to line {line - 1} it is good"
     message = (
         f"{path}{'' if line is None else f':{line}'}: record {index + 1} is committed, its checksum is right, and it "
-        f"{what}. Nothing was changed. Do not edit it, that would break the checksum. Keep a copy of the file{good}."
+        f"{what}. Nothing was changed. Do not edit it, that would break the checksum{good}. To keep what can be kept, "
+        f"with a copy of the file: pstate repair {path}"
     )
     return CorruptStateError(message, path=path, line=line, offset=offset or 0, index=index, following=following)
 
@@ -161,7 +162,8 @@ def judge(image: f.Image, data: bytes, path: str, boot_id: Callable[[], str]) ->
         line = f.line_number(data, image.end)
         message = (
             f"{path}:{line}: damaged record: {image.reason}, and {image.following} commits follow, so this is no "
-            f"unfinished write. Nothing was changed. Keep a copy of the file; up to line {line - 1} it is good."
+            f"unfinished write. Nothing was changed; up to line {line - 1} it is good. To keep what can be kept, "
+            f"with a copy of the file: pstate repair {path}"
         )
         raise CorruptStateError(
             message, path=path, line=line, offset=image.end, index=image.index, following=image.following
@@ -186,7 +188,8 @@ def edited_above_journal(image: f.Image, data: bytes, path: str) -> EditConflict
     message = (
         f"{path}:{line}: the document above line {line} was edited while {image.index} commits of a program that did "
         "not close the file stood below it, and nobody is left who knows what it was before. Nothing was changed. "
-        f"Keep a copy. To keep the edit, delete the lines from {line} on; to keep the commits, undo the edit."
+        f"To keep the edit: pstate resolve {path} --edit, which deletes the lines from {line} on; to keep the commits "
+        "and undo the edit: --journal; or --both. A copy is kept, and -n only shows what results."
     )
     return EditConflict(message, path=path, line=line, conflict_path=None)
 

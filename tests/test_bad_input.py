@@ -403,7 +403,12 @@ def test_damage_in_the_middle_of_a_journal_is_an_error(
     assert (line, starts[good]) == (error.line, error.offset)
     assert 1 <= error.following <= 4 - number
     sentences(
-        str(error), f"{path}:{line}: ", "damaged record", str(error.following), "Nothing was changed", "Keep a copy"
+        str(error),
+        f"{path}:{line}: ",
+        "damaged record",
+        str(error.following),
+        "Nothing was changed",
+        f"pstate repair {path}",
     )
 
 

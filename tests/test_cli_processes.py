@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from cli_tools import environment, holding, shell, write_files
+from cli_tools import FILES, environment, holding, shell, write_files
 from test_startup import HEAVY
 
 from pstate import PersistedState
@@ -36,7 +36,7 @@ def test_loops_of_incr_count_exactly_and_leave_a_plain_document(folder: Path, tm
     content = (folder / "state.yaml").read_text()
     assert content.startswith("counter: 51\n")
     assert "... # pstate" not in content
-    assert ["journal.yaml", "odd.yaml", "state.yaml"] == sorted(os.listdir(folder))
+    assert sorted(FILES) == sorted(os.listdir(folder))
 
 
 def test_a_loop_beside_a_program_leaves_its_file_and_its_journal_alone(folder: Path, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def _run(arguments: Any) -> int:
     for file in arguments.files:
         with show.progress(_size(file)) as step:
             report = examine(file, step)
-        show.write(_json(report) if arguments.json else _text(report, arguments.all))
+        show.write(_json(report) if arguments.json else text(report, arguments.all))
         sys.stdout.flush()
         if any(finding.severity in bad for finding in report.findings):
             code = 1
@@ -50,7 +50,8 @@ def _json(report: Report) -> str:
     return show.json_text(fields) + "\n"
 
 
-def _text(report: Report, all_notes: bool) -> str:
+def text(report: Report, all_notes: bool) -> str:
+    """What is to be said about a file, for a person."""
     lines = [f"{report.path}: {_verdict(report)}"]
     seen: dict[str, int] = {}
     for finding in report.findings:

@@ -114,16 +114,14 @@ def declare_json(parser: Parser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON, an object in each line")
 
 
-def declare_writing(parser: Parser) -> None:
+def declare_writing(parser: Parser, durability: bool = True) -> None:
     """How a change reaches the file."""
     parser.add_argument(
         "--lock-timeout", metavar="SECONDS", type=seconds, default=10.0, help="how long to wait for other writers (10)"
     )
-    parser.add_argument(
-        "--durability",
-        choices=("process", "power"),
-        help="what a change survives: the death of processes, or a power cut as well (as in the journal, or process)",
-    )
+    survives = "what a change survives: the death of processes, or a power cut as well (as in the journal, or process)"
+    if durability:
+        parser.add_argument("--durability", choices=("process", "power"), help=survives)
     parser.add_argument(
         "--locking",
         choices=("file", "filelock", "portalocker"),

@@ -59,7 +59,7 @@ def examine(file: str, step: Callable[[str], None]) -> Report:
     report = Report(os.path.realpath(file))
     try:
         with session.no_collector():
-            data, image = _settled(file)
+            data, image = settled(file)
             _examine_bytes(report, data, image, step)
     except PStateError as error:
         report.refuse(error)
@@ -74,7 +74,7 @@ def examine(file: str, step: Callable[[str], None]) -> Report:
 # ------------------------------------------------------------------------------------------------------------ the bytes
 
 
-def _settled(file: str) -> tuple[bytes, f.Image]:
+def settled(file: str) -> tuple[bytes, f.Image]:
     """The bytes of *file*, read once more while they end in what may be the write of a program at work."""
     data = session.content(file)
     image = f.scan(data)
@@ -183,7 +183,7 @@ def _examine_place(report: Report) -> None:
         report.add(NOTE, "folder", "its folder is not writable for us: no vacuum of ours can succeed.")
     from pstate.cli.users import users_of
 
-    if report.facts.get("generation") and not _twice(lambda: users_of(path)):
+    if report.is_usable and report.facts.get("generation") and not _twice(lambda: users_of(path)):
         report.add(
             NOTE, "journal", f"has a journal, and nobody that we see has it open. To end it: pstate vacuum {path}"
         )
@@ -236,3 +236,6 @@ def _beside(path: str) -> Iterator[Finding]:
         elif other.startswith(f"{stem}.cut-"):
             text = "what was cut out of the file because it was unreadable. Look at it, then delete it."
             yield Finding(WARNING, "cut", f"{whole}: {text}")
+        elif other.startswith((f"{stem}.before-repair", f"{stem}.before-resolve")):
+            text = "the file as it was before it was put in order. Delete it when nobody will miss what was lost."
+            yield Finding(NOTE, "copy", f"{whole}: {text}")

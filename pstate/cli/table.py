@@ -17,6 +17,8 @@ MODULES = {
     "apply": "script",
     "edit": "edit",
     "check": "check",
+    "repair": "repair",
+    "resolve": "resolve",
     "log": "history",
     "watch": "watch",
     "diff": "difference",

@@ -19,7 +19,7 @@ class User(NamedTuple):
     program: str
     holds: bool  #: the write lock
     writes: bool  #: it could
-    is_behind: bool  #: it has a file open that a vacuum has replaced, and follows at its next look
+    is_behind: bool  #: it has a file open that was replaced, and follows at its next look
 
 
 def users_of(path: str) -> list[User]:
@@ -48,13 +48,14 @@ def users_of(path: str) -> list[User]:
 def _descriptors(pid: int, path: str, status: os.stat_result) -> Iterator[tuple[bool, bool]]:
     """For each descriptor of *pid* that is the file: whether it is a replaced one, and whether it may be written to."""
     folder = f"/proc/{pid}/fd"
-    replaced = f"{vacuum.temporary(path, 'swap')} (deleted)"
+    # By a vacuum, or by an editor that renames: its new file to the path, or the old one away before.
+    replaced = [f"{name} (deleted)" for name in (vacuum.temporary(path, "swap"), path, path + "~")]
     with contextlib.suppress(OSError):
         for name in os.listdir(folder):
             with contextlib.suppress(OSError):  # closed meanwhile
                 # By name too: by now a vacuum may have put another file at the path than the one that *status* is of.
                 known = os.readlink(f"{folder}/{name}")
-                is_behind = known == replaced
+                is_behind = known in replaced
                 if is_behind or known == path or os.path.samestat(os.stat(f"{folder}/{name}"), status):
                     yield is_behind, _may_write(f"/proc/{pid}/fdinfo/{name}")
 
@@ -87,7 +88,7 @@ def _role(user: User) -> str:
     role = "to write" if user.writes else "to read"
     if user.holds:
         role += ", holds the lock"
-    return role + (", as it was before a vacuum" if user.is_behind else "")
+    return role + (", as it was before it was replaced" if user.is_behind else "")
 
 
 def _declare_vacuum(parser: Parser) -> None:
