@@ -134,8 +134,14 @@ def keep_beside(fs: FileSystem, path: str, role: str, content: bytes) -> str:
                 break
             except FileExistsError:
                 number += 1
-        write_all(fs, file.number, content)
-        fs.sync(file.number)
+        try:
+            write_all(fs, file.number, content)
+            fs.sync(file.number)
+        except BaseException:
+            # Half of what must be kept looks like all of it, and takes the room that was missing.
+            with contextlib.suppress(OSError):
+                fs.unlink(kept)
+            raise
         return kept
     finally:
         file.close()

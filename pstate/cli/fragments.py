@@ -46,9 +46,10 @@ def readable(text: bytes, path: str) -> Fragments | None:
     """The entries of the document *text* that are whole; None if there is none."""
     lines = list(enumerate(_lines(text), 1))
     end = _end_of_first(lines)
+    start = _begin_of_mapping(lines[:end])
     for deep in (True, False):
-        lost: list[Span] = []
-        kept = _kept(lines[:end], lost, deep)
+        lost = [Span(*_numbers(lines[:start]), "the key that they belong to is missing")] if start else []
+        kept = _kept(lines[start:end], lost, deep)
         document = b"".join(line for _, line in kept)
         if kept and end < len(lines):
             lost.append(Span(lines[end][0], lines[-1][0], "they are behind the end of the document"))
@@ -77,6 +78,14 @@ def _end_of_first(lines: list[Line]) -> int:
     return len(lines)
 
 
+def _begin_of_mapping(lines: list[Line]) -> int:
+    """How many of *lines* stand in front of the first key of the root, and belong to a key that is missing."""
+    content = [(index, line) for index, (_, line) in enumerate(lines) if _is_content(line)]
+    level = min((_indent(line) for _, line in content), default=0)
+    first = next((index for index, line in content if _indent(line) == level and line[level : level + 1] != b"-"), 0)
+    return first if content and content[0][0] < first else 0
+
+
 def _is_content(line: bytes) -> bool:
     return bool(line.strip()) and line.lstrip()[:1] != b"#" and not _SEPARATOR.match(line) and line[:1] != b"%"
 
@@ -95,11 +104,11 @@ def _groups(lines: list[Line]) -> list[list[Line]]:
     starts = []
     for index, line in content:
         first = line.lstrip(b" ")[:1]
-        if _indent(line) <= level and (in_list or first != b"-") and first not in (b"]", b"}", b")"):
+        if _indent(line) <= level and (in_list or first != b"-") and first not in (b"]", b"}", b")", b":"):
             while index > 0 and not _is_content(lines[index - 1][1]) and _indent(lines[index - 1][1]) <= level:
                 index -= 1
             starts.append(index)
-    starts[0] = 0
+    starts = [0, *starts[1:]]
     return [lines[start:stop] for start, stop in zip(starts, [*starts[1:], len(lines)], strict=True)]
 
 

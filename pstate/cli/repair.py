@@ -118,7 +118,7 @@ COMMANDS = {
         "kept: the document, commit 1\n"
         "lost:\n"
         '  lines 7 to 8: record 2, its checksum is wrong: \'--- [["set",["key"],"nestex",3]]\'\n'
-        "  lines 9 to 10: record 3\n"
+        "  lines 9 to 10: record 3, behind the damage\n"
         "      ~ counter: 4 -> 5\n"
         "with --salvage: the document, 2 of the commits up to 3; 1 of these 2 are lost then\n"
         "repaired; as it was: $PWD/broken.yaml.before-repair\n"

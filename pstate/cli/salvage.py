@@ -19,6 +19,7 @@ from pstate.cli.pieces import Head, Piece, Proof, head, pieces
 from pstate.errors import InvalidStateError, StateFileError
 from pstate.fs import SYSTEM
 from pstate.recovery import State
+from pstate.values import same
 
 #: How much of what is damaged is shown, in bytes.
 _SHOWN = 80
@@ -158,7 +159,8 @@ class Replay:
             self._end_prefix()
         self.all.append(Lost(piece.first, piece.last, f"record {number}{reason and ', '}{reason}", found))
         if reason or not (self._everything or self._prefix is None):
-            self.lost.append(self.all[-1])
+            lost = self.all[-1]
+            self.lost.append(lost if reason else lost._replace(what=f"{lost.what}, behind the damage"))
             return
         self.records += 1
         self._last = number
@@ -216,12 +218,17 @@ def _shown(raw: bytes) -> str:
 
 
 def _of_document(data: bytes, path: str, error: StateFileError, everything: bool) -> Plan:
-    if everything:
-        lines = _of_lines(data, path)
-        if lines is not None:
-            return lines
-    text, lost = _fragments(data, path, error, everything)
-    return Plan(text, codec.load(text, path).value, ["what is whole of the document"], lost, 0)
+    lines = _of_lines(data, path) if everything else None
+    try:
+        text, lost = _fragments(data, path, error, everything)
+    except StateFileError:
+        if lines is None:
+            raise
+        return lines
+    state = codec.load(text, path).value
+    if lines is not None and not same(state, lines.state):
+        return lines
+    return Plan(text, state, ["what is whole of the document"], lost, 0)
 
 
 def _of_lines(data: bytes, path: str) -> Plan | None:
@@ -283,10 +290,10 @@ def _of_theirs(data: bytes, path: str, everything: bool) -> Plan:
         try:
             codec.load(base, path)
         except InvalidStateError:
-            text, lost = _fragments(base, path, error, everything)
+            text, lost = _fragments(base, path, error, everything, has_journal=True)
         else:
             raise error from None
-        kept = ["what is whole of the document"]
+        kept = ["what is whole of the document"] if text != f.EMPTY_MAPPING else []
         shift = base.count(b"\n") - text.removesuffix(b"\n").count(b"\n")
         recovered, gone = legacy.salvage(text.removesuffix(b"\n") + journal, path, everything)
     lost += [
@@ -297,5 +304,7 @@ def _of_theirs(data: bytes, path: str, everything: bool) -> Plan:
     kept += [
         f"(line {each.line + shift}, as persistedstate refused it: {each.text[:_SHOWN]})" for each in recovered.skipped
     ]
+    if recovered.torn.strip():
+        kept.append(f"(without an unfinished last one: {_shown(recovered.torn.strip())})")
     kept += [f"(line {each.line + shift}, check it: {each.reason})" for each in recovered.doubtful]
     return Plan(codec.dump(recovered.value), recovered.value, kept, lost, recovered.records)
