@@ -90,7 +90,7 @@ def play(root: Any, operation: list[Any], place: list[Any]) -> list[Change]:
     prepared = ops.prepare(node, (name, *rest), None)
     if len(path) >= len(place):
         is_inside = not place or _resolve(root, place) == path[: len(place)]
-        found = list(_of_operation(node, tuple(path), name, rest)) if is_inside else []
+        found = list(effects(node, tuple(path), name, rest)) if is_inside else []
         ops.apply(node, prepared, False)
         return found
     is_around = _resolve(root, place[: len(path)]) == path
@@ -103,6 +103,35 @@ def play(root: Any, operation: list[Any], place: list[Any]) -> list[Change]:
     if before.value is ABSENT or after.value is ABSENT:
         return [_seen(before, after)] if before.value is not after.value else []
     return [] if same(before.value, after.value) else [_seen(before, after)]
+
+
+def effects(node: Any, path: tuple[Any, ...], name: str, rest: list[Any]) -> Iterator[Change]:
+    """What the operation *name* will change in *node*, which stands at *path*, and which it fits."""
+    if name in ("add", "discard"):
+        for member in rest[0]:
+            if set.__contains__(node, member) == (name == "discard"):
+                old, new = (ABSENT, member) if name == "add" else (member, ABSENT)
+                yield Change((*path, member), old, new, is_member=True)
+    elif name == "order":
+        old = ops.plain(node)
+        new = [old[index] for index in rest[0]]
+        if not same(old, new):
+            yield Change(path, old, new)
+    elif name == "splice":
+        start, stop, values = rest
+        for index in range(start, stop):
+            yield Change((*path, index), _plain(_item(node, index)), ABSENT)
+        for index, value in enumerate(values, start):
+            yield Change((*path, index), ABSENT, value)
+    else:
+        key = rest[0]
+        try:
+            old = ABSENT if name == "insert" else _plain(_item(node, key))
+        except LookupError:
+            old = ABSENT
+        new = ABSENT if name == "delete" else rest[1]
+        if old is ABSENT or new is ABSENT or not same(old, new):
+            yield Change((*path, key), old, new)
 
 
 class _Sight(NamedTuple):
@@ -157,32 +186,3 @@ def _item(tree: Any, key: Any) -> Any:
 
 def _plain(value: Any) -> Any:
     return ops.plain(value) if isinstance(value, dict | list | set) else value
-
-
-def _of_operation(node: Any, path: tuple[Any, ...], name: str, rest: list[Any]) -> Iterator[Change]:
-    """What the operation *name* will change in *node*, which stands at *path*, and which it fits."""
-    if name in ("add", "discard"):
-        for member in rest[0]:
-            if set.__contains__(node, member) == (name == "discard"):
-                old, new = (ABSENT, member) if name == "add" else (member, ABSENT)
-                yield Change((*path, member), old, new, is_member=True)
-    elif name == "order":
-        old = ops.plain(node)
-        new = [old[index] for index in rest[0]]
-        if not same(old, new):
-            yield Change(path, old, new)
-    elif name == "splice":
-        start, stop, values = rest
-        for index in range(start, stop):
-            yield Change((*path, index), _plain(_item(node, index)), ABSENT)
-        for index, value in enumerate(values, start):
-            yield Change((*path, index), ABSENT, value)
-    else:
-        key = rest[0]
-        try:
-            old = ABSENT if name == "insert" else _plain(_item(node, key))
-        except LookupError:
-            old = ABSENT
-        new = ABSENT if name == "delete" else rest[1]
-        if old is ABSENT or new is ABSENT or not same(old, new):
-            yield Change((*path, key), old, new)

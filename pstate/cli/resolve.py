@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from pstate import codec, edits, vacuum
 from pstate import format as f
+from pstate.changes import Change, between
 from pstate.cli import ancestors, changes, mend, session, show
 from pstate.cli.ancestors import Ancestor
 from pstate.cli.command import Command, No, Parser, declare_file
@@ -185,13 +186,13 @@ def _shown(path: str, found: Head, where: str | None, resolution: Resolution) ->
     lines.append(
         "what becomes of the document above the journal:" if differences else "the document above the journal stays"
     )
-    return "".join(f"{line}\n" for line in [*lines, *(f"  {change.line()}" for change in differences)])
+    return "".join(f"{line}\n" for line in [*lines, *(f"  {changes.line(change)}" for change in differences)])
 
 
-def _differences(path: str, found: Head, resolution: Resolution) -> list[changes.Change] | None:
+def _differences(path: str, found: Head, resolution: Resolution) -> list[Change] | None:
     """From the document as it is to the result; None if it does not parse."""
     try:
-        return list(changes.between(codec.load(found.base, path).value, resolution.state, []))
+        return list(between(codec.load(found.base, path).value, resolution.state))
     except InvalidStateError:
         return None
 
@@ -205,7 +206,7 @@ def _fields(path: str, found: Head, where: str | None, resolution: Resolution, c
         "ancestor": where,
         "told": resolution.told,
         "lost": [each.fields() for each in resolution.lost],
-        "changes": None if differences is None else [change.fields() for change in differences],
+        "changes": None if differences is None else [changes.fields(change) for change in differences],
         "done": copy is not None,
         "copy": copy,
     }

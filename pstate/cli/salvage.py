@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from pstate import codec, ops, recovery, vacuum
 from pstate import format as f
+from pstate.changes import Change, effects, grown
 from pstate.cli import changes, session
-from pstate.cli.changes import Change
 from pstate.cli.command import No
 from pstate.cli.fragments import Fragments, Span, readable
 from pstate.cli.pieces import Head, Piece, Proof, head, pieces
@@ -35,7 +35,7 @@ class Lost(NamedTuple):
 
     def fields(self) -> dict[str, Any]:
         """For a program."""
-        return {**self._asdict(), "changes": [change.fields() for change in self.changes]}
+        return {**self._asdict(), "changes": [changes.fields(change) for change in self.changes]}
 
 
 def lost_lines(lost: list[Lost]) -> Iterator[str]:
@@ -43,7 +43,7 @@ def lost_lines(lost: list[Lost]) -> Iterator[str]:
     for each in lost:
         place = f"line {each.first}" if each.first == each.last else f"lines {each.first} to {each.last}"
         yield f"  {place}: {each.what}"
-        yield from (f"      {change.line()}" for change in each.changes)
+        yield from (f"      {changes.line(change)}" for change in each.changes)
 
 
 class Plan(NamedTuple):
@@ -123,7 +123,7 @@ class Replay:
     """The records of a damaged journal, applied to a state one after the other, as far as they can be believed."""
 
     def __init__(self, state: State, everything: bool) -> None:
-        self._root = session.grown(state)
+        self._root = grown(state)
         self._everything = everything  #: apply what is whole behind the first loss, too
         self._prefix: State | None = None  #: the state in front of the first loss
         self._last = 0  #: of those that were kept
@@ -182,7 +182,7 @@ class Replay:
                 name, place, *rest = operation
                 node = ops.find(self._root, place)
                 prepared = ops.prepare(node, (name, *rest), None)
-                found += changes.of_operation(self._root, operation)
+                found += effects(node, tuple(place), name, rest)
                 undo += [(node, inverse) for inverse in reversed(ops.inverse(node, prepared))]
                 ops.apply(node, prepared, False)
         except (LookupError, TypeError, ValueError, RecursionError) as error:
