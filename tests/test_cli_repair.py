@@ -176,6 +176,21 @@ def test_a_committed_record_that_means_nothing_ends_what_is_kept(run: Run, body:
     assert [8, 10] == [lost["first"] for lost in found["lost"]]
 
 
+@pytest.mark.parametrize("option", ["--yes", "--dry-run"])
+def test_what_no_document_can_hold_is_not_written(run: Run, option: str) -> None:
+    """Each value is one, and the second one stands too deep in the first."""
+    deep = '[["set",[],"a",' + "[" * 90 + "0" + "]" * 90 + "]]"
+    deeper = '[["set",["a"' + ",0" * 80 + "],0," + "[" * 90 + "]" * 90 + "]]"
+    content = journal(bodies=[deep, deeper, "{}", BODIES[0]])
+    Path("state.yaml").write_bytes(content)
+
+    code, _, err = run("repair", option, "state.yaml")
+
+    assert 3 == code
+    assert "cannot be read back from a document (nested deeper than 100 levels). Nothing was changed." in err
+    assert (content, set()) == (Path("state.yaml").read_bytes(), beside())
+
+
 def test_a_hole_in_a_synced_journal(run: Run) -> None:
     start, end = FILE.index(BODIES[1].encode()), FILE.index(BODIES[2].encode()) - 30
     content = FILE[:start] + bytes(end - start) + FILE[end:]

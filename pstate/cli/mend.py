@@ -49,16 +49,30 @@ def _named(users: list[User]) -> str:
     return f"{', '.join(names)} {'has' if len(names) == 1 else 'have'}"
 
 
-def replace(path: str, before: bytes, text: bytes, state: State, role: str, arguments: Any) -> str:
-    """Put *text*, which says *state*, in the place of the file *path* with the bytes *before*.
+def must_come_back(path: str, text: bytes, state: State) -> None:
+    """Raise InvalidStateError unless *text*, which would be written to *path*, is read back as *state*.
+
+    Records of others may make a state of values that no document can hold.
+    """
+    try:
+        if same(codec.load(text, path).value, state):
+            return
+        reason = "it would be another state"
+    except InvalidStateError as error:
+        reason = error.reason
+    message = (
+        f"{path}: what would be kept cannot be read back from a document ({reason}). Nothing was changed. Keep a copy "
+        "of the file, and take from it what you need by hand."
+    )
+    raise InvalidStateError(message, path=path, reason=reason)
+
+
+def replace(path: str, before: bytes, text: bytes, role: str, arguments: Any) -> str:
+    """Put *text* in the place of the file *path* with the bytes *before*.
 
     Returns the path of the copy, which has *role* in its name. Raises No where the file is not *before* any more, and
     LockTimeout, ReadOnlyError, WriteError or DurabilityUnknown.
     """
-    if not same(codec.load(text, path).value, state):
-        # Values from damaged records may be none that a document can hold.
-        message = f"{path}: what would be kept does not come back from a document. Nothing was changed."
-        raise InvalidStateError(message, path=path)
     old = files.open_state(SYSTEM, path, read_only=False)
     try:
         flock = lock.make(arguments.locking, path)

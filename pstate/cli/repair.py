@@ -38,6 +38,7 @@ def _run(arguments: Any) -> int:
             print("Nothing to repair. What an interrupted write has left, the next writer tidies up.")
         return 0
     found = plan(data, path, error, arguments.salvage)
+    mend.must_come_back(path, found.text, found.state)
     if not arguments.json:
         show.write(_shown(found, _with_salvage(data, path, error, found, arguments)))
     copy = None
@@ -45,7 +46,7 @@ def _run(arguments: Any) -> int:
         if not arguments.dry_run:
             mend.refuse_while_open(path, arguments)
             _ask(path, arguments)
-            copy = mend.replace(path, data, found.text, found.state, "before-repair", arguments)
+            copy = mend.replace(path, data, found.text, "before-repair", arguments)
     finally:
         if arguments.json:
             show.write(show.json_text(_fields(path, error, found, copy)) + "\n")

@@ -66,6 +66,7 @@ def _run(arguments: Any) -> int:
         return _say_nothing_to_do(path, arguments)
     ancestor = _ancestor(path, found, arguments.ancestor)
     resolution = _resolution(path, data, found, ancestor, arguments.side)
+    mend.must_come_back(path, resolution.text, resolution.state)
     where = None if ancestor is None else ancestor.where
     if not arguments.json:
         show.write(_shown(path, found, where, resolution))
@@ -73,7 +74,7 @@ def _run(arguments: Any) -> int:
     try:
         if not arguments.dry_run:
             mend.refuse_while_open(path, arguments)
-            copy = mend.replace(path, data, resolution.text, resolution.state, "before-resolve", arguments)
+            copy = mend.replace(path, data, resolution.text, "before-resolve", arguments)
     finally:
         if arguments.json:
             show.write(show.json_text(_fields(path, found, where, resolution, copy)) + "\n")
