@@ -403,6 +403,17 @@ def test_what_comes_to_be_there_meanwhile_is_not_replaced(run: Run, monkeypatch:
     assert "mine" == Path("out.json").read_text()
 
 
+def test_a_dollar_in_a_path_is_no_variable(run: Run) -> None:
+    write("from.yaml", {"a": 1})
+    Path("$HOME").mkdir()
+
+    for format_ in FORMATS:
+        code, _, err = run("export", "from.yaml", f"$HOME/{NAMES[format_]}", "--to", format_, "--skip-unsupported")
+        assert (5 if format_ == "diskcache" else 0) == code, err
+        assert (format_ == "diskcache") == ("takes $ in a path for a variable" in err)
+    assert NAMES["diskcache"] not in os.listdir("$HOME")
+
+
 def test_a_disk_that_is_full_leaves_the_target_as_it_was(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     from pstate.fs import SYSTEM
 

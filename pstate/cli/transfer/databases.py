@@ -87,7 +87,7 @@ def _opened(path: str, check: bool = True) -> Iterator[Any]:
         elif before[1][18:20] == b"\2\2":  # with a write-ahead log, when it is in use
             options = "mode=ro&immutable=1"
         database = sqlite3.connect(
-            f"file:{quote(os.path.abspath(source))}?{options}", uri=True, isolation_level=None, timeout=5
+            f"file:{quote(os.fsencode(os.path.abspath(source)))}?{options}", uri=True, isolation_level=None, timeout=5
         )
         # What is no UTF-8 comes out as what no state takes, with its place, and not as the end of the whole.
         database.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
@@ -153,7 +153,9 @@ def _tables(database: Any) -> dict[str, str]:
     return {name: sql or "" for name, sql in rows if not name.startswith("sqlite_")}
 
 
-def _rows(database: Any, table: str, columns: str, say: Say) -> Iterator[tuple[Any, ...]]:
+def _rows(path: str, database: Any, table: str, columns: str, say: Say) -> Iterator[tuple[Any, ...]]:
+    if table not in _tables(database):  # and a view may be anything
+        raise BadSource(f"{path}: there is no table {table!r} in it. Nothing was changed.")
     quoted = table.replace('"', '""')
     for number, row in enumerate(database.execute(f'SELECT {columns} FROM "{quoted}" ORDER BY rowid')):
         if number % _STEP == 0:
@@ -168,9 +170,7 @@ def read_sqlitedict(path: str, table: str | None, say: Say) -> Found:
     """The pairs of one table: its values are JSON, numbers, or pickles. PickleDBSQLite has the same."""
     with _opened(path) as database:
         table = table or _only_table(path, _pair_tables(database))
-        if table not in _tables(database):
-            raise BadSource(f"{path}: there is no table {table!r}. Nothing was changed.")
-        rows = list(_rows(database, table, "key, value", say))
+        rows = list(_rows(path, database, table, "key, value", say))
     return Found({_sqlitedict_key(key): _sqlitedict_value(value) for key, value in rows}, [])
 
 
@@ -239,7 +239,7 @@ def read_shelve(path: str, table: str | None, say: Say) -> Found:
     for name in (path, f"{path}.db"):
         if is_sqlite(name):
             with _opened(name) as database:
-                rows = list(_rows(database, table or _SHELF, "key, value", say))
+                rows = list(_rows(path, database, _SHELF, "key, value", say))
             return Found({_shelve_key(key): Pickled(value) for key, value in rows}, [])
     found = shelf_at(path)
     if found is None:
@@ -266,7 +266,8 @@ def _dbm_pairs(path: str, name: str, module: str, say: Say) -> Iterator[tuple[An
                 yield _shelve_key(key), Pickled(shelf[key])
     except dbm.error as error:  # among them OSError
         raise BadSource(f"{path}: {module} cannot read it: {error}. Nothing was changed.") from error
-    except (ValueError, TypeError, SyntaxError, MemoryError) as error:  # dbm.dumb, whose index is written as Python
+    except (ValueError, TypeError, AttributeError, SyntaxError, MemoryError, RecursionError) as error:
+        # Of dbm.dumb, whose index is written as Python.
         raise BadSource(f"{path}: the index of it is damaged ({error}). Nothing was changed.") from error
 
 
@@ -309,8 +310,8 @@ def read_diskcache(path: str, table: str | None, say: Say) -> Found:
     for file in databases:
         folder = os.path.realpath(os.path.dirname(file))
         with _opened(file) as database:
-            columns = "key, raw, expire_time, tag, mode, filename, value"
-            rows = [_Row(*row) for row in _rows(database, table or "Cache", columns, say)]
+            columns = "key, raw, CAST(expire_time AS REAL), tag, mode, filename, value"
+            rows = [_Row(*row) for row in _rows(path, database, "Cache", columns, say)]
         as_json = bool(rows) and all(row.is_raw and _unzipped(row.key) is not None for row in rows)
         for number, row in enumerate(rows):
             if number % _STEP == 0:
@@ -339,7 +340,7 @@ def _diskcache_value(row: _Row, folder: str) -> Any:
     else:
         try:
             value = _content(row.filename, folder)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError) as error:
             return Unfit(f"its file {row.filename!r} cannot be read ({error})")
     if row.mode == _TEXT and type(value) is bytes:
         return value.decode("utf-8", "surrogateescape")
@@ -387,5 +388,8 @@ def _json_key(data: bytes) -> Any:
     key = _json_item(data)
     return Unfit(f"{type(key).__name__} cannot be one") if isinstance(key, list | dict) else key
 
+
+#: The formats of which one file may have several stores.
+WITH_TABLES = ("sqlitedict",)
 
 READERS = {"shelve": read_shelve, "sqlitedict": read_sqlitedict, "diskcache": read_diskcache}

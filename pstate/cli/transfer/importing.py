@@ -23,7 +23,7 @@ def _declare(parser: Parser) -> None:
     parser.add_argument("--into", metavar="PATH", default=".", help="where it is to go (the top)")
     parser.add_argument("--replace", action="store_true", help="replace the keys that are there already")
     parser.add_argument("-n", "--dry-run", action="store_true", help="print what would change, and change nothing")
-    parser.add_argument("--table", metavar="NAME", help="which table of a database, where there are several")
+    parser.add_argument("--table", metavar="NAME", help="which table of a sqlitedict, where there are several")
     parser.add_argument(
         "--unsafe-pickle", action="store_true", help="read pickles, which runs whatever code is in them"
     )

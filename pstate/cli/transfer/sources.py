@@ -6,8 +6,10 @@ import os
 import sys
 from typing import Any
 
+from pstate.cli.command import Usage
 from pstate.cli.transfer import databases, texts
 from pstate.cli.transfer.faults import BadSource, Say
+from pstate.errors import PStateError
 
 FORMATS = (*texts.READERS, *databases.READERS)
 
@@ -17,15 +19,29 @@ STANDARD_INPUT = "-"
 
 def read(path: str, name: str | None, table: str | None, say: Say) -> databases.Found:
     """What the source at *path* holds, of the format *name*, or of the one that it looks like. Raises BadSource."""
-    if path == STANDARD_INPUT:
-        return _read_text(_typed(), "standard input", name, "")
+    try:
+        return _read(path, name, table, say)
+    except OSError as error:
+        if isinstance(error, PStateError):
+            raise
+        raise databases.unreadable(path, error) from error
+
+
+def _read(path: str, name: str | None, table: str | None, say: Say) -> databases.Found:
+    is_typed = path == STANDARD_INPUT
     say("looking at the source")
-    name = name or _database_at(path)
+    name = name or (None if is_typed else _database_at(path))
     if name == "pickledb" and databases.is_sqlite(path):
         name = "sqlitedict"  # PickleDBSQLite has the same table, with JSON in it
+    if table is not None and name not in databases.WITH_TABLES:
+        raise Usage(f"{path}: only a sqlitedict has tables. Nothing was changed. Leave out --table.")
     if name in databases.READERS:
+        if is_typed:
+            raise Usage(f"a {name} cannot come from standard input. Nothing was changed. Give its path.")
         return databases.READERS[name](path, table, say)
     say("reading the source")
+    if is_typed:
+        return _read_text(_typed(), "standard input", name, "")
     return _read_text(_content(path), path, name, os.path.splitext(path)[1].lower())
 
 
@@ -63,8 +79,6 @@ def _content(path: str) -> bytes:
             return file.read()
     except FileNotFoundError:
         raise BadSource(f"{path}: there is no such file. Nothing was changed.") from None
-    except OSError as error:
-        raise databases.unreadable(path, error) from error
 
 
 def _typed() -> bytes:

@@ -66,6 +66,8 @@ def _sqlitedict(tree: dict[str, Any], path: str, say: Say) -> None:
 
 
 def _diskcache(tree: dict[Any, Any], path: str, say: Say) -> None:
+    if os.path.expandvars(path) != path:  # diskcache would make another folder
+        raise OSError(errno.EINVAL, "diskcache takes $ in a path for a variable")
     # Or it would throw away what is beyond its size limit.
     with _package("diskcache").Cache(path, eviction_policy="none") as cache, cache.transact():
         _fill(cache, tree, say)

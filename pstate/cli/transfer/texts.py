@@ -83,7 +83,7 @@ def read_yaml(data: bytes, name: str) -> Any:
             documents = codec.load_all(data, name)
         except StateFileError:
             documents = []
-        if len(documents) == 1 and isinstance(documents[0].value, list | set):
+        if len(documents) == 1 and not isinstance(documents[0].value, dict):
             return documents[0].value  # which is no state, but may stand in one
         raise
 
@@ -128,7 +128,10 @@ def read_any(data: bytes, name: str) -> Any:
             return read_any_json(data, name)
         except BadSource:
             pass  # YAML may begin so too
-    return read_yaml(data, name)
+    tree = read_yaml(data, name)
+    if isinstance(tree, str):
+        raise BadSource(f"{name}: this is in no format that is known. Nothing was changed. Say which with --from.")
+    return tree
 
 
 READERS: dict[str, Callable[[bytes, str], Any]] = {
