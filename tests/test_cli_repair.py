@@ -15,7 +15,7 @@ import pytest
 import yaml
 from cli_tools import FILES, Run, holding, run
 from crash_tools import KILLED, Dying, Failing, in_child
-from repair_tools import BASE, BODIES, FILE, STATES, asked, beside, harmed, journal, state
+from repair_tools import BASE, BODIES, EVERY, FILE, STATES, asked, beside, harmed, journal, state
 
 from pstate import PersistedState, vacuum
 from pstate.cli import examine, main, mend
@@ -94,7 +94,7 @@ def test_what_is_shown_is_for_people(run: Run) -> None:
 def test_a_damaged_byte_anywhere(run: Run, mask: int, options: tuple[str, ...]) -> None:
     """No byte outside of the bodies and the document costs a commit, and no state comes out that never was."""
     lost = set()
-    for offset in range(len(FILE)):
+    for offset in range(0 if EVERY else mask % 5, len(FILE), 1 if EVERY else 5):
         content = bytearray(FILE)
         content[offset] ^= mask
         Path("state.yaml").write_bytes(content)
