@@ -48,9 +48,10 @@ reference: $(VENV)/has-run
 	$(BIN)/python -m pstate.cli.reference
 	$(BIN)/python docs/pictures.py
 
-# Without the setting, the theme prints that it gets fixes until May 2027, and names its successor, zensical.
+# Not --quiet: a warning that is not printed does not count. Without the setting, the theme prints that it gets fixes
+# until May 2027, and names its successor, zensical.
 docs: $(VENV)/has-docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet $(ARGS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build $(ARGS)
 
 # The package exists in two readings, so it is read by two type checkers. Without the setting, pyright's wrapper asks
 # the network whether there is a newer one.
