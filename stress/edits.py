@@ -85,13 +85,17 @@ def write(link: Link, path: Path) -> None:
                             count(state[link.name], k)
                             rearrange(state.jobs, f"{link.name}{k}", dice)
                             state.log.append(f"{link.name}{k}")
+                            if dice.random() < 0.02:
+                                time.sleep(dice.random() * QUIET)  # a save may come within a transaction
                             if value:
                                 state.both = value
                     except InvalidEditError:
                         problem = "not parsed"  # refused
-                    except EditConflict:
-                        problem = "conflict"
-                        break
+                    except EditConflict as error:
+                        if error.conflict_path is not None:
+                            problem = "conflict"
+                            break
+                        problem = "undone"
                     else:
                         done.append((k, value, began, time.monotonic()))
                 link.tell((done, problem))
@@ -227,6 +231,8 @@ class Round:
         self.trial.count("commits", len(done))
         if problem == "conflict":
             self.told_of_conflict = True
+        elif problem == "undone":
+            self.trial.count("transactions undone because of a save")
         elif problem:
             self.trial.count("commits refused because an edit did not parse")
 
