@@ -423,7 +423,7 @@ class FileLog:
                 return
         if self.read_only:
             try:
-                self._load(self._open_journal(), "edit")
+                self._load(self._saved(), "edit")
             except (OSError, StateFileError) as error:
                 self._complain(error)
             return
@@ -435,7 +435,7 @@ class FileLog:
             view = self.memory.view
             if is_other and self._journal is before and view is not None and not view[3] and not _is_easy(before):
                 try:
-                    self._load(self._open_journal(), "edit")
+                    self._load(self._saved(), "edit")
                 except (OSError, StateFileError) as error:
                     self._complain(error)
         except (InvalidEditError, WriteError) as error:
@@ -449,6 +449,22 @@ class FileLog:
                 raise
         if self._journal is before or self._journal is None or _is_easy(self._journal):
             self._look_at = self._clock() + CHECK_INTERVAL
+
+    def _saved(self) -> Journal:
+        """What a person has saved at the path. Raises InvalidEditError when it is empty, and we know more."""
+        journal = self._open_journal()
+        view = self.memory.view
+        if view is not None and view[1] and not self.fs.fstat(journal.fd).st_size:
+            raise self._emptied()
+        return journal
+
+    def _emptied(self) -> InvalidEditError:
+        """Every editor that saves in place empties the file first."""
+        message = (
+            f"{self.path}: the file was emptied while it was open. Reads go on from the last good state, writes "
+            "are refused until it has content again. To begin an empty state, write {} into it."
+        )
+        return InvalidEditError(message, path=self.path, line=1, column=1)
 
     def _looked(self, now: float) -> None:
         """The path shows our file, as of *now*. One that is replaced without a trailer is looked at by every read."""
@@ -1363,12 +1379,7 @@ class FileLog:
         data = journal.read()
         mine = self.memory.plain()
         if not data and view[1]:
-            # Every editor that saves in place empties the file first.
-            message = (
-                f"{self.path}: the file was emptied while it was open. Reads go on from the last good state, writes "
-                "are refused until it has content again. To begin an empty state, write {} into it."
-            )
-            raise InvalidEditError(message, path=self.path, line=1, column=1)
+            raise self._emptied()
         try:
             image = recovery.judge(f.scan(data), data, self.path, self.fs.boot_id)
             base = codec.load(image.base, self.path)

@@ -937,6 +937,18 @@ def test_a_read_only_state_adopts_edits(world: World, save: Save, writer: bool) 
     world.finish()
 
 
+def test_a_read_only_state_serves_the_last_good_state_while_the_file_is_empty(world: World) -> None:
+    """Every save in place begins like this, and may take longer than anybody waits."""
+    world.write("n: 1\n")
+    reader = world.peer("read_only=True")
+    world.path.write_bytes(b"")
+
+    assert {"n": 1} == reader.snapshot()
+    assert any("was emptied while it was open" in line for line in reader.log("WARNING"))
+    world.path.write_bytes(b"n: 2\n")
+    assert {"n": 2} == reader.snapshot()
+
+
 def test_a_read_only_state_serves_the_last_good_state_while_an_edit_does_not_parse(world: World) -> None:
     reader = world.peer("read_only=True")
     save_in_place(world.path, b'name: "not yet')
