@@ -14,7 +14,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 from zlib import crc32
 
 from pstate import codec, files, lock, recovery, vacuum
@@ -73,6 +73,10 @@ STALE_AT_LEAST = 4
 #: How long a path may be missing before it counts as deleted, in seconds: some editors move the file away, then write
 #: it.
 MISSING = 1.0
+
+
+#: A document, with whether it is the canonical one; what it says; and whether a base marker may stand behind it.
+_Edit: TypeAlias = tuple[tuple[bytes, bool], State, bool]
 
 
 class Memory(Protocol):
@@ -1053,37 +1057,47 @@ class FileLog:
             raise WriteError(message, path=self.path, errno=error.errno) from error
         self._refusal = ""
 
-    def save(self, before: bytes, text: bytes, base: codec.Base) -> bool:
-        """Put *text*, which says *base*, at the path as one plain document. The caller holds the lock, and has looked.
+    def save(self, original: State, text: bytes, base: codec.Base) -> list[str]:
+        """Bring *text*, which says *base* and was made of a copy that said *original*, together with the state.
 
-        False, with nothing done, if the file is not *before*. Raises as `vacuum`, and DurabilityUnknown. Of a process
-        that dies before the exchange, *text* is kept beside the file, as a person's save that a vacuum has met; behind
-        it, *before* is, if it could not take a trailer.
+        The result is one plain document at the path, with all that a person has written in *text*. The caller holds the
+        lock, and has looked. Returns one sentence for each value of programs that gave way. Raises as `vacuum`, and
+        DurabilityUnknown. Of a process that dies before the exchange, the new document is kept beside the file, as a
+        person's save that a vacuum has met; behind it, the old one is, if it could not take a trailer.
         """
-        view = self.memory.view
-        assert view is not None
-        if view[4].marker is not None or view[4].read() != before:
-            return False
-        try:
-            # Nobody's memory is what the new file says, as after an edit: the trailer makes all others read it.
-            self._put(view, before, (text, False), base.value, vacuum.known(view), appendable=base.appendable)
-        except vacuum.EditCameOut:
-            return False
-        except OSError as error:
-            _raise_foreign(error)
-            status = self._status()
-            if status is None or (status.st_dev, status.st_ino) == view[4].identity:
-                message = (
-                    f"{self.path}: the file could not be written anew: {error.strerror or error}. Nothing was changed. "
-                    "Its folder must be writable and have room for a copy."
-                )
-                raise WriteError(message, path=self.path, errno=error.errno) from error
-            logger.warning("%s: was saved, and tidying up behind it failed: %s", self.path, error)
-            self._look_at = 0.0
-            if self.power:
-                self.refresh()
-                self.settle_what_is_read(self.memory.view)
-        return True
+        from pstate import edits
+
+        lost: list[str] = []
+
+        def edited(ours: State) -> _Edit:
+            merged, lost[:] = edits.merge(original, base.value, ours)
+            if same(merged, base.value):
+                return (text, False), merged, base.appendable
+            return vacuum.document(text, merged, self.path), merged, True
+
+        while True:
+            assert self._journal is not None
+            before = self._journal
+            try:
+                self._replace(edit=edited)
+            except vacuum.EditCameOut:
+                self.begin(self.lock_timeout, look=True)
+                continue
+            except OSError as error:
+                _raise_foreign(error)
+                status = self._status()
+                if status is None or (status.st_dev, status.st_ino) == before.identity:
+                    message = (
+                        f"{self.path}: the file could not be written anew: {error.strerror or error}. Nothing was "
+                        "changed. Its folder must be writable and have room for a copy."
+                    )
+                    raise WriteError(message, path=self.path, errno=error.errno) from error
+                logger.warning("%s: was saved, and tidying up behind it failed: %s", self.path, error)
+                self._look_at = 0.0
+                if self.power:
+                    self.refresh()
+                    self.settle_what_is_read(self.memory.view)
+            return lost
 
     def _try_replace(self) -> None:
         try:
@@ -1100,9 +1114,10 @@ class FileLog:
             self._put_off = True
             tell("%s: vacuum put off, the journal goes on growing: %s", self.path, error)
 
-    def _replace(self, merge: bool = True, absent: bool = False) -> None:
+    def _replace(self, merge: bool = True, absent: bool = False, edit: Callable[[State], _Edit] | None = None) -> None:
         """Vacuum. The caller holds the lock and has caught up. Raises OSError, EditCameOut, and as an edit may.
 
+        With *edit*, the state becomes what that makes of it, which nobody has known before.
         Without *merge*, an edit in place is left for later, by EditCameOut. With *absent*, nothing is at the path: then
         our file is not the state any more, and what somebody has made of it is none of our business.
         """
@@ -1121,6 +1136,11 @@ class FileLog:
             assert view is not None
             content = view[4].read(0, view[1])
         state = self.memory.plain()
+        if edit is not None:
+            document, state, appendable = edit(state)
+            # The trailer makes all others read it, as behind any edit.
+            self._put(view, content, document, state, vacuum.known(view), appendable=appendable)
+            return
         document = vacuum.document(view[4].base, state, self.path, view[4].canonical)
         self._put(view, content, document, state, absent=absent)
 

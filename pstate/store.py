@@ -665,14 +665,15 @@ class Store:
         view = self.view
         return view[4].marker if view is not None else None
 
-    def save(self, before: bytes, text: bytes) -> bool:
-        """Put the document *text* into the place of the file, as an editor's save would, comments and all.
+    def save(self, original: State, text: bytes) -> list[str]:
+        """Take over the document *text* that a person has made of a copy that said *original*, comments and all.
 
-        False, and nothing was done, if the file is not exactly *before* any more. Raises as `vacuum`, and
-        InvalidStateError when *text* is no state.
+        What was committed meanwhile is kept, value by value; where both changed the same one, the edit wins, and a
+        sentence of the list that is returned says so. Raises as `vacuum`, and InvalidStateError when *text* is no
+        state.
         """
         base = codec.load(text, self.path)
-        return self._rewrite("save()", partial(self.log.begin, look=True), partial(self.log.save, before, text, base))
+        return self._rewrite("save()", partial(self.log.begin, look=True), partial(self.log.save, original, text, base))
 
     def _open(self) -> None:
         self._busy = True

@@ -17,7 +17,7 @@ from cli_tools import FILES, Run, environment, run
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pstate import PersistedState
+from pstate import PersistedState, WriteError
 from pstate.changes import between
 from pstate.cli import changes, values
 from pstate.values import same
@@ -90,15 +90,38 @@ def test_what_others_commit_meanwhile_is_kept(run: Run, editor: Editor) -> None:
         assert (4, 9, 1, {"a", "b"}) == (found.counter, found.jobs[0].tries, found.other, found.seen)
 
 
-def test_a_live_journal_is_edited_as_one_commit_and_stays(run: Run, editor: Editor) -> None:
-    editor("open(path, 'w').write(text.replace('wash', 'iron').replace('tries: 2', 'tries: 3'))")
+def test_comments_are_shown_and_kept_while_programs_are_at_work(run: Run, editor: Editor) -> None:
+    """Those that were there, and those that are written now, above a journal, and over commits in the meantime."""
+    Path("state.yaml").write_text("# how many\ncounter:   3  # so far\njobs: [wash, dry]\n")
+    editor(
+        "os.system(f'{sys.executable} -m pstate incr state.yaml counter')\n"
+        "assert text == '# how many\\ncounter:   4  # so far\\njobs: [wash, dry]\\n', text\n"
+        "open(path, 'w').write(text.replace('wash', 'iron').replace('so far', 'today') + '# the end\\n')"
+    )
     with PersistedState("state.yaml") as live:
         live.counter = 4
 
         assert (0, "", "") == run("edit", "state.yaml")
 
-        assert ("iron", 3, 4) == (live.jobs[0].name, live.jobs[1].tries, live.counter)
-        assert 2 == Path("state.yaml").read_text().count("\n--- [[")
+        assert (["iron", "dry"], 5) == (live.jobs, live.counter)
+        assert "# how many\ncounter:   5  # today\njobs: [iron, dry]\n# the end\n" == Path("state.yaml").read_text()
+        live.counter = 6
+    assert "# how many\ncounter:   6  # today\njobs: [iron, dry]\n# the end\n" == Path("state.yaml").read_text()
+
+
+def test_where_the_file_cannot_be_replaced_the_values_are_saved(
+    run: Run, editor: Editor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    editor("open(path, 'w').write('# new\\n' + text.replace('wash', 'iron'))")
+
+    def refused(*_: object) -> None:
+        raise WriteError("state.yaml: cannot be written anew.")
+
+    monkeypatch.setattr("pstate.log.FileLog.save", refused)
+    code, _, err = run("edit", "state.yaml")
+
+    assert (0, "iron") == (code, run("get", "state.yaml", "jobs[0].name").out.strip())
+    assert "the values are saved, comments and layout are as they were: state.yaml: cannot be" in err
 
 
 def test_an_unchanged_copy_changes_nothing(run: Run, editor: Editor) -> None:

@@ -578,7 +578,7 @@ def saved(before: bytes) -> bytes:
 
 def save(state: PersistedState) -> None:
     before = Path(state._store.path).read_bytes()
-    assert state._store.save(before, saved(before))
+    assert [] == state._store.save(state.snapshot(), saved(before))
 
 
 POWER = (("durability", "power"),)

@@ -157,24 +157,26 @@ def test_a_close_that_keeps_the_journal_writes_nothing(path: Path) -> None:
     assert {"a": 3, "b": 1} == yaml.safe_load(path.read_bytes())
 
 
-def test_a_save_replaces_exactly_the_document_that_it_was_made_of(path: Path) -> None:
-    """As an editor's would, comments and all; on any other file it is refused, and nothing is done."""
+def test_a_save_is_brought_together_with_what_was_committed(path: Path) -> None:
+    """As an editor's would be, comments and all."""
     path.write_text("a: 1  # one\n")
     with PersistedState(path) as state:
         core = state._store
-        assert not core.save(b"a: 2\n", b"a: 3\n")
         with pytest.raises(InvalidStateError):
-            core.save(path.read_bytes(), b"[")
+            core.save({"a": 1}, b"[")
         assert "a: 1  # one\n" == path.read_text()
 
-        assert core.save(path.read_bytes(), b"a: 2  # two")
+        assert [] == core.save({"a": 1}, b"a: 2  # two")
         assert (2, "a: 2  # two") == (state.a, path.read_text())
 
         state.b = 1
-        assert not core.save(path.read_bytes(), b"a: 3\n")
+        state.a = 3
+        assert ["state.a was 3"] == core.save({"a": 2}, b"a: 4  # four\nc: 1 # new\n")
+        assert {"a": 4, "b": 1, "c": 1} == state
+        assert "a: 4  # four\nc: 1 # new\nb: 1\n" == path.read_text()
         with state.transaction(), pytest.raises(TransactionError):
-            core.save(b"", b"")
-    assert {"a": 2, "b": 1} == yaml.safe_load(path.read_bytes())
+            core.save({}, b"")
+    assert {"a": 4, "b": 1, "c": 1} == yaml.safe_load(path.read_bytes())
 
 
 def test_a_close_that_keeps_the_journal_looks_for_a_save_that_lacks_the_last_commit(path: Path) -> None:

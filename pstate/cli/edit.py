@@ -1,8 +1,9 @@
 """`pstate edit`: a person's editor on a copy, and what it was saved as brought together with the state.
 
 The lock is not held while the editor runs, as `visudo` would: a lunch break would be everybody's LockTimeout. The copy
-is an edit of the state that it was made from, so it is merged with what others have committed meanwhile, like any save
-(`pstate.edits`), in one transaction at the end. `--lock` is for those who want others to wait.
+is an edit of the state that it was made from, so at the end it is merged with what others have committed meanwhile,
+like any save (`pstate.edits`), and the file is written from it as a vacuum would write it. `--lock` is for those who
+want others to wait.
 """
 
 from __future__ import annotations
@@ -17,18 +18,17 @@ import sys
 import tempfile
 from typing import Any, NamedTuple
 
-from pstate import codec, edits, recovery
+from pstate import codec, edits, recovery, vacuum
 from pstate.cli import session, values
 from pstate.cli.command import Command, No, Parser, declare_file, declare_writing
 from pstate.containers import store_of
-from pstate.errors import InvalidStateError
+from pstate.errors import InvalidStateError, WriteError
 from pstate.fs import SYSTEM
 
 
 class Original(NamedTuple):
     """What the editor is given."""
 
-    data: bytes  #: the whole file
     text: bytes  #: the copy
     state: dict[Any, Any]  #: what the copy says
 
@@ -84,8 +84,14 @@ def _original(file: str) -> Original:
     data = session.content(file)
     found = recovery.read(data, file, SYSTEM.boot_id)
     state = session.replayed(found, file, data)
-    is_plain = found.image.marker is None and found.image.base == data and not recovery.is_theirs(data)
-    return Original(data, data if is_plain else codec.dump(state), state)
+    return Original(_document(found, state, file), state)
+
+
+def _document(found: recovery.Content, state: dict[Any, Any], file: str) -> bytes:
+    """What a vacuum would make of the file; where it has nothing to do, that is the file."""
+    base = found.image.base
+    is_as_it_is = not found.image.bodies and not recovery.is_theirs(base)
+    return base if is_as_it_is else vacuum.document(base, state, file)[0]
 
 
 def _has_changed(copy: str, given: bytes) -> bool:
@@ -157,12 +163,14 @@ def _excerpt(text: bytes, error: InvalidStateError) -> str:
 
 def _bring_in(state: Any, original: Original, edited: Edited) -> None:
     """Make the state what the edit says, with what others have committed since the copy was made."""
-    # Where nobody has, and the copy was the file itself, it becomes the file: comments and layout are kept.
-    if original.text == original.data and store_of(state).save(original.data, edited.text):
-        return
-    with state.transaction():
-        merged, lost = edits.merge(original.state, edited.state, state.snapshot())
-        values.become(state, merged)
+    try:
+        lost = store_of(state).save(original.state, edited.text)
+    except WriteError as error:
+        # The file cannot be replaced: then at least the values, as one commit.
+        with state.transaction():
+            merged, lost = edits.merge(original.state, edited.state, state.snapshot())
+            values.become(state, merged)
+        print(f"pstate: the values are saved, comments and layout are as they were: {error}", file=sys.stderr)
     for sentence in lost:
         print(f"pstate: changed by the edit and by a program, the edit wins: {sentence}", file=sys.stderr)
 
@@ -174,7 +182,7 @@ COMMANDS = {
         "Run $VISUAL, $EDITOR or vi on a copy of the state, and bring what it is saved as into FILE, as one commit.\n"
         "What others commit meanwhile is kept, value by value; where both changed the same one, the edit wins, and\n"
         "the other value is printed. While the copy does not parse, you are shown the line and may edit again.\n"
-        "Comments that you write are kept if nobody has committed anything since the last vacuum, those in FILE too.",
+        "Comments are kept, those in FILE and those that you write. FILE is one plain document afterwards.",
         "$ EDITOR='sed -i s/wash/iron/' pstate edit state.yaml\n$ pstate get state.yaml jobs[0].name\niron",
         _declare,
         _run,
