@@ -103,14 +103,16 @@ class Journal:
 
     def behind(self, place: Place | None) -> tuple[list[str], Place | None]:
         """The bodies of the records that we know from *place* on, or of all; and the place behind the last one."""
-        start = place[0] if place is not None else 0
-        if start == len(self.content):
-            return [], place
-        content = bytes(self.content[start:])
         if place is not None:
-            bodies, stop, crc = read_records(content, 0, place[1])
+            start = place[0]
+            if start == len(self.content):
+                return [], place
+            bodies, stop, crc = read_records(bytes(self.content[start:]), 0, place[1])
             return bodies, (start + stop, crc)
-        found = read_marker(content, len(self.base)) if self.marker is not None else None
+        if self.marker is None:
+            return [], None
+        content = bytes(self.content)
+        found = read_marker(content, len(self.base))
         if found is None:
             return [], None
         bodies, stop, crc = read_records(content, found[1], first_crc(found[0].generation))

@@ -36,7 +36,7 @@ from pstate.journal import Journal, View
 from pstate.lock import EXCLUSIVE_NOW, UNLOCK, Flock
 from pstate.logger import Logger
 from pstate.recovery import Operations, Records, State
-from pstate.trail import Origin, Trails
+from pstate.trail import Origin, Trails, place_behind
 from pstate.vacuum import Known
 from pstate.values import same
 
@@ -527,7 +527,7 @@ class FileLog:
         content = recovery.read(data, self.path, self.fs.boot_id)
         state = self._replay(content.state, content.records, journal.read)
         if self.trails:
-            self.trails.load(journal, content.image, content.state, origin)
+            self.trails.load(journal, content.image, content.state, state, origin)
         self._become(state, journal, data, content.image, content.appendable, mtime)
 
     def _become(
@@ -1426,7 +1426,7 @@ class FileLog:
             self._write_merged(edited, data[: image.end], image.base, result.state, judged)
         else:
             if self.trails:
-                self.trails.become(journal, result.state, "edit", image.index, (image.end, image.crc))
+                self.trails.become(journal, result.state, "edit", image.index, place_behind(image))
             self._become(result.state, journal, data, image, base.appendable, mtime)
         logger.info("%s: took over an edit", self.path)
         if not result.conflict:

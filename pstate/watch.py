@@ -5,6 +5,7 @@ The log notes in a `Trail` what cannot be read later; here it becomes changes, w
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import weakref
@@ -16,8 +17,9 @@ from typing import Any, Self
 
 from pstate import changes, containers, ops, paths
 from pstate.changes import Change
-from pstate.errors import ClosedError, PStateError, ReentrantError, TransactionError
-from pstate.recovery import decode, document
+from pstate.errors import ClosedError, EditConflict, PStateError, ReentrantError, TransactionError
+from pstate.journal import Journal
+from pstate.recovery import State, decode, document
 from pstate.trail import Leg, Trail
 
 #: How often a watch looks whether there is something new, in seconds.
@@ -46,19 +48,18 @@ class Watch:
         #: What came together is together; never an empty one.
         self._found: deque[list[Change]] = deque()
         self._is_closed = False
+        #: An exception of a signal handler has cut a look in two: nobody knows which changes were told.
+        self._is_torn = False
+        self._process = os.getpid()
         #: A look may be under way in a thread that nobody waits for any more, see `__anext__`.
         self._looking = threading.RLock()
         self._is_looking = False
         self._refuse_own_transaction()
-        core.read(self._begin, core.root, history)
+        self._have_followed(core.read(self._begin, core.root, history))
         if now and (found := list(changes.between_at({}, ops.plain(self._root), self._place))):
             self._found.append(found)
-        if core.log.fs.flock is None:  # not in a simulation, which has no threads
-            threading.Thread(
-                target=_follow, args=(weakref.ref(self._trail), core), name="pstate watch", daemon=True
-            ).start()
 
-    def _begin(self, root: Any, history: bool) -> None:
+    def _begin(self, root: Any, history: bool) -> Journal:
         core = self._core
         _, end, crc, index, journal = core.view
         if history:
@@ -67,7 +68,16 @@ class Watch:
         else:
             self._root = changes.grown(ops.plain(root))
             self._trail = Trail(journal, index, (end, crc) if journal.marker else None, 0)
-        core.log.trails.add(self._trail, journal)
+        return _enlist(core, self._trail)
+
+    def _have_followed(self, marked: Journal | None) -> None:
+        """Begin, in this process, with the mark on the file of *marked*."""
+        core, trail = self._core, self._trail
+        # Who replaced that file before it had the mark has not waited, and will not.
+        while (journal := core.read(_enlist, core, trail)) is not marked:
+            marked = journal
+        if core.log.fs.flock is None:  # not in a simulation, which has no threads
+            threading.Thread(target=_follow, args=(weakref.ref(trail), core), name="pstate watch", daemon=True).start()
 
     def poll(self) -> list[Change]:
         """What has changed since the last call, or the last step of an iteration. Waits for no change, only for the
@@ -94,6 +104,8 @@ class Watch:
                 self._core.log.trails.remove(self._trail)
 
     def _look(self) -> None:
+        if self._process != os.getpid():  # forked, perhaps while another thread was in a look
+            self._looking, self._is_looking = threading.RLock(), False
         with self._looking:
             if self._is_looking:
                 raise ReentrantError(
@@ -107,15 +119,19 @@ class Watch:
                 self._is_looking = False
 
     def _news(self) -> Iterator[list[Change]]:
-        for leg in self._take():
+        legs = self._take()
+        self._is_torn = True
+        for leg in legs:
             if leg.state is not None:
-                found = changes.between_at(ops.plain(self._root), leg.state, self._place)
+                difference = changes.between_at(ops.plain(self._root), leg.state, self._place)
+                found = [change._replace(origin=leg.origin) for change in difference]
                 self._root = changes.grown(leg.state)
-                yield [change._replace(origin=leg.origin) for change in found]
+                yield found
             for number, operations in enumerate(decode(leg.bodies, self._core.path, bytes), leg.before + 1):
                 origin = leg.origin_of(number)
                 commit = [change for operation in operations for change in self._play(operation)]
                 yield [change._replace(origin=origin, commit=number) for change in commit]
+        self._is_torn = False
 
     def _play(self, operation: list[Any]) -> list[Change]:
         return changes.play(self._root, operation, self._place)
@@ -123,19 +139,38 @@ class Watch:
     def _take(self) -> list[Leg]:
         if self._is_closed:
             return []
+        core, trail = self._core, self._trail
+        conflict, trail.conflict = trail.conflict, None
+        if conflict is not None:
+            raise conflict
+        number: int | None = None  # of notes; None is up to the end
+        state: State | None = None
         try:
-            legs: list[Leg] = self._core.read(_take, None, self._trail)
+            if self._process != os.getpid() and not self._is_in_own_transaction():
+                self._have_followed(None)  # again: the thread is the parent's
+                self._process = os.getpid()
+            if self._is_torn:
+                state = core.read(_take_state, core.root, trail)
+            else:
+                # Taken when nothing is waited for any more, with durability "power" for a sync: an exception that
+                # comes meanwhile leaves them.
+                number = core.read(_collect, None, trail)
+            self._is_closed = containers.store_of(self._state) is not core
         except ClosedError:
             self._is_closed = True
-            return self._trail.take()  # up to the end
-        self._is_closed = containers.store_of(self._state) is not self._core
-        return legs
+            state = ops.plain(core.root) if self._is_torn else None
+        if state is not None:
+            return [Leg(state, None, [], 0, frozenset(), 0)]
+        with core.mutex:
+            return trail.take(number)
+
+    def _is_in_own_transaction(self) -> bool:
+        return self._core.changes is not None and bool(self._core.mutex._is_owned())
 
     def _refuse_own_transaction(self) -> None:
-        core = self._core
-        if core.changes is not None and core.mutex._is_owned():
+        if self._is_in_own_transaction():
             raise TransactionError(
-                f"{core.path}: nobody else commits while this thread's transaction is open, so waiting for a change "
+                f"{self._core.path}: nobody else commits while this thread's transaction is open, so waiting for a change "
                 "would be for ever. Nothing was done. Watch outside of the block."
             )
 
@@ -201,16 +236,31 @@ def _follow(reference: weakref.ref[Trail], core: Any) -> None:
     while not core.closed and (trail := reference()) is not None:
         try:
             core.read(_collect, None, trail)
+        except EditConflict as error:
+            trail.conflict = error  # which is raised once
         except (PStateError, OSError):
             pass  # who asks is told
         del trail
         time.sleep(WATCH_INTERVAL)
     with core.mutex:
         core.log.trails.remove()
+    core.detach(None)  # the last handle may have gone while we were at it
 
 
-def _collect(_: None, trail: Trail) -> None:
-    trail.collect()
+def _enlist(core: Any, trail: Trail) -> Journal:
+    journal: Journal = core.view[4]
+    core.log.trails.add(trail, journal)
+    return journal
+
+
+def _collect(_: None, trail: Trail) -> int:
+    return trail.collect()
+
+
+def _take_state(root: Any, trail: Trail) -> State:
+    trail.take()
+    state: State = ops.plain(root)
+    return state
 
 
 def history(state: containers.MappedDict, path: str | Iterable[Any] | None = None) -> Iterator[Change]:
@@ -231,10 +281,6 @@ def _told(path: str, place: list[Any], base: bytes, bodies: list[str]) -> Iterat
 def _records(core: Any) -> tuple[bytes, list[str]]:
     journal = core.view[4]
     return journal.base, journal.bodies(core.view[3])
-
-
-def _take(_: None, trail: Trail) -> list[Leg]:
-    return trail.take()
 
 
 def place_of(path: str | Iterable[Any] | None) -> list[Any]:

@@ -18,8 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from procs_tools import Crowd, Fork
 
-from pstate import ABSENT, Change, ClosedError, PersistedState, TransactionError, Watch, changes
+from pstate import ABSENT, Change, ClosedError, EditConflict, PersistedState, TransactionError, Watch, changes
 from pstate.fs import FileSystem
+from pstate.testing.disk import SimulatedDisk
+from pstate.testing.system import SimulatedSystem
 from pstate.values import same
 
 PATIENCE = 20.0
@@ -250,6 +252,104 @@ def test_an_edit_that_another_program_has_dealt_with_is_an_edit(crowd: Crowd, sa
     assert [(("n",), 1, 2, "other"), (("m",), 1, 5, "edit"), (("n",), 2, 3, "other")] == short(until(watch, ("n",), 3))
 
 
+@pytest.mark.parametrize("save", SAVES)
+def test_a_commit_behind_an_edit_of_a_plain_document_is_told(path: Path, save: Save) -> None:
+    """The document that the edit has made has no marker yet, so its first record is not where it ends."""
+    path.write_text("n: 0\n")
+    with PersistedState(path) as state:
+        watch = state.watch()
+        save(path, b"n: 1\n")
+        until(watch, ("n",), 1)
+        state.n = 2
+        state.n = 3
+
+        assert [(("n",), 1, 2, "here"), (("n",), 2, 3, "here")] == short(watch.poll())
+
+
+def test_commits_of_an_old_copy_are_not_told_again(crowd: Crowd) -> None:
+    """An old copy with its journal, put there when all who wrote are dead: it is told what that takes back."""
+    crowd.begin(n=0)
+    other = crowd.other()
+    other.run("state.n = 1; state.n = 2")
+    old = crowd.file.read_bytes()
+    other.run("state.n = 3; state.n = 4")
+    other.kill()
+    watch = crowd.open(read_only=True).watch()
+    crowd.file.with_name("copy").write_bytes(old)
+    os.rename(crowd.file.with_name("copy"), crowd.file)
+    assert [(("n",), 4, 2, "edit")] == short(until(watch, ("n",), 2))
+
+    crowd.other().run("state.n = 5")
+    assert [(("n",), 2, 5, "other")] == short(until(watch, ("n",), 5))
+
+
+def test_another_history_of_the_same_journal_is_not_taken_for_its_continuation(crowd: Crowd) -> None:
+    crowd.begin(n=0)
+    other = crowd.other()
+    other.run("state.n = 1")
+    old = crowd.file.read_bytes()
+    other.run("state.n = 2")
+    other.kill()
+    state = crowd.open(read_only=True)
+    watch = state.watch()
+    copy = crowd.file.with_name("copy.yaml")
+    copy.write_bytes(old)
+    with PersistedState(copy) as forked:
+        forked.n = 30
+        forked.n = 40
+        os.rename(copy, crowd.file)
+        assert [(("n",), 2, 40, "edit")] == short(until(watch, ("n",), 40))
+        forked._store.closed = True  # nobody closes a file that has moved away
+
+
+def test_a_conflict_that_only_the_watch_has_met_is_raised_by_it(path: Path) -> None:
+    """The thread that follows may be the first to see the edit, and nobody sees the conflict again."""
+    path.write_text("n: 1\n")
+    with PersistedState(path) as state:
+        state.n = 2
+        state.vacuum()
+        watch = state.watch()
+        path.with_name("new").write_text("n: 1\n")
+        os.rename(path.with_name("new"), path)
+        found: list[Change] = []
+        deadline = time.monotonic() + PATIENCE
+        with pytest.raises(EditConflict):
+            while time.monotonic() < deadline:
+                found += watch.poll()
+                time.sleep(0.1)  # nearly always it is the thread that meets it
+        found += watch.poll()
+
+        assert [(("n",), 2, 1, "edit")] == short(found)
+
+
+def test_a_vacuum_while_a_watch_begins_keeps_nothing_from_it() -> None:
+    """Who vacuums before the mark is there does not wait, and could vacuum once more."""
+    disk = SimulatedDisk({"/s.yaml": b"n: 0\n"})
+    found: list[Change] = []
+    vacuums = iter([lambda: (setattr(other, "n", 1), other.vacuum())])
+
+    def when_watching(system: SimulatedSystem, name: str, arguments: tuple[Any, ...]) -> None:
+        if name == "watch":
+            next(vacuums, lambda: None)()
+
+    def when_waiting(system: SimulatedSystem, name: str, arguments: tuple[Any, ...]) -> None:
+        if name == "sleep":
+            found.extend(watch.poll())
+
+    other: Any = PersistedState.open("/s.yaml", fs=SimulatedSystem(disk, when_waiting, name="other"))
+    with PersistedState.open("/s.yaml", fs=SimulatedSystem(disk, when_watching, name="watcher")) as state:
+        watch = state.watch()
+        for n in (2, 4):
+            other.n = n
+            other.n = n + 1
+            other.vacuum()
+        found += watch.poll()
+        watch.close()
+        other.close()
+
+    assert [1, 2, 3, 4, 5] == [change.new for change in found]
+
+
 def test_a_read_only_state_is_watched(crowd: Crowd) -> None:
     crowd.begin(n=0)
     other = crowd.other()
@@ -279,6 +379,45 @@ def test_a_child_process_goes_on_with_a_watch(path: Path) -> None:
         assert [(("n",), 1, 2, "here")] == child.result()
         assert [(("n",), 1, 2, "other")] == short(watch.poll())
         assert 1 == seen.new
+
+
+def test_a_child_that_uses_only_the_state_keeps_nobody(path: Path) -> None:
+    """It has no thread that follows, so it has no mark either, until it uses the watch."""
+    with PersistedState(path, n=0) as state:
+        watch = state.watch()
+
+        def use() -> list[bool]:
+            state.snapshot()
+            before = marked(state)
+            watch.poll()
+            return [before, marked(state), "pstate watch" in [thread.name for thread in threading.enumerate()]]
+
+        assert [False, True, True] == Fork(use).result()
+
+
+def marked(state: PersistedState) -> bool:
+    return state._store.log.trails._marked is not None
+
+
+def test_a_child_that_was_forked_in_the_middle_of_a_look_can_look(path: Path) -> None:
+    with PersistedState(path, n=0) as state:
+        watch = state.watch()
+        entered, leave = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with watch._looking:
+                entered.set()
+                leave.wait(PATIENCE)
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        assert entered.wait(PATIENCE)
+        child = Fork(lambda: (setattr(state, "n", 1), short(watch.poll()))[1])
+        try:
+            assert [(("n",), 0, 1, "here")] == child.result()
+        finally:
+            leave.set()
+            thread.join()
 
 
 # ------------------------------------------------------------------------------------------------------------- a place
