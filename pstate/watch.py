@@ -10,7 +10,8 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import chain
 from types import TracebackType
 from typing import Any, Self
@@ -42,7 +43,7 @@ class Watch:
         now: bool = False,
     ) -> None:
         self._state = state
-        self._core = core = containers.store_of(state)
+        self._core = containers.store_of(state)
         self._place = place_of(path)
         self._timeout = timeout
         #: What came together is together; never an empty one.
@@ -55,27 +56,35 @@ class Watch:
         self._looking = threading.RLock()
         self._is_looking = False
         self._refuse_own_transaction()
-        self._have_followed(core.read(self._begin, core.root, history))
+        self._have_followed(partial(self._begin, history))
         if now and (found := list(changes.between_at({}, ops.plain(self._root), self._place))):
             self._found.append(found)
 
-    def _begin(self, root: Any, history: bool) -> Journal:
+    def _begin(self, history: bool, root: Any, marked: Journal | None) -> Journal:
         core = self._core
         _, end, crc, index, journal = core.view
+        if marked is not None and journal is marked:
+            return marked
         if history:
             self._root = changes.grown(document(journal.base, core.path))
             self._trail = Trail(journal, 0, None, index)
         else:
             self._root = changes.grown(ops.plain(root))
             self._trail = Trail(journal, index, (end, crc) if journal.marker else None, 0)
-        return _enlist(core, self._trail)
+        return self._go_on(root, marked)
 
-    def _have_followed(self, marked: Journal | None) -> None:
-        """Begin, in this process, with the mark on the file of *marked*."""
-        core, trail = self._core, self._trail
-        # Who replaced that file before it had the mark has not waited, and will not.
-        while (journal := core.read(_enlist, core, trail)) is not marked:
+    def _go_on(self, root: Any, marked: Journal | None) -> Journal:
+        journal: Journal = self._core.view[4]
+        self._core.log.trails.add(self._trail, journal)
+        return journal
+
+    def _have_followed(self, begin: Callable[[Any, Journal | None], Journal]) -> None:
+        """Begin, in this process, by *begin*, which is given the journal that was the newest one, and returns it."""
+        core, marked = self._core, None
+        # Again: who replaced the file before it had our mark has not waited for us, and will not.
+        while (journal := core.read(begin, core.root, marked)) is not marked:
             marked = journal
+        trail = self._trail
         if core.log.fs.flock is None:  # not in a simulation, which has no threads
             threading.Thread(target=_follow, args=(weakref.ref(trail), core), name="pstate watch", daemon=True).start()
 
@@ -147,7 +156,7 @@ class Watch:
         state: State | None = None
         try:
             if self._process != os.getpid() and not self._is_in_own_transaction():
-                self._have_followed(None)  # again: the thread is the parent's
+                self._have_followed(self._go_on)  # the thread is the parent's
                 self._process = os.getpid()
             if self._is_torn:
                 state = core.read(_take_state, core.root, trail)
@@ -170,8 +179,8 @@ class Watch:
     def _refuse_own_transaction(self) -> None:
         if self._is_in_own_transaction():
             raise TransactionError(
-                f"{self._core.path}: nobody else commits while this thread's transaction is open, so waiting for a change "
-                "would be for ever. Nothing was done. Watch outside of the block."
+                f"{self._core.path}: nobody else commits while this thread's transaction is open, so waiting for a "
+                "change would be for ever. Nothing was done. Watch outside of the block."
             )
 
     # An iterator that waits. `_is_over` is asked after a look that has found nothing.
@@ -245,12 +254,6 @@ def _follow(reference: weakref.ref[Trail], core: Any) -> None:
     with core.mutex:
         core.log.trails.remove()
     core.detach(None)  # the last handle may have gone while we were at it
-
-
-def _enlist(core: Any, trail: Trail) -> Journal:
-    journal: Journal = core.view[4]
-    core.log.trails.add(trail, journal)
-    return journal
 
 
 def _collect(_: None, trail: Trail) -> int:

@@ -13,9 +13,10 @@ from typing import Any
 
 import yaml
 
-from pstate import PersistedState, PStateError, StateFileError, store
+from pstate import ABSENT, PersistedState, PStateError, StateFileError, store
 from pstate.testing.disk import SimulatedDisk
 from pstate.testing.system import Hook, SimulatedSystem
+from pstate.values import same
 from stress.check import BrokenPromise
 from stress.world import PATH, Actor, World
 
@@ -105,7 +106,7 @@ def judge_image(world: World, image: Files) -> None:
     found = after_boot(image)
     if isinstance(found, str):
         raise BrokenPromise(f"after a power cut, {found}\nfiles: {dict(image)}")
-    due = world.durable() if world.scenario.options.get("durability") == "power" else frozenset()
+    due = world.durable() | world.told() if world.scenario.options.get("durability") == "power" else frozenset()
     if found is None:
         # Nobody promises a new file before its first sync.
         expect(PATH not in world.scenario.files, f"the state file is gone after a power cut: {dict(image)}")
@@ -167,6 +168,11 @@ def at_the_end(world: World) -> None:
         says = opened(world.disk.names[PATH].content)
         expect(seen == says, f"memory of {actor.name} says {seen}, the file {says}")
     for actor in living:
+        if actor.watch is not None:
+            assert actor.state is not None
+            actor.hear()
+            _judge_watch(actor, says, actor.state.snapshot())
+    for actor in living:
         actor.close()
     if scenario.failures:
         # A failed sync leaves a journal; whoever opens the file next has nothing to do with that.
@@ -179,7 +185,52 @@ def at_the_end(world: World) -> None:
     expect(tuple(documents[0]["log"]) == says, f"the closed file says {documents[0]['log']}, memory said {says}")
     expect(not temporary(world.disk.names), f"left behind: {temporary(world.disk.names)}")
     _judge_log(world, says)
+    for actor in world.actors.values():
+        if actor.watch is not None:
+            _judge_watch(actor, says, None)
     scenario.fair(world)
+
+
+def _judge_watch(actor: Actor, log: tuple[str, ...], now: dict[Any, Any] | None) -> None:
+    """What the watch of *actor* has told leads from the state when it began to *now*; None: to any later one."""
+    told = [change for together in actor.told for change in together]
+    state = actor.watched_from.copy()
+    state["log"] = list(state.get("log", ()))
+    for change in told:
+        place = f"{actor.name} was told {change}, where there is {state}"
+        if len(change.path) == 1:
+            expect(same(state.get(change.path[0], ABSENT), change.old), place)
+            state[change.path[0]] = change.new
+            if change.new is ABSENT:
+                del state[change.path[0]]
+            elif isinstance(change.new, list):
+                state[change.path[0]] = change.new.copy()
+            continue
+        key, index = change.path
+        values = state[key]
+        if change.old is not ABSENT:
+            expect(change.old in values, place)
+            values.remove(change.old)  # each has the index that it had, when several go
+        if change.new is not ABSENT:
+            values.insert(index, change.new)
+            expect(values[index : index + 1] == [change.new], place)
+    if now is not None:
+        expect(state == now, f"{actor.name} was told of {state}, the state is {now}: {told}")
+    elif not actor.world.scenario.edited:
+        expect(tuple(state["log"]) == log[: len(state["log"])], f"{actor.name} was told of {state}, not of {log}")
+    tokens = [change.new for change in told if change.path[0] == "log" and isinstance(change.new, str)]
+    if not actor.world.scenario.edited:
+        expect(all(change.commit for change in told), f"{actor.name} was told of several commits as one: {told}")
+        expect(len(set(tokens)) == len(tokens), f"{actor.name} was told twice: {told}")
+    for change in told:
+        whose = None if change.commit is None else "here" if str(change.new).startswith(actor.name) else "other"
+        if change.new is not ABSENT and change.path[0] == "log" and not actor.world.scenario.edited:
+            expect(change.origin == whose, f"{actor.name} was told of {change}, which is {whose}'s")
+        expect(change.commit or not actor.world.scenario.edited or change.origin == "edit", f"{change} is no edit")
+    for group in (group for other in actor.world.actors.values() for group in other.groups):
+        for together in actor.told if not actor.world.scenario.edited else ():
+            there = group & {change.new for change in together if isinstance(change.new, str)}
+            expect(there in (set(), group), f"{actor.name} was told half of {sorted(group)}: {together}")
 
 
 def _judge_a_mixture(world: World, living: list[Actor]) -> None:

@@ -73,6 +73,18 @@ def opens(*then: Body) -> Body:
     return body
 
 
+def follows(actor: Actor) -> None:
+    actor.follow()
+
+
+def begins_to_watch(actor: Actor) -> None:
+    actor.begin_watch()
+
+
+def hears(actor: Actor) -> None:
+    actor.hear()
+
+
 def opens_without_defaults(actor: Actor) -> None:
     actor.open(defaults=None)
 
@@ -261,6 +273,17 @@ def _program(*steps: Body) -> Body:
     return body
 
 
+def watched(name: str, *, a: Body, w: Body | None = None, v: Body | None = None, **more: Any) -> Scenario:
+    """Two or three programs; "w" watches, and does something of its own before it only follows."""
+    bodies = {"a": a, "w": _program(w, follows) if w is not None else follows}
+    if v is not None:
+        bodies["v"] = v
+    opened = tuple(bodies)
+    if PERSON in more:
+        bodies[PERSON] = more.pop(PERSON)
+    return Scenario(f"watch: {name}", bodies, opened=opened, **{"watching": ("w",), **more})
+
+
 A = ("a",)
 AR = ("a", "r")
 AV = ("a", "v")
@@ -371,6 +394,47 @@ SCENARIOS = [
     replace(
         edited("saved with a backup", saves_with_backup, a=_program(time_passes, transaction("a1", "a2"))),
         name="saved with a backup, a transaction",
+    ),
+    watched("writer", a=commits("a1", "a2")),
+    watched("transaction", a=transaction("a1", "a2"), w=commits("w1")),
+    watched("commit and vacuum", a=_program(commits("a1"), vacuums)),
+    watched("close and open", a=_program(commits("a1"), closes, opens(commits("a2"))), kills=0),
+    watched("commits between vacuums", a=_program(vacuums, commits("a1", "a2"), vacuums), kills=0, switches=4),
+    watched(
+        "who watches commits and vacuums",
+        a=_program(vacuums, commits("a1")),
+        w=_program(vacuums, commits("w1")),
+        kills=0,
+        switches=3,
+    ),
+    watched(
+        "commits between vacuums of two",
+        a=_program(vacuums, commits("a1")),
+        v=_program(vacuums, vacuums),
+        kills=0,
+        switches=2,
+    ),
+    watched(
+        "two who watch",
+        a=_program(commits("a1"), vacuums, follows),
+        w=_program(commits("w1"), vacuums),
+        watching=("a", "w"),
+        kills=0,
+        switches=3,
+    ),
+    watched(
+        "begins while others vacuum",
+        a=_program(vacuums, commits("a1"), vacuums),
+        w=begins_to_watch,
+        watching=(),
+        kills=0,
+        switches=3,
+    ),
+    watched("without a trailer", a=_program(vacuums, commits("a1"), vacuums), files=BARE, kills=0),
+    watched("power", a=commits("a1", "a2"), options=POWER, power=True),
+    *(
+        watched(name, a=commits("a1"), edited=True, fair=edits_are_there, kills=0, switches=2, **{PERSON: save})
+        for name, save in EDITORS.items()
     ),
     Scenario("a close and a writer", {"a": closes, "b": commits("b1")}, JOURNALED, opened=("a", "b"), kills=0),
 ]

@@ -20,13 +20,14 @@ from typing import Any
 
 from greenlet import greenlet
 
-from pstate import PersistedState, store
+from pstate import Change, PersistedState, Watch, ops, store
 from pstate.errors import DurabilityUnknown, EditConflict, StateFileError
 from pstate.lock import UNLOCK
 from pstate.state import Transaction
 from pstate.testing.disk import Description, Image, Inode, SimulatedDisk
 from pstate.testing.system import Killed, SimulatedSystem
 from pstate.vacuum import temporary
+from pstate.watch import WATCH_INTERVAL
 from stress.check import BrokenPromise
 from stress.clone import forked
 
@@ -35,7 +36,7 @@ PERSON = "person"  #: the process that is a person's editor
 
 CALLS = (
     "open", "close", "lseek", "pread", "write", "truncate", "sync", "sync_data", "stat", "fstat", "copy_attributes",
-    "flock", "rename", "rename_new", "unlink", "exchange", "sync_folder", "sleep",
+    "flock", "rename", "rename_new", "unlink", "exchange", "sync_folder", "sleep", "watch", "unwatch", "is_watched",
 )  # fmt: skip
 
 #: Which call may fail how. Reading a file that is open, and looking at its size, do not fail.
@@ -56,6 +57,8 @@ FAILURES: dict[str, tuple[int, ...]] = {
 
 #: What changes nothing that others could see.
 READING = ("lseek", "pread", "stat", "fstat", "copy_attributes")
+#: What is about the marks of those who watch. Nobody does that without others who may notice.
+MARKS = ("watch", "unwatch", "is_watched")
 
 #: A run of a scenario that makes more calls than this gets nowhere.
 MOST_CALLS = 20_000
@@ -76,6 +79,7 @@ class Scenario:
     bodies: dict[str, Callable[[Actor], None]]
     files: Image = field(default_factory=lambda: {PATH: b"log: []\n"})
     opened: tuple[str, ...] = ()  #: processes that have opened the file before the schedule begins
+    watching: tuple[str, ...] = ()  #: those of them that watch it by then
     options: dict[str, Any] = field(default_factory=dict)  #: of `PersistedState.open`
     kills: int = 1  #: how many processes may be killed in a run
     failures: int = 0  #: how many calls may fail in a run
@@ -117,14 +121,19 @@ class Actor:
         self.on_a_full_disk = False
         self.seen = -1  #: `disk.changes` when it went to sleep
         self.wants: Inode | None = None  #: whose lock it was just refused
+        self.awaits = False  #: it asked whether others have come to the new file
         self.must: frozenset[str] = frozenset()  #: what the view that it is about to take has to show
         self.acknowledged: list[str] = []
         self.unsynced: list[str] = []  #: of those, the ones that were said to be committed, but perhaps not durable
         self.attempted: list[str] = []
         self.refused: list[str] = []
         self.views: list[tuple[str, ...]] = []
+        self.watch: Watch | None = None
+        self.watched_from: dict[Any, Any] = {}  #: the state when the watch began,
+        self.told: list[list[Change]] = []  #: and what it has told since, with what came together in one list
         self.groups: list[set[str]] = []  #: tokens of one transaction: all or none of them are there
         self.conflicts: list[Exception] = []
+        self.follows = False  #: nothing is left to do, but for the thread of a watch
         self.saves = 0  #: of a person's editor: how many it has begun,
         self.saved = 0  #: and which of them was the last to end
         self.error: BaseException | None = None
@@ -229,6 +238,34 @@ class Actor:
         self.must = frozenset()
         return view
 
+    def begin_watch(self) -> None:
+        assert self.state is not None
+        self.watch = self.state.watch()
+        self.watched_from = ops.plain(self.watch._root)
+
+    def hear(self) -> None:
+        """Note what the watch tells."""
+        assert self.watch is not None
+        try:
+            self.told += self.watch.commits()
+        except EditConflict as error:
+            if not self.world.scenario.edited:
+                raise
+            self.conflicts.append(error)
+
+    def follow(self) -> None:
+        """Do what the thread of a watch does: look every now and then, as long as there is somebody to wait for."""
+        self.follows = True
+        while self.world.others_go_on(self):
+            self.hear()
+            if not self.world.scenario.edited:
+                # However it came here, it has read what stands in front of its view, and told that: a reduction.
+                assert self.state is not None
+                _, end, crc, _, journal = self.state._store.view or (0, 0, 0, 0, None)
+                self.history = hash((journal and journal.identity, end, crc, len(self.told)))
+            self.pause(WATCH_INTERVAL)
+        self.hear()
+
     def look_again(self) -> None:
         """Look, when it does not matter what is seen, or whether a conflict is raised."""
         assert self.state is not None
@@ -275,10 +312,13 @@ class World:
         self.kills = scenario.kills
         self.failures = scenario.failures
         self.floor = 0  #: how many tokens the last vacuum has made durable
+        self._watchers_look = False
         self.busy_editors: set[str] = set()  #: those in the middle of a save in place, who are faster than any pause
         self.actors = {name: self.actor(name) for name in scenario.bodies}
         for name in scenario.opened:
             self.actors[name].open()
+        for name in scenario.watching:
+            self.actors[name].begin_watch()
         for name, body in scenario.bodies.items():
             self.actors[name].body = body
             self._go(self.actors[name], 0)
@@ -294,6 +334,8 @@ class World:
     # ------------------------------------------------------------------ system calls
 
     def _call(self, actor: Actor, name: str, real: Callable[..., Any], *arguments: Any) -> Any:
+        if actor is not self.current and name == "sleep":
+            self._let_watchers_look(actor)
         if actor is not self.current or (self._alone(actor) and self._changes_nothing(actor, name, arguments)):
             return self._do(actor, name, real, arguments)
         if name == "write" and len(arguments[1]) > 1 and arguments[0] in actor.system.descriptors:
@@ -301,7 +343,23 @@ class World:
         number = self._stop(actor, name, arguments)
         if name != "sleep":
             actor.wants = None
+            actor.awaits = name == "is_watched"
         return self._do(actor, name, real, arguments, number)
+
+    def _let_watchers_look(self, waiting: Actor) -> None:
+        """Where nobody is scheduled, those who watch look while somebody waits, who may wait for them."""
+        if not self._watchers_look:
+            self._watchers_look = True
+            try:
+                for actor in self.actors.values():
+                    if actor is not waiting and actor.watch is not None and not actor.system.dead:
+                        actor.hear()
+            finally:
+                self._watchers_look = False
+
+    def others_go_on(self, actor: Actor) -> bool:
+        """Whether anybody else will do something by himself."""
+        return any(other.alive and not other.follows for other in self.actors.values() if other is not actor)
 
     def _do(
         self, actor: Actor, name: str, real: Callable[..., Any], arguments: tuple[Any, ...], number: int = 0
@@ -368,7 +426,7 @@ class World:
             )
         if name == "sync_folder":
             return self._alone(actor)
-        if name == "fork":
+        if name == "fork" or name in MARKS:
             return False
         file = arguments[1] if name == "copy_attributes" else arguments[0]
         if file not in actor.system.descriptors:
@@ -438,7 +496,16 @@ class World:
             alive = alone[:1]
         able = [actor for actor in alive if not self._waits(actor)]
         # When all wait, time goes on: for those who look again after a while, before those who ask for a lock in vain.
-        able = able or [actor for actor in alive if actor.wants is None] or alive
+        # Who follows with a watch has looked at what there is by then, and looks again before anybody has waited for it
+        # in vain: all processes go on.
+        waiting = [actor for actor in alive if actor.wants is None]
+        able = (
+            able
+            or [actor for actor in waiting if not actor.follows and not actor.awaits]
+            or [actor for actor in waiting if not actor.awaits]
+            or waiting
+            or alive
+        )
         found: list[Action] = [("run", actor.name, 0) for actor in able]
         if self.kills:
             # Death before a call that changes nothing is death before the next one that does.
@@ -454,7 +521,7 @@ class World:
     def _is_mortal(self, actor: Actor) -> bool:
         """Whether it is worth while to kill *actor* now. A person's editor is not ours to kill."""
         assert actor.pending is not None
-        return actor.name != PERSON and actor.pending[0] not in READING and actor.pending[0] != "sleep"
+        return actor.name != PERSON and actor.pending[0] not in (*READING, "sleep", "is_watched")
 
     def _waits(self, actor: Actor) -> bool:
         """Who sleeps, and would find everything as it was, need not wake up before somebody else has done something."""
@@ -522,7 +589,13 @@ class World:
             for description in actor.system.descriptors.values():
                 inodes[description.inode.number] = description.inode
         disk = tuple(
-            (number, inode.content, inode.times_changed, inode.holder and holders[id(inode.holder)])
+            (
+                number,
+                inode.content,
+                inode.times_changed,
+                inode.holder and holders[id(inode.holder)],
+                tuple(sorted(holders[id(description)] for description in inode.watchers)),
+            )
             for number, inode in sorted(inodes.items())
         )
         names = tuple(sorted((path, inode.number) for path, inode in self.disk.names.items()))
@@ -538,6 +611,11 @@ class World:
 
     def acknowledged(self) -> frozenset[str]:
         return frozenset(token for actor in self.actors.values() for token in actor.acknowledged)
+
+    def told(self) -> frozenset[str]:
+        """What watches have told to be in `log`."""
+        changes = (change for actor in self.actors.values() for together in actor.told for change in together)
+        return frozenset(change.new for change in changes if isinstance(change.new, str))
 
     def durable(self) -> frozenset[str]:
         """What was acknowledged as being on stable storage, where that was asked for."""

@@ -23,7 +23,7 @@ QUICK = [
     "two writers", "increments", "transaction and reader", "two transactions", "close and open", "around a vacuum",
     "records across sectors", "a record of several sectors", "failing calls: around a vacuum",
     "power: two writers", "power: around a vacuum", "power: a new file", "power: writer and reader",
-    "saved with a backup, a", "power: saved by rename, a",
+    "saved with a backup, a", "power: saved by rename, a", "watch: writer", "watch: transaction", "watch: power",
 ]  # fmt: skip
 
 
@@ -198,4 +198,6 @@ def test_a_lock_belongs_to_the_description_and_goes_with_its_last_descriptor() -
 
 
 def test_every_kind_of_editor_is_tried() -> None:
-    assert {scenario.bodies["person"] for scenario in SCENARIOS if scenario.edited} == set(EDITORS.values())
+    edited = [scenario for scenario in SCENARIOS if scenario.edited]
+    for watching in ((), ("w",)):
+        assert {each.bodies["person"] for each in edited if each.watching == watching} == set(EDITORS.values())

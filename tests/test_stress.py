@@ -27,7 +27,7 @@ from stress.workers import Crew, Ended, Link, Silence
 ROOT = Path(__file__).parent.parent
 
 #: These take real processes and files, and as long as they are told.
-REAL = ["kill", "bank", "contention", "isolation", "signals", "fork", "yaml"]
+REAL = ["kill", "bank", "contention", "watch", "isolation", "signals", "fork", "yaml"]
 
 frame.load_checks()
 
