@@ -163,8 +163,6 @@ class Trails:
 
     def rest(self) -> None:
         """The journal is let go of; the next one is to be loaded."""
-        for trail in self._each():
-            trail.collect()
         self._mark(None)
 
     def forget(self) -> None:

@@ -18,7 +18,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,19 @@ import pytest
 from interrupts_tools import EVERY, PREPARE_OTHER, Action, Hurried, Interrupter, Scene, State, chosen
 from procs_tools import Other
 
-from pstate import PersistedState, PStateError, ReentrantError, TransactionError, log, ops, store
+from pstate import (
+    ABSENT,
+    Change,
+    EditConflict,
+    PersistedState,
+    PStateError,
+    ReentrantError,
+    TransactionError,
+    log,
+    ops,
+    store,
+    watch,
+)
 from pstate.fs import FileSystem
 from pstate.state import Transaction
 from pstate.values import same
@@ -419,6 +431,108 @@ def test_an_interrupted_rewriting_of_the_file_loses_nothing(scene: Scene, scenar
 def test_every_kind_of_lock_is_free_after_an_interruption(scene: Scene, scenario: Scenario) -> None:
     """Also when the interruption comes within the library."""
     interrupt_everywhere(scene, scenario)
+
+
+# ------------------------------------------------------------------ while somebody watches
+
+
+class Watched:
+    """A scenario while its state is watched, by a watch without a thread: that would come at moments of its own."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._prepare = scenario.prepare
+        self.scenario = replace(scenario, prepare=self.prepare)
+        self.before: State = {}
+        self.told: list[Change] = []
+        self.watch: Any = None
+
+    def prepare(self, scene: Scene) -> None:
+        self.watch = scene.state.watch()
+        self.before, self.told = scene.state.snapshot(), []
+        self._prepare(scene)
+
+    def hear(self) -> None:
+        with suppress(EditConflict):
+            self.told += self.watch.poll()
+
+    def check(self, scene: Scene) -> None:
+        """What was told leads from change to change to what the state is."""
+        self.hear()
+        now = scene.here()
+        self.hear()
+        state = self.before
+        for change in self.told:
+            state = replayed(state, change)
+        assert same(now, state), f"{now} is the state, and {state} what was told: {self.told}"
+
+
+def replayed(tree: Any, change: Change) -> Any:
+    """What *tree* becomes by *change*, which has to begin with what is there."""
+    if not change.path:
+        assert same(tree, change.old), change
+        return change.new
+    key, path = change.path[0], change.path[1:]
+    copy = tree.copy()
+    if change.is_member and not path:
+        assert (key in tree) is (change.old is not ABSENT), change
+        copy.symmetric_difference_update({key})
+    elif path:
+        copy[key] = replayed(tree[key], change._replace(path=path))
+    elif change.old is ABSENT:
+        assert isinstance(tree, list) or key not in tree, change
+        copy.insert(key, change.new) if isinstance(tree, list) else copy.update({key: change.new})
+    elif change.new is ABSENT:
+        if isinstance(tree, list):
+            copy.remove(change.old)  # of several that go, each has the index that it had
+        else:
+            assert same(copy.pop(key), change.old), change
+    else:
+        assert same(copy[key], change.old), change
+        copy[key] = change.new
+    return copy
+
+
+@of([*SINGLE[:1], *SINGLE[4:6], *SINGLE[10:11], *FIRST[1:3], *BLOCKS[:3], *CATCHING_UP, *REWRITING])
+def test_a_watch_tells_what_was_committed_however_it_was_interrupted(
+    scene: Scene, scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No commit that did not happen, and each that did, once; and the store keeps its own promises."""
+    monkeypatch.setattr(watch, "_follow", lambda *args: None)
+    watched = Watched(scenario)
+    places, outcomes = outcomes_of(scene, watched.scenario)
+    order = itertools.cycle((True, False))
+
+    def check() -> None:
+        for _ in range(scene.looks):
+            scene.state.snapshot()
+            scene.there()
+        watched.check(scene)
+        scene.settle(outcomes, lock_first=next(order))
+        watched.check(scene)
+
+    each_place(scene, watched.scenario, places, scenario.at_most, check)
+
+
+@of([each for each in (*CATCHING_UP, *REWRITING) if each.name.startswith("read") or each.name.endswith("read")])
+def test_an_interrupted_look_of_a_watch_leaves_it_in_order(
+    scene: Scene, scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was about to be told may be lost with the exception, but what comes then has the right old values."""
+    monkeypatch.setattr(watch, "_follow", lambda *args: None)
+    watched = Watched(replace(scenario, action=lambda state: watched.watch.poll()))
+    places, outcomes = outcomes_of(scene, watched.scenario)
+
+    def check() -> None:
+        for _ in range(scene.looks):
+            watched.hear()
+            scene.there()
+        now = scene.here()
+        watched.hear()
+        watched.before, watched.told = now, []
+        scene.settle(outcomes, lock_first=True)
+        watched.check(scene)
+
+    each_place(scene, watched.scenario, places, 40, check)
 
 
 # ------------------------------------------------------------------ the beginning and the end of a state

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from procs_tools import Crowd, Fork
 
 from pstate import ABSENT, Change, ClosedError, EditConflict, PersistedState, TransactionError, Watch, changes
-from pstate.fs import FileSystem
+from pstate.fs import SYSTEM, FileSystem
 from pstate.testing.disk import SimulatedDisk
 from pstate.testing.system import SimulatedSystem
 from pstate.values import same
@@ -347,7 +347,79 @@ def test_a_vacuum_while_a_watch_begins_keeps_nothing_from_it() -> None:
         watch.close()
         other.close()
 
-    assert [1, 2, 3, 4, 5] == [change.new for change in found]
+    assert [2, 3, 4, 5] == [change.new for change in found], "1 came before the watch had begun"
+
+
+def test_who_has_brought_an_edit_together_with_commits_waits_as_after_a_vacuum() -> None:
+    """The edit stands in the place of the old file, and what is committed behind it could be vacuumed away."""
+    disk = SimulatedDisk({"/s.yaml": b"n: 0\nm: 1\n"})
+    calls: list[str] = []
+    found: list[Change] = []
+
+    def when_waiting(system: SimulatedSystem, name: str, arguments: tuple[Any, ...]) -> None:
+        calls.append(name)
+        if calls[-2:] == ["is_watched", "sleep"]:
+            found.extend(watch.poll())
+
+    system = SimulatedSystem(disk, when_waiting, name="other")
+    editor = SimulatedSystem(disk, name="editor")
+    with PersistedState.open("/s.yaml", fs=SimulatedSystem(disk, name="watcher")) as state:
+        other: Any = PersistedState.open("/s.yaml", fs=system)
+        watch = state.watch()
+        other.n = 1
+        editor.write(editor.open("/new", os.O_WRONLY | os.O_CREAT), b"n: 0\nm: 5\n")
+        editor.rename("/new", "/s.yaml")
+        system.now += 1.0  # the last look at the path is long ago
+        other.n = 2
+        other.n = 3
+        other.vacuum()
+        other.n = 4
+        found += watch.poll()
+        watch.close()
+        other.close()
+
+    assert [(("n",), 2, 3, "other"), (("n",), 3, 4, "other")] == short(found)[-2:]
+
+
+def test_with_a_lock_for_the_path_nobody_waits_for_who_waits_for_the_lock(path: Path) -> None:
+    """Who asks for it cannot look meanwhile, and would keep the vacuum for as long as that keeps the lock."""
+    with Crowd(path, "filelock") as crowd:
+        crowd.begin(n=0)
+        state = crowd.open()
+        other = crowd.other()
+        other.run("watch = state.watch()")
+        other.tell("for _ in range(3000): state.n += 1")
+        took = []
+        for _ in range(5):
+            before = time.monotonic()
+            state.vacuum()
+            took.append(time.monotonic() - before)
+        other.answer()
+
+    assert min(took) < 0.5
+
+
+def test_what_was_told_is_not_remembered(crowd: Crowd) -> None:
+    crowd.begin(n=0)
+    state = crowd.open()
+    watch = state.watch()
+    crowd.other().run("state.n = 1; state.n = 2")
+    assert [1, 2] == [change.new for change in watch.poll()]
+
+    assert [] == watch._trail._others
+    assert [] == watch._trail._legs
+
+
+def test_the_watch_of_a_closed_state_keeps_nobody(path: Path) -> None:
+    state = PersistedState(path, n=0)
+    with PersistedState.open(path, read_only=True) as reader:
+        watch = state.watch()
+        fd = reader._store.view[4].fd
+        assert SYSTEM.is_watched(fd)
+        state.close()
+
+        assert not SYSTEM.is_watched(fd)
+        assert [] == watch.poll()
 
 
 def test_a_read_only_state_is_watched(crowd: Crowd) -> None:
