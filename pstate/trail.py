@@ -90,7 +90,7 @@ class Trail:
         before = self._journal.marker
         if before is None or image.marker is None or image.marker.generation != before.generation:
             self.become(journal, base, origin, 0, None)
-        elif image.base == self._journal.base and self._is_beginning_of(image):
+        elif self._is_beginning_of(image):
             self._journal = journal
         else:
             # An old copy, which a person has put there: what stands in it was told before.

@@ -275,7 +275,7 @@ def _program(*steps: Body) -> Body:
 
 def watched(name: str, *, a: Body, w: Body | None = None, v: Body | None = None, **more: Any) -> Scenario:
     """Two or three programs; "w" watches, and does something of its own before it only follows."""
-    bodies = {"a": a, "w": _program(w, follows) if w is not None else follows}
+    bodies = {"w": _program(w, follows) if w is not None else follows, "a": a}
     if v is not None:
         bodies["v"] = v
     opened = tuple(bodies)
@@ -435,6 +435,14 @@ SCENARIOS = [
     *(
         watched(name, a=commits("a1"), edited=True, fair=edits_are_there, kills=0, switches=2, **{PERSON: save})
         for name, save in EDITORS.items()
+    ),
+    Scenario(
+        "watch: saved by rename, nobody else",
+        {PERSON: saves_by_rename, "w": follows},
+        opened=("w",),
+        watching=("w",),
+        edited=True,
+        fair=edits_are_there,
     ),
     Scenario("a close and a writer", {"a": closes, "b": commits("b1")}, JOURNALED, opened=("a", "b"), kills=0),
 ]

@@ -6,9 +6,9 @@ others did. Some watch in a process that counts too, some in one that only reads
 that the thread of the watch has to keep it all; some watch the one value, some the whole state. Some stand still for
 less than `WATCHERS_AT_MOST`, and must miss nothing by it; some are killed, and must keep nobody: each vacuum is timed.
 
-On other days a person saves a value of his own, with the lock of the file, as ``flock FILE sed -i`` does. It must be told
-once, as an edit. Who commits to the old file within `LOOK_INTERVAL` brings that together with the save: then an edit, and
-nothing else, may take commits back, and bring them again (docs/guarantees.md, "Watching"); but the chain must hold.
+On other days a person saves a value of his own, with the lock of the file, as ``flock FILE sed -i`` does. It must be
+told once, as an edit. Who commits to the old file within `LOOK_INTERVAL` brings that together with the save: then an
+edit, and nothing else, may take commits back and bring them again (docs/guarantees.md, "Watching"). The chain holds.
 """
 
 from __future__ import annotations

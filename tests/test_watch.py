@@ -399,6 +399,19 @@ def test_with_a_lock_for_the_path_nobody_waits_for_who_waits_for_the_lock(path: 
     assert min(took) < 0.5
 
 
+def test_what_is_read_again_after_an_interruption_has_its_origin(crowd: Crowd) -> None:
+    crowd.begin(n=0)
+    state = crowd.open()
+    other = crowd.other()
+    watch = state.watch()
+    for n in (0, 2):
+        state.n = n + 1
+        other.run(f"state.n = {n + 2}")
+        state._store.view = None  # as an exception of a signal handler leaves it
+
+        assert [(n, n + 1, "here"), (n + 1, n + 2, "other")] == [(c.old, c.new, c.origin) for c in watch.poll()]
+
+
 def test_what_was_told_is_not_remembered(crowd: Crowd) -> None:
     crowd.begin(n=0)
     state = crowd.open()
@@ -903,3 +916,6 @@ def test_a_watch_may_begin_with_what_is_there(path: Path) -> None:
         assert [(ABSENT, None), (None, 3)] == [
             (change.old, change.new) for change in state.watch("n", now=True, history=True).poll()
         ]
+    other.run("state.vacuum()")
+    state.n = 5
+    assert [(4, 5, "here")] == [(change.old, change.new, change.origin) for change in watch.poll()]
