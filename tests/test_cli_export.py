@@ -38,6 +38,9 @@ NAMES = {
     "sqlitedict": "out.sqlite", "diskcache": "out.cache", "pickledb": "out.db", "tinydb": "out.tiny",
 }  # fmt: skip
 
+#: sqlitedict leaves a connection to Python's collector, of which Python 3.13 complains.
+pytestmark = pytest.mark.filterwarnings("ignore:.*sqlite3.Connection:pytest.PytestUnraisableExceptionWarning")
+
 
 def write(file: str, value: dict[Any, Any]) -> None:
     Path(file).unlink(missing_ok=True)
