@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import signal
@@ -410,6 +411,46 @@ def test_what_is_read_again_after_an_interruption_has_its_origin(crowd: Crowd) -
         state._store.view = None  # as an exception of a signal handler leaves it
 
         assert [(n, n + 1, "here"), (n + 1, n + 2, "other")] == [(c.old, c.new, c.origin) for c in watch.poll()]
+
+
+def test_a_watch_that_could_not_begin_keeps_nobody(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with PersistedState(path, n=0) as state:
+        with contextlib.suppress(RuntimeError):
+            state.watch()
+        assert marked(state)
+        state.vacuum()
+        assert not marked(state)
+
+
+def test_a_state_that_is_dropped_while_its_watch_looks_is_tidied_up(path: Path) -> None:
+    """Who is dropped waits for no other thread, so the thread of the watch does it at its end."""
+    state = PersistedState(path, n=0)
+    state.n = 1
+    watch = state.watch()
+    core = state._store
+    held, leave = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with core.mutex:
+            held.set()
+            assert leave.wait(PATIENCE)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(PATIENCE)
+    assert watch.poll  # the last use
+    del state, watch
+    leave.set()
+    thread.join()
+    deadline = time.monotonic() + PATIENCE
+    while not core.log.at_rest:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    assert b"# pstate" not in path.read_bytes()
 
 
 def test_what_was_told_is_not_remembered(crowd: Crowd) -> None:
