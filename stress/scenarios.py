@@ -420,7 +420,7 @@ SCENARIOS = [
         w=_program(commits("w1"), vacuums),
         watching=("a", "w"),
         kills=0,
-        switches=3,
+        switches=2,
     ),
     watched(
         "begins while others vacuum",
