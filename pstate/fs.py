@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from pstate.logger import Logger
@@ -196,15 +196,20 @@ def _watch_lock(fd: int, command: str, kind: str) -> bool:
     return False
 
 
+@lru_cache(maxsize=16)
 def _is_far(device: int) -> bool:
     """Whether *device* is a network file system: there, `flock` locks all bytes, and we would keep writers off."""
     name = f" {os.major(device)}:{os.minor(device)} ".encode()
+    file = Descriptor(os.open, os.close)
     try:
-        with open("/proc/self/mountinfo", "rb") as file:
-            kinds = [line.partition(b" - ")[2].split()[0] for line in file if name in line.partition(b" - ")[0]]
+        fd = file.open("/proc/self/mountinfo", os.O_RDONLY)
+        mounts = b"".join(iter(partial(os.read, fd, 1 << 16), b""))
     except OSError:
         return False
-    return any(kind.startswith(_FAR) for kind in kinds)
+    finally:
+        file.close()
+    parts = [line.partition(b" - ") for line in mounts.splitlines()]
+    return any(kind.startswith(_FAR) for place, _, kind in parts if name in place)
 
 
 _libc: Any = None
