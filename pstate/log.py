@@ -1371,6 +1371,7 @@ class FileLog:
             else:
                 vacuum.raise_trailer(old, vacuum.known(view))
         except OSError as error:
+            _raise_foreign(error)
             logger.warning("%s: others will have to judge the edit themselves: %s", self.path, error)
 
     def _resolve_saved_in_place(self, journal: Journal) -> bool:

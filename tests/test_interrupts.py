@@ -503,7 +503,7 @@ def test_a_watch_tells_what_was_committed_however_it_was_interrupted(
     order = itertools.cycle((True, False))
 
     def check() -> None:
-        for _ in range(scene.looks):
+        for _ in range(max(2, scene.looks)):  # who is left without a trailer judges an edit by a look of its own
             scene.state.snapshot()
             scene.there()
         watched.check(scene)
