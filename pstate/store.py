@@ -51,6 +51,17 @@ Plan = Callable[..., tuple[Sequence[ops.Op], Any]]
 _dict_get, _dict_set = dict.get, dict.__setitem__
 
 
+def _times_in_repr(mutex: threading.RLock) -> int:
+    """How often this thread holds *mutex*, where a lock of Python's tells it to people only."""
+    if not mutex._is_owned():  # type: ignore[attr-defined]
+        return 0
+    return int(repr(mutex).partition(" count=")[2].split()[0])
+
+
+# Debian 12 has Python 3.11.2, whose locks have no `_recursion_count` yet; in 3.11.7 and 3.12.1 they have it.
+_times_held: Callable[[threading.RLock], int] = getattr(type(threading.RLock()), "_recursion_count", _times_in_repr)
+
+
 class Store:
     """One state file in one process, shared by every `PersistedState` that opens it here."""
 
@@ -473,7 +484,7 @@ class Store:
         the open transaction: then the caller has to `leave` it.
         """
         mutex = self.mutex
-        held = mutex._recursion_count()  # type: ignore[attr-defined]
+        held = _times_held(mutex)
         if held:
             if self._busy:
                 raise self._reentrant()
@@ -515,7 +526,7 @@ class Store:
 
     def _give_back(self, changes: Changes, held: int) -> None:
         """Undo a beginning of *changes* that failed, if it had got any lock; the mutex was *held* so often before."""
-        if self.changes is not changes and self.mutex._recursion_count() > held:  # type: ignore[attr-defined]
+        if self.changes is not changes and _times_held(self.mutex) > held:
             try:
                 if self.log.fd >= 0:
                     self.log.flock(self.log.fd, UNLOCK)

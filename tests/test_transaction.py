@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -13,6 +14,7 @@ from crash_tools import peek
 
 from pstate import BypassedError, PersistedState, ReentrantError, RemovedError, TransactionError, codec, store
 from pstate import format as f
+from pstate.containers import store_of
 from pstate.values import same
 
 
@@ -368,3 +370,24 @@ def test_what_a_handler_changes_behind_the_commit_of_a_block_is_refused_not_lost
     assert "late" not in state
     state["late"] = 2
     assert 2 == state["late"]
+
+
+def test_how_often_a_lock_is_held_is_known_without_help_of_python(
+    state: PersistedState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The locks of Python 3.11.2, that of Debian 12, do not tell it to programs."""
+    mutex = threading.RLock()
+    assert 0 == store._times_in_repr(mutex)
+    with mutex, mutex, ThreadPoolExecutor(1) as pool:
+        assert 2 == store._times_in_repr(mutex)
+        assert 0 == pool.submit(store._times_in_repr, mutex).result()
+
+    monkeypatch.setattr(store, "_times_held", store._times_in_repr)
+    with state.transaction():
+        state.a = 2
+        with suppress(Abort), state.transaction():
+            state.b = 2
+            raise Abort
+
+    assert (2, 1) == (state.a, state.b)
+    assert not store_of(state).mutex._is_owned()  # type: ignore[attr-defined]
