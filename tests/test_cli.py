@@ -233,6 +233,40 @@ def test_a_file_is_begun_by_a_change_but_not_by_a_look(run: Run) -> None:
     assert "x: 1\n" == Path("new.yaml").read_text()
 
 
+@pytest.mark.parametrize(
+    ("words", "script"),
+    [
+        (["set", "new.yaml", "a.b", "1"], ""),
+        (["append", "new.yaml", "a[0]", "1"], ""),
+        (["incr", "new.yaml", "a.b"], ""),
+        (["apply", "new.yaml"], "set a 1\ndelete b\n"),
+    ],
+)
+def test_a_change_that_is_refused_begins_no_file(run: Run, words: list[str], script: str) -> None:
+    result = run(*words, stdin=script)
+
+    assert (1, "") == result[:2]
+    assert "Nothing was changed." in result.err
+    assert not Path("new.yaml").exists()
+
+
+def test_a_script_that_begins_a_file_is_carried_out_once(run: Run) -> None:
+    assert (0, "1\n3\n", "") == run("apply", "new.yaml", stdin="append l a\nappend l b\nadd s x\nincr n\nincr n 2\n")
+    assert {"l": ["a", "b"], "s": {"x"}, "n": 3} == state("new.yaml")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["set", "state.yaml", "a.b", "x"], "there is nothing at a (at the top). Nothing was changed. To make the"),
+        (["set", "state.yaml", "counter.x", "1"], "counter is 3, which has no keys."),
+        (["set", "state.yaml", 'seen["b"]', "x"], "A set takes members with: pstate add"),
+    ],
+)
+def test_a_no_says_what_to_do(run: Run, words: list[str], said: str) -> None:
+    assert said in run(*words).err
+
+
 def test_one_change_is_one_record(run: Run) -> None:
     with PersistedState("journal.yaml") as live:
         live.x = 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shlex
 import sys
 from collections.abc import Iterator
@@ -22,20 +23,28 @@ def _declare(parser: Parser) -> None:
 def _run(arguments: Any) -> int:
     # All of it is read before the file is touched.
     steps = list(_steps(*_text(arguments.script), arguments.file))
-    printed: list[str] = []
+    if session.is_new(arguments.file):
+        _carry_out(copy.deepcopy(steps), {})  # what is refused begins no file
     with session.opened(arguments) as state:
         with state.transaction():
-            for where, change, given in steps:
-                try:
-                    text = change(state, given)
-                except No as error:
-                    raise No(f"{where}: {error}") from error
-                except (Usage, UnsupportedTypeError, UnsupportedValueError) as error:
-                    raise Usage(f"{where}: {error}") from error
-                if text is not None:
-                    printed.append(text + "\n")
-    show.write("".join(printed))
+            printed = _carry_out(steps, state)
+    show.write(printed)
     return 0
+
+
+def _carry_out(steps: list[tuple[str, changes.Change, Any]], state: Any) -> str:
+    """Change *state*; returns what is to be printed. Raises No, or Usage, which say the line."""
+    printed = ""
+    for where, change, given in steps:
+        try:
+            text = change(state, given)
+        except No as error:
+            raise No(f"{where}: {error}") from error
+        except (Usage, UnsupportedTypeError, UnsupportedValueError) as error:
+            raise Usage(f"{where}: {error}") from error
+        if text is not None:
+            printed += text + "\n"
+    return printed
 
 
 def _text(script: str) -> tuple[str, str]:

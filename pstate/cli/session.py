@@ -85,6 +85,17 @@ def no_collector() -> Iterator[None]:
             gc.enable()
 
 
+def is_new(file: str) -> bool:
+    """Whether *file* will be begun by a change. Where that cannot be told, opening it says why."""
+    try:
+        os.stat(file)
+    except FileNotFoundError:
+        return os.path.isdir(os.path.dirname(os.path.abspath(file)))
+    except (OSError, ValueError):
+        pass
+    return False
+
+
 def must_exist(file: str) -> None:
     """Raise MissingPathError where there is no *file*."""
     try:

@@ -5,6 +5,7 @@ A *change* is a function of a state in a transaction and the arguments; what it 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,8 @@ def run(arguments: Any, change: Change, may_create: bool = True) -> int:
     prepare(arguments)
     if not may_create or arguments.__dict__.get("if_equals") is not None:
         session.must_exist(arguments.file)
+    elif session.is_new(arguments.file):
+        change({}, copy.deepcopy(arguments))  # what is refused begins no file
     with session.opened(arguments) as state:
         with state.transaction():
             printed = change(state, arguments)
@@ -63,7 +66,10 @@ def _step(container: Any, path: list[Any], depth: int, arguments: Any) -> Any:
     try:
         return paths.step(container, path[depth])
     except LookupError:
-        raise paths.nothing(arguments.file, path[: depth + 1], container) from None
+        no = paths.nothing(arguments.file, path[: depth + 1], container)
+        if isinstance(container, dict) and "parents" in arguments.__dict__:
+            no = No(f"{no} To make the mappings on the way: --parents")
+        raise no from None
 
 
 def _present(container: Any, key: Any) -> Any:
@@ -113,10 +119,10 @@ def _set(state: Any, arguments: Any) -> None:
     elif isinstance(container, list):
         raise paths.nothing(arguments.file, arguments.place, container)
     else:
-        raise No(
-            f"{arguments.file}: {paths.show(arguments.place[:-1])} has no keys. Nothing was changed. "
-            "A set takes members with: pstate add"
-        )
+        where = f"{arguments.file}: {paths.show(arguments.place[:-1])}"
+        if isinstance(container, set):
+            raise No(f"{where} has no keys. Nothing was changed. A set takes members with: pstate add")
+        raise No(f"{where} is {shown(container)}, which has no keys. Nothing was changed. Set it to a mapping first.")
 
 
 def _delete(state: Any, arguments: Any) -> None:
