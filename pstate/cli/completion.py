@@ -61,15 +61,20 @@ def _candidates(before: list[str], begun: str) -> list[str]:
     if before[0] not in MODULES:
         return []
     parser = parser_of(command(before[0]))
+    if parser.takes_command and "--" in before:
+        return []  # that is a command line of its own
     actions = parser._actions
     if begun.startswith("-"):
         return [option for action in actions for option in action.option_strings if option.startswith(begun)]
     options = {option: action for action in actions for option in action.option_strings}
     last = options.get(before[-1])
+    wanted = [action for action in actions if not action.option_strings]
     if last is not None and last.nargs is None:  # the value of an option
+        if last.metavar == "PATH":
+            files = zip(wanted, _positionals(before[1:-1], options), strict=False)
+            return next((_keys(word, begun) for action, word in files if action.dest == "file"), [])
         return [str(choice) for choice in last.choices or () if str(choice).startswith(begun)]
     given = _positionals(before[1:], options)
-    wanted = [action for action in actions if not action.option_strings]
     if len(given) >= len(wanted):
         return []
     action = wanted[len(given)]
