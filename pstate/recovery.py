@@ -160,8 +160,9 @@ def judge(image: f.Image, data: bytes, path: str, boot_id: Callable[[], str]) ->
         raise InvalidStateError(message, path=path, line=f.line_number(data, len(image.base)))
     if image.verdict is f.Verdict.DAMAGED and not _power_cut_explains(image, boot_id):
         line = f.line_number(data, image.end)
+        following = "1 commit follows" if image.following == 1 else f"{image.following} commits follow"
         message = (
-            f"{path}:{line}: damaged record: {image.reason}, and {image.following} commits follow, so this is no "
+            f"{path}:{line}: damaged record: {image.reason}, and {following}, so this is no "
             f"unfinished write. Nothing was changed; up to line {line - 1} it is good. To keep what can be kept, "
             f"with a copy of the file: pstate repair {path}"
         )
