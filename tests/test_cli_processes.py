@@ -203,11 +203,17 @@ def test_bash_completes_commands_options_and_keys(folder: Path, tmp_path: Path) 
         complete_line set state.yaml counter 1 --durability p
         complete_line completion z
         complete_line get st
+        complete_line watch state.yaml -- co
+        complete_line watch state.yaml -- ls --j
+        complete_line import old.json state.yaml --into jobs[0].n
+        complete_line export state.yaml --only co
+        complete_line export --only co
     """
     done = shell(asked, folder, tmp_path / "bin")
 
     assert [
         "delete", "--json", "counter", "jobs[0].name jobs[0].tries", "process power", "zsh", "",
+        "", "", "jobs[0].name", "counter", "",
     ] == [" ".join(line.split()) for line in done.stdout.splitlines()]  # fmt: skip
 
 
@@ -234,10 +240,20 @@ def test_a_journal_that_survives_power_cuts_goes_on_as_one(folder: Path, tmp_pat
 @pytest.mark.parametrize(
     ("script", "code", "said"),
     [
-        ("pstate get state.yaml > /dev/full", 5, "No space left"),
+        (
+            "pstate get state.yaml > /dev/full",
+            5,
+            "pstate: standard output could not be written: No space left on device.",
+        ),
+        ("pstate log journal.yaml > /dev/full", 5, "standard output could not be written"),
+        ("pstate incr state.yaml counter > /dev/full", 5, "No space left on device. The change is committed.\n"),
+        ("echo incr counter | pstate apply state.yaml > /dev/full", 5, " The changes are committed.\n"),
         ("pstate incr state.yaml counter >&-", 0, ""),
         ("pstate get state.yaml counter < /dev/null", 0, ""),
-        ("cd / && rm -r $OLDPWD && cd $OLDPWD 2>/dev/null; pstate get nothing", 3, "no such file"),
+        ("mkdir gone && cd gone && rmdir ../gone && pstate get nothing", 3, "does not exist any more. Nothing was"),
+        ("mkdir gone && cd gone && rmdir ../gone && pstate set nothing a 1", 3, "does not exist any more. Nothing was"),
+        ("mkdir gone && cd gone && rmdir ../gone && pstate check nothing", 3, "does not exist any more. Nothing was"),
+        ("ln -s loop loop; pstate export loop --to json", 3, "/loop: cannot be opened: Too many levels"),
     ],
 )
 def test_odd_surroundings_are_no_traceback(folder: Path, tmp_path: Path, script: str, code: int, said: str) -> None:

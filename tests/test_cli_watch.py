@@ -168,13 +168,28 @@ def test_a_command_that_fails_is_told_and_no_end(folder: Path) -> None:
     assert "pstate: 'sh -c exit 3' ended with exit code 3; going on\n" * 2 == err
 
 
+def test_a_command_that_is_killed_is_told_with_its_signal(run: Run) -> None:
+    code, _, err = run("watch", "state.yaml", "counter", "--now", "-n", "1", "--", "sh", "-c", "kill -9 $$")
+
+    assert (0, "pstate: 'sh -c kill -9 $$' died of signal 9 (Killed); going on\n") == (code, err)
+
+
+def test_whose_it_is_that_was_there_before_nobody_knows(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even where a watch around this one has said whose its change is."""
+    monkeypatch.setenv("PSTATE_ORIGIN", "edit")
+    run("watch", "state.yaml", "--now", "-n", "1", "--", "sh", "-c", 'echo "${PSTATE_ORIGIN-nobody}" > origin')
+
+    assert "nobody\n" == Path("origin").read_text()
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["state.yaml", "counter", "echo", "hi"], "a command stands behind --. Nothing was done."),
         (["state.yaml", "--", "no-such-command"], "there is no command 'no-such-command'. Nothing was done."),
         (["state.yaml", "a..b"], "PATH 'a..b', character 2: a key must stand here."),
-        (["state.yaml", "--count", "0"], "argument -n/--count: invalid"),
+        (["state.yaml", "--count", "0"], "argument -n/--count: '0' is no number of changes, 1 or more."),
+        (["state.yaml", "--count", "x"], "argument -n/--count: 'x' is no number of changes, 1 or more."),
         (["state.yaml", "--timeout", "-1"], "argument --timeout: invalid"),
     ],
 )

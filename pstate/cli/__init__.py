@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from pstate.cli.command import No, Usage, parse, parser_of
+from pstate.cli.command import No, NotPrinted, Usage, parse, parser_of, printing
 from pstate.cli.table import EXIT_CODES, LOCKED, MODULES, NO, NOT_WRITTEN, OK, UNUSABLE, USAGE, command
 from pstate.errors import (
     DurabilityUnknown,
@@ -31,13 +31,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, for the rest of the process
     try:
         code = _guarded(list(sys.argv[1:] if argv is None else argv))
-        sys.stdout.flush()
+        with printing():
+            sys.stdout.flush()
         return code
     except BrokenPipeError:
         _give_up_output()
         _die_by(signal.SIGPIPE)  # who reads has enough: `pstate log FILE | head`
-    except OSError as error:
+    except NotPrinted as error:
         _give_up_output()
+        print(f"pstate: {error}", file=sys.stderr)
+        return NOT_WRITTEN
+    except OSError as error:
+        if _has_lost_its_folder():
+            message = "the folder that this program works in does not exist any more. Nothing was done."
+            print(f"pstate: {message}", file=sys.stderr)
+            return UNUSABLE
         print(f"pstate: {error}", file=sys.stderr)
         return NOT_WRITTEN
     except KeyboardInterrupt:
@@ -49,6 +57,14 @@ def _give_up_output() -> None:
     """Python would complain once more, when it flushes at its end."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _has_lost_its_folder() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _guarded(words: list[str]) -> int:

@@ -6,7 +6,8 @@ The parsers are argparse's, one for a command, made when the command is run.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
@@ -21,6 +22,21 @@ class Usage(Exception):
     def __init__(self, message: str, usage: str = "") -> None:
         super().__init__(message)
         self.usage = usage
+
+
+class NotPrinted(Exception):
+    """Standard output takes no more."""
+
+
+@contextlib.contextmanager
+def printing(done: str = "") -> Iterator[None]:
+    """What is written here goes to standard output; *done* is what has been done, should that fail."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise NotPrinted(f"standard output could not be written: {error.strerror}. {done}".rstrip()) from error
 
 
 class Parser(argparse.ArgumentParser):
@@ -135,4 +151,15 @@ def seconds(text: str) -> float:
     number = float(text)
     if not number >= 0:
         raise ValueError(text)
+    return number
+
+
+def count(text: str) -> int:
+    """What an option says that is a number of changes."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of changes, 1 or more")
     return number

@@ -28,7 +28,8 @@ def _run(arguments: Any) -> int:
     with session.opened(arguments) as state:
         with state.transaction():
             printed = _carry_out(steps, state)
-    show.write(printed)
+    if printed:
+        show.write(printed, "The changes are committed.")
     return 0
 
 

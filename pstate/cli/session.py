@@ -96,14 +96,14 @@ def is_new(file: str) -> bool:
     return False
 
 
-def must_exist(file: str) -> None:
-    """Raise MissingPathError where there is no *file*."""
+def must_exist(file: str) -> int:
+    """The size of *file*; 0 where opening it says what is wrong. Raises MissingPathError where there is none."""
     try:
-        os.stat(file)
+        return os.stat(file).st_size
     except FileNotFoundError as error:
         raise missing(file, error) from error
     except OSError:
-        pass  # opening it says more
+        return 0
 
 
 def missing(file: str, error: OSError) -> MissingPathError:

@@ -14,12 +14,20 @@ from datetime import date
 from typing import Any, TextIO
 
 from pstate import codec
+from pstate.cli.command import printing
 
 _COLOURS = {"red": 31, "green": 32, "yellow": 33, "cyan": 36, "dim": 2}
 
 
-def write(text: str) -> None:
-    """Print *text* in UTF-8, whatever the locale says, as the file is."""
+def write(text: str, done: str = "") -> None:
+    """Print *text* in UTF-8, whatever the locale says, as the file is; *done* is what is said if that fails."""
+    with printing(done):
+        _write(text)
+        if done:
+            sys.stdout.flush()
+
+
+def _write(text: str) -> None:
     buffer = getattr(sys.stdout, "buffer", None)
     if buffer is None:
         sys.stdout.write(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from typing import Any
 
 from pstate.changes import Change
 from pstate.cli import changes, paths, session, show
-from pstate.cli.command import Command, No, Parser, Usage, declare_file, declare_json, declare_path, seconds
+from pstate.cli.command import Command, No, Parser, Usage, count, declare_file, declare_json, declare_path, seconds
 from pstate.ops import ABSENT
 from pstate.state import PersistedState
 from pstate.watch import WATCH_INTERVAL, Watch
@@ -20,7 +21,7 @@ from pstate.watch import WATCH_INTERVAL, Watch
 _FROM = {"other": "a program", "edit": "an edit", None: "somebody"}
 #: In the environment of a command, in characters: Linux takes 128 KiB for one, and a character may be four bytes.
 _LONGEST = 30_000
-_OURS = ("PSTATE_OLD", "PSTATE_NEW")
+_OURS = ("PSTATE_OLD", "PSTATE_NEW", "PSTATE_ORIGIN")
 
 
 def _declare(parser: Parser) -> None:
@@ -28,19 +29,12 @@ def _declare(parser: Parser) -> None:
     declare_path(parser, optional=True)
     declare_json(parser)
     parser.add_argument("--now", action="store_true", help="begin with what is there, as if it had just come")
-    parser.add_argument("-n", "--count", metavar="N", type=_count, help="end after N changes")
+    parser.add_argument("-n", "--count", metavar="N", type=count, help="end after N changes")
     parser.add_argument(
         "--timeout", metavar="SECONDS", type=seconds, help="end when nothing has changed for so long, with exit code 1"
     )
     parser.add_argument("--batch", action="store_true", help="run the command once for what came as one commit")
     parser.take_command("run for each change, instead of printing it")
-
-
-def _count(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise ValueError(text)
-    return count
 
 
 def _run(arguments: Any) -> int:
@@ -92,9 +86,10 @@ def _call(arguments: Any, found: list[Change]) -> None:
     change = found[0]
     environment = {
         "PSTATE_FILE": os.path.abspath(arguments.file),
-        "PSTATE_ORIGIN": str(change.origin),
         "PSTATE_PATH": paths.show(list(change.path)),
     }
+    if change.origin is not None:  # nobody knows whose it is that was there before
+        environment["PSTATE_ORIGIN"] = change.origin
     for name, value in (("PSTATE_OLD", change.old), ("PSTATE_NEW", change.new)):
         text = None if value is ABSENT else show.value_text(value, "raw")
         if text is not None and len(text) <= _LONGEST and "\0" not in text:
@@ -109,8 +104,11 @@ def _call(arguments: Any, found: list[Change]) -> None:
         )
     except (OSError, ValueError) as error:
         raise No(f"the command {words!r} could not be run: {error}. {arguments.file} is as it was.") from error
-    if done.returncode:
+    if done.returncode > 0:
         print(f"pstate: {words!r} ended with exit code {done.returncode}; going on", file=sys.stderr)
+    elif done.returncode < 0:
+        died = signal.strsignal(-done.returncode)
+        print(f"pstate: {words!r} died of signal {-done.returncode} ({died}); going on", file=sys.stderr)
 
 
 COMMANDS = {
@@ -119,9 +117,9 @@ COMMANDS = {
         "print each change as it comes, or run a command on it",
         "Wait for changes of FILE, or of what is at PATH, from whatever program or editor they come, and print each,\n"
         "or run COMMAND. It gets the change as a line of JSON on standard input, and in the environment PSTATE_FILE,\n"
-        "PSTATE_PATH, PSTATE_ORIGIN (other or edit), and PSTATE_OLD and PSTATE_NEW: the values as `pstate get` prints\n"
-        "them, each where there is one that is not too long. Changes that come while COMMAND runs wait for it.\n"
-        "What is set to the value that it has is no change. No lock is taken, no byte changes.",
+        "PSTATE_PATH, PSTATE_ORIGIN (other or edit; none for --now), and PSTATE_OLD and PSTATE_NEW: the values as\n"
+        "`pstate get` prints them, each where there is one that is not too long. Changes that come while COMMAND runs\n"
+        "wait for it. What is set to the value that it has is no change. No lock is taken, no byte changes.",
         "$ (for n in 1 2 3 4 5; do sleep 0.2; pstate incr state.yaml counter; done > /dev/null) &\n"
         "$ pstate watch state.yaml counter --count 1 -- sh -c 'echo \"$PSTATE_PATH has changed\"'\n"
         "counter has changed\n"

@@ -29,7 +29,7 @@ def run(arguments: Any, change: Change, may_create: bool = True) -> int:
         with state.transaction():
             printed = change(state, arguments)
     if printed is not None:
-        show.write(printed + "\n")
+        show.write(printed + "\n", "The change is committed.")
     return 0
 
 

@@ -31,10 +31,10 @@ def _run(arguments: Any) -> int:
     if target == _STANDARD_OUTPUT and name not in targets.TEXTS:
         raise Usage(f"--to {name} needs a TARGET. Nothing was written. Give its path.")
     place = paths.parse(arguments.only)
-    session.must_exist(file)
+    size = session.must_exist(file)
     if target != _STANDARD_OUTPUT:
         targets.refuse(target, name, file, arguments.force)
-    with session.no_collector(), show.progress(os.stat(file).st_size) as say:
+    with session.no_collector(), show.progress(size) as say:
         say("reading the state")
         departure = Departure(WORDS[name])
         tree = departure.tree(paths.find(session.snapshot(file), place, file))
