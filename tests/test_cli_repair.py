@@ -244,9 +244,10 @@ def test_a_file_that_opens_is_left_alone(run: Run, content: bytes) -> None:
     [
         (FILE.replace(b"pstate 1 ", b"pstate 2 "), 3, "written by a newer pstate (format 2;"),
         (FILE.replace(b"# how far", b"# too far"), 1, "pstate resolve "),
-        (b"[", 3, "not YAML"),
+        (b"[", 1, "Nothing of it can be kept by itself: correct it with an editor, or take an older copy."),
         (b"a: [\nb: 1\n", 1, "pstate repair --salvage "),
-        (b"- a\n- b\n", 3, "this is a list"),
+        (b"- a\n- b\n", 1, "this is a list"),
+        (b"a: \xff\n", 1, "Save the file as UTF-8. Nothing of it can be kept by itself"),
     ],
 )
 def test_what_another_one_must_do_is_said(run: Run, content: bytes, code: int, said: str) -> None:

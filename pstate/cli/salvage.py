@@ -73,7 +73,7 @@ def plan(data: bytes, path: str, error: StateFileError, everything: bool) -> Pla
     """What can be kept of the file with the bytes *data*, which cannot be used because of *error*.
 
     *everything*: also what is whole behind the damage. Raises NeedsMore where that is all that there is, No where
-    another command is for it, and *error* itself where nothing helps.
+    another command or an editor is for it, and *error* itself where nothing helps.
     """
     if f.scan(data).version > f.VERSION:
         raise error
@@ -223,7 +223,9 @@ def _of_document(data: bytes, path: str, error: StateFileError, everything: bool
         text, lost = _fragments(data, path, error, everything)
     except StateFileError:
         if lines is None:
-            raise
+            raise No(
+                f"{error} Nothing of it can be kept by itself: correct it with an editor, or take an older copy."
+            ) from None
         return lines
     state = codec.load(text, path).value
     if lines is not None and not same(state, lines.state):
