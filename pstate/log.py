@@ -1052,7 +1052,8 @@ class FileLog:
         except OSError as error:
             message = (
                 f"{self.path}: the file could not be written anew: {error.strerror or error}. "
-                "The state is unchanged, in memory and in the file; its journal stays."
+                "The state is unchanged, in memory and in the file; its journal stays. "
+                "Its folder must be writable and have room for a copy."
             )
             raise WriteError(message, path=self.path, errno=error.errno) from error
         self._refusal = ""
