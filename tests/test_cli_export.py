@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import json
 import os
 import shelve
@@ -10,7 +11,7 @@ import signal
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -430,6 +431,23 @@ def test_a_disk_that_is_full_leaves_the_target_as_it_was(run: Run, monkeypatch: 
     code, _, err = run("export", "state.yaml", "out.json", "--only", "jobs", "--force")
     assert (5, True) == (code, "No space left on device. Nothing was changed." in err)
     assert ("mine", there) == (Path("out.json").read_text(), names())
+
+
+def test_a_shelf_that_forgets_a_key_is_not_written(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As that of Berkeley DB does, whose list of keys ends at an empty one."""
+
+    class Forgetful(shelve.Shelf[Any]):
+        def __iter__(self) -> Iterator[str]:
+            return itertools.takewhile(bool, super().__iter__())
+
+    kept: dict[Any, bytes] = {}
+    monkeypatch.setattr(shelve, "open", lambda path, flag: Forgetful(kept))
+    write("from.yaml", {"a": 1, "": 2, "b": 3})
+    there = names()
+
+    code, _, err = run("export", "from.yaml", "out.shelf", "--to", "shelve")
+    assert (5, there) == (code, names())
+    assert "the dbm of this Python does not give back every key" in err
 
 
 def test_killed_midway_it_leaves_the_target_as_it_was(tmp_path: Path) -> None:

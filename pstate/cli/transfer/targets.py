@@ -57,6 +57,10 @@ def _shelve(tree: dict[str, Any], path: str, say: Say) -> None:
 
     with shelve.open(path, flag="n") as shelf:
         _fill(shelf, tree, say)
+    with shelve.open(path, flag="r") as shelf:
+        # With Berkeley DB, which is dbm.ndbm in Debian's Python, the list of the keys ends at an empty one.
+        if tree.keys() - set(shelf):
+            raise OSError(errno.EINVAL, "the dbm of this Python does not give back every key, such as an empty one")
 
 
 def _sqlitedict(tree: dict[str, Any], path: str, say: Say) -> None:
