@@ -37,7 +37,9 @@ def parse(text: str) -> list[Any]:
         else:
             start = position + (text[position : position + 1] == "." and position > 0)
             found = _NAME.match(text, start)
-            if found is None or (position > 0 and start == position):
+            if position > 0 and start == position:
+                raise _wrong(text, position, f"a key with {text[position]!r} in it needs brackets and quotes")
+            if found is None:
                 raise _wrong(text, position, "a key must stand here")
             path.append(found[0])
         position = found.end()

@@ -261,6 +261,11 @@ def test_a_script_that_begins_a_file_is_carried_out_once(run: Run) -> None:
         (["set", "state.yaml", "a.b", "x"], "there is nothing at a (at the top). Nothing was changed. To make the"),
         (["set", "state.yaml", "counter.x", "1"], "counter is 3, which has no keys."),
         (["set", "state.yaml", 'seen["b"]', "x"], "A set takes members with: pstate add"),
+        (["get", "state.yaml", "odd key"], "character 4: a key with ' ' in it needs brackets and quotes."),
+        (["get", "state.yaml", "a..b"], "character 2: a key must stand here."),
+        (["get", ""], "argument FILE: it is empty"),
+        (["set", "", "a", "1"], "argument FILE: it is empty"),
+        (["help", "nonsense"], "there is no command 'nonsense'. Nothing was done."),
     ],
 )
 def test_a_no_says_what_to_do(run: Run, words: list[str], said: str) -> None:

@@ -82,6 +82,8 @@ def _run(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
         if words[1:] and words[1] in MODULES:
             return _run([words[1], "--help"])
+        if words[1:] and words[0] == "help":
+            raise _no_command(words[1])
         print(overview(), end="", file=sys.stdout if words else sys.stderr)
         return OK if words else USAGE
     if words[0] in ("-V", "--version"):
@@ -94,9 +96,13 @@ def _run(words: list[str]) -> int:
 
         return complete(words[1:])
     if words[0] not in MODULES:
-        raise Usage(f"there is no command {words[0]!r}. Nothing was done. Run: pstate --help")
+        raise _no_command(words[0])
     found = command(words[0])
     return found.run(parse(parser_of(found), words[1:]))
+
+
+def _no_command(word: str) -> Usage:
+    return Usage(f"there is no command {word!r}. Nothing was done. Run: pstate --help")
 
 
 def overview() -> str:

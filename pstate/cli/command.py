@@ -105,7 +105,13 @@ def parse(parser: Parser, words: list[str]) -> Any:
 
 def declare_file(parser: Parser, what: str = "the state file") -> None:
     """The first argument of nearly all commands."""
-    parser.add_argument("file", metavar="FILE", help=what)
+    parser.add_argument("file", metavar="FILE", type=_file, help=what)
+
+
+def _file(text: str) -> str:
+    if not text:  # the folder that we are in would be taken for it
+        raise argparse.ArgumentTypeError("it is empty: the name of a file must stand here")
+    return text
 
 
 def declare_path(parser: Parser, optional: bool = False) -> None:
