@@ -993,3 +993,17 @@ def test_progress_is_shown_to_a_person_only(run: Run, monkeypatch: pytest.Monkey
     assert "reading 0 values of 6" in said
     assert "committing" == said[-1]
     assert sources.size("-") == 0
+
+
+def test_an_empty_pipe_is_no_source(run: Run) -> None:
+    """It is what a program leaves that has failed."""
+    done = run("import", "-", "new.yaml", stdin="\n")
+    assert (
+        3,
+        "pstate: standard input: is empty. Nothing was changed. If an empty document is meant: --from yaml\n",
+    ) == (
+        done.code,
+        done.err,
+    )
+    assert not Path("new.yaml").exists()
+    assert 0 == run("import", "-", "new.yaml", "--from", "yaml", stdin="").code

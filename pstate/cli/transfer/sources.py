@@ -70,6 +70,9 @@ def _read_text(data: bytes, path: str, name: str | None, suffix: str) -> databas
     reader = texts.READERS[name] if name else texts.SUFFIXES.get(suffix, texts.read_any)
     if reader is texts.read_any and b"\0" in data[:1000]:
         raise BadSource(f"{path}: this is in no format that is known. Nothing was changed. Say which with --from.")
+    if reader is texts.read_any and not data.strip():
+        # What a program has left that failed in front of a pipe; an empty document has a name that says so.
+        raise BadSource(f"{path}: is empty. Nothing was changed. If an empty document is meant: --from yaml")
     return databases.Found(reader(data, path), [])
 
 
