@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import io
 import json
 import os
@@ -106,6 +107,23 @@ def test_what_yaml_prints_can_be_set_again(run: Run, value: Any) -> None:
     found = state("values.yaml")
     assert found["value"] == found["copy"] == value
     assert type(found["copy"]) is type(value)
+
+
+def test_files_are_read_and_written_without_the_collector(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a file of some megabytes, it would take a third of the time."""
+    seen: list[bool] = []
+    for name in ("open", "vacuum"):
+        real = getattr(PersistedState, name)
+
+        def noted(*given: Any, real: Any = real, **options: Any) -> Any:
+            seen.append(gc.isenabled())
+            return real(*given, **options)
+
+        monkeypatch.setattr(PersistedState, name, noted)
+    assert 0 == run("get", "state.yaml").code == run("set", "state.yaml", "counter", "4").code
+
+    assert [False] * 3 == seen
+    assert gc.isenabled()
 
 
 def test_get_prints_utf8_whatever_the_locale_says(run: Run) -> None:

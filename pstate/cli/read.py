@@ -24,7 +24,9 @@ def _declare(parser: Parser) -> None:
 def _run(arguments: Any) -> int:
     path = paths.parse(arguments.path)
     try:
-        value = paths.find(session.snapshot(arguments.file), path, arguments.file)
+        with show.progress(session.must_exist(arguments.file)):
+            state = session.snapshot(arguments.file)
+        value = paths.find(state, path, arguments.file)
     except No:
         if arguments.default is None:
             raise

@@ -43,14 +43,16 @@ def opened(arguments: Any, create: bool = True) -> Iterator[PersistedState]:
     try:
         yield state
     finally:
-        _leave(state, found)
+        with no_collector():
+            _leave(state, found)
 
 
 def _open(arguments: Any, durability: Any) -> PersistedState:
     try:
-        return PersistedState.open(
-            arguments.file, durability=durability, lock_timeout=arguments.lock_timeout, locking=arguments.locking
-        )
+        with no_collector():
+            return PersistedState.open(
+                arguments.file, durability=durability, lock_timeout=arguments.lock_timeout, locking=arguments.locking
+            )
     except ImportError as error:
         raise Usage(str(error)) from error
 
@@ -118,7 +120,7 @@ def missing(file: str, error: OSError) -> MissingPathError:
 def snapshot(file: str) -> dict[Any, Any]:
     """The newest state of *file*, in plain types. Nobody is waited for, and no byte changes."""
     must_exist(file)
-    with PersistedState.open(file, read_only=True) as state:
+    with no_collector(), PersistedState.open(file, read_only=True) as state:
         return state.snapshot()
 
 
