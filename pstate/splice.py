@@ -48,8 +48,8 @@ _PROPERTIES = re.compile(r"(?:[&!][^ \t\n]*(?:[ \t\n]|#[^\n]*)*)*")
 _STEP = re.compile(r"(?m)^( *)(?![ #-])[^\n]*:[ \t]*(?:#[^\n]*)?\n\1( +)(?![ #-])[^\n]*:(?:[ \n])")
 #: A line of a canonical document: indentation, dashes, and what stands behind them.
 _CANONICAL_LINE = re.compile(rb"(?:  )*(?:- )*([^ ].*)")
-#: Blank lines, with the lines around them.
-_BLANK = re.compile(rb"[^\n]*\n\n+[^\n]*")
+#: Blank lines, with what stands behind them.
+_BLANK = re.compile(rb"\n\n+[^\n]*")
 
 
 class _Uncertain(Exception):
@@ -89,8 +89,10 @@ def is_canonical(base: bytes, canonical: bytes) -> bool:
     lines = base.split(b"\n")
     if lines.pop() or base.startswith((b" ", b"\n")) or lines[-1].endswith(b":"):
         return False
-    if b"\n\n" in base and not set(_BLANK.findall(base)) <= set(_BLANK.findall(canonical)):
-        return False  # blank lines in a text are ours, others are not
+    if b"\n\n" in base:
+        ours = set(_blanks(canonical))
+        if any(blank not in ours for blank in _blanks(base)):
+            return False  # blank lines in a text are ours, others are not
     for line, following in pairwise(lines):
         if line.endswith(b":") and _width(following, b" ") != _width(line, b" -") + 2:
             return False
@@ -108,6 +110,16 @@ def is_canonical(base: bytes, canonical: bytes) -> bool:
     except InvalidStateError:
         return False
     return not items or codec.dump(value) == b"_:\n" + text
+
+
+def _blanks(data: bytes) -> Iterator[bytes]:
+    """Blank lines, with the lines around them."""
+    end = 0
+    # A pattern that began with the line above would be tried at each character.
+    for found in _BLANK.finditer(data):
+        start = max(data.rfind(b"\n", end, found.start()) + 1, end)
+        end = found.end()
+        yield data[start:end]
 
 
 def _width(line: bytes, characters: bytes) -> int:
