@@ -21,6 +21,7 @@ from itertools import repeat
 from operator import eq
 from typing import Any, Final
 
+from pstate.parts import END, WIDTH
 from pstate.values import MAX_DEPTH
 
 
@@ -58,6 +59,7 @@ _PLAIN = rf"(?:{_FIRST})(?:[^ \t\n:]++|:(?![ \t\n])| ++(?![\t\n#]|:[ \t\n]))*+"
 _DOUBLE = r'"(?:[^"\\\n]++|\\[^\n])*+"'
 _SINGLE = r"'(?:[^'\n]++|'')*+'"
 _SCALAR = rf"{_PLAIN}|{_DOUBLE}|{_SINGLE}"
+_QUOTES = "\"'"
 
 # Most keys, and most values, are of these kinds, which are found sooner.
 _NAME = r"[A-Za-z_][0-9A-Za-z_\-]*+"
@@ -203,37 +205,45 @@ _is_set = re.compile(rf"!!set( \{{\}})?{_TAIL}").fullmatch
 class _Special:
     """Reads the values that do not stand in one word on their line."""
 
-    __slots__ = ("keys", "scalars", "text", "whole")
+    __slots__ = ("keys", "parts", "scalars", "text", "whole")
 
-    def __init__(self, text: str, whole: bool, scalars: _Scalars, keys: _Keys) -> None:
+    def __init__(self, text: str, whole: bool, scalars: _Scalars, keys: _Keys, parts: list[Any] | None) -> None:
         self.text = text
         self.whole = whole  #: the newline at its end is its own
         self.scalars = scalars
         self.keys = keys
+        self.parts = parts  #: where to note what it reads
 
-    def read(self, shown: str, end: int, level: int, room: bool) -> tuple[Any, int]:
-        """The value that *shown*, the end of a line, begins, and where it ends.
+    def read(self, shown: str, start: int, end: int, level: int, room: bool) -> tuple[Any, int]:
+        """The value that *shown*, the end of a line from *start* on, begins, and where it ends.
 
         *end* is the beginning of the next line, *level* the column of the collection around, *room* whether a
         collection in it would not be too deep.
         """
         first = shown[0]
         if first == "|":
-            return self._literal(shown, end, level)
+            return self._literal(shown, start, end, level)
         if first == "!" and (binary := re.fullmatch(_BINARY, shown)) is not None:
+            if self.parts is not None:
+                self.parts += ("scalar", start, start + binary.end(1) + 1, '"', None, True)
             return a2b_base64(binary[1]), end
         if not room:
             raise _GiveUp
         if first == "[":
-            return self._flow_list(shown), end
+            return self._flow_list(shown, start), end
         if first == "{":
-            return self._flow_dict(shown), end
+            return self._flow_dict(shown, start), end
         found = _is_set(shown)
         if found is None:
             raise _GiveUp
-        return self._set(end, level) if found[1] is None else (set(), end)
+        if found[1] is None:
+            return self._set(start, end, level)
+        if self.parts is not None:
+            stop = start + found.end(1)
+            self.parts += ("mapping", start, stop - 1, "flow", None, True, "end", stop - 1, stop, "", None, False)
+        return set(), end
 
-    def _literal(self, shown: str, end: int, level: int) -> tuple[str, int]:
+    def _literal(self, shown: str, start: int, end: int, level: int) -> tuple[str, int]:
         head = _is_literal(shown)
         found = _match_literal(self.text, end)
         if head is None or found is None or len(found[1]) <= level:
@@ -247,11 +257,15 @@ class _Special:
             value = value.rstrip("\n")
             if not chomp:
                 value += "\n"
+        if self.parts is not None:
+            self.parts += ("scalar", start, found.end(), "|", None, False)
         return value, found.end()
 
-    def _set(self, end: int, level: int) -> tuple[set[Any], int]:
+    def _set(self, start: int, end: int, level: int) -> tuple[set[Any], int]:
         members: set[Any] = set()
         column = -1
+        if self.parts is not None:
+            self.parts += ("mapping", start, start, "", None, True)
         while (found := _match_member(self.text, end)) is not None:
             indent, text = found.groups()
             if column < 0:
@@ -263,24 +277,34 @@ class _Special:
                 raise _GiveUp
             members.add(member)
             end = found.end()
+            if self.parts is not None:
+                first, last = found.span(2)
+                self.parts += ("scalar", first, last, text[0] if text[0] in _QUOTES else "", None, False)
+                self.parts += ("scalar", end, end, "", None, False)
         if column <= level:
             raise _GiveUp
+        if self.parts is not None:
+            self.parts += END
         return members, end
 
-    def _flow_list(self, shown: str) -> list[Any]:
+    def _flow_list(self, shown: str, start: int) -> list[Any]:
         if shown == "[]":
+            self._note_flow("sequence", shown, start, 1)
             return []
         whole = re.fullmatch(_FLOW_LIST, shown)
         if whole is None:
             raise _GiveUp
+        self._note_flow("sequence", shown, start, whole.end(1))
         return [self.scalars[item] for item in re.findall(_ITEM, whole[1])]
 
-    def _flow_dict(self, shown: str) -> dict[Any, Any]:
+    def _flow_dict(self, shown: str, start: int) -> dict[Any, Any]:
         if shown == "{}":
+            self._note_flow("mapping", shown, start, 1)
             return {}
         whole = re.fullmatch(_FLOW_DICT, shown)
         if whole is None:
             raise _GiveUp
+        self._note_flow("mapping", shown, start, whole.end(1))
         items = re.findall(_ITEM, whole[1])
         found: dict[Any, Any] = {}
         for name, item in zip(items[::2], items[1::2], strict=True):
@@ -289,6 +313,18 @@ class _Special:
                 raise _GiveUp
             found[key] = self.scalars[item]
         return found
+
+    def _note_flow(self, kind: str, shown: str, start: int, stop: int) -> None:
+        """Note the parts of a flow collection, whose last item ends before *stop* in *shown*."""
+        if self.parts is None:
+            return
+        self.parts += (kind, start, start + 1, "flow", None, False)
+        for found in re.compile(_ITEM).finditer(shown, 1, stop):
+            first, last = found.span()
+            style = shown[first] if shown[first] in _QUOTES else ""
+            self.parts += ("scalar", start + first, start + last, style, None, False)
+        end = start + shown.index("]" if kind == "sequence" else "}", stop) + 1
+        self.parts += ("end", end - 1, end, "", None, False)
 
 
 # ----------------------------------------------------------------------------------------------------------- equal rows
@@ -382,17 +418,20 @@ def _is_sure_key(key: Any) -> bool:
 # ------------------------------------------------------------------------------------------------------- the document
 
 
-def read(content: bytes, resolve: Callable[[str], Any]) -> dict[Any, Any] | Unsure | None:
+def read(
+    content: bytes, resolve: Callable[[str], Any], parts: list[Any] | None = None
+) -> dict[Any, Any] | Unsure | None:
     """The mapping in *content*, the bytes of a base document behind its byte order mark; None for an empty one.
 
-    *resolve* gives the value of a plain scalar, or `UNSURE`.
+    *resolve* gives the value of a plain scalar, or `UNSURE`. What the document consists of goes into *parts*: what
+    PyYAML's events tell, but for the places of the ends of block collections.
     """
     if not _IS_EXACT:
         return UNSURE
     try:
         text = _text(content)
         whole = text.endswith("\n")
-        return _read(text if whole else text + "\n", whole, resolve)
+        return _read(text if whole else text + "\n", whole, resolve, parts)
     except (_GiveUp, UnicodeDecodeError):
         return UNSURE
 
@@ -412,11 +451,11 @@ def _text(content: bytes) -> str:
     return content.decode("utf-8")
 
 
-def _read(text: str, whole: bool, resolve: Callable[[str], Any]) -> dict[Any, Any] | None:
+def _read(text: str, whole: bool, resolve: Callable[[str], Any], parts: list[Any] | None) -> dict[Any, Any] | None:
     """The same for *text*, which ends in a newline; it had that already if it is *whole*."""
     scalars = _Scalars(resolve)
     keys = _Keys(scalars)
-    special = _Special(text, whole, scalars, keys)
+    special = _Special(text, whole, scalars, keys, parts)
     runs = _Runs(text, scalars)
 
     # The innermost open collection, and the column of its keys or dashes. Around the root is a list of one element.
@@ -429,7 +468,8 @@ def _read(text: str, whole: bool, resolve: Callable[[str], Any]) -> dict[Any, An
     is_open = True
     key: Any = None
     # How many entries of long collections to read one by one before we look for a run again, and how often in vain.
-    many = MANY
+    # In a run, nobody knows where each of them stands.
+    many = MANY if parts is None else sys.maxsize
     pause = misses = 0
 
     position, size = 0, len(text)
@@ -438,11 +478,12 @@ def _read(text: str, whole: bool, resolve: Callable[[str], Any]) -> dict[Any, An
             indent, dashes, name, shown, other = found.groups()
             if name is None and not dashes:
                 if indent is None and _are_blanks(text, found.start()) is not None:
-                    return _checked(top[0])
+                    position = size
+                    break
                 # A value on a line of its own is a whole document, or nothing that we read.
                 if container is not top or not is_open or other is None or other[0] != "{":
                     raise _GiveUp
-                top[0], _ = special.read(other, found.end(), level, True)
+                top[0], _ = special.read(other, found.start(5), found.end(), level, True)
                 is_open = False
                 continue
 
@@ -459,9 +500,13 @@ def _read(text: str, whole: bool, resolve: Callable[[str], Any]) -> dict[Any, An
                 container, level, is_list = new, column, bool(dashes)
                 if len(stack) > MAX_DEPTH:
                     raise _GiveUp
+                if parts is not None:  # instead of the null that was there
+                    parts[-WIDTH:] = ("sequence" if dashes else "mapping", found.end(1), found.end(1), "", None, False)
             else:
                 while column < level:
                     container, level, is_list = stack.pop()
+                    if parts is not None:
+                        parts += END
                 if column != level:
                     raise _GiveUp
                 is_open = False
@@ -472,12 +517,16 @@ def _read(text: str, whole: bool, resolve: Callable[[str], Any]) -> dict[Any, An
                     if column != level or is_list:
                         raise _GiveUp
                     is_open = False
+                    if parts is not None:
+                        parts += END
             elif dashes:
                 if not is_open:
                     raise _GiveUp
                 stack.append((container, level, is_list))
                 container[key] = container = []
                 is_list = True
+                if parts is not None:
+                    parts[-WIDTH:] = ("sequence", found.end(1), found.end(1), "", None, False)
 
             if len(container) >= many and "-" not in dashes[1:]:
                 if pause:
@@ -504,13 +553,31 @@ def _read(text: str, whole: bool, resolve: Callable[[str], Any]) -> dict[Any, An
                         new = []
                         container.append(new)
                         container, level = new, column + offset
+                        if parts is not None:
+                            start = found.start(2) + offset
+                            parts += ("sequence", start, start, "", None, False)
                 if name is not None:
                     stack.append((container, level, True))
                     new = {}
                     container.append(new)
                     container, level, is_list = new, column + len(dashes), False
+                    if parts is not None:
+                        parts += ("mapping", found.start(3), found.start(3), "", None, False)
                 if len(stack) > MAX_DEPTH:
                     raise _GiveUp
+
+            if parts is not None:
+                start, end = found.span(2)
+                if name is not None:
+                    start, end = found.span(3)
+                    parts += ("scalar", start, end, name[0] if name[0] in _QUOTES else "", None, False)
+                if shown is not None:
+                    start, end = found.span(4)
+                    parts += ("scalar", start, end, shown[0] if shown[0] in _QUOTES else "", None, False)
+                elif other is None:
+                    # Behind the colon, or the last dash.
+                    end = text.index(":", end) + 1 if name is not None else start + len(dashes.rstrip())
+                    parts += ("scalar", end, end, "", None, False)
 
             if shown is not None:
                 value = scalars[shown]
@@ -519,7 +586,7 @@ def _read(text: str, whole: bool, resolve: Callable[[str], Any]) -> dict[Any, An
                 value = None
                 is_open = True
             else:
-                value, position = special.read(other, found.end(), level, len(stack) < MAX_DEPTH)
+                value, position = special.read(other, found.start(5), found.end(), level, len(stack) < MAX_DEPTH)
                 is_open = False
             if is_list:
                 container.append(value)
@@ -532,6 +599,9 @@ def _read(text: str, whole: bool, resolve: Callable[[str], Any]) -> dict[Any, An
                 break
         else:
             break
+    if parts is not None and top[0] is not None:
+        parts += END * len(stack)
+        parts += ("document end", size, size, "", None, False)
     return _checked(top[0])
 
 

@@ -20,10 +20,11 @@ import re
 import sys
 from collections.abc import Callable, Iterable
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pstate import block
 from pstate.errors import InvalidStateError
+from pstate.parts import Parts
 from pstate.values import MAX_DEPTH
 
 if TYPE_CHECKING:
@@ -131,51 +132,21 @@ def resolve(text: str) -> Any:
     return text
 
 
-class Part(NamedTuple):
-    """A node, or the end of a collection or of the document, as it stands in the text. Offsets count characters."""
-
-    kind: str  #: "scalar", "alias", "mapping", "sequence", "end", "document end"
-    start: int  #: of its anchor or tag, where it has one
-    end: int  #: of a collection: behind its beginning
-    style: str  #: of a scalar its quote, "|" or ">", or ""; of a collection "flow" or ""
-    name: str | None  #: of its anchor, or of the one that an alias names
-    tagged: bool  #: it has a tag that may make something else of it than what it looks like
-
-
-#: A `Part` of the builtin type: the garbage collector need not look at it, which saves half of the time.
-_Part = tuple[str, int, int, str, str | None, bool]
-
-
-class Parts:
-    """What a document consists of, in the order of its text."""
-
-    def __init__(self, found: list[_Part]) -> None:
-        self._found = found
-
-    def __len__(self) -> int:
-        return len(self._found)
-
-    def __getitem__(self, number: int) -> Part:
-        return Part._make(self._found[number])
-
-    def kinds(self) -> list[str]:
-        return [part[0] for part in self._found]
-
-    def names(self, aliases: bool) -> list[tuple[int, str]]:
-        """The anchors, or the *aliases*, by number and name."""
-        return [
-            (number, part[4])
-            for number, part in enumerate(self._found)
-            if part[4] is not None and (part[0] == "alias") is aliases
-        ]
-
-
 def trace(data: bytes, path: str) -> tuple[Any, Parts]:
     """The value of the document *data*, without byte order mark and carriage returns, and what it consists of.
 
     None and nothing, where there is no document. Raises InvalidStateError like `load`.
     """
-    parts: list[_Part] = []
+    parts: list[Any] = []
+    value = block.read(data, resolve, parts)
+    if value is block.UNSURE:
+        return trace_events(data, path)
+    return value, Parts(parts)
+
+
+def trace_events(data: bytes, path: str) -> tuple[Any, Parts]:
+    """What `trace` returns or raises, always by PyYAML's events."""
+    parts: list[Any] = []
     documents = _read(data, path, MAX_DEPTH, single=True, parts=parts)
     return (documents[0].value if documents else None), Parts(parts)
 
@@ -256,7 +227,7 @@ def _read(
     lines_before: int = 0,
     single: bool = False,
     notice: Notice | None = None,
-    parts: list[_Part] | None = None,
+    parts: list[Any] | None = None,
 ) -> list[Document]:
     """All documents of *data*; of a base document (*single*) the one, which must be a mapping or null.
 
@@ -292,29 +263,30 @@ def _read(
         raise _error(path, line + lines_before, column, what, "Write it as an escape in double quotes") from None
 
 
-def _recording(yaml: _Yaml, next_event: Callable[[], Any], parts: list[_Part]) -> Callable[[], Any]:
+def _recording(yaml: _Yaml, next_event: Callable[[], Any], parts: list[Any]) -> Callable[[], Any]:
     Scalar, MappingStart, MappingEnd, Alias = yaml.Scalar, yaml.MappingStart, yaml.MappingEnd, yaml.Alias
     SequenceStart, SequenceEnd, DocumentEnd = yaml.SequenceStart, yaml.SequenceEnd, yaml.DocumentEnd
     plain_lists = (None, "!", _TAG + "seq")
+    note = parts.extend
 
     def record() -> Any:
         event = next_event()
         kind = event.__class__
         start, end = event.start_mark.index, event.end_mark.index
         if kind is Scalar:
-            parts.append(("scalar", start, end, event.style or "", event.anchor, event.tag is not None))
+            note(("scalar", start, end, event.style or "", event.anchor, event.tag is not None))
         elif kind is MappingEnd or kind is SequenceEnd:
-            parts.append(("end", start, end, "", None, False))
+            note(("end", start, end, "", None, False))
         elif kind is MappingStart:
             tagged = _MAPPING_KINDS.get(event.tag) != _DICT
-            parts.append(("mapping", start, end, "flow" if event.flow_style else "", event.anchor, tagged))
+            note(("mapping", start, end, "flow" if event.flow_style else "", event.anchor, tagged))
         elif kind is SequenceStart:
             tagged = event.tag not in plain_lists
-            parts.append(("sequence", start, end, "flow" if event.flow_style else "", event.anchor, tagged))
+            note(("sequence", start, end, "flow" if event.flow_style else "", event.anchor, tagged))
         elif kind is Alias:
-            parts.append(("alias", start, end, "", event.anchor, False))
+            note(("alias", start, end, "", event.anchor, False))
         elif kind is DocumentEnd:
-            parts.append(("document end", start, end if event.explicit else start, "", None, False))
+            note(("document end", start, end if event.explicit else start, "", None, False))
         return event
 
     return record

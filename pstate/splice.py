@@ -17,9 +17,9 @@ from itertools import pairwise
 from typing import Any
 
 from pstate import codec
-from pstate.codec import Part, Parts
 from pstate.errors import InvalidStateError
 from pstate.logger import Logger
+from pstate.parts import Parts
 from pstate.values import SCALARS, identity, same
 
 logger = Logger("pstate.splice")
@@ -164,7 +164,7 @@ def _spliced(base: bytes, state: State, path: str, coarse: bool = False) -> byte
         if splice.lost <= broken or not left:
             break
         # Once more: the aliases that name these must go, and may have stood in what others name.
-        broken |= splice.lost if left > 1 else {name for _, name in parts.names(aliases=False)}
+        broken |= splice.lost if left > 1 else {name for _, name in parts.named(aliases=False)}
         left -= 1
     edits = sorted(splice.edits, key=_place)
     if "\r" in original:
@@ -217,11 +217,13 @@ class _Splice:
 
     def __init__(self, text: str, parts: Parts, broken: set[str], coarse: bool) -> None:
         self.text = text  #: with LF, the last line too
-        self.parts = parts
+        # The columns of `Parts`, and where in them the one behind a node and all that is in it stands.
+        self.kinds, self.starts, self.ends = parts.kinds, parts.starts, parts.ends
+        self.styles, self.names, self.tagged = parts.styles, parts.names, parts.tagged
         self.coarse = coarse
-        self.after = _after(parts.kinds())
-        self.anchors = [i for i, _ in parts.names(aliases=False)]
-        self.dangling = [i for i, name in parts.names(aliases=True) if name in broken]
+        self.after = _after(parts.kinds)
+        self.anchors = [i for i, _ in parts.named(aliases=False)]
+        self.dangling = [i for i, name in parts.named(aliases=True) if name in broken]
         self.edits: list[Edit] = []
         self.lost: set[str] = set()  #: anchors whose node is not what it was
         found = _STEP.search(text)
@@ -230,7 +232,7 @@ class _Splice:
     # -- the document
 
     def document(self, old: Any, new: State) -> None:
-        if not len(self.parts):
+        if not self.kinds:
             self.edits.append((len(self.text), len(self.text), codec.dump(new).decode()))
             return
         try:
@@ -241,20 +243,18 @@ class _Splice:
         except _Uncertain:
             self.edits.clear()
             self.replace_root(new)
-        end = self.parts[len(self.parts) - 1]
-        if end.kind == "document end" and end.start < end.end:
+        start, end = self.starts[-1], self.ends[-1]
+        if self.kinds[-1] == "document end" and start < end:
             # Nothing of ours may stand behind a `...` of the document's own.
-            behind = self.text[end.end : self.line_after(end.end)]
-            self.edits.append((end.start, end.end + len(behind) - len(behind.lstrip()), ""))
+            behind = self.text[end : self.line_after(end)]
+            self.edits.append((start, end + len(behind) - len(behind.lstrip()), ""))
 
     def replace_root(self, new: State) -> None:
         """What stands above the first key, and behind the last, stays."""
-        root = self.parts[0]
         self.lose(0, self.after[0])
-        end = self.end(0)
-        comment = _COMMENT.match(self.text, end) if root.kind != "mapping" or root.style == "flow" else None
-        line = self.line_of(root.start)
-        before = self.text[line : root.start].rstrip()  # perhaps "---"
+        comment = None if self.is_block(0) else _COMMENT.match(self.text, self.end(0))
+        line = self.line_of(self.starts[0])
+        before = self.text[line : self.starts[0]].rstrip()  # perhaps "---"
         text = comment[0] if comment else ""
         text = before + text if before else text.lstrip(" \t")
         stop = self.content_end(0)
@@ -272,30 +272,37 @@ class _Splice:
     def line_after(self, offset: int) -> int:
         return self.text.find("\n", offset) + 1 or len(self.text)
 
-    def last(self, i: int) -> Part:
+    def is_block(self, i: int) -> bool:
+        """Whether node *i* is a collection in block style."""
+        return self.styles[i] == "" and (self.kinds[i] == "mapping" or self.kinds[i] == "sequence")
+
+    def last(self, i: int) -> int:
         """Where the text of node *i* ends: a scalar, an alias, or the end of a flow collection."""
-        parts, text = self.parts, self.text
+        starts, ends = self.starts, self.ends
         j = self.after[i] - 1
-        while (part := parts[j]).kind == "end" and part.start == part.end:
+        while self.kinds[j] == "end" and starts[j] == ends[j]:
             j -= 1
-        if part.start == part.end and text[part.start - 1 : part.start] not in (":", "-", "?"):
-            return parts[j - 1]  # a key without a colon: the place of its value is where the next token is
-        return part
+        if starts[j] == ends[j] and self.text[starts[j] - 1 : starts[j]] not in (":", "-", "?"):
+            return j - 1  # a key without a colon: the place of its value is where the next token is
+        return j
 
     def end(self, i: int) -> int:
         """Where the text of node *i* ends, without what is behind it on its line."""
-        part = self.last(i)
-        if part.style in ("|", ">") and not self.keeps(part):
-            return part.start + len(self.text[part.start : part.end].rstrip())
-        return part.end
+        last = self.last(i)
+        if self.styles[last] in ("|", ">") and not self.keeps(last):
+            return self.starts[last] + len(self.source(last).rstrip())
+        return self.ends[last]
 
-    def keeps(self, part: Part) -> bool:
+    def source(self, i: int) -> str:
+        """The text of part *i*, with its properties."""
+        return self.text[self.starts[i] : self.ends[i]]
+
+    def keeps(self, i: int) -> bool:
         """Whether the blank lines behind a block of text are a part of it."""
-        return "+" in self.text[part.start : part.end].partition("\n")[0].partition("#")[0]
+        return "+" in self.source(i).partition("\n")[0].partition("#")[0]
 
     def any_keeps(self, i: int) -> bool:
-        parts = (self.parts[j] for j in range(i, self.after[i]))
-        return any(part.style in ("|", ">") and self.keeps(part) for part in parts)
+        return any(self.styles[j] in ("|", ">") and self.keeps(j) for j in range(i, self.after[i]))
 
     def content_end(self, i: int) -> int:
         """Behind the last line of node *i*."""
@@ -307,7 +314,7 @@ class _Splice:
     def lose(self, start: int, stop: int) -> None:
         """Note that no alias may name an anchor among the parts from *start* to *stop* any more."""
         for i in self.anchors[bisect_left(self.anchors, start) : bisect_left(self.anchors, stop)]:
-            self.lost.add(self.parts[i].name or "")
+            self.lost.add(self.names[i] or "")
 
     def is_unchanged(self, i: int, old: Any, new: Any) -> bool:
         """Whether node *i* may stay; in doubt not, for a collection whose values are then looked at one by one."""
@@ -329,13 +336,12 @@ class _Splice:
         except _Uncertain:
             del self.edits[known:]
             self.replace(i, old, new, at, indent)
-        name = self.parts[i].name
+        name = self.names[i]
         if len(self.edits) > known and name is not None:
             self.lost.add(name)
 
     def change(self, i: int, old: Any, new: Any, at: int) -> None:
         """`visit` for a collection whose entries stay, as far as they are the same ones. Raises _Uncertain."""
-        part = self.parts[i]
         if old.__class__ is not new.__class__ or old.__class__ in SCALARS or not old or not new:
             raise _Uncertain
         entries = self.entries(i, len(old))
@@ -343,12 +349,12 @@ class _Splice:
             if self.is_sound(i) and _alike(old, new):
                 return
             raise _Uncertain
-        if part.kind == "mapping":
+        if self.kinds[i] == "mapping":
             change = _Change(entries, _keys_from(old, new), list(old.values()), list(new.values()), list(new), set())
         else:
             source, equal = _elements_from(old, new)
             change = _Change(entries, source, old, new, [], equal)
-        if part.style == "flow":
+        if self.styles[i] == "flow":
             self.change_flow(i, change, at)
         else:
             self.change_block(i, change)
@@ -362,42 +368,42 @@ class _Splice:
 
         None where it does not say what stands there: with a tag, a merge key, an alias as a key; or is an alias.
         """
-        part, found = self.parts[i], []
-        if part.tagged or part.kind not in ("mapping", "sequence"):
+        kinds, tagged, after = self.kinds, self.tagged, self.after
+        if tagged[i] or kinds[i] not in ("mapping", "sequence"):
             return None
-        is_mapping = part.kind == "mapping"
+        is_mapping = kinds[i] == "mapping"
+        found = []
         j = i + 1
-        while self.parts[j].kind != "end":
+        while kinds[j] != "end":
             key = j
             if is_mapping:
-                part = self.parts[key]
-                if part.kind != "scalar" or part.tagged or self.text[part.start : part.end] == "<<":
+                if kinds[key] != "scalar" or tagged[key] or self.source(key) == "<<":
                     return None
-                j = self.after[j]
+                j += 1
             found.append((key, j))
-            j = self.after[j]
+            j = after[j]
         return found if len(found) == count else None
 
     # -- writing a node anew
 
     def replace(self, i: int, old: Any, new: Any, at: int, indent: int) -> None:
-        part = self.parts[i]
+        kind, start, end, style = self.kinds[i], self.starts[i], self.ends[i], self.styles[i]
         self.lose(i, self.after[i])
         if at < 0:
-            if part.start == part.end:
+            if start == end:
                 raise _Uncertain
-            self.edits.append((part.start, self.end(i), self.inline(part, old, new, flow=True)))
+            self.edits.append((start, self.end(i), self.inline(style, old, new, flow=True)))
             return
-        is_inline = part.kind == "alias" or (part.kind == "scalar" and part.style not in ("|", ">"))
+        is_inline = kind == "alias" or (kind == "scalar" and style not in ("|", ">"))
         if new.__class__ in SCALARS and is_inline:
-            text = self.inline(part, old, new, flow=False)
+            text = self.inline(style, old, new, flow=False)
             if text:
-                self.edits.append((at, at, " " + text) if part.start == part.end else (part.start, part.end, text))
+                self.edits.append((at, at, " " + text) if start == end else (start, end, text))
                 return
-        if part.style == "flow" and old and new and new.__class__ in (dict, list) and new.__class__ is old.__class__:
+        if style == "flow" and old and new and new.__class__ in (dict, list) and new.__class__ is old.__class__:
             text = codec.flow_text(new)
-            if self.column(part.start) + len(text) <= LONGEST_FLOW:
-                self.edits.append((part.start, self.end(i), text))
+            if self.column(start) + len(text) <= LONGEST_FLOW:
+                self.edits.append((start, self.end(i), text))
                 return
         stop = self.content_end(i)
         if self.would_swallow(new, stop, indent):
@@ -430,11 +436,11 @@ class _Splice:
             offset = found.end()
         return False
 
-    def inline(self, part: Part, old: Any, new: Any, flow: bool) -> str:
+    def inline(self, style: str, old: Any, new: Any, flow: bool) -> str:
         """*new* in one line, in quotes as *old* was if a person chose them; or "", if it is better not in one line."""
-        if new.__class__ is str and part.style in ("'", '"') and (flow or "\n" not in new):
-            is_chosen = part.style == "'" or codec.value_text(old, "", "") == f" {old}\n"
-            text = codec.quoted_text(new, part.style) if is_chosen else None
+        if new.__class__ is str and style in ("'", '"') and (flow or "\n" not in new):
+            is_chosen = style == "'" or codec.value_text(old, "", "") == f" {old}\n"
+            text = codec.quoted_text(new, style) if is_chosen else None
             if text is not None:
                 return text
         if flow:
@@ -447,8 +453,7 @@ class _Splice:
         header = _HEADER.match(self.text, at)
         if header is not None:
             return header[1] or ""
-        part = self.parts[i]
-        if part.kind in ("mapping", "sequence") and part.style != "flow":
+        if self.is_block(i):
             return ""  # belongs to the first entry, which stands in this line
         comment = _COMMENT.match(self.text, self.end(i))
         return comment[0] if comment else ""
@@ -459,8 +464,8 @@ class _Splice:
     # -- flow collections
 
     def change_flow(self, i: int, change: _Change, at: int) -> None:
-        part, known = self.parts[i], len(self.edits)
-        if part.start == part.end:
+        start, known = self.starts[i], len(self.edits)
+        if start == self.ends[i]:
             raise _Uncertain  # `[a: 1]`, a mapping without brackets
         for value, old, new, _ in self.changed(change):
             self.visit(value, old, new, -1, 0)
@@ -468,9 +473,9 @@ class _Splice:
             self.rebuild_flow(i, change, known)
         if at >= 0:
             end = self.end(i)
-            text = _apply(self.text, part.start, end, sorted(self.edits[known:], key=_place))
-            longest = max(LONGEST_FLOW, self.column(part.start) + end - part.start)
-            if "\n" not in text and self.column(part.start) + len(text) > longest:
+            text = _apply(self.text, start, end, sorted(self.edits[known:], key=_place))
+            longest = max(LONGEST_FLOW, self.column(start) + end - start)
+            if "\n" not in text and self.column(start) + len(text) > longest:
                 raise _Uncertain
 
     def changed(self, change: _Change) -> Iterator[tuple[int, Any, Any, int]]:
@@ -483,16 +488,17 @@ class _Splice:
 
     def rebuild_flow(self, i: int, change: _Change, known: int) -> None:
         """A flow collection in one line, from the text of the entries that stay."""
-        text, parts = self.text, self.parts
+        text, starts = self.text, self.starts
         end = self.end(i)
         inner, self.edits[known:] = sorted(self.edits[known:], key=_place), []
         spans = []
         for key, value in change.entries:
-            last = self.end(value) if parts[value].start < parts[value].end else self.end(key)
-            if parts[value].start == parts[value].end and text[last : last + 1] == ":":
+            is_empty = starts[value] == self.ends[value]
+            last = self.end(key if is_empty else value)
+            if is_empty and text[last : last + 1] == ":":
                 last += 2 if text[last + 1] == " " else 1
-            spans.append((parts[key].start, last))
-        begin = _skip(_PROPERTIES, text, parts[i].start) + 1
+            spans.append((starts[key], last))
+        begin = _skip(_PROPERTIES, text, starts[i]) + 1
         if "\n" in text[begin:end] or not change.kept:
             raise _Uncertain
         between = text[spans[0][1] : spans[1][0]] if len(spans) > 1 else ", "
@@ -504,7 +510,7 @@ class _Splice:
                 start, stop = spans[origin]
                 piece = _apply(text, start, stop, _within(inner, start, stop))
                 pieces.append(piece + " " if piece.endswith(":") else piece)  # a colon and a comma is none for YAML
-            elif parts[i].kind == "mapping":
+            elif self.kinds[i] == "mapping":
                 pieces.append(codec.flow_pair_text(change.keys[number], change.new[number]))
             else:
                 pieces.append(codec.flow_text(change.new[number]))
@@ -598,9 +604,9 @@ class _Block:
         self.splice = splice
         self.text = splice.text
         self.entries = entries
-        self.is_list = splice.parts[i].kind == "sequence"
-        start = splice.parts[i].start
-        self.first = _skip(_PROPERTIES, self.text, start) if self.is_list else splice.parts[i + 1].start
+        self.is_list = splice.kinds[i] == "sequence"
+        start = splice.starts[i]
+        self.first = _skip(_PROPERTIES, self.text, start) if self.is_list else splice.starts[i + 1]
         line = splice.line_of(self.first)
         self.column = self.first - line  #: of each entry
         before = self.text[line : self.first].replace("-", " ")
@@ -611,8 +617,7 @@ class _Block:
         """Behind the colon or dash of an entry."""
         if self.is_list:
             return self.start(number) + 1
-        key = self.splice.parts[self.entries[number][0]]
-        colon = _skip(_SPACE, self.text, key.end)
+        colon = _skip(_SPACE, self.text, self.splice.ends[self.entries[number][0]])
         if self.text[colon : colon + 1] != ":":
             raise _Uncertain
         return colon + 1
@@ -622,7 +627,7 @@ class _Block:
         if not number:
             return self.first
         if not self.is_list:
-            return self.splice.parts[self.entries[number][0]].start
+            return self.splice.starts[self.entries[number][0]]
         dash = _skip(_SPACE, self.text, self.splice.end(self.entries[number - 1][1]))
         if self.text[dash : dash + 1] != "-":
             raise _Uncertain
@@ -650,8 +655,7 @@ class _Block:
         """Where the lines of an entry end; comments below a block in it are part of it, if they are indented more."""
         value = self.entries[number][1]
         end = line = self.splice.content_end(value)
-        part = self.splice.parts[value]
-        if part.kind in ("mapping", "sequence") and part.style != "flow":
+        if self.splice.is_block(value):
             while found := _NO_CONTENT.match(self.text, line):
                 if "#" in found[0]:
                     if found[0].index("#") <= self.column:
@@ -684,7 +688,7 @@ class _Block:
     def check_open(self, number: int, offset: int) -> None:
         """Raise _Uncertain if a block of text at the end of an entry would go on with what is at *offset*."""
         splice, value = self.splice, self.entries[number][1]
-        is_block = splice.last(value).style in ("|", ">")
+        is_block = splice.styles[splice.last(value)] in ("|", ">")
         if is_block and splice.is_swallowed(offset, self.column, keeps=False):
             raise _Uncertain
         # Of what is in the entry, the end may be deleted.
@@ -722,6 +726,8 @@ def _after(kinds: list[str]) -> list[int]:
     after = list(range(1, len(kinds) + 1))
     around: list[int] = []
     for i, kind in enumerate(kinds):
+        if kind == "scalar":
+            continue
         if kind == "end":
             after[around.pop()] = i + 1
         elif kind == "mapping" or kind == "sequence":

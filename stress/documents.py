@@ -2,7 +2,7 @@
 
 A value that is read wrongly is a value lost: nobody notices, and the next vacuum writes it down. `pstate.block` may
 give up on any document; but where it answers, PyYAML's events (`codec.load_events`) must give the same values, of the
-same types, the keys in the same order, and no error.
+same types, the keys in the same order, and no error; and the same places in the text, which `splice` edits.
 
 The documents are drawn, not collected: block style in all the ways of people, and then characters and lines inserted,
 deleted, doubled and moved, because the mistakes are at the borders. Long collections are read many entries at a time,
@@ -20,6 +20,7 @@ from typing import Any
 
 from pstate import block, codec
 from pstate.errors import InvalidStateError
+from pstate.parts import Parts
 from pstate.values import same
 from stress.check import BrokenPromise, Trial, check
 
@@ -250,7 +251,28 @@ def difference(data: bytes) -> str | None:
         or repr(quick)[-60:].rpartition("}")[2] != repr(slow)[-60:].rpartition("}")[2]
     ):
         return f"{data!r} is read as {quick!r}, but is {slow!r}"
+    text = data.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
+    text += b"" if text.endswith(b"\n") else b"\n"  # whoever asks for parts has a whole line at the end
+    value, parts = codec.trace(text, "")
+    known, expected = codec.trace_events(text, "")
+    if not alike(value, known) or places(text, parts) != places(text, expected):
+        return f"of {data!r}, the parts are {places(text, parts)!r}, but should be {places(text, expected)!r}"
     return ""
+
+
+def places(data: bytes, parts: Parts) -> list[tuple[Any, ...]]:
+    """The *parts* of *data*, as far as all parsers agree where they are, and somebody asks."""
+    text = data.decode()
+    found = []
+    for kind, start, end, style, name, tagged in zip(
+        parts.kinds, parts.starts, parts.ends, parts.styles, parts.names, parts.tagged, strict=True
+    ):
+        is_block = style == "" and kind in ("mapping", "sequence")
+        # Nothing, where no colon or dash is: where the next token is, or the end of a block.
+        is_nowhere = start == end and (kind != "scalar" or text[start - 1] not in ":-?")
+        place = (0, 0) if is_nowhere and not is_block else (start, start if is_block else end)
+        found.append((kind, *place, style, name, tagged))
+    return found
 
 
 @contextmanager

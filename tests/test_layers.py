@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "pstate"
 
 #: A module may import those before it, and none behind it.
 ORDER = [
-    "errors", "logger", "values", "ops", "containers", "transaction", "fs", "lock", "block", "codec", "splice",
+    "errors", "logger", "values", "ops", "containers", "transaction", "fs", "lock", "parts", "block", "codec", "splice",
     "format", "legacy", "journal", "files", "recovery", "edits", "vacuum", "trail", "log", "store", "paths", "changes",
     "watch", "state", "__init__",
     "testing.disk", "testing.system", "testing.schedule", "testing.crash", "testing", "testing.pytest_plugin",
@@ -27,8 +27,8 @@ ORDER = [
 #: The memory wing never sees a byte, the disk wing never sees a container; only the store sees both.
 MEMORY = {"ops", "containers", "transaction"}
 DISK = {
-    "fs", "lock", "block", "codec", "splice", "format", "legacy", "journal", "files", "recovery", "edits", "vacuum",
-    "trail", "log",
+    "fs", "lock", "parts", "block", "codec", "splice", "format", "legacy", "journal", "files", "recovery", "edits",
+    "vacuum", "trail", "log",
 }  # fmt: skip
 
 #: The doubles of the seam see what it sees.
