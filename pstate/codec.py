@@ -141,14 +141,14 @@ def trace(data: bytes, path: str) -> tuple[Any, Parts]:
     value = block.read(data, resolve, parts)
     if value is block.UNSURE:
         return trace_events(data, path)
-    return value, Parts(parts)
+    return value, Parts(parts, is_quick=True)
 
 
 def trace_events(data: bytes, path: str) -> tuple[Any, Parts]:
     """What `trace` returns or raises, always by PyYAML's events."""
     parts: list[Any] = []
     documents = _read(data, path, MAX_DEPTH, single=True, parts=parts)
-    return (documents[0].value if documents else None), Parts(parts)
+    return (documents[0].value if documents else None), Parts(parts, is_quick=False)
 
 
 def load_all(data: bytes, path: str) -> list[Document]:

@@ -21,9 +21,10 @@ class Parts:
     Offsets count characters.
     """
 
-    __slots__ = ("ends", "kinds", "names", "starts", "styles", "tagged")
+    __slots__ = ("ends", "is_quick", "kinds", "names", "starts", "styles", "tagged")
 
-    def __init__(self, noted: list[Any]) -> None:
+    def __init__(self, noted: list[Any], is_quick: bool) -> None:
+        self.is_quick = is_quick  #: noted by `block`, so there is no anchor, directive or marker in the document
         #: "scalar", "alias", "mapping", "sequence", "end", "document end"
         self.kinds: list[str] = noted[::WIDTH]
         #: of its anchor or tag, where it has one

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
-from pstate import codec
+from pstate import block, codec
 from pstate.errors import InvalidStateError
 from pstate.logger import Logger
 from pstate.parts import Parts
@@ -67,7 +67,9 @@ def rewrite(base: bytes, state: State, canonical: bytes, path: str) -> bytes:
     reason: object = "it would not say what it should"
     for coarse in (False, True):
         try:
-            text = _spliced(base, state, path, coarse)
+            text, is_proven = _spliced(base, state, path, coarse)
+            if is_proven:
+                return text
             found = codec.load(text, path)
             if found.appendable and _alike(found.value, state):
                 return text
@@ -145,9 +147,9 @@ def _printed(value: Any) -> object:
         return object()  # an integer beyond Python's limit on decimals
 
 
-def _spliced(base: bytes, state: State, path: str, coarse: bool = False) -> bytes:
-    """The new document, which nobody has looked at. If it is to be *coarse*, what changes below a key of the root is
-    written anew.
+def _spliced(base: bytes, state: State, path: str, coarse: bool = False) -> tuple[bytes, bool]:
+    """The new document, and whether it is certain that it says *state*. If it is to be *coarse*, what changes below a
+    key of the root is written anew.
     """
     bom = _BOM if base.startswith(_BOM) else b""
     original = base.removeprefix(_BOM).decode("utf-8")
@@ -167,9 +169,52 @@ def _spliced(base: bytes, state: State, path: str, coarse: bool = False) -> byte
         broken |= splice.lost if left > 1 else {name for _, name in parts.named(aliases=False)}
         left -= 1
     edits = sorted(splice.edits, key=_place)
+    found = _read_pieces(splice, value, edits)
+    is_proven = found is not None and _alike(found, state)
     if "\r" in original:
         edits = list(_with_returns(edits, original, newline))
-    return bom + _apply(original, 0, len(original), edits).encode()
+    return bom + _apply(original, 0, len(original), edits).encode(), is_proven
+
+
+def _read_pieces(splice: _Splice, value: Any, edits: list[Edit]) -> State | None:
+    """What the document says with the *edits*, if without them it says *value*; None where that is not certain.
+
+    As far as no line changes, it says what it said: in what the quick reader reads, a key at the beginning of a line
+    ends all that is before it, and means the same whatever that is. So the document is taken to pieces there, and only
+    those that change are read again. To read all of it would take as long as all the rest.
+    """
+    text = splice.text
+    keys = splice.entries(0, len(value)) if splice.is_quick and value else None
+    if keys is None or splice.styles[0] == "flow" or splice.column(splice.starts[0]):
+        return None
+    bounds = [0, *[splice.starts[key] for key, _ in keys[1:]], len(text) + 1]
+    found: State = {}
+    count = number = place = 0  # of the keys, of those before this piece, of the edits before it
+    names = list(value)
+    while number < len(names):
+        first, known, start, stop = number, place, bounds[number], bounds[number + 1]
+        number += 1
+        while place < len(edits) and edits[place][0] < stop:
+            while edits[place][1] > stop:
+                number += 1
+                stop = bounds[number]
+            place += 1
+        if known == place:
+            piece = {names[first]: value[names[first]]}
+        else:
+            lines = _apply(text, start, stop, edits[known:place])
+            # Blank lines and comments could belong to the text above them.
+            if (start and lines.startswith((" ", "\n", "#"))) or (lines and not lines.endswith("\n")):
+                return None
+            # A key before them makes sure that these are keys, too.
+            read = block.read(b"_: 0\n" + lines.encode(), codec.resolve)
+            if read is block.UNSURE or read is None:
+                return None
+            del read["_"]
+            piece = read
+        found.update(piece)
+        count += len(piece)
+    return found if count == len(found) else None
 
 
 def _with_returns(edits: list[Edit], original: str, newline: str) -> Iterator[Edit]:
@@ -220,6 +265,9 @@ class _Splice:
         # The columns of `Parts`, and where in them the one behind a node and all that is in it stands.
         self.kinds, self.starts, self.ends = parts.kinds, parts.starts, parts.ends
         self.styles, self.names, self.tagged = parts.styles, parts.names, parts.tagged
+        self.is_quick = parts.is_quick
+        # Nothing else is not equal to itself.
+        self.has_nan = "nan" in text.lower()
         self.coarse = coarse
         self.after = _after(parts.kinds)
         self.anchors = [i for i, _ in parts.named(aliases=False)]
@@ -322,7 +370,8 @@ class _Splice:
             return False
         if old.__class__ in SCALARS or old.__class__ is set:
             return same(old, new)
-        return _printed(old) == _printed(new)
+        # If they differ, it mostly takes not long to find that out.
+        return (old == new or self.has_nan) and _printed(old) == _printed(new)
 
     def visit(self, i: int, old: Any, new: Any, at: int, indent: int) -> None:
         """Make node *i*, which says *old*, say *new*. It stands behind a colon or dash that ends at *at*, in a block

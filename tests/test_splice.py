@@ -941,7 +941,7 @@ def test_of_a_canonical_document_becomes_a_canonical_one(draw: random.Random) ->
     for _ in range(draw.randint(1, 4)):
         change(draw, state)
     if base != b"{}\n" and b"|+" not in codec.dump(state):  # beside blank lines, it is put in quotes
-        assert codec.dump(state) == splice._spliced(base, state, "state.yaml")
+        assert codec.dump(state) == splice._spliced(base, state, "state.yaml")[0]
 
 
 @settings(max_examples=300)
@@ -953,6 +953,29 @@ def test_a_document_with_a_style_of_its_own_is_not_taken_for_canonical(draw: ran
         for _ in range(draw.randint(0, 4)):
             change(draw, state)
         assert not splice.is_canonical(document, codec.dump(state))
+
+
+@settings(max_examples=500)
+@given(draws)
+def test_what_is_read_in_pieces_is_what_the_whole_document_says(draw: random.Random) -> None:
+    """Whatever the edits are, good or bad: the pieces say what the document says, or nothing."""
+    pieces = ["\n", "  \n", "# c\n", "  # c\n", "a: 1\n", "  b: 2\n", "- 1\n", "{a: 1}\n", "k: |+\n  x\n\n", "_: 1\n",
+              "'", '"', "...\n", "--- 1\n", "&x ", "*x", "? y\n", "k: [1,\n", " 2]\n", ": ", "x", "", ""]  # fmt: skip
+    text = Writer(draw).document() if draw.random() < 0.5 else codec.dump(state_of(Writer(draw).document())).decode()
+    value, parts = codec.trace(text.encode(), "")
+    known = splice._Splice(text, parts, set(), coarse=False)
+    starts = [found.start() for found in re.finditer("(?m)^", text)]
+    for _ in range(20):
+        places = sorted(draw.choice([*starts, draw.randrange(len(text))]) for _ in range(2 * draw.randint(0, 3)))
+        edits = [
+            (start, start if draw.random() < 0.5 else end, draw.choice(pieces))
+            for start, end in zip(places[::2], places[1::2], strict=True)
+        ]
+        found = splice._read_pieces(known, value, edits)
+        if found is not None:
+            whole = codec.load_events(splice._apply(text, 0, len(text), edits).encode(), "").value
+            assert same(whole, found)
+            assert in_order(whole) == in_order(found)
 
 
 # ------------------------------------------------------------------ a model that knows the expected bytes
@@ -1109,7 +1132,7 @@ def test_what_would_come_out_wrong_is_written_canonically_and_logged(
     for wrong in (b"a: 3 # one\nb: [1]\n", b"b: [1]\na: 2 # one\n", b"a: 2 # one\nb: [1]", b"a: 2\nb: [1\n", b"- 1\n"):
         caplog.clear()
         with monkeypatch.context() as patch:
-            patch.setattr(splice, "_spliced", lambda base, state, path, coarse, wrong=wrong: wrong)
+            patch.setattr(splice, "_spliced", lambda base, state, path, coarse, wrong=wrong: (wrong, False))
             assert codec.dump(state) == splice.rewrite(b"a: 1 # one\nb: [1]\n", state, codec.dump(state), "s.yaml")
         assert "s.yaml: what a person wrote besides the values could not be kept" in caplog.text
 
@@ -1118,8 +1141,8 @@ def test_where_a_change_comes_out_wrong_the_rest_of_the_comments_stays(monkeypat
     """What changes below a key of the root is written anew then, and nothing else."""
     spliced = splice._spliced
 
-    def wrong_at_first(base: bytes, state: dict[Any, Any], path: str, coarse: bool) -> bytes:
-        return spliced(base, state, path, coarse) if coarse else b"a: [1]\n"
+    def wrong_at_first(base: bytes, state: dict[Any, Any], path: str, coarse: bool) -> tuple[bytes, bool]:
+        return spliced(base, state, path, coarse) if coarse else (b"a: [1]\n", False)
 
     monkeypatch.setattr(splice, "_spliced", wrong_at_first)
     expected = "# top\n\na: # list\n  - 1\n  - 2\nb: 3 # b\n"
