@@ -40,6 +40,8 @@ class Parts:
 
     def named(self, aliases: bool) -> list[tuple[int, str]]:
         """The anchors, or the *aliases*, by number and name."""
+        if self.is_quick:
+            return []
         return [
             (number, name)
             for number, name in enumerate(self.names)

@@ -180,17 +180,18 @@ def _read_pieces(splice: _Splice, value: Any, edits: list[Edit]) -> State | None
     """What the document says with the *edits*, if without them it says *value*; None where that is not certain.
 
     As far as no line changes, it says what it said: in what the quick reader reads, a key at the beginning of a line
-    ends all that is before it, and means the same whatever that is. So the document is taken to pieces there, and only
-    those that change are read again. To read all of it would take as long as all the rest.
+    ends all that is before it, and means the same whatever that is. So the document is taken to pieces there, and what
+    is read again has one line in place of each piece that stays. To read all of it would take as long as all the rest.
     """
     text = splice.text
     keys = splice.entries(0, len(value)) if splice.is_quick and value else None
     if keys is None or splice.styles[0] == "flow" or splice.column(splice.starts[0]):
         return None
     bounds = [0, *[splice.starts[key] for key, _ in keys[1:]], len(text) + 1]
-    found: State = {}
-    count = number = place = 0  # of the keys, of those before this piece, of the edits before it
+    pieces = ["_: 0\n"]  # so that what follows is a key, too
     names = list(value)
+    staying: dict[str, Any] = {}  #: names by the keys that stand for them
+    number = place = 0  # of the piece, and of the edit
     while number < len(names):
         first, known, start, stop = number, place, bounds[number], bounds[number + 1]
         number += 1
@@ -200,21 +201,20 @@ def _read_pieces(splice: _Splice, value: Any, edits: list[Edit]) -> State | None
                 stop = bounds[number]
             place += 1
         if known == place:
-            piece = {names[first]: value[names[first]]}
+            staying[f"_{first}"] = names[first]
+            lines = f"_{first}: 0\n"
         else:
             lines = _apply(text, start, stop, edits[known:place])
             # Blank lines and comments could belong to the text above them.
             if (start and lines.startswith((" ", "\n", "#"))) or (lines and not lines.endswith("\n")):
                 return None
-            # A key before them makes sure that these are keys, too.
-            read = block.read(b"_: 0\n" + lines.encode(), codec.resolve)
-            if read is block.UNSURE or read is None:
-                return None
-            del read["_"]
-            piece = read
-        found.update(piece)
-        count += len(piece)
-    return found if count == len(found) else None
+        pieces.append(lines)
+    read = block.read("".join(pieces).encode(), codec.resolve)
+    if read is block.UNSURE or read is None:
+        return None
+    del read["_"]
+    found = {staying.get(key, key): value[staying[key]] if key in staying else item for key, item in read.items()}
+    return found if len(found) == len(read) else None
 
 
 def _with_returns(edits: list[Edit], original: str, newline: str) -> Iterator[Edit]:
@@ -361,13 +361,17 @@ class _Splice:
 
     def lose(self, start: int, stop: int) -> None:
         """Note that no alias may name an anchor among the parts from *start* to *stop* any more."""
-        for i in self.anchors[bisect_left(self.anchors, start) : bisect_left(self.anchors, stop)]:
-            self.lost.add(self.names[i] or "")
+        anchors = self.anchors
+        if anchors:
+            for i in anchors[bisect_left(anchors, start) : bisect_left(anchors, stop)]:
+                self.lost.add(self.names[i] or "")
 
     def is_unchanged(self, i: int, old: Any, new: Any) -> bool:
         """Whether node *i* may stay; in doubt not, for a collection whose values are then looked at one by one."""
         if not self.is_sound(i):
             return False
+        if old.__class__ is str:
+            return new.__class__ is str and old == new
         if old.__class__ in SCALARS or old.__class__ is set:
             return same(old, new)
         # If they differ, it mostly takes not long to find that out.
@@ -378,13 +382,14 @@ class _Splice:
         whose entries are behind *indent* columns; or, with a negative *at*, in a flow collection.
         """
         known = len(self.edits)
-        try:
-            if self.coarse:
-                raise _Uncertain
-            self.change(i, old, new, at)
-        except _Uncertain:
-            del self.edits[known:]
+        if self.coarse or old.__class__ in SCALARS:
             self.replace(i, old, new, at, indent)
+        else:
+            try:
+                self.change(i, old, new, at)
+            except _Uncertain:
+                del self.edits[known:]
+                self.replace(i, old, new, at, indent)
         name = self.names[i]
         if len(self.edits) > known and name is not None:
             self.lost.add(name)
@@ -410,7 +415,8 @@ class _Splice:
 
     def is_sound(self, i: int) -> bool:
         """Whether no alias in node *i* names an anchor whose node has changed."""
-        return bisect_left(self.dangling, i) == bisect_left(self.dangling, self.after[i])
+        dangling = self.dangling
+        return not dangling or bisect_left(dangling, i) == bisect_left(dangling, self.after[i])
 
     def entries(self, i: int, count: int) -> list[tuple[int, int]] | None:
         """Key and value of each pair in mapping *i*; of each element in a list the same twice.
@@ -492,6 +498,8 @@ class _Splice:
             text = codec.quoted_text(new, style) if is_chosen else None
             if text is not None:
                 return text
+        if new.__class__ in SCALARS and new.__class__ is not str:
+            return codec.scalar(new)
         if flow:
             return codec.flow_text(new)
         text = codec.value_text(new, "", " ").removesuffix("\n").removeprefix(" ")
@@ -595,11 +603,14 @@ class _Splice:
         self.lose_entries(i, change)
         written: dict[int, str] = {}  #: the lines of the entries that come in
         indent = " " * block.column
-        place = block.place(None)
+        before: int | None = None
+        block.place(before)  # raises _Uncertain
         for number, origin in enumerate(change.source):
             if origin in staying:
-                place = block.place(origin)
-            elif origin is not None:
+                before = origin
+                continue
+            place = block.place(before)
+            if origin is not None:
                 block.check_open(origin, place)
                 if "\n\n" in self.text and self.any_keeps(change.entries[origin][1]):
                     raise _Uncertain  # a blank line may come to stand behind it
@@ -666,7 +677,10 @@ class _Block:
         """Behind the colon or dash of an entry."""
         if self.is_list:
             return self.start(number) + 1
-        colon = _skip(_SPACE, self.text, self.splice.ends[self.entries[number][0]])
+        colon = self.splice.ends[self.entries[number][0]]
+        if self.text[colon : colon + 1] == ":":
+            return colon + 1
+        colon = _skip(_SPACE, self.text, colon)
         if self.text[colon : colon + 1] != ":":
             raise _Uncertain
         return colon + 1
@@ -786,6 +800,8 @@ def _after(kinds: list[str]) -> list[int]:
 
 def _keys_from(old: dict[Any, Any], new: dict[Any, Any]) -> Source:
     """Which pair of *old* each of *new* is: the one with its key."""
+    if old.keys() == new.keys() and _printed(list(old)) == _printed(list(new)):
+        return list(range(len(old)))
     numbers = {identity(key): number for number, key in enumerate(old)}
     return [numbers.get(identity(key)) for key in new]
 
