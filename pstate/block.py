@@ -567,7 +567,6 @@ def _read(text: str, whole: bool, resolve: Callable[[str], Any], parts: list[Any
                     raise _GiveUp
 
             if parts is not None:
-                start, end = found.span(2)
                 if name is not None:
                     start, end = found.span(3)
                     parts += ("scalar", start, end, name[0] if name[0] in _QUOTES else "", None, False)
@@ -576,8 +575,10 @@ def _read(text: str, whole: bool, resolve: Callable[[str], Any], parts: list[Any
                     parts += ("scalar", start, end, shown[0] if shown[0] in _QUOTES else "", None, False)
                 elif other is None:
                     # Behind the colon, or the last dash.
-                    end = text.index(":", end) + 1 if name is not None else start + len(dashes.rstrip())
-                    parts += ("scalar", end, end, "", None, False)
+                    behind = (
+                        found.start(2) + len(dashes.rstrip()) if name is None else text.index(":", found.end(3)) + 1
+                    )
+                    parts += ("scalar", behind, behind, "", None, False)
 
             if shown is not None:
                 value = scalars[shown]

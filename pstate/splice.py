@@ -4,8 +4,9 @@ The text is kept, and pieces of it are replaced, at the offsets that the parser 
 that came and went. Which comment belongs to which entry is decided here (docs/format.md has the rules). Where it is not
 certain how a node changes, it is written as `codec` writes it, and what surrounds it stays.
 
-Nothing here has to be right for the state to be right: the new document is read again, and if it does not say what it
-should, the canonical one is taken.
+Nothing here has to be right for the state to be right: what changes in the document is read again, and if it does not
+say what it should, the canonical one is taken. What does not change was read to begin with; `_read_pieces` puts the two
+together, and has to be right.
 """
 
 from __future__ import annotations
