@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -27,6 +27,7 @@ logger = Logger("pstate.splice")
 
 State = dict[Any, Any]
 Edit = tuple[int, int, str]  #: where the replaced text begins and ends, and what comes there
+Load = Callable[[bytes, str], codec.Base]
 Source = list[int | None]  #: for each entry, the number of the old one that it is, or None
 
 #: A flow collection that one more element makes longer than this, with the line that it stands in, becomes a block.
@@ -68,10 +69,10 @@ def rewrite(base: bytes, state: State, canonical: bytes, path: str) -> bytes:
     reason: object = "it would not say what it should"
     for coarse in (False, True):
         try:
-            text, is_proven = _spliced(base, state, path, coarse)
-            if is_proven:
+            text, load = _spliced(base, state, path, coarse)
+            if load is None:
                 return text
-            found = codec.load(text, path)
+            found = load(text, path)
             if found.appendable and _alike(found.value, state):
                 return text
         except (_Uncertain, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
@@ -148,9 +149,10 @@ def _printed(value: Any) -> object:
         return object()  # an integer beyond Python's limit on decimals
 
 
-def _spliced(base: bytes, state: State, path: str, coarse: bool = False) -> tuple[bytes, bool]:
-    """The new document, and whether it is certain that it says *state*. If it is to be *coarse*, what changes below a
-    key of the root is written anew.
+def _spliced(base: bytes, state: State, path: str, coarse: bool = False) -> tuple[bytes, Load | None]:
+    """The new document, and what has to read it again; None if it is certain that it says *state*.
+
+    If it is to be *coarse*, what changes below a key of the root is written anew.
     """
     bom = _BOM if base.startswith(_BOM) else b""
     original = base.removeprefix(_BOM).decode("utf-8")
@@ -171,10 +173,12 @@ def _spliced(base: bytes, state: State, path: str, coarse: bool = False) -> tupl
         left -= 1
     edits = sorted(splice.edits, key=_place)
     found = _read_pieces(splice, value, edits)
-    is_proven = found is not None and _alike(found, state)
+    load: Load | None = codec.load if parts.is_quick else codec.load_events  # what was not quick will not be
+    if found is not None and _alike(found, state):
+        load = None
     if "\r" in original:
         edits = list(_with_returns(edits, original, newline))
-    return bom + _apply(original, 0, len(original), edits).encode(), is_proven
+    return bom + _apply(original, 0, len(original), edits).encode(), load
 
 
 def _read_pieces(splice: _Splice, value: Any, edits: list[Edit]) -> State | None:

@@ -1132,7 +1132,7 @@ def test_what_would_come_out_wrong_is_written_canonically_and_logged(
     for wrong in (b"a: 3 # one\nb: [1]\n", b"b: [1]\na: 2 # one\n", b"a: 2 # one\nb: [1]", b"a: 2\nb: [1\n", b"- 1\n"):
         caplog.clear()
         with monkeypatch.context() as patch:
-            patch.setattr(splice, "_spliced", lambda base, state, path, coarse, wrong=wrong: (wrong, False))
+            patch.setattr(splice, "_spliced", lambda base, state, path, coarse, wrong=wrong: (wrong, codec.load))
             assert codec.dump(state) == splice.rewrite(b"a: 1 # one\nb: [1]\n", state, codec.dump(state), "s.yaml")
         assert "s.yaml: what a person wrote besides the values could not be kept" in caplog.text
 
@@ -1141,8 +1141,8 @@ def test_where_a_change_comes_out_wrong_the_rest_of_the_comments_stays(monkeypat
     """What changes below a key of the root is written anew then, and nothing else."""
     spliced = splice._spliced
 
-    def wrong_at_first(base: bytes, state: dict[Any, Any], path: str, coarse: bool) -> tuple[bytes, bool]:
-        return spliced(base, state, path, coarse) if coarse else (b"a: [1]\n", False)
+    def wrong_at_first(base: bytes, state: dict[Any, Any], path: str, coarse: bool) -> tuple[bytes, Any]:
+        return spliced(base, state, path, coarse) if coarse else (b"a: [1]\n", codec.load)
 
     monkeypatch.setattr(splice, "_spliced", wrong_at_first)
     expected = "# top\n\na: # list\n  - 1\n  - 2\nb: 3 # b\n"
