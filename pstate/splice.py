@@ -396,7 +396,8 @@ class _Splice:
                 del self.edits[known:]
                 self.replace(i, old, new, at, indent)
         name = self.names[i]
-        if len(self.edits) > known and name is not None:
+        # An alias that is written out takes its own place only: what it names is what it was.
+        if len(self.edits) > known and name is not None and self.kinds[i] != "alias":
             self.lost.add(name)
 
     def change(self, i: int, old: Any, new: Any, at: int) -> None:

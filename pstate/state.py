@@ -29,6 +29,9 @@ R = TypeVar("R")
 
 _put = object.__setattr__
 
+#: Of `PersistedState.open`. A program that takes them for options of the constructor gets less than it asked for.
+_OPTIONS = frozenset({"durability", "lock_timeout", "locking", "read_only"})
+
 
 class PersistedState(containers.MappedDict):
     """A mapping that is one YAML file. Every change of it, at any depth, is committed when the call returns.
@@ -45,6 +48,11 @@ class PersistedState(containers.MappedDict):
 
     def __init__(self, path: str | os.PathLike[str], /, **defaults: Any) -> None:
         self._open(path, defaults, {})
+        for name in _OPTIONS.intersection(defaults):
+            logger.warning(
+                "%s: %s=%r is the default of a key here. If you mean the option: PersistedState.open(path, %s=%r)",
+                self._store.path, name, defaults[name], name, defaults[name],
+            )  # fmt: skip
 
     @classmethod
     def open(

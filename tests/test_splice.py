@@ -707,6 +707,12 @@ SPECIAL = [
         'c:\n  - 1\nd: 2\nb: 1\na: "x\\n\\n"\n# c\n',
         id="a text that would take the blank lines of what has gone in front of it",
     ),
+    pytest.param(
+        "defaults: &d\n  wait: 1\nprod:\n  <<: *d\n  host: a  # h\nref: *d\n",
+        "s['ref'] = {'wait': 5}",
+        "defaults: &d\n  wait: 1\nprod:\n  <<: *d\n  host: a  # h\nref:\n  wait: 5\n",
+        id="one alias that is written out, beside a merge key of the same anchor",
+    ),
     pytest.param("# nothing yet", "", "# nothing yet\n{}\n", id="only comments, and still nothing"),
 ]
 

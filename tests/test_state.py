@@ -191,3 +191,16 @@ def test_a_close_that_keeps_the_journal_looks_for_a_save_that_lacks_the_last_com
     state.close(keep_journal=True)
 
     assert {"a": 10, "b": 2} == yaml.safe_load(path.read_bytes())
+
+
+def test_an_option_that_is_taken_for_a_default_is_told(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is a key: but who has meant "power" would find out after the power cut."""
+    with PersistedState(path, durability="power", n=1) as state:
+        assert {"durability": "power", "n": 1} == state
+    with PersistedState.open(path, durability="power", defaults={"locking": 1}):
+        pass
+
+    assert [
+        f"{path}: durability='power' is the default of a key here. If you mean the option: "
+        "PersistedState.open(path, durability='power')"
+    ] == [record.getMessage() for record in caplog.records]
