@@ -566,6 +566,8 @@ class FileLog:
 
     def _publish(self, journal: Journal, view: View) -> None:
         self._journal = journal
+        if self._settled is not None and self._settled[4] is not journal:
+            self._settled = None  # or the file before would stay open until the next sync
         now = self._clock()
         self._check_at = now
         self._plan_vacuum(journal, len(journal.base))

@@ -1203,3 +1203,29 @@ def test_a_marker_is_written_once(crowd: Crowd) -> None:
     assert f.Verdict.CLEAN == image.verdict
     assert 30 == image.index
     assert 1 == crowd.file.read_bytes().count(MARKER)
+
+
+def test_no_file_that_was_replaced_stays_open(crowd: Crowd) -> None:
+    """Neither after a vacuum of ours nor after one of others, as soon as a commit has followed."""
+
+    def held() -> list[str]:
+        links = (f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd"))
+        return [path for path in map(_target, links) if path.startswith(str(crowd.file.parent))]
+
+    crowd.begin(n=0)
+    state = crowd.open()
+    other = crowd.other()
+    for _ in range(2):
+        state.n = 1
+        state.vacuum()
+        other.run("state.n = 2; state.vacuum(); state.n = 3")
+        state.n = 4
+        state.n = 5
+        assert [crowd.path] == held()
+
+
+def _target(link: str) -> str:
+    try:
+        return os.readlink(link)
+    except FileNotFoundError:
+        return ""  # the descriptor of the listing
