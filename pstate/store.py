@@ -834,6 +834,22 @@ def abandon(fs: FileSystem) -> None:
         _open.discard(store)
 
 
+#: What is imported when it is needed first.
+_IMPORTED_LATE = (
+    "base64", "ctypes", "fcntl", "inspect", "logging", "pstate.edits", "pstate.legacy", "pstate.splice",
+    "pstate.watch", "struct", "yaml",
+)  # fmt: skip
+
+
+def _before_fork() -> None:
+    """A module that another thread is about to import would stay locked in the child, where that thread is not: whoever
+    needs it there would wait for ever. So all of them are imported, and waited for.
+    """
+    if _open and threading.active_count() > 1:
+        for name in _IMPORTED_LATE:
+            __import__(name)
+
+
 def _after_fork_in_child() -> None:
     global _stores_mutex
     _stores_mutex = threading.RLock()
@@ -854,5 +870,5 @@ def _at_exit() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)
 atexit.register(_at_exit)

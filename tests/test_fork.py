@@ -703,3 +703,43 @@ def test_shallow_copies_hold_the_live_containers_or_plain_ones_but_are_plain_the
         assert kind is type(copied)
         assert container == copied
     assert dict is type(copy.copy(state))
+
+
+SLOW_IMPORT = """
+import os, sys, threading
+from pstate import PersistedState
+
+class Slow:
+    \"\"\"The import of one module takes until the fork has begun, and somewhat longer.\"\"\"
+
+    def find_spec(self, name, path=None, target=None):
+        if name == "pstate.splice":
+            begun.set()
+            go_on.wait(0.5)
+
+begun, go_on = threading.Event(), threading.Event()
+sys.meta_path.insert(0, Slow())
+state = PersistedState(sys.argv[1])
+state.n = 1
+thread = threading.Thread(target=state.vacuum)
+thread.start()
+begun.wait()
+child = os.fork()
+if not child:
+    state.n = 2
+    state.close()
+    os._exit(0)
+thread.join()
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_fork_while_another_thread_imports_what_is_needed_late(tmp_path: Path) -> None:
+    """The child would wait for that thread, which it does not have."""
+    path = tmp_path / "state.yaml"
+    path.write_text("# commented\nn: 0\n")
+    done = subprocess.run(
+        [sys.executable, "-c", SLOW_IMPORT, str(path)], capture_output=True, text=True, timeout=20, check=False
+    )
+
+    assert ("0\n", "# commented\nn: 2\n") == (done.stdout, path.read_text()), done.stderr
