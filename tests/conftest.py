@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,8 @@ ROOT = Path(__file__).parent.parent
 # The folder of the tests is for the fork server, which loads their tools once for all that it forks.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH")]))
 os.environ.setdefault("PYTHONFAULTHANDLER", "1")  # for child processes; pytest switches its own on
+# A shell that runs us in the background has it ignored, and child processes would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("PYTHONUNBUFFERED", "1")  # what a child printed before SIGKILL is part of the evidence
 
 # The machine is shared with the other workers of pytest-xdist, so time says nothing about an example: no deadline.
