@@ -581,6 +581,11 @@ def save(state: PersistedState) -> None:
     assert [] == state._store.save(state.snapshot(), saved(before))
 
 
+def save_above(state: PersistedState) -> None:
+    """What a person has made of a copy in which the last commit was not yet."""
+    assert [] == state._store.save({"a": 1}, b"# how many\na: 2  # twice\n")
+
+
 POWER = (("durability", "power"),)
 TORN = b'--- [["set",[],"a'
 SCENARIOS = [
@@ -601,6 +606,7 @@ SCENARIOS = [
     Scenario("close", b"a: 1\n", lambda state: state.close(), {}, first=set_c),
     Scenario("save", b"# how many\na: 1\n", save, {"a": 2}),
     Scenario("save, power", b"a: 1\n", save, {"a": 2}, options=POWER),
+    Scenario("save above a journal", b"# how many\na: 1\n", save_above, {"a": 2}, first=set_c),
     Scenario("save without a trailer", b"a: 1\nb:\n- 1\n", save, {"a": 2}),
     Scenario("save of what takes no marker", b"b: 1\na: 1", save, {"a": 2}),
     Scenario("open with a torn tail", b"a: 1\n", lambda reopen: reopen(), {}, opens=True, tail=TORN,
@@ -669,7 +675,7 @@ def go_on(path: Path, expected: State, message: str, base: bytes | None = None) 
     state.close()
     assert same({**expected, "newcomer": 1}, plain_document(path.read_bytes())), message
     kept = [] if base is None else list(path.parent.glob("state.yaml.conflict-*"))
-    other = base if expected.get("a") == 2 else saved(base or b"")
+    other = base if expected.get("a") == 2 else saved(base or b"") + (b"c: 1\n" if "c" in expected else b"")
     assert [other] * len(kept) == [each.read_bytes() for each in kept], message
     assert ["state.yaml", *(each.name for each in kept)] == sorted(os.listdir(path.parent)), message
 
@@ -739,7 +745,7 @@ def die_once(scenario: Scenario, witnessed: bool, path: Path, number: int, tear:
         assert same(found, witness.snapshot()), message
         assert same(found, peek(path)), message
         witness.close()
-    go_on(path, found, message, scenario.base if scenario.act is save and code else None)
+    go_on(path, found, message, scenario.base if scenario.act in (save, save_above) and code else None)
     return code == 0
 
 
@@ -805,7 +811,7 @@ def fail_once(scenario: Scenario, path: Path, fs: Failing) -> None:
         found = {**found, "next": 1}
         assert same(found, peek(path))
         subject.close()
-    go_on(path, found, "", scenario.base if scenario.act is save and fs.failed else None)
+    go_on(path, found, "", scenario.base if scenario.act in (save, save_above) and fs.failed else None)
 
 
 @pytest.mark.parametrize("transaction", [False, True])
