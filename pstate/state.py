@@ -194,8 +194,8 @@ class PersistedState(containers.MappedDict):
 
         Each is a `Change`: its path, the old value and the new one, and its origin: "here" (this process), "other" (the
         commit of another one) or "edit" (a person's). They come within 100 ms, in the order of the commits, and none is
-        missed. Only where others have vacuumed the file twice within 20 ms, what they committed in between is told as
-        one change.
+        missed: who vacuums the file waits for those who watch it. Where that cannot be (docs/guarantees.md,
+        "Watching"), what others have committed between two vacuums is told as one change of each value.
 
         *path*: only what changes there, or in it: a text (``"jobs[-1].name"``) or keys (``("jobs", -1, "name")``).
         What is set to the value that it has already is no change. *timeout*: end the iteration when nothing has changed
