@@ -72,13 +72,6 @@ def grown(state: Any) -> Any:
     return ops.graft(state, None, ops.DETACHED, None)
 
 
-def replay(root: Any, operations: list[Any]) -> None:
-    """Carry out *operations*, a record, on the grown tree *root*. Raises as `play`."""
-    for name, path, *rest in operations:
-        node = ops.find(root, path)
-        ops.apply(node, ops.prepare(node, (name, *rest), None), False)
-
-
 def play(root: Any, operation: list[Any], place: list[Any]) -> list[Change]:
     """Carry out *operation*, of a record, on the grown tree *root*; returns what it does at *place*, and in it.
 

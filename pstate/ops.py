@@ -325,6 +325,17 @@ def prepare(node: Node, op: Op, store: Any) -> Op:
     raise TypeError(f"a {_kind(node)} knows no operation {name!r}")
 
 
+def replay(root: Node, records: Iterable[list[Any]], store: Any) -> None:
+    """Carry out *records*, whose operations have their paths, on the tree *root*, which nobody else sees.
+
+    Raises as `find` and `prepare` where an operation does not fit; those before it are done then.
+    """
+    for operations in records:
+        for name, path, *rest in operations:
+            node = find(root, path)
+            apply(node, prepare(node, (name, *rest), store), False)
+
+
 def inverse(node: Node, op: Op, ordered: set[int] | None = None) -> list[Op]:
     """Return the operations that undo *op*, which is prepared and not yet applied.
 

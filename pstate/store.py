@@ -440,10 +440,7 @@ class Store:
 
     def replay(self, state: State, records: Iterable[list[Any]]) -> State:
         scratch = ops.graft(state, self, DETACHED, None)
-        for operations in records:
-            for name, path, *rest in operations:
-                node = ops.find(scratch, path)
-                apply(node, prepare(node, (name, *rest), self), False)
+        ops.replay(scratch, records, self)
         replayed: State = ops.plain(scratch)
         return replayed
 

@@ -38,6 +38,15 @@ def write_files(folder: Path) -> None:
 
 
 @pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """One with the files of the page."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    write_files(folder)
+    return folder
+
+
+@pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs a command line in this process, in a folder with the files of the page."""
     write_files(tmp_path)

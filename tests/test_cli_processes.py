@@ -12,18 +12,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from cli_tools import FILES, environment, holding, shell, write_files
+from cli_tools import FILES, environment, folder, holding, shell
 from test_startup import HEAVY
 
 from pstate import PersistedState, block
 
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    folder = tmp_path / "work"
-    folder.mkdir()
-    write_files(folder)
-    return folder
+__all__ = ["folder"]
 
 
 def test_loops_of_incr_count_exactly_and_leave_a_plain_document(folder: Path, tmp_path: Path) -> None:

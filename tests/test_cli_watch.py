@@ -13,22 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_tools import Run, environment, run, write_files
+from cli_tools import Run, environment, folder, run
 
 from pstate import PersistedState
 from pstate.fs import SYSTEM
 
-__all__ = ["run"]
+__all__ = ["folder", "run"]
 
 PATIENCE = 20.0
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    folder = tmp_path / "work"
-    folder.mkdir()
-    write_files(folder)
-    return folder
 
 
 @contextlib.contextmanager

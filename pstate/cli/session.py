@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pstate import files, ops, recovery
-from pstate.changes import grown, replay
+from pstate.changes import grown
 from pstate.cli.command import Usage
 from pstate.containers import store_of
 from pstate.errors import MissingPathError, PStateError
@@ -142,7 +142,7 @@ def replayed(found: recovery.Content, file: str, data: bytes) -> Any:
     root = grown(found.state)
     for number, operations in enumerate(found.records, 1):
         try:
-            replay(root, operations)
+            ops.replay(root, [operations], None)
         except (LookupError, TypeError, ValueError) as error:
             raise recovery.does_not_fit(file, data, number - 1, len(found.records) - number, error) from error
     return ops.plain(root)
