@@ -11,7 +11,7 @@
     ├── UnreadableError (OSError)           the system does not let the file be opened or read
     ├── ReadOnlyError (PermissionError)
     ├── WriteError (OSError)                a write failed and was undone
-    │   └── StoreFailedError                writes are refused until the state is opened again
+    │   └── StoreFailedError                writes are refused, the message says until when
     ├── DurabilityUnknown (OSError)         committed, but the sync failed
     ├── LockTimeout (TimeoutError)
     ├── ClosedError (ValueError)
@@ -124,7 +124,10 @@ class WriteError(PStateError, OSError):
 
 
 class StoreFailedError(WriteError):
-    """After an earlier failure the end of the file is unknown, so the store takes no more writes."""
+    """A failure has left the file in a state in which a write cannot be promised. The state refuses writes until what
+    the message names is done: until an unfinished record can be cut off, or, after a failed sync, until a `vacuum` or
+    until the file is opened again.
+    """
 
 
 class DurabilityUnknown(PStateError, OSError):

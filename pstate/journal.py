@@ -185,7 +185,7 @@ class Journal:
             message = (
                 f"{self.path}: writing failed ({cause.strerror or cause}), and cutting the unfinished record off "
                 f"failed too ({error.strerror or error}). It is torn and no reader counts it, nothing was committed. "
-                "This state takes no more writes: close it, mend the disk, open it again."
+                "The state refuses writes until the record can be cut off: mend the disk, and try again."
             )
             raise StoreFailedError(message, path=self.path, errno=error.errno) from cause
         if cause.errno is None:

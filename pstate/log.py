@@ -70,6 +70,8 @@ STALE_COPY = 600.0
 STALE_COPIES = 100
 STALE_BYTES = 1 << 20
 STALE_AT_LEAST = 4
+#: How much younger than its time stamp a write may be where that is in whole seconds. FAT keeps every other second.
+COARSE = 2.0
 #: How long a path may be missing before it counts as deleted, in seconds: some editors move the file away, then write
 #: it.
 MISSING = 1.0
@@ -124,12 +126,10 @@ class FileLog:
 
     # Slots, because an instance of so many attributes would have slow ones.
     __slots__ = (
-        "_careful",
         "_check_at",
         "_clock",
         "_complaint",
         "_folder_due",
-        "_has_cut",
         "_journal",
         "_kept",
         "_known",
@@ -141,6 +141,7 @@ class FileLog:
         "_put_off",
         "_ready",
         "_refusal",
+        "_retry_at",
         "_settled",
         "_turn",
         "_under_way",
@@ -191,7 +192,11 @@ class FileLog:
         self._known: View | None = None
         #: The journal that `prepare` has found in order.
         self._ready: Journal | None = None
+        #: Until when the last look at the path counts. Only a look that found our file moves it into the future
+        #: (`_looked`), so a read or a commit that comes before has nothing to fear from any other look.
         self._look_at = 0.0
+        #: Until when a read need not repeat a look that found something else. A commit takes no notice of it.
+        self._retry_at = 0.0
         self._check_at = 0.0
         self._mtime = -1
         self._vacuum_at = 0
@@ -203,20 +208,16 @@ class FileLog:
         self._turn = threading.RLock()
         #: Why no write is begun, or "".
         self._refusal = ""
-        #: Look at all there is before the next write: an edit is waiting, there is a refusal, or it begins with a
-        #: vacuum.
-        self._careful = read_only
         if read_only:
             self._refusal = (
                 f"{path}: was opened read_only. Nothing was changed. Open it without read_only to change it."
             )
         self._complaint = ""
-        self._has_cut = False
         self._put_off = False
         #: An edit is in the file that could not be brought together with our commits, which are in memory only.
         self._unmerged = False
-        #: Inode, size and time stamp of a file that somebody is saving, and since when they have been like that.
-        self._unquiet: tuple[tuple[int, int, int], float] | None = None
+        #: Inode, size and time stamps of a file that somebody is saving, and since when they have been like that.
+        self._unquiet: tuple[tuple[int, int, int, int], float] | None = None
         #: What was last kept beside, as which role, and where.
         self._kept: tuple[str, bytes, str] | None = None
         #: Of those who watch the state.
@@ -272,17 +273,16 @@ class FileLog:
             assert self.memory.view is not None
             journal = self.memory.view[4]
             now = self._clock()
-            if rest == b"" and now < self._look_at:
+            if rest == b"" and (now < self._look_at or now < self._retry_at):
                 return
             try:
                 status = self._status()
             except WriteError as error:
                 self._complain(error)
-                self._careful = True
                 status = None
             if status is None:
                 # Deleted, or a vacuum or an editor is between two steps; memory is the last state that there was.
-                self._look_at = now + LOOK_INTERVAL
+                self._retry_at = now + LOOK_INTERVAL
                 return
             if (status.st_dev, status.st_ino) != journal.identity:
                 trailer = self._read_trailer(rest)
@@ -294,7 +294,7 @@ class FileLog:
                 except StateFileError as error:
                     # Somebody has edited the successor already, and it does not parse (yet).
                     self._complain(error)
-                    self._look_at = self._clock() + CHECK_INTERVAL
+                    self._retry_at = self._clock() + CHECK_INTERVAL
                     return
                 if not followed:
                     return
@@ -399,31 +399,44 @@ class FileLog:
         An editor writes a large file in pieces, and what stands in it between two of them may well parse. That it is
         another file than ours says nothing: some editors move the old one away first, and write at the path then.
         """
-        # The system's own clock wrote the time stamp, unless the file is far away. One in whole seconds is too coarse.
-        if status.st_mtime_ns % 1_000_000_000 and self.fs.wall() - status.st_mtime > 2 * QUIET:
+        age = self._age(status)
+        if age is not None and age > 2 * QUIET:
             return True
         now = self._clock()
         seen = self._unquiet
-        looks = status.st_ino, status.st_size, status.st_mtime_ns
+        looks = status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
         if seen is None or seen[0] != looks:
             self._unquiet = seen = looks, now
         return now - seen[1] >= QUIET
 
+    def _age(self, status: os.stat_result) -> float | None:
+        """For how many seconds, at least, nobody has written to the file with this *status*. None if its time stamps
+        lie in the future, as they do after the clock was set back: then they say nothing.
+
+        Each write sets both time stamps. `tar` and `scp -p` set the first one back, so the younger one counts.
+        """
+        wall = self.fs.wall()
+        past = [stamp for stamp in (status.st_mtime_ns, status.st_ctime_ns) if stamp <= wall * 1e9]
+        if not past:
+            return None
+        youngest = max(past)
+        return wall - youngest / 1e9 - (0.0 if youngest % 1_000_000_000 else COARSE)
+
     def _edit_seen(self, now: float, status: os.stat_result) -> None:
         """A reader found an edit. To bring it together with commits takes the lock; a reader does not wait for it."""
-        self._look_at = now + min(QUIET, CHECK_INTERVAL)
+        self._retry_at = now + min(QUIET, CHECK_INTERVAL)
         before = self._journal
         assert before is not None
         is_other = (status.st_dev, status.st_ino) != before.identity
         if not self._is_quiet(status):
-            if not is_other or _is_easy(before):
+            if (not is_other or _is_easy(before)) and self._age(status) is not None:
                 return  # the last good state, until the editor has finished
             try:
                 # Not at once the last good state: it may be a vacuum's, of a file that took no trailer, and others may
-                # have acknowledged what it says.
+                # have acknowledged what it says. Or no time stamp can tell when the save was.
                 self._await_quiet(self._open_journal(), QUIET_FOR_READERS)
             except (OSError, InvalidEditError):
-                self._look_at = self._clock() + CHECK_INTERVAL
+                self._retry_at = self._clock() + CHECK_INTERVAL
                 return
         if self.read_only:
             try:
@@ -444,15 +457,14 @@ class FileLog:
                     self._complain(error)
         except (InvalidEditError, WriteError) as error:
             self._complain(error)
-            self._careful = True
         finally:
             try:
                 self.release()
             except BaseException:
                 self.release()
                 raise
-        if self._journal is before or self._journal is None or _is_easy(self._journal):
-            self._look_at = self._clock() + CHECK_INTERVAL
+        if self._journal is before:
+            self._retry_at = self._clock() + CHECK_INTERVAL
 
     def _saved(self) -> Journal:
         """What a person has saved at the path. Raises InvalidEditError when it is empty, and we know more."""
@@ -473,9 +485,12 @@ class FileLog:
     def _looked(self, now: float) -> None:
         """The path shows our file, as of *now*. One that is replaced without a trailer is looked at by every read."""
         self._look_at = now + LOOK_INTERVAL if self._journal and _is_easy(self._journal) else now
+        self._retry_at = 0.0
+        self._complaint = ""
+        self._unmerged = False
 
     def _complain(self, error: Exception) -> None:
-        """Log what keeps us on the last good state, once, however often it is looked at."""
+        """Log what keeps us on the last good state, once, however often it is found before all is well again."""
         message = str(error)
         if message != self._complaint:
             self._complaint = message
@@ -571,7 +586,6 @@ class FileLog:
         now = self._clock()
         self._check_at = now
         self._plan_vacuum(journal, len(journal.base))
-        self._careful = bool(self._refusal) or not _is_easy(journal)
         self._looked(now)
         self.memory.view = view
 
@@ -637,12 +651,12 @@ class FileLog:
     def begin(self, timeout: float | None, look: bool = False) -> None:
         """Take the write lock, catch up, and make sure that ours is the file at the path.
 
-        Afterwards the file ends at `view` (I3). *look*: at the path too, as a vacuum needs it; a commit looks after its
-        write, if the last look is too old. The caller unlocks in its `finally`, whether this raises or not.
-        Raises LockTimeout, InvalidEditError, EditConflict, StoreFailedError, ReadOnlyError.
+        Afterwards the file ends at `view` (I3). *look*: at the path too, even if the last look still counts. The caller
+        unlocks in its `finally`, whether this raises or not. Raises LockTimeout, InvalidEditError, EditConflict,
+        StoreFailedError, ReadOnlyError, WriteError.
         """
         view = self.memory.view
-        if view is not None and not look and not self._careful:
+        if view is not None and not look and not self._refusal:
             fd, end, _, _, self.held = view
             self.fd = fd
             try:
@@ -650,13 +664,9 @@ class FileLog:
             except OSError as error:
                 _raise_foreign(error)  # held, or worse: below we wait, or say what is wrong
             else:
-                if self._lseek(fd, 0, 2) == end:
+                if self._lseek(fd, 0, 2) == end and self._clock() < self._look_at:
                     return
         self._begin(timeout)
-
-    def begin_transaction(self, timeout: float | None) -> None:
-        """`begin` for what may take long: with a look at the path, if the last one is too old (I2)."""
-        self.begin(timeout, look=self._clock() >= self._look_at)
 
     def _begin(self, timeout: float | None) -> None:
         if self._refusal:
@@ -672,7 +682,6 @@ class FileLog:
             # What others commit until they let us in need not wait until then: half of the time of two who count.
             lock.acquire(self.flock, journal.fd, self.path, left, self._clock, self.fs.sleep, self._catch_up)
             if self._is_current(journal, left):
-                self._careful = bool(self._refusal) or self._journal is None or not _is_easy(self._journal)
                 return
             # Ours is the old file's lock, and `journal` keeps its descriptor from being used again until here.
             self.flock(journal.fd, UNLOCK)
@@ -814,7 +823,6 @@ class FileLog:
                 f"be cut off: {error.strerror or error}. Nothing was changed. Mend the disk, and try again."
             )
             raise WriteError(message, path=self.path, errno=error.errno) from error
-        self._has_cut = True
         return True
 
     def _keep_strange(self, rest: bytes) -> None:
@@ -899,7 +907,6 @@ class FileLog:
     def _edited_meanwhile(self) -> EditConflict:
         """For a change that was planned on what memory is; the next look at the file finds the edit."""
         self._look_at = self._check_at = 0.0
-        self._careful = True
         message = (
             f"{self.path}: the file was edited while a change of it was under way. The change was undone; the edit "
             "is in the file. Do it again on what the state is then."
@@ -997,7 +1004,6 @@ class FileLog:
                     f"failed: {error.strerror or error}. This state takes no more writes: close it and open it again."
                 )
                 unknown = DurabilityUnknown(message, path=self.path, errno=error.errno)
-            self._careful = True
             self._refusal = (
                 f"{self.path}: an earlier sync failed, so nothing here can be promised any more. Nothing was changed. "
                 "vacuum() writes a fresh file; or close the state and open it again."
@@ -1007,9 +1013,10 @@ class FileLog:
     def publish(self, view: View) -> None:
         """The record up to *view* was written and applied: make it visible to other threads.
 
-        Then look whether an editor has replaced the file, and vacuum when it is due: its failure is logged, the commit
-        stands. With durability "power", `settle` comes after the locks are given back. Raises EditConflict; memory is
-        what the file is, then too.
+        Then look at the path, if the last look does not count any more, and vacuum when it is due: a failure of that is
+        logged, the commit is valid. With durability "power", always look: `settle`, which comes after the locks are
+        given back, must sync the file that is at the path. Memory is what the file is, also when this raises:
+        EditConflict, or DurabilityUnknown when the file at the path does not have the commit.
         """
         self.memory.view = view
         if not self.power and view[1] < self._vacuum_at and self._clock() < self._look_at:
@@ -1020,17 +1027,24 @@ class FileLog:
                     return
             except (InvalidEditError, OSError) as error:
                 _raise_foreign(error)
-                # The commit stands, in memory and in the file that was at the path. Whoever writes next looks again.
-                self._complain(error)
-                self._careful = True
-                return
+                raise self._not_at_path(error) from error
         if self._lseek(self.fd, 0, os.SEEK_END) >= self._vacuum_at:
             self._try_replace()
+
+    def _not_at_path(self, error: Exception) -> DurabilityUnknown:
+        """For a commit that was written, where the look at the path that follows found another file, or failed."""
+        message = (
+            f"{self.path}: the change is committed and visible, but it may not be in the file at the path, which "
+            f"another program has replaced, deleted or made unreachable meanwhile: {error} The next change tries to "
+            "bring it there. It is lost if all programs that know it end before that."
+        )
+        return DurabilityUnknown(message, path=self.path, errno=getattr(error, "errno", None))
 
     # ------------------------------------------------------------------ vacuum
 
     def _plan_vacuum(self, journal: Journal, length: int) -> None:
         self._vacuum_at = length + max(JOURNAL_FACTOR * length, JOURNAL_MINIMUM)
+        self._put_off = False
 
     def begin_vacuum(self, timeout: float | None) -> None:
         """As `begin`, also after a failed sync: a fresh file is the way out of it."""
@@ -1041,7 +1055,6 @@ class FileLog:
             self.begin(timeout, look=True)
         finally:
             self._refusal = refusal
-            self._careful = self._careful or bool(refusal)
 
     def vacuum(self) -> None:
         """Write the file anew, as one plain document. The caller holds the lock. Raises WriteError."""
@@ -1236,13 +1249,15 @@ class FileLog:
         if self._journal is None or self.read_only:
             return
         try:
+            size = self._lseek(self._journal.fd, 0, os.SEEK_END)
             for _ in range(3):
                 if self._status() is None:
                     return  # deleted: then a person wants it gone
                 self.begin(0, look=True)
                 view = self.memory.view
                 assert view is not None
-                if keep_journal or view[4].marker is None or (after_crash and not self._has_cut):
+                has_cut = self._lseek(view[0], 0, os.SEEK_END) < size
+                if keep_journal or view[4].marker is None or (after_crash and not has_cut):
                     self._clear_leftovers()
                     break
                 with contextlib.suppress(vacuum.EditCameOut):
@@ -1342,7 +1357,7 @@ class FileLog:
                 self.held = self._journal or new
                 self.fd = self.held.fd
                 try:
-                    self._leave_trailer(old, old_view, first=ancestor is None)
+                    vacuum.leave_edit_trailer(old, vacuum.known(old_view))
                 finally:
                     if self._locks_descriptors:
                         self.flock(old.fd, UNLOCK)
@@ -1365,17 +1380,6 @@ class FileLog:
             "changed: reads go on from the last good state, writes are refused until it can."
         )
         return InvalidEditError(message, path=self.path)
-
-    def _leave_trailer(self, old: Journal, view: View, first: bool) -> None:
-        """Tell whoever still has *old* open that an edit has replaced it, and was dealt with."""
-        try:
-            if first:
-                vacuum.leave_edit_trailer(old, view)
-            else:
-                vacuum.raise_trailer(old, vacuum.known(view))
-        except OSError as error:
-            _raise_foreign(error)
-            logger.warning("%s: others will have to judge the edit themselves: %s", self.path, error)
 
     def _resolve_saved_in_place(self, journal: Journal) -> bool:
         """An editor has written into our file, whose lock we hold.
@@ -1480,7 +1484,6 @@ class FileLog:
             )
             self._unmerged = True
             raise WriteError(message, path=self.path, errno=error.errno) from error
-        self._unmerged = False
 
     def _history(self, view: View, mine: State, data: bytes) -> edits.History:
         from pstate import edits

@@ -502,7 +502,7 @@ class Store:
             try:
                 if self.closed:
                     self._refuse_closed(None)
-                self.log.begin_transaction(timeout)
+                self.log.begin(timeout)
                 if self.log.power:
                     self.log.settle_what_is_read(self.view)
                 self._base_view = None

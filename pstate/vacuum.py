@@ -122,6 +122,8 @@ def replace(
             _give_up(new)
         raise
     try:
+        if judged is not None and not trailer:
+            leave_edit_trailer(old, judged)
         publish(new)
     except BaseException:
         if not new.published:
@@ -172,23 +174,25 @@ def is_of_edit(trailer: f.Trailer) -> bool:
     return (trailer.length, trailer.crc) == _EDITED
 
 
-def leave_edit_trailer(old: Journal, view: View) -> None:
-    """Tell whoever has *old* open, which ends at *view*, that a person's edit has replaced it and was dealt with.
+def leave_edit_trailer(old: Journal, judged: Known) -> None:
+    """Tell the programs that still have *old* open that a person's edit has replaced it, and was brought together with
+    the commits up to *judged*: then they only follow, and none of them makes those commits once more.
 
-    Raises WriteError, with the file as it was.
+    The path shows another file by now. So nothing depends any more on what *old* says: it gets the newline that a
+    trailer needs, and loses the trailer that it has. The caller holds its lock. A failure is only logged.
     """
-    trailer = _trailer(old.read(0, view[1]), known(view), *_EDITED)
-    if trailer:
-        old.append(trailer, view[1])
-
-
-def raise_trailer(old: Journal, judged: Known) -> None:
-    """Tell those who still have *old* open that its edit has got more commits than the trailer says by now."""
-    data = old.read()
-    split = f.split_trailer(data)
-    if split is not None:
-        old.fs.truncate(old.fd, split[0])
-        old.append(_trailer(data[: split[0]], judged, *_EDITED), split[0])
+    try:
+        data = old.read()
+        split = f.split_trailer(data)
+        if split is not None:
+            data = data[: split[0]]
+            old.fs.truncate(old.fd, len(data))
+        newline = b"" if data.endswith(b"\n") else b"\n"
+        old.append(newline + _trailer(data + newline, judged, *_EDITED), len(data))
+    except OSError as error:
+        if error.errno is None:
+            raise  # a signal handler's
+        logger.warning("%s: other programs will have to judge the edit themselves: %s", old.path, error)
 
 
 def known(view: View) -> Known:

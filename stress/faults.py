@@ -46,8 +46,8 @@ FAULTS = [
     Fault(
         "size not compared after locking",
         "pstate.log:FileLog.begin",
-        "if self._lseek(fd, 0, 2) == end:",
-        "if True:",
+        "if self._lseek(fd, 0, 2) == end and self._clock() < self._look_at:",
+        "if self._clock() < self._look_at:",
         "two writers",
     ),
     Fault(
@@ -213,6 +213,27 @@ FAULTS = [
         "while not self._is_quiet(status := self.fs.fstat(journal.fd)):",
         "while (status := self.fs.fstat(journal.fd)) is None:",
         "saved with a backup, a transaction",
+    ),
+    Fault(
+        "a look that finds nothing counts for the commit that follows",
+        "pstate.log:FileLog.refresh",
+        "self._retry_at = now + LOOK_INTERVAL",
+        "self._look_at = now + LOOK_INTERVAL",
+        "deleted, a look, a commit",
+    ),
+    Fault(
+        "a look that finds a save counts for the commit that follows",
+        "pstate.log:FileLog._edit_seen",
+        "self._retry_at = now + min(QUIET, CHECK_INTERVAL)",
+        "self._look_at = now + min(QUIET, CHECK_INTERVAL)",
+        "saved by rename, a look, a commit",
+    ),
+    Fault(
+        "a save that takes no trailer is brought together with commits by each program",
+        "pstate.vacuum:replace",
+        "if judged is not None and not trailer:",
+        "if False:",
+        "saved anew, a and r",
     ),
     Fault(
         "a close does not ask for the lock",

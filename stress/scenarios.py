@@ -161,6 +161,31 @@ def saves_a_stale_copy(actor: Actor) -> None:
     actor.saved = actor.saves
 
 
+def saves_anew(actor: Actor) -> None:
+    """A whole new document, written in place. It ends in an element of a list, so no trailer may come after it."""
+    _save(actor, 0, _edit(actor) + b"log:\n- before\n")
+
+
+def deletes(actor: Actor) -> None:
+    actor.system.unlink(PATH)
+
+
+def after_a_look(name: str, does: Body, **others: Body) -> Scenario:
+    """A read finds what *does* has left at the path; the commit that comes next must not go past it."""
+    body = _program(commits("a1"), time_passes, does, looks_again, commits("a2"), _is_at_the_path)
+    return Scenario(f"{name}, a look, a commit", {"a": body, **others}, opened=("a", *others), edited=True, kills=0)
+
+
+def looks_again(actor: Actor) -> None:
+    actor.look_again()
+
+
+def _is_at_the_path(actor: Actor) -> None:
+    lacking = set(actor.acknowledged) - set(opened(actor.world.disk.names[PATH].content))
+    if lacking:
+        raise BrokenPromise(f"{sorted(lacking)} were acknowledged, and are not in the file at the path")
+
+
 EDITORS: dict[str, Body] = {
     "saved by rename": saves_by_rename,
     "saved with a backup": saves_with_backup,
@@ -395,6 +420,12 @@ SCENARIOS = [
         edited("saved with a backup", saves_with_backup, a=_program(time_passes, transaction("a1", "a2"))),
         name="saved with a backup, a transaction",
     ),
+    after_a_look("saved by rename", saves_by_rename),
+    after_a_look("saved in place", saves_in_place),
+    after_a_look("saved anew", saves_anew),
+    after_a_look("deleted", deletes),
+    after_a_look("deleted, another writer", deletes, b=commits("b1")),
+    three(edited("saved anew", saves_anew, a=commits("a1"), r=looks(2))),
     watched("writer", a=commits("a1", "a2")),
     watched("transaction", a=transaction("a1", "a2"), w=commits("w1")),
     watched("commit and vacuum", a=_program(commits("a1"), vacuums)),

@@ -209,13 +209,15 @@ class Actor:
             if not isinstance(error, EditConflict):
                 self.refused += tokens
             return  # a conflict is about a person's save: it may have been found before our change, or after it
-        except OSError as error:
+        except DurabilityUnknown:
+            if not scenario.failures and not scenario.edited:
+                raise
+            self.unsynced += tokens
+        except OSError:
             if not scenario.failures:
                 raise
-            if not isinstance(error, DurabilityUnknown):
-                self.refused += tokens
-                return
-            self.unsynced += tokens
+            self.refused += tokens
+            return
         self.acknowledged += tokens
 
     def look(self, take: Callable[[PersistedState], Any] = _log) -> tuple[str, ...]:

@@ -461,14 +461,13 @@ def test_a_file_that_others_have_replaced_twice_is_read_at_once_when_it_is_old(t
     slept: list[float] = []
     system = FileSystem()
     system.sleep = slept.append
+    system.wall = lambda: time.time() + 1.5
     state: Any = PersistedState.open(path, fs=system)
     for number in (1, 2):
         # Not in this process: that would share the store.
         other: Any = PersistedState.open(path, fs=FileSystem())
         other.n = number
         other.close()
-    stamp = time.time() - 1.5
-    os.utime(path, (stamp, stamp))
 
     assert 2 == state.n
     assert [] == slept

@@ -62,7 +62,7 @@ class SimulatedSystem(FileSystem):
         self.flock = self._flock
         self.clock = self._clock
         self.sleep = self._sleep
-        self.wall = lambda: 0.0  # time stamps count changes here, so that none is old
+        self.wall = lambda: 0.01  # time stamps count changes here, so that none is old, and none is in the future
 
     # ------------------------------------------------------------------ a process
 
@@ -228,7 +228,7 @@ class SimulatedSystem(FileSystem):
 
     def _status(self, inode: Inode) -> os.stat_result:
         fields = (inode.mode, inode.number, DEVICE, self.disk.links(inode), 0, 0, len(inode.content), 0, 0, 0)
-        return os.stat_result(fields, {"st_mtime_ns": inode.times_changed})
+        return os.stat_result(fields, {"st_mtime_ns": inode.times_changed, "st_ctime_ns": inode.times_changed})
 
     def _rename(self, source: str, target: str) -> None:
         self._begin("rename", source, target)
