@@ -209,6 +209,13 @@ def split_trailer(data: bytes) -> tuple[int, Trailer] | None:
     return start, trailer
 
 
+def without_torn_trailer(data: bytes) -> bytes:
+    """*data* without the beginning of a moved trailer that it ends in; for a file that no state depends on any more."""
+    last = data[(start := _last_line(data)) :]
+    is_torn = len(last) > len(b"--- ") and (last.startswith(_MOVED) or _MOVED.startswith(last))
+    return data[:start] if is_torn and not last.endswith(b"\n") else data
+
+
 def _last_line(data: bytes) -> int:
     """Where the last line of *data* begins."""
     return data.rfind(b"\n", 0, max(0, len(data) - 1)) + 1

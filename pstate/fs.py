@@ -88,6 +88,8 @@ class FileSystem:
         self.fstat: Callable[[int], os.stat_result] = os.fstat
         self.rename: Callable[[str, str], None] = os.replace
         self.unlink: Callable[[str], None] = os.unlink
+        #: The path without symbolic links; of a path where nothing is, too.
+        self.real_path: Callable[[str], str] = os.path.realpath
         #: For a double with locks of its own; None means those of the system, which are the business of `lock`.
         self.flock: Callable[[int, int], None] | None = None
         self._boot = ""

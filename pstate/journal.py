@@ -58,6 +58,7 @@ class Journal:
     def __init__(self, fs: FileSystem, path: str, flags: int, mode: int = 0, at: str = "") -> None:
         """Open the state file *path* (or the file *at*, which is to become it). Raises what the system says."""
         self.fs = fs
+        #: Where the file is, without links: a vacuum works there, also when a link leads elsewhere by then.
         self.path = path
         self.write = fs.write
         self._file = Descriptor(fs.open, fs.close)

@@ -45,8 +45,10 @@ if TYPE_CHECKING:
 
 logger = Logger("pstate.log")
 
-#: How long a look at the path is good for, in seconds. A commit that an editor's rename overtakes within it is found
-#: by the next look of a living process (docs/guarantees.md, "Editors").
+#: How old the last look at the path may be when a commit returns, in seconds. A commit that an editor's rename
+#: overtakes within it is found by the next look of a living process (docs/guarantees.md, "Editors"). A read or a change
+#: that begins looks after half of it: so nearly every look comes before a write, where what it finds can still be
+#: refused.
 LOOK_INTERVAL = 0.010
 #: How often a base document whose time stamp moved is compared with ours, at most; and how much of the time it may
 #: cost.
@@ -122,7 +124,7 @@ def _is_easy(journal: Journal) -> bool:
 
 
 class FileLog:
-    """The state file at one path."""
+    """The state file at one path. A symbolic link in the path is followed anew by each look."""
 
     # Slots, because an instance of so many attributes would have slow ones.
     __slots__ = (
@@ -135,6 +137,7 @@ class FileLog:
         "_known",
         "_locks_descriptors",
         "_look_at",
+        "_look_due",
         "_lseek",
         "_mtime",
         "_previous",
@@ -192,9 +195,10 @@ class FileLog:
         self._known: View | None = None
         #: The journal that `prepare` has found in order.
         self._ready: Journal | None = None
-        #: Until when the last look at the path counts. Only a look that found our file moves it into the future
-        #: (`_looked`), so a read or a commit that comes before has nothing to fear from any other look.
-        self._look_at = 0.0
+        #: Until when the last look at the path counts for a read or a change that begins, and for a commit that
+        #: returns. Only a look that found our file moves them into the future (`_looked`), so a commit that comes
+        #: before has nothing to fear from any other look.
+        self._look_at = self._look_due = 0.0
         #: Until when a read need not repeat a look that found something else. A commit takes no notice of it.
         self._retry_at = 0.0
         self._check_at = 0.0
@@ -259,6 +263,15 @@ class FileLog:
         assert view is not None
         if not self.read_only and self._lseek(view[0], 0, os.SEEK_END) != view[1]:
             self.tidy(after_crash=True)
+
+    def expect_change(self) -> None:
+        """Let the next read or change look at the path, even if the last look still counts."""
+        self._look_at = self._look_due = self._check_at = 0.0
+
+    def follow_links(self) -> None:
+        """Somebody opens the path again: if a link in it leads elsewhere by now, the next read or change looks."""
+        if self._journal is not None and self.fs.real_path(self.path) != self._journal.path:
+            self.expect_change()
 
     def refresh(self) -> None:
         """Make memory the newest commit. Never waits for another process.
@@ -428,7 +441,7 @@ class FileLog:
         before = self._journal
         assert before is not None
         is_other = (status.st_dev, status.st_ino) != before.identity
-        if not self._is_quiet(status):
+        if not self._is_quiet(status) and not self._is_switched(before, is_other):
             if (not is_other or _is_easy(before)) and self._age(status) is not None:
                 return  # the last good state, until the editor has finished
             try:
@@ -466,6 +479,13 @@ class FileLog:
         if self._journal is before:
             self._retry_at = self._clock() + CHECK_INTERVAL
 
+    def _is_switched(self, before: Journal, is_other: bool) -> bool:
+        """Whether the path shows another file than *before* because a link in it leads elsewhere.
+
+        Who switches a link has written first what it leads to: there is no save to wait for.
+        """
+        return is_other and self.fs.real_path(self.path) != before.path
+
     def _saved(self) -> Journal:
         """What a person has saved at the path. Raises InvalidEditError when it is empty, and we know more."""
         journal = self._open_journal()
@@ -484,7 +504,10 @@ class FileLog:
 
     def _looked(self, now: float) -> None:
         """The path shows our file, as of *now*. One that is replaced without a trailer is looked at by every read."""
-        self._look_at = now + LOOK_INTERVAL if self._journal and _is_easy(self._journal) else now
+        if self._journal and _is_easy(self._journal):
+            self._look_at, self._look_due = now + LOOK_INTERVAL / 2, now + LOOK_INTERVAL
+        else:
+            self._look_at = self._look_due = now
         self._retry_at = 0.0
         self._complaint = ""
         self._unmerged = False
@@ -512,7 +535,8 @@ class FileLog:
                 self._restore(self._known)
             return
         if create:
-            journal = files.create_state(self.fs, self.path)
+            # Without links, because a link that leads nowhere cannot be opened to create what it leads to.
+            journal = files.create_state(self.fs, self.fs.real_path(self.path))
         else:
             try:
                 journal = self._open_journal()
@@ -530,7 +554,9 @@ class FileLog:
         self.memory.view = (fd, end, crc, index, journal)
 
     def _open_journal(self) -> Journal:
-        return files.open_state(self.fs, self.path, read_only=self.read_only)
+        journal = files.open_state(self.fs, self.path, read_only=self.read_only)
+        journal.path = self.fs.real_path(self.path)
+        return journal
 
     def _load(self, journal: Journal, origin: Origin = "other") -> None:
         """Read *journal* whole and make memory equal to it. Raises StateFileError, with memory as it was.
@@ -634,8 +660,12 @@ class FileLog:
         return not behind or (found is not None and found[0].describes(base))
 
     def _remember(self, journal: Journal) -> None:
-        """Keep what *journal* began with, if it has commits: an editor may hold a copy from before them."""
-        if journal.marker is not None:
+        """Keep what *journal* began with, if it has commits: an editor may hold a copy from before them.
+
+        Not of a file that a link has led to, and that is still where it was: when the link leads there again, what it
+        says is what counts, and it is no copy.
+        """
+        if journal.marker is not None and (journal.path == self.path or not self._is_at(journal, journal.path)):
             generation = journal.marker.generation
             now = self._clock()
             kept = [previous for previous in self._previous if previous[2] > now]
@@ -815,7 +845,7 @@ class FileLog:
             )  # fmt: skip
         try:
             if image.trailer is not None:
-                vacuum.discard_dead(self.fs, self.path, image.trailer)
+                vacuum.discard_dead(self.fs, journal.path, image.trailer)
             self.fs.truncate(journal.fd, end)
         except OSError as error:
             message = (
@@ -877,6 +907,8 @@ class FileLog:
             assert view is not None
         elif self._is_saved_over(view):
             raise self._edited_meanwhile()
+        elif self._clock() >= self._look_at:
+            self._refuse_broken_save(view[4])
         fd, end, crc, index, journal = view
         if journal.marker is None:
             return self._commit_first(body, view)
@@ -904,9 +936,28 @@ class FileLog:
         size = self._lseek(fd, 0, os.SEEK_END)
         return size != end and not (index and b"# %08x" % crc in journal.read(max(0, size - 17), 17))
 
+    def _refuse_broken_save(self, journal: Journal) -> None:
+        """A transaction has taken long. Raise InvalidEditError if the path shows by now what is not a state.
+
+        A save that is one is brought together with the record, after it was written.
+        """
+        status = self._status()
+        if status is None or (status.st_dev, status.st_ino) == journal.identity:
+            return
+        try:
+            saved = self._saved()
+            recovery.read(saved.read(), self.path, self.fs.boot_id)
+        except InvalidEditError:
+            raise
+        except StateFileError as error:
+            raise self._invalid_edit(error) from error
+        except OSError as error:
+            _raise_foreign(error)
+            raise self._unusable(error) from error
+
     def _edited_meanwhile(self) -> EditConflict:
         """For a change that was planned on what memory is; the next look at the file finds the edit."""
-        self._look_at = self._check_at = 0.0
+        self.expect_change()
         message = (
             f"{self.path}: the file was edited while a change of it was under way. The change was undone; the edit "
             "is in the file. Do it again on what the state is then."
@@ -992,7 +1043,7 @@ class FileLog:
             if self._folder_due:
                 self._folder_due = False  # before: another thread may have a new reason meanwhile
                 try:
-                    self.fs.sync_folder(os.path.dirname(self.path))
+                    self.fs.sync_folder(os.path.dirname(journal.path))
                 except BaseException:
                     self._folder_due = True
                     raise
@@ -1019,9 +1070,9 @@ class FileLog:
         EditConflict, or DurabilityUnknown when the file at the path does not have the commit.
         """
         self.memory.view = view
-        if not self.power and view[1] < self._vacuum_at and self._clock() < self._look_at:
+        if not self.power and view[1] < self._vacuum_at and self._clock() < self._look_due:
             return
-        if self.power or self._clock() >= self._look_at:
+        if self.power or self._clock() >= self._look_due:
             try:
                 if not self._is_current(view[4], self.lock_timeout):
                     return
@@ -1109,7 +1160,7 @@ class FileLog:
                     )
                     raise WriteError(message, path=self.path, errno=error.errno) from error
                 logger.warning("%s: was saved, and tidying up behind it failed: %s", self.path, error)
-                self._look_at = 0.0
+                self.expect_change()
                 if self.power:
                     self.refresh()
                     self.settle_what_is_read(self.memory.view)
@@ -1183,7 +1234,13 @@ class FileLog:
         """
         old, known = view[4], self._journal
         text, canonical = document
-        self._clear_leftovers()
+        if absent:
+            old.path = self.fs.real_path(self.path)  # a link may lead elsewhere by now
+        elif old.path != self.path and not self._is_at(old, old.path):
+            # The link was switched between the two calls that opened the file.
+            old.path = self.fs.real_path(self.path)
+            raise vacuum.EditCameOut
+        self._clear_leftovers(old.path)
 
         def publish(new: Journal) -> None:
             new.published = True
@@ -1207,7 +1264,7 @@ class FileLog:
             self._folder_due = False
             self._settled = self.memory.view
         except vacuum.EditCameOut:
-            self._look_at = self._check_at = 0.0
+            self.expect_change()
             raise
         finally:
             # The new file's lock is the one that the caller releases. The old one's descriptor is not closed before its
@@ -1217,16 +1274,24 @@ class FileLog:
                 self.flock(old.fd, UNLOCK)
         self._await_watchers(old)
 
-    def _clear_leftovers(self) -> None:
-        """Delete what killed vacuums have left; what may be a person's is kept."""
-        stranger = vacuum.leftovers(self.fs, self.path)
+    def _is_at(self, journal: Journal, path: str) -> bool:
+        """Whether *path* shows *journal*."""
+        try:
+            status = self.fs.stat(path)
+        except FileNotFoundError:
+            return False
+        return (status.st_dev, status.st_ino) == journal.identity
+
+    def _clear_leftovers(self, path: str) -> None:
+        """Delete what killed vacuums of the file at *path* have left; what may be a person's is kept."""
+        stranger = vacuum.leftovers(self.fs, path)
         if stranger is None:
             return
         assert self.memory.view is not None
         if not self._says_the_same(stranger, self.memory.view[4].base):
             kept = self._keep_beside("conflict", stranger)
             logger.error("%s: a save that a killed vacuum had pushed aside was kept in %s", self.path, kept)
-        self.fs.unlink(vacuum.temporary(self.path, "swap"))
+        self.fs.unlink(vacuum.temporary(path, "swap"))
 
     def _says_the_same(self, content: bytes, base: bytes) -> bool:
         """Whether the file with *content* says what the document *base* says.
@@ -1258,7 +1323,7 @@ class FileLog:
                 assert view is not None
                 has_cut = self._lseek(view[0], 0, os.SEEK_END) < size
                 if keep_journal or view[4].marker is None or (after_crash and not has_cut):
-                    self._clear_leftovers()
+                    self._clear_leftovers(view[4].path)
                     break
                 with contextlib.suppress(vacuum.EditCameOut):
                     self._replace()
@@ -1357,7 +1422,9 @@ class FileLog:
                 self.held = self._journal or new
                 self.fd = self.held.fd
                 try:
-                    vacuum.leave_edit_trailer(old, vacuum.known(old_view))
+                    # A file that a link led to goes on being one. Without commits, nobody needs the trailer.
+                    if old_view[3] or not self._is_switched(old, is_other=True):
+                        vacuum.leave_edit_trailer(old, vacuum.known(old_view))
                 finally:
                     if self._locks_descriptors:
                         self.flock(old.fd, UNLOCK)
@@ -1461,7 +1528,12 @@ class FileLog:
         """Wait until whoever saves *journal* has finished; returns its time stamp. Raises InvalidEditError."""
         deadline = self._clock() + (QUIET_AT_MOST if at_most is None else at_most)
         while not self._is_quiet(status := self.fs.fstat(journal.fd)):
-            if journal is not self._journal and self._is_at_work(journal):
+            ours = self._journal
+            if (
+                ours is not None
+                and journal is not ours
+                and (self._is_at_work(journal) or self._is_switched(ours, is_other=True))
+            ):
                 break
             if self._clock() >= deadline:
                 message = (
@@ -1519,7 +1591,7 @@ class FileLog:
         generation = journal.marker.generation if journal and journal.marker else self.fs.token()
         ending = ".yaml" if role == "conflict" else ""
         try:
-            kept = files.keep_beside(self.fs, self.path, f"{role}-{generation}{ending}", content)
+            kept = files.keep_beside(self.fs, self.fs.real_path(self.path), f"{role}-{generation}{ending}", content)
         except OSError as error:
             message = (
                 f"{self.path}: what must be kept beside it could not be written there: {error.strerror or error}. "

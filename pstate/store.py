@@ -28,10 +28,10 @@ from pstate.containers import MappedList
 from pstate.errors import (
     BypassedError,
     ClosedError,
-    EditConflict,
     LockTimeout,
     ReentrantError,
     RemovedError,
+    StateFileError,
     TransactionError,
     WriteError,
 )
@@ -553,7 +553,7 @@ class Store:
             return None
         try:
             view = self.log.commit(encode_body(changes.operations), self._base_view)
-        except (WriteError, UnicodeError, EditConflict):
+        except (WriteError, UnicodeError, StateFileError):
             # Nothing was written. Any other exception may have come behind the write, from a signal handler: then the
             # file says, at the next access.
             self._undo(changes.back_to(beginning()))
@@ -706,6 +706,8 @@ class Store:
             _open.add(self)
             if self.log.at_rest:
                 self._open()
+            else:
+                self.log.follow_links()
             self._handles = (*(r for r in self._handles if r() is not None), weakref.ref(handle))
             self._fill(handle)
             return True
@@ -778,6 +780,8 @@ def _renewed(view: View) -> View:
 
 # One store for each file in a process: `flock` excludes per descriptor, so that two would lock each other out (F16).
 _stores: weakref.WeakValueDictionary[tuple[Any, ...], Store] = weakref.WeakValueDictionary()
+#: Those whose name was a symbolic link, or went through one. They follow it.
+_by_link: weakref.WeakSet[Store] = weakref.WeakSet()
 _stores_mutex = threading.RLock()  # a signal handler may open another state while one is being opened
 # What has handles is kept alive: in a cycle of garbage, descriptors may be closed before a handle's `__del__` tidies
 # up.
@@ -799,16 +803,19 @@ def shared(
     A second opener gets the same one. The stricter durability counts for both, the last lock_timeout too. Raises
     ValueError for another kind of locking: the two would not exclude each other.
     """
-    real = os.path.realpath(path) if fs is SYSTEM else os.path.abspath(path)
-    key = (id(fs), real, read_only)
     while True:
         with _stores_mutex:
-            store = _stores.get(key)
-            is_new = store is None or store.closed
-            if store is None or store.closed:
-                store = _stores[key] = Store(
-                    real, durability=durability, lock_timeout=lock_timeout, locking=locking, read_only=read_only, fs=fs
+            store = _find(path, read_only, fs)
+            is_new = store is None
+            if store is None:
+                real = fs.real_path(path)
+                # A lock that is not the file's own is for one path, so there no link is followed again.
+                name = path if locking == "file" or read_only else real
+                store = _stores[id(fs), name, read_only] = Store(
+                    name, durability=durability, lock_timeout=lock_timeout, locking=locking, read_only=read_only, fs=fs
                 )
+                if name != real:
+                    _by_link.add(store)
             elif store.locking != locking:
                 raise ValueError(
                     f"{path}: is open in this process with locking={store.locking!r}; locking={locking!r} would not "
@@ -822,6 +829,28 @@ def shared(
                     store.log.power = True
                     store.fresh = store.log.fresh_durable
             return store
+
+
+def _find(path: str, read_only: bool, fs: FileSystem) -> Store | None:
+    """The open store of the file at *path*, by whatever name it was opened."""
+    real = fs.real_path(path)
+    for name in (path, real):
+        store = _stores.get((id(fs), name, read_only))
+        if store is not None and not store.closed and _leads_to(store, real):
+            return store
+    for store in list(_by_link):
+        if (store.log.fs, store.log.read_only) == (fs, read_only) and not store.closed and _leads_to(store, real):
+            # Each of its names means this file, and not each of them is the link. So it stays with the file.
+            store.log.path = real
+            _stores[id(fs), real, read_only] = store
+            _by_link.discard(store)
+            return store
+    return None
+
+
+def _leads_to(store: Store, real: str) -> bool:
+    """Whether the path that *store* follows leads to the file *real*."""
+    return store.log.path == real or store.log.fs.real_path(store.log.path) == real
 
 
 def abandon(fs: FileSystem) -> None:

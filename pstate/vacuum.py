@@ -305,7 +305,7 @@ def leftovers(fs: FileSystem, path: str) -> bytes | None:
     if f.split_trailer(content) is not None:
         fs.unlink(swap)
         return None
-    return content
+    return f.without_torn_trailer(content)  # see `leave_edit_trailer`
 
 
 def _content(fs: FileSystem, path: str) -> bytes | None:

@@ -218,14 +218,14 @@ FAULTS = [
         "a look that finds nothing counts for the commit that follows",
         "pstate.log:FileLog.refresh",
         "self._retry_at = now + LOOK_INTERVAL",
-        "self._look_at = now + LOOK_INTERVAL",
+        "self._look_at = self._look_due = now + LOOK_INTERVAL",
         "deleted, a look, a commit",
     ),
     Fault(
         "a look that finds a save counts for the commit that follows",
         "pstate.log:FileLog._edit_seen",
         "self._retry_at = now + min(QUIET, CHECK_INTERVAL)",
-        "self._look_at = now + min(QUIET, CHECK_INTERVAL)",
+        "self._look_at = self._look_due = now + min(QUIET, CHECK_INTERVAL)",
         "saved by rename, a look, a commit",
     ),
     Fault(

@@ -1319,8 +1319,8 @@ def test_an_error_at_any_other_single_call_of_a_vacuum_loses_nothing(tmp_path: P
         at += 1
 
 
-def test_when_even_cutting_back_fails_the_state_takes_no_more_writes(tmp_path: Path) -> None:
-    """The end of the file is unknown then: StoreFailedError until the state is opened again; nothing is committed."""
+def test_when_even_cutting_back_fails_the_state_refuses_writes(tmp_path: Path) -> None:
+    """The end of the file is unknown then; nothing is committed until the unfinished record can be cut off."""
     path = tmp_path / "state.yaml"
     path.write_bytes(READABLE)
     fs = Failing(("write", "truncate"), 0.5, errno.EIO)
@@ -1329,7 +1329,7 @@ def test_when_even_cutting_back_fails_the_state_takes_no_more_writes(tmp_path: P
     fs.first, fs.last = fs.count, 10_000
     with pytest.raises(WriteError) as caught:
         state.counter = 5
-    sentences(str(caught.value), f"{path}: ", "failed", "nothing was committed", "open it again")
+    sentences(str(caught.value), f"{path}: ", "failed", "nothing was committed", "refuses writes until", "try again")
     assert 4 == state.counter
     with pytest.raises(OSError):
         state.counter = 6

@@ -448,13 +448,14 @@ def test_a_state_that_could_not_cut_back_refuses_writes_until_it_can(tmp_path: P
 
 
 def test_only_a_look_that_found_our_file_counts() -> None:
-    """`_look_at` is moved into the future in one place: everything else resets it to 0."""
+    """`_look_at` and `_look_due` are moved into the future in one place: everything else resets them to 0."""
     tree = ast.parse(Path(log.__file__).read_text(encoding="utf-8"))
     for function in ast.walk(tree):
         if not isinstance(function, ast.FunctionDef) or function.name == "_looked":
             continue
         for node in ast.walk(function):
             targets = node.targets if isinstance(node, ast.Assign) else []
-            if any(isinstance(target, ast.Attribute) and target.attr == "_look_at" for target in targets):
+            names = [target.attr for target in targets if isinstance(target, ast.Attribute)]
+            if {"_look_at", "_look_due"}.intersection(names):
                 assert isinstance(node, ast.Assign)
                 assert ast.unparse(node.value) == "0.0", f"{function.name}: {ast.unparse(node)}"

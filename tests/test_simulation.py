@@ -16,7 +16,7 @@ from stress.explore import Failure, explore
 from stress.faults import FAULTS, Fault, planted
 from stress.judge import at_the_end
 from stress.scenarios import EDITORS, SCENARIOS, named
-from stress.world import PATH, World
+from stress.world import PATH, PERSON, World
 
 #: Those that take no longer than a second or two; `make stress` follows all of them.
 QUICK = [
@@ -198,6 +198,6 @@ def test_a_lock_belongs_to_the_description_and_goes_with_its_last_descriptor() -
 
 
 def test_every_kind_of_editor_is_tried() -> None:
-    edited = [scenario for scenario in SCENARIOS if scenario.edited]
+    edited = [scenario for scenario in SCENARIOS if scenario.edited and PERSON in scenario.bodies]
     for watching in ((), ("w",)):
-        assert {each.bodies["person"] for each in edited if each.watching == watching} == set(EDITORS.values())
+        assert set(EDITORS.values()) <= {each.bodies["person"] for each in edited if each.watching == watching}

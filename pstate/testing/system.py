@@ -62,6 +62,7 @@ class SimulatedSystem(FileSystem):
         self.flock = self._flock
         self.clock = self._clock
         self.sleep = self._sleep
+        self.real_path = lambda path: path
         self.wall = lambda: 0.01  # time stamps count changes here, so that none is old, and none is in the future
 
     # ------------------------------------------------------------------ a process
