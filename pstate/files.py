@@ -5,7 +5,6 @@ What is in a file is the business of others (`journal`, `recovery`).
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
@@ -13,8 +12,9 @@ from typing import NoReturn
 from zlib import crc32
 
 from pstate.errors import MissingPathError, NotAFileError, ReadOnlyError, UnreadableError
-from pstate.fs import Descriptor, FileSystem
+from pstate.fs import Descriptor, FileSystem, is_folder
 from pstate.journal import Journal
+from pstate.signals import expected, tolerating
 
 #: The bytes that a name may have on the file systems we know (NAME_MAX).
 LONGEST_NAME = 255
@@ -37,26 +37,26 @@ def create_state(fs: FileSystem, path: str) -> Journal:
     Raises as `open_state`, and MissingPathError when the folder is missing: pstate creates files, not folders.
     """
     while True:
-        with contextlib.suppress(FileNotFoundError):
+        with tolerating(FileNotFoundError):
             return open_state(fs, path, read_only=False)
         try:
             flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL
             return _journal(fs, path, flags, read_only=False)
-        except FileExistsError:
+        except expected(FileExistsError):
             continue  # somebody was faster
-        except FileNotFoundError as error:
+        except expected(FileNotFoundError) as error:
             raise missing(path, error) from error
 
 
 def _journal(fs: FileSystem, path: str, flags: int, read_only: bool) -> Journal:
     try:
         journal = Journal(fs, path, flags, 0o666)
-    except (IsADirectoryError, NotADirectoryError):
+    except expected(IsADirectoryError, NotADirectoryError):
         _refuse_kind(path, "is a directory, or lies in what is none")
-    except OSError as error:
+    except expected(OSError) as error:
         if error.errno == errno.ENXIO:
             _refuse_kind(path, "is no regular file")
-        if error.errno is None or isinstance(error, (FileNotFoundError, FileExistsError)):
+        if isinstance(error, (FileNotFoundError, FileExistsError)):
             raise
         if error.errno not in _NOT_PERMITTED:
             message = (
@@ -93,7 +93,7 @@ def _not_permitted(path: str, error: OSError, *, created: bool, read_only: bool)
 def missing(path: str, error: OSError) -> MissingPathError:
     """What to say when there is no file at *path*, and none may be begun."""
     folder = os.path.dirname(path)
-    if os.path.isdir(folder):
+    if is_folder(folder):
         message = (
             f"{path}: there is no such file (any more). Nothing was changed. "
             "Opening it without read_only begins a new one."
@@ -132,14 +132,14 @@ def keep_beside(fs: FileSystem, path: str, role: str, content: bytes) -> str:
             try:
                 file.open(kept, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
                 break
-            except FileExistsError:
+            except expected(FileExistsError):
                 number += 1
         try:
             write_all(fs, file.number, content)
             fs.sync(file.number)
         except BaseException:
             # Half of what must be kept looks like all of it, and takes the room that was missing.
-            with contextlib.suppress(OSError):
+            with tolerating(OSError):
                 fs.unlink(kept)
             raise
         return kept

@@ -6,9 +6,9 @@ the same names. Whatever differs between systems is decided here.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
+import stat
 import sys
 import time
 from collections.abc import Callable
@@ -16,6 +16,7 @@ from functools import lru_cache, partial
 from typing import Any
 
 from pstate.logger import Logger
+from pstate.signals import expected, tolerating
 
 logger = Logger("pstate.fs")
 
@@ -65,7 +66,7 @@ class Descriptor:
                 next(map(self._close, iter(self._noted.pop, None)))
             except IndexError:
                 pass  # another thread closed it meanwhile
-            except OSError as error:
+            except expected(OSError) as error:
                 logger.warning("%s: closing it failed: %s", self._path, error)
 
 
@@ -89,7 +90,7 @@ class FileSystem:
         self.rename: Callable[[str, str], None] = os.replace
         self.unlink: Callable[[str], None] = os.unlink
         #: The path without symbolic links; of a path where nothing is, too.
-        self.real_path: Callable[[str], str] = os.path.realpath
+        self.real_path: Callable[[str], str] = real_path
         #: For a double with locks of its own; None means those of the system, which are the business of `lock`.
         self.flock: Callable[[int, int], None] | None = None
         self._boot = ""
@@ -115,7 +116,7 @@ class FileSystem:
         try:
             try:
                 fd = folder.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
-            except PermissionError:
+            except expected(PermissionError):
                 return  # Windows opens no folders, and a folder may be searchable without being readable
             os.fsync(fd)
         finally:
@@ -129,16 +130,16 @@ class FileSystem:
         """
         status = os.fstat(source)
         # The group by itself: a member may give it where nobody may give the owner.
-        with contextlib.suppress(PermissionError):
+        with tolerating(PermissionError):
             os.fchown(target, -1, status.st_gid)
-        with contextlib.suppress(PermissionError):
+        with tolerating(PermissionError):
             os.fchown(target, status.st_uid, -1)
         os.fchmod(target, status.st_mode & 0o7777)
         if hasattr(os, "listxattr"):
             try:
                 for name in os.listxattr(source):
                     os.setxattr(target, name, os.getxattr(source, name))
-            except OSError as error:
+            except expected(OSError) as error:
                 if error.errno not in (errno.ENOTSUP, errno.EPERM, errno.ENODATA, errno.EACCES, errno.EINVAL):
                     raise
 
@@ -165,7 +166,7 @@ class FileSystem:
         file = Descriptor(os.open, os.close)
         try:
             return os.read(file.open("/proc/sys/kernel/random/boot_id", os.O_RDONLY), 8).decode("ascii")
-        except OSError:
+        except expected(OSError):
             return UNKNOWN_BOOT
         finally:
             file.close()
@@ -173,6 +174,22 @@ class FileSystem:
     def token(self) -> str:
         """8 random hex digits."""
         return os.urandom(4).hex()
+
+
+def real_path(path: str) -> str:
+    """`os.path.realpath`, which takes the exception of a signal handler for a sign that there is no link."""
+    try:
+        return os.path.realpath(path, strict=True)
+    except expected(OSError):
+        return os.path.realpath(path)
+
+
+def is_folder(path: str) -> bool:
+    """`os.path.isdir`, which takes the exception of a signal handler for a no."""
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except expected(OSError):
+        return False
 
 
 def _full_sync(fd: int) -> None:
@@ -192,7 +209,7 @@ def _watch_lock(fd: int, command: str, kind: str) -> bool:
     if not hasattr(fcntl, command):
         return False  # only Linux has locks that belong to a descriptor
     request = struct.pack(_FLOCK, getattr(fcntl, kind), os.SEEK_SET, _WATCHED_BYTE, 1, 0)
-    with contextlib.suppress(OSError):  # not every file system knows them
+    with tolerating(OSError):  # not every file system knows them
         (held, *_) = struct.unpack(_FLOCK, fcntl.fcntl(fd, getattr(fcntl, command), request))
         return bool(held != fcntl.F_UNLCK)
     return False
@@ -206,7 +223,7 @@ def _is_far(device: int) -> bool:
     try:
         fd = file.open("/proc/self/mountinfo", os.O_RDONLY)
         mounts = b"".join(iter(partial(os.read, fd, 1 << 16), b""))
-    except OSError:
+    except expected(OSError):
         return False
     finally:
         file.close()

@@ -10,9 +10,10 @@ import weakref
 from typing import NoReturn
 from zlib import crc32
 
-from pstate.errors import DurabilityUnknown, StoreFailedError, UnreadableError, WriteError
+from pstate.errors import StoreFailedError, UnreadableError, WriteError
 from pstate.format import BaseMarker, first_crc, read_marker, read_records, takes_trailer
 from pstate.fs import Descriptor, FileSystem
+from pstate.signals import expected
 
 #: A boundary of the log: descriptor, `end` (bytes), checksum and index of the last commit, the journal.
 #: One immutable object, so that a thread that reads it sees all of it or nothing, and `is` tells whether memory
@@ -135,9 +136,7 @@ class Journal:
                 parts.append(part)
                 offset += len(part)
                 length -= len(part)
-        except OSError as error:
-            if error.errno is None:
-                raise  # a signal handler's
+        except expected(OSError) as error:
             message = (
                 f"{self.path}: cannot be read: {error.strerror or error}. Nothing was changed. "
                 "Give the path of an ordinary file, or mend the disk."
@@ -164,47 +163,30 @@ class Journal:
             while written < len(data):
                 # Only now the system says why it took a part: disk full, a quota, a limit on the file's size.
                 written += self.write(self.fd, data[written:])
-        except OSError as error:
+        except expected(OSError) as error:
             self.undo(end, end + len(data), error)
 
     def undo(self, end: int, complete: int, cause: OSError) -> NoReturn:
-        """After *cause*, bring the file back to *end*, unless it has come to *complete*.
+        """After *cause*, bring the file back to *end*. Raises as `append`.
 
-        Raises as `append`, or *cause* where that is none of the system's.
+        The exception of a signal handler does not come here: then the file decides. Where it has come to *complete*
+        all the same, the record is whole, and stays, whatever was raised (F2): then *cause* is raised.
         """
         try:
             size = self.fs.lseek(self.fd, 0, os.SEEK_END)
-            if size == complete:
-                # The exception came from a signal handler (TimeoutError is an OSError), and the record is whole: then
-                # it stays, whatever was raised (F2).
-                raise cause
-            if size != end:
+            if size not in (end, complete):
                 self.fs.truncate(self.fd, end)
-        except OSError as error:
-            if error is cause:
-                raise
+        except expected(OSError) as error:
             message = (
                 f"{self.path}: writing failed ({cause.strerror or cause}), and cutting the unfinished record off "
                 f"failed too ({error.strerror or error}). It is torn and no reader counts it, nothing was committed. "
                 "The state refuses writes until the record can be cut off: mend the disk, and try again."
             )
             raise StoreFailedError(message, path=self.path, errno=error.errno) from cause
-        if cause.errno is None:
-            raise cause  # a signal handler's, before the first byte
+        if size == complete:
+            raise cause
         message = (
             f"{self.path}: writing failed: {cause.strerror or cause}. The change was undone, in memory and in the "
             "file. Make room or mend the disk, and try again."
         )
         raise WriteError(message, path=self.path, errno=cause.errno) from cause
-
-    def sync(self) -> None:
-        """Bring the commits so far to stable storage. Raises DurabilityUnknown when the system says that it failed."""
-        try:
-            self.fs.sync_data(self.fd)
-        except OSError as error:
-            message = (
-                f"{self.path}: the change is committed and visible, but bringing it to stable storage failed: "
-                f"{error.strerror or error}. A later sync cannot be trusted (the system forgets the failed pages), so "
-                "this state takes no more writes: vacuum() writes a fresh file, or close it and open it again."
-            )
-            raise DurabilityUnknown(message, path=self.path, errno=error.errno) from error

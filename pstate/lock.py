@@ -12,7 +12,7 @@ How to call a strategy on the hot path::
     try:
         try:
             flock(fd, EXCLUSIVE_NOW)
-        except OSError:
+        except expected(OSError):
             acquire(flock, fd, path, timeout)
         ...
     finally:
@@ -37,7 +37,8 @@ from operator import call, methodcaller
 from typing import Any, Final
 
 from pstate import errors
-from pstate.fs import Descriptor
+from pstate.fs import Descriptor, real_path
+from pstate.signals import came_from_handler, expected, is_foreign, tolerating
 
 Flock = Callable[[int, int], None]
 
@@ -82,14 +83,14 @@ if sys.platform == "win32":
                 os.lseek(fd, _FAR, os.SEEK_SET)
                 try:
                     msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
-                except PermissionError as error:
+                except expected(PermissionError) as error:
                     raise BlockingIOError(errno.EAGAIN, "locked by somebody else") from error
                 self.locked.add(fd)
 
         def _unlock(self, fd: int) -> None:
             # Not only if `locked` knows it: an exception may have arrived between locking and noting it there.
             os.lseek(fd, _FAR, os.SEEK_SET)
-            with suppress(PermissionError):  # it was not locked
+            with tolerating(PermissionError):  # it was not locked
                 msvcrt.locking(fd, msvcrt.LK_UNLCK, 1)
             self.locked.discard(fd)
 
@@ -193,11 +194,9 @@ class _Object(_Adapter):
         self._release = _RELEASE_ALL if before == 0 and _is_counting(self._lock) else _RELEASE
         try:
             held.extend(compress((self._lock,), map(call, (self._try,))))
-        except Exception as error:
+        except BaseException as error:
             if _is_refusal(error):
                 return False
-            raise
-        except BaseException:
             if before is not None and not held and (_depth(self._lock) or 0) > before:
                 with suppress(Exception):
                     self._release(self._lock)
@@ -268,6 +267,8 @@ class _Portalocker(_Adapter):
                     self._library.lock(fd, self._flags)
                 except self._library.LockException as error:
                     cause = next((each for each in error.args if isinstance(each, OSError)), None)
+                    if cause is not None and is_foreign(cause):
+                        raise cause from error
                     if isinstance(error, self._library.AlreadyLocked) or (cause and cause.errno in _CONTENDED):
                         return False
                     if cause is not None:
@@ -285,7 +286,7 @@ class _Portalocker(_Adapter):
         """Whether the file that we locked is the one that others will open."""
         try:
             return os.path.samestat(os.fstat(fd), os.stat(self._path))
-        except FileNotFoundError:
+        except expected(FileNotFoundError):
             return False
 
     def release(self) -> None:
@@ -315,7 +316,7 @@ def make(locking: object, path: str) -> Flock:
     """
     if locking == "file":
         return _file()
-    beside = os.path.realpath(path) + ".lock"
+    beside = real_path(path) + ".lock"
     if locking == "filelock":
         again = partial(_new_filelock, beside)
         return _Object(again(), again, beside)
@@ -395,9 +396,9 @@ def acquire(
 def _try(flock: Flock, fd: int, path: str) -> bool:
     try:
         flock(fd, EXCLUSIVE_NOW)
-    except BlockingIOError:
+    except expected(BlockingIOError):
         return False
-    except OSError as error:
+    except expected(OSError) as error:
         if error.errno == errno.EACCES and not isinstance(flock, _Adapter):
             return False  # how some network file systems say EWOULDBLOCK; an adapter means the lock file's permissions
         if error.errno in _NO_LOCKS:
@@ -418,7 +419,7 @@ def holder(file: str | int) -> int | None:
         status = os.stat(file)
         with open("/proc/locks", encoding="ascii", errors="replace") as lines:
             found = [line.split() for line in lines]
-    except OSError:
+    except expected(OSError):
         return None
     device = _device(status)
     for fields in found:
@@ -449,10 +450,10 @@ def _has_open(pid: int, status: os.stat_result) -> bool:
     folder = f"/proc/{pid}/fd"
     try:
         names = os.listdir(folder)
-    except OSError:
+    except expected(OSError):
         return False
     for name in names:
-        with suppress(OSError):  # closed meanwhile
+        with tolerating(OSError):  # closed meanwhile
             if os.path.samestat(os.stat(f"{folder}/{name}"), status):
                 return True
     return False
@@ -469,7 +470,7 @@ def program(pid: int) -> str | None:
         if not words[0]:
             with open(f"/proc/{pid}/comm", "rb") as file:
                 words = [os.fsdecode(file.read()).rstrip("\n")]
-    except OSError:
+    except expected(OSError):
         return None
     shown = [os.path.basename(words[0])]
     if shown[0].startswith("python"):
@@ -593,8 +594,10 @@ def _disown(lock: Any) -> None:
         os.close(fd)
 
 
-def _is_refusal(error: Exception) -> bool:
+def _is_refusal(error: BaseException) -> bool:
     """Whether a lock object said by *error* that somebody else holds it."""
+    if came_from_handler(error):
+        return False  # which may raise a TimeoutError as well
     if isinstance(error, (BlockingIOError, TimeoutError)):  # filelock.Timeout is one
         return True
     return any(kind.__name__ == "AlreadyLocked" for kind in type(error).__mro__)  # portalocker, not imported for this

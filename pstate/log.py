@@ -36,6 +36,7 @@ from pstate.journal import Journal, View
 from pstate.lock import EXCLUSIVE_NOW, UNLOCK, Flock
 from pstate.logger import Logger
 from pstate.recovery import Operations, Records, State
+from pstate.signals import expected, is_foreign, tolerating
 from pstate.trail import Origin, Trails, place_behind
 from pstate.vacuum import Known
 from pstate.values import same
@@ -107,12 +108,6 @@ class Memory(Protocol):
         ...
 
 
-def _raise_foreign(error: Exception) -> None:
-    """Raise *error* if it is none of the system's: a signal handler may raise a TimeoutError, which is an OSError."""
-    if isinstance(error, OSError) and error.errno is None and not isinstance(error, PStateError | BlockingIOError):
-        raise error
-
-
 def _takes_marker(journal: Journal) -> bool:
     """Whether a base marker may stand behind the document, or does already; if not, it is written anew first (F3)."""
     return journal.appendable or journal.marker is not None or bool(f.first_node(journal.base))
@@ -148,6 +143,7 @@ class FileLog:
         "_settled",
         "_turn",
         "_under_way",
+        "_unjudged",
         "_unmerged",
         "_unquiet",
         "_vacuum_at",
@@ -210,6 +206,8 @@ class FileLog:
         #: Held by the thread that syncs; None when none does. Whose turn it is is found out under the other.
         self._under_way: threading.RLock | None = None
         self._turn = threading.RLock()
+        #: What the last sync has raised, until it is known whether the system did.
+        self._unjudged: OSError | None = None
         #: Why no write is begun, or "".
         self._refusal = ""
         if read_only:
@@ -290,7 +288,7 @@ class FileLog:
                 return
             try:
                 status = self._status()
-            except WriteError as error:
+            except expected(WriteError) as error:
                 self._complain(error)
                 status = None
             if status is None:
@@ -304,7 +302,7 @@ class FileLog:
                     return
                 try:
                     followed = self._follow(trailer, QUIET_FOR_READERS)
-                except StateFileError as error:
+                except expected(StateFileError) as error:
                     # Somebody has edited the successor already, and it does not parse (yet).
                     self._complain(error)
                     self._retry_at = self._clock() + CHECK_INTERVAL
@@ -356,7 +354,7 @@ class FileLog:
         for number, record in enumerate(records):
             try:
                 self.memory.apply(record)
-            except (LookupError, TypeError, ValueError) as error:
+            except expected(LookupError, TypeError, ValueError) as error:
                 following = len(records) - number - 1
                 raise recovery.does_not_fit(self.path, journal.read(), index + number, following, error) from error
         if marker is not journal.marker:
@@ -371,10 +369,9 @@ class FileLog:
         """What the path shows; None where it shows nothing. Raises WriteError where nobody can tell."""
         try:
             return self.fs.stat(self.path)
-        except FileNotFoundError:
+        except expected(FileNotFoundError):
             return None
-        except OSError as error:
-            _raise_foreign(error)
+        except expected(OSError) as error:
             message = (
                 f"{self.path}: the path cannot be reached: {error.strerror or error}. Nothing was changed: reads go on "
                 "from the last good state, writes are refused until it can."
@@ -448,27 +445,27 @@ class FileLog:
                 # Not at once the last good state: it may be a vacuum's, of a file that took no trailer, and others may
                 # have acknowledged what it says. Or no time stamp can tell when the save was.
                 self._await_quiet(self._open_journal(), QUIET_FOR_READERS)
-            except (OSError, InvalidEditError):
+            except expected(OSError, InvalidEditError):
                 self._retry_at = self._clock() + CHECK_INTERVAL
                 return
         if self.read_only:
             try:
                 self._load(self._saved(), "edit")
-            except (OSError, StateFileError) as error:
+            except expected(OSError, StateFileError) as error:
                 self._complain(error)
             return
         try:
             self.begin(0, look=True)
-        except LockTimeout:
+        except expected(LockTimeout):
             # Whoever holds it sees the edit too. Until then, the last good state. But where no commits are known there
             # is nothing to bring together, and it may be a vacuum's, of a file that took no trailer.
             view = self.memory.view
             if is_other and self._journal is before and view is not None and not view[3] and not _is_easy(before):
                 try:
                     self._load(self._saved(), "edit")
-                except (OSError, StateFileError) as error:
+                except expected(OSError, StateFileError) as error:
                     self._complain(error)
-        except (InvalidEditError, WriteError) as error:
+        except expected(InvalidEditError, WriteError) as error:
             self._complain(error)
         finally:
             try:
@@ -528,7 +525,7 @@ class FileLog:
             # judged.
             try:
                 self._load(self._journal)
-            except StateFileError:
+            except expected(StateFileError):
                 if self._known is None or self._known[4] is not self._journal:
                     raise
                 # A person has edited it meanwhile, and what was interrupted stands behind: we know both sides.
@@ -540,7 +537,7 @@ class FileLog:
         else:
             try:
                 journal = self._open_journal()
-            except FileNotFoundError as error:
+            except expected(FileNotFoundError) as error:
                 raise files.missing(self.path, error) from error
         # Whoever made the file, or renamed it, may have died before syncing the folder (F12).
         self._folder_due = True
@@ -589,9 +586,9 @@ class FileLog:
             return state
         try:
             return self.memory.replay(state, records)
-        except StateFileError:
+        except expected(StateFileError):
             raise  # a record that cannot be decoded
-        except (LookupError, TypeError, ValueError) as error:
+        except expected(LookupError, TypeError, ValueError) as error:
             known = list(records)
             good = bisect.bisect_left(range(len(known)), True, key=lambda count: not self._fit(state, known, count))
             following = len(records) - good
@@ -601,7 +598,7 @@ class FileLog:
         """Whether *state* takes the first *count* of *records*."""
         try:
             self.memory.replay(state, records[:count])
-        except (LookupError, TypeError, ValueError):
+        except expected(LookupError, TypeError, ValueError):
             return False
         return True
 
@@ -622,9 +619,9 @@ class FileLog:
         """
         try:
             journal = self._open_journal()
-        except FileNotFoundError:
+        except expected(FileNotFoundError):
             return False
-        except OSError as error:
+        except expected(OSError) as error:
             raise self._unusable(error) from error
         view = self.memory.view
         assert view is not None
@@ -691,14 +688,15 @@ class FileLog:
             self.fd = fd
             try:
                 self.flock(fd, EXCLUSIVE_NOW)
-            except OSError as error:
-                _raise_foreign(error)  # held, or worse: below we wait, or say what is wrong
+            except expected(OSError):
+                pass  # held, or worse: below we wait, or say what is wrong
             else:
                 if self._lseek(fd, 0, 2) == end and self._clock() < self._look_at:
                     return
         self._begin(timeout)
 
     def _begin(self, timeout: float | None) -> None:
+        self._is_failed_sync(self._unjudged)
         if self._refusal:
             raise (ReadOnlyError if self.read_only else StoreFailedError)(self._refusal, path=self.path)
         deadline = None if timeout is None or timeout < 0 else self._clock() + timeout
@@ -750,7 +748,7 @@ class FileLog:
                     return self._resolve_saved_elsewhere(journal, timeout)
                 try:
                     self._follow(trailer, QUIET_AT_MOST)
-                except StateFileError as error:
+                except expected(StateFileError) as error:
                     raise self._invalid_edit(error) from error
                 return False
             if rest is None or self._changed_in_place(status, now):
@@ -767,8 +765,7 @@ class FileLog:
             self._replace(absent=True)
         except vacuum.EditCameOut:
             return False
-        except OSError as error:
-            _raise_foreign(error)
+        except expected(OSError) as error:
             if isinstance(error, PStateError):
                 raise
             message = (
@@ -847,7 +844,7 @@ class FileLog:
             if image.trailer is not None:
                 vacuum.discard_dead(self.fs, journal.path, image.trailer)
             self.fs.truncate(journal.fd, end)
-        except OSError as error:
+        except expected(OSError) as error:
             message = (
                 f"{self.path}: {len(image.rest)} bytes that an interrupted write left behind commit {index} could not "
                 f"be cut off: {error.strerror or error}. Nothing was changed. Mend the disk, and try again."
@@ -886,7 +883,7 @@ class FileLog:
         except vacuum.EditCameOut as error:
             # The change was planned on what memory is: it must not become another state in the middle of it.
             raise self._edited_meanwhile() from error
-        except OSError as error:
+        except expected(OSError) as error:
             message = (
                 f"{self.path}: the document must be written anew before a commit can stand behind it, which failed: "
                 f"{error}. Nothing was changed. The folder must be writable and have room for a copy."
@@ -921,7 +918,7 @@ class FileLog:
             written = journal.write(fd, record)
             while written < len(record):
                 written += journal.write(fd, record[written:])
-        except OSError as error:
+        except expected(OSError) as error:
             journal.undo(end, end + len(record), error)
         journal.content[end:] = record
         return (fd, end + len(record), crc, index + 1, journal)
@@ -951,8 +948,7 @@ class FileLog:
             raise
         except StateFileError as error:
             raise self._invalid_edit(error) from error
-        except OSError as error:
-            _raise_foreign(error)
+        except expected(OSError) as error:
             raise self._unusable(error) from error
 
     def _edited_meanwhile(self) -> EditConflict:
@@ -996,6 +992,7 @@ class FileLog:
         wait syncs for all of them, and the others find it done. Raises DurabilityUnknown, to each of them.
         """
         while not self._is_settled(view):
+            self._is_failed_sync(self._unjudged)
             if self._refusal:
                 raise DurabilityUnknown(
                     f"{self.path}: the change is committed and visible, but bringing it to stable storage together "
@@ -1030,7 +1027,7 @@ class FileLog:
         if view is not None and not self._refusal:
             try:
                 self.settle(view)
-            except DurabilityUnknown as error:
+            except expected(DurabilityUnknown) as error:
                 logger.error("%s", error)
 
     def _is_settled(self, view: View) -> bool:
@@ -1038,9 +1035,11 @@ class FileLog:
         return settled is not None and settled[4] is view[4] and settled[1] >= view[1]
 
     def _sync(self, journal: Journal) -> None:
+        part = "it"
         try:
-            journal.sync()
+            self.fs.sync_data(journal.fd)
             if self._folder_due:
+                part = "its folder"
                 self._folder_due = False  # before: another thread may have a new reason meanwhile
                 try:
                     self.fs.sync_folder(os.path.dirname(journal.path))
@@ -1048,18 +1047,29 @@ class FileLog:
                     self._folder_due = True
                     raise
         except OSError as error:
-            unknown = error
-            if not isinstance(error, DurabilityUnknown):
-                message = (
-                    f"{self.path}: the change is committed and visible, but bringing its folder to stable storage "
-                    f"failed: {error.strerror or error}. This state takes no more writes: close it and open it again."
-                )
-                unknown = DurabilityUnknown(message, path=self.path, errno=error.errno)
+            # Noted before anything is called: a signal handler may raise there, and the next sync would succeed.
+            self._unjudged = error
+            self._look_at = self._look_due = 0.0
+            if not self._is_failed_sync(error):
+                raise
+            message = (
+                f"{self.path}: the change is committed and visible, but bringing {part} to stable storage failed: "
+                f"{error.strerror or error}. A later sync cannot be trusted (the system forgets the failed pages), so "
+                "this state takes no more writes: vacuum() writes a fresh file, or close it and open it again."
+            )
+            raise DurabilityUnknown(message, path=self.path, errno=error.errno) from error
+
+    def _is_failed_sync(self, error: OSError | None) -> bool:
+        """Whether *error*, of a sync, is the system's; then writes are refused from now on."""
+        failed = error is not None and not is_foreign(error)
+        if failed:
             self._refusal = (
                 f"{self.path}: an earlier sync failed, so nothing here can be promised any more. Nothing was changed. "
                 "vacuum() writes a fresh file; or close the state and open it again."
             )
-            raise unknown from error
+        if self._unjudged is error:
+            self._unjudged = None
+        return failed
 
     def publish(self, view: View) -> None:
         """The record up to *view* was written and applied: make it visible to other threads.
@@ -1076,8 +1086,7 @@ class FileLog:
             try:
                 if not self._is_current(view[4], self.lock_timeout):
                     return
-            except (InvalidEditError, OSError) as error:
-                _raise_foreign(error)
+            except expected(InvalidEditError, OSError) as error:
                 raise self._not_at_path(error) from error
         if self._lseek(self.fd, 0, os.SEEK_END) >= self._vacuum_at:
             self._try_replace()
@@ -1099,6 +1108,7 @@ class FileLog:
 
     def begin_vacuum(self, timeout: float | None) -> None:
         """As `begin`, also after a failed sync: a fresh file is the way out of it."""
+        self._is_failed_sync(self._unjudged)
         refusal = self._refusal
         if not self.read_only:
             self._refusal = ""
@@ -1113,9 +1123,9 @@ class FileLog:
             self._replace()
         except vacuum.EditCameOut:
             self.begin(self.lock_timeout, look=True)
-        except PStateError:
+        except expected(PStateError):
             raise
-        except OSError as error:
+        except expected(OSError) as error:
             message = (
                 f"{self.path}: the file could not be written anew: {error.strerror or error}. "
                 "The state is unchanged, in memory and in the file; its journal stays. "
@@ -1150,8 +1160,7 @@ class FileLog:
             except vacuum.EditCameOut:
                 self.begin(self.lock_timeout, look=True)
                 continue
-            except OSError as error:
-                _raise_foreign(error)
+            except expected(OSError) as error:
                 status = self._status()
                 if status is None or (status.st_dev, status.st_ino) == before.identity:
                     message = (
@@ -1171,10 +1180,9 @@ class FileLog:
             self._replace()
         except vacuum.EditCameOut:
             pass  # the next look finds it
-        except InvalidEditError as error:
+        except expected(InvalidEditError) as error:
             self._complain(error)
-        except OSError as error:
-            _raise_foreign(error)
+        except expected(OSError) as error:
             # Tried again when the journal has doubled, so that what the attempts cost stays in proportion (F23).
             self._vacuum_at *= 2
             tell = logger.debug if self._put_off else logger.warning
@@ -1278,7 +1286,7 @@ class FileLog:
         """Whether *path* shows *journal*."""
         try:
             status = self.fs.stat(path)
-        except FileNotFoundError:
+        except expected(FileNotFoundError):
             return False
         return (status.st_dev, status.st_ino) == journal.identity
 
@@ -1302,7 +1310,7 @@ class FileLog:
             found = recovery.read(content, self.path, self.fs.boot_id)
             state = self._replay(found.state, found.records, lambda: content)
             return same(state, recovery.document(base, self.path))
-        except StateFileError:
+        except expected(StateFileError):
             return False
 
     def tidy(self, after_crash: bool = False, keep_journal: bool = False) -> None:
@@ -1328,12 +1336,11 @@ class FileLog:
                 with contextlib.suppress(vacuum.EditCameOut):
                     self._replace()
                     break
-        except LockTimeout as error:
+        except expected(LockTimeout) as error:
             # Whoever holds it leaves the file tidy; but what an editor has put there lacks our commits.
             if self._is_edited_unseen():
                 self._keep_ours(error)
-        except (OSError, PStateError) as error:
-            _raise_foreign(error)
+        except expected(OSError, PStateError) as error:
             if isinstance(error, InvalidEditError) or self._unmerged:
                 self._keep_ours(error)
             else:
@@ -1360,7 +1367,7 @@ class FileLog:
         """We may be the last to know our commits, and the file does not take them."""
         try:
             kept = self._keep_beside("conflict", codec.dump(self.memory.plain()))
-        except OSError as failure:
+        except expected(OSError) as failure:
             logger.error("%s And the state with our commits could not be kept beside it: %s", error, failure)
         else:
             logger.error("%s The state with our commits was kept in %s", error, kept)
@@ -1395,9 +1402,9 @@ class FileLog:
         """
         try:
             new = self._open_journal()
-        except FileNotFoundError:
+        except expected(FileNotFoundError):
             return False
-        except OSError as error:
+        except expected(OSError) as error:
             raise self._unusable(error) from error
         if new.identity == old.identity:
             # A vacuum of another file had exchanged it away and back; our own lock would keep us from this one.
@@ -1481,7 +1488,7 @@ class FileLog:
             from pstate import edits
 
             result = edits.reconcile(self._history(view, mine, data), image, base.value, data, ancestor)
-        except StateFileError as error:
+        except expected(StateFileError) as error:
             raise self._invalid_edit(error) from error
         for sentence in result.lost:
             logger.warning("%s: both a person and a program changed this; the edit wins: %s", self.path, sentence)
@@ -1547,8 +1554,7 @@ class FileLog:
     def _write_merged(self, edited: View, content: bytes, base: bytes, state: State, judged: Known) -> None:
         try:
             self._put(edited, content, vacuum.document(base, state, self.path), state, judged)
-        except OSError as error:
-            _raise_foreign(error)
+        except expected(OSError) as error:
             message = (
                 f"{self.path}: the file was edited while it was open, and the edit and our commits could not be "
                 f"written together: {error}. Nothing was changed: the edit is in the file, reads go on from our last "
@@ -1584,7 +1590,7 @@ class FileLog:
     def _keep_beside(self, role: str, content: bytes) -> str:
         """Keep *content* in a file beside the state, named after the generation; returns its path."""
         if self._kept is not None and self._kept[:2] == (role, content):
-            with contextlib.suppress(OSError):
+            with tolerating(OSError):
                 self.fs.stat(self._kept[2])
                 return self._kept[2]  # the same conflict, met again
         journal = self._journal
@@ -1592,7 +1598,7 @@ class FileLog:
         ending = ".yaml" if role == "conflict" else ""
         try:
             kept = files.keep_beside(self.fs, self.fs.real_path(self.path), f"{role}-{generation}{ending}", content)
-        except OSError as error:
+        except expected(OSError) as error:
             message = (
                 f"{self.path}: what must be kept beside it could not be written there: {error.strerror or error}. "
                 "Nothing was changed. The folder must be writable."

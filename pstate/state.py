@@ -15,6 +15,7 @@ from pstate import containers, ops, store
 from pstate.errors import ClosedError, MissingPathError, ReadOnlyError, TransactionError
 from pstate.fs import SYSTEM, FileSystem
 from pstate.logger import Logger
+from pstate.signals import expected
 from pstate.transaction import Changes, Mark
 from pstate.values import check_key, place_text, take
 
@@ -112,7 +113,7 @@ class PersistedState(containers.MappedDict):
             raise ValueError(f"{text!r} is no path: it holds what no name of a file can hold. Nothing was opened.")
         try:
             absolute = os.path.abspath(text)
-        except FileNotFoundError as error:
+        except expected(FileNotFoundError) as error:
             message = f"{text}: the folder that this program works in does not exist any more. Nothing was opened."
             raise MissingPathError(message, path=text, errno=error.errno) from error
         # Before the file is touched: a refused default leaves nothing behind.
@@ -144,7 +145,7 @@ class PersistedState(containers.MappedDict):
 
         try:
             core.mutate(core.root, plan)
-        except ReadOnlyError as error:
+        except expected(ReadOnlyError) as error:
             message = (
                 f"{core.path}: was opened read_only and lacks keys that have defaults. Nothing was changed. "
                 "Leave the defaults out, and use get()."

@@ -41,6 +41,7 @@ from pstate.journal import View, close_inherited
 from pstate.lock import UNLOCK
 from pstate.log import FileLog
 from pstate.ops import ABSENT, DETACHED, NODES, REMOVED, ROOT, apply, node_path, prepare
+from pstate.signals import expected
 from pstate.transaction import Changes, Mark, beginning
 from pstate.values import SCALARS
 
@@ -553,7 +554,7 @@ class Store:
             return None
         try:
             view = self.log.commit(encode_body(changes.operations), self._base_view)
-        except (WriteError, UnicodeError, StateFileError):
+        except expected(WriteError, UnicodeError, StateFileError):
             # Nothing was written. Any other exception may have come behind the write, from a signal handler: then the
             # file says, at the next access.
             self._undo(changes.back_to(beginning()))

@@ -20,7 +20,6 @@ one that may be a person's (`.NAME.swap` may have come out of the exchange).
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
@@ -35,6 +34,7 @@ from pstate.journal import Journal, View
 from pstate.lock import EXCLUSIVE_NOW, Flock
 from pstate.logger import Logger
 from pstate.recovery import State
+from pstate.signals import expected, tolerating
 
 logger = Logger("pstate.vacuum")
 
@@ -115,7 +115,7 @@ def replace(
             if _identity(fs, path) != new.identity:
                 for name in (building, swap):
                     if _identity(fs, name) == new.identity:
-                        with contextlib.suppress(OSError):
+                        with tolerating(OSError):
                             fs.unlink(name)
                 _take_back(fs, old, content, trailer)
         finally:
@@ -189,9 +189,7 @@ def leave_edit_trailer(old: Journal, judged: Known) -> None:
             old.fs.truncate(old.fd, len(data))
         newline = b"" if data.endswith(b"\n") else b"\n"
         old.append(newline + _trailer(data + newline, judged, *_EDITED), len(data))
-    except OSError as error:
-        if error.errno is None:
-            raise  # a signal handler's
+    except expected(OSError) as error:
         logger.warning("%s: other programs will have to judge the edit themselves: %s", old.path, error)
 
 
@@ -223,7 +221,7 @@ def _write(fs: FileSystem, building: str, old: Journal, text: bytes) -> Journal:
         new.mtime = fs.fstat(new.fd).st_mtime_ns
     except BaseException:
         new.close()
-        with contextlib.suppress(OSError):
+        with tolerating(OSError):
             fs.unlink(building)
         raise
     new.set_base(text, None, appendable=True)
@@ -237,12 +235,12 @@ def _put(fs: FileSystem, swap: str, path: str, old: Journal, content: bytes, abs
             fs.rename_new(swap, path)
             return
         fs.exchange(swap, path)
-    except (FileExistsError, FileNotFoundError) as error:
+    except expected(FileExistsError, FileNotFoundError) as error:
         if isinstance(error, FileExistsError) and _identity(fs, path) is None:
             raise  # a symbolic link that leads nowhere
         # An editor has put another one there, or is about to, and may insist on being the first.
         raise EditCameOut from None
-    except OSError as error:
+    except expected(OSError) as error:
         if error.errno not in _NO_EXCHANGE:
             raise
         # No such renames here: between the look and ours a save can be lost (docs/guarantees.md).
@@ -264,7 +262,7 @@ def _take_back(fs: FileSystem, old: Journal, content: bytes, trailer: bytes) -> 
     try:
         if trailer and old.read() == content + trailer:
             fs.truncate(old.fd, len(content))
-    except OSError as error:
+    except expected(OSError) as error:
         # A dead trailer: readers ignore it, the next writer cuts it.
         logger.warning("%s: the trailer of a failed vacuum stays: %s", old.path, error)
 
@@ -272,7 +270,7 @@ def _take_back(fs: FileSystem, old: Journal, content: bytes, trailer: bytes) -> 
 def _identity(fs: FileSystem, path: str) -> tuple[int, int] | None:
     try:
         status = fs.stat(path)
-    except FileNotFoundError:
+    except expected(FileNotFoundError):
         return None
     return status.st_dev, status.st_ino
 
@@ -295,7 +293,7 @@ def leftovers(fs: FileSystem, path: str) -> bytes | None:
     The caller holds the write lock of the file at *path* and has cut a dead trailer. A returned file still stands
     under its name, `temporary(path, "swap")`.
     """
-    with contextlib.suppress(FileNotFoundError):
+    with tolerating(FileNotFoundError):
         fs.unlink(temporary(path, "vacuum"))
     swap = temporary(path, "swap")
     content = _content(fs, swap)
@@ -311,7 +309,7 @@ def leftovers(fs: FileSystem, path: str) -> bytes | None:
 def _content(fs: FileSystem, path: str) -> bytes | None:
     try:
         journal = Journal(fs, path, os.O_RDONLY | os.O_NONBLOCK)
-    except FileNotFoundError:
+    except expected(FileNotFoundError):
         return None
     try:
         if not stat.S_ISREG(journal.mode):

@@ -21,6 +21,7 @@ from pstate.changes import Change
 from pstate.errors import ClosedError, EditConflict, PStateError, ReentrantError, TransactionError
 from pstate.journal import Journal
 from pstate.recovery import State, decode, document
+from pstate.signals import expected
 from pstate.trail import Leg, Trail
 
 #: How often a watch looks whether there is something new, in seconds.
@@ -245,9 +246,9 @@ def _follow(reference: weakref.ref[Trail], core: Any) -> None:
     while not core.closed and (trail := reference()) is not None:
         try:
             core.read(_collect, None, trail)
-        except EditConflict as error:
+        except expected(EditConflict) as error:
             trail.conflict = error  # which is raised once
-        except (PStateError, OSError):
+        except expected(PStateError, OSError):
             pass  # who asks is told
         del trail
         time.sleep(WATCH_INTERVAL)

@@ -157,7 +157,7 @@ FAULTS = [
         "pass",
         "fork in a transaction",
     ),
-    Fault("power: no sync", "pstate.journal:Journal.sync", "self.fs.sync_data(self.fd)", "pass", "power: two writers"),
+    Fault("power: no sync", "pstate.log:FileLog._sync", "self.fs.sync_data(journal.fd)", "pass", "power: two writers"),
     Fault(
         "power: no sync of the folder",
         "pstate.log:FileLog._sync",

@@ -7,6 +7,7 @@ tried; all of them with PSTATE_EVERY_INTERRUPT=1, for about ten minutes.
 
 from __future__ import annotations
 
+import errno
 import gc
 import itertools
 import json
@@ -29,10 +30,12 @@ from procs_tools import Other
 from pstate import (
     ABSENT,
     Change,
+    DurabilityUnknown,
     EditConflict,
+    LockTimeout,
     PersistedState,
-    PStateError,
     ReentrantError,
+    StoreFailedError,
     TransactionError,
     log,
     ops,
@@ -69,6 +72,38 @@ class Alarm(TimeoutError):
 
 def ring(number: int, frame: Any) -> None:
     raise Alarm
+
+
+def ring_with_a_number(*_: Any) -> None:
+    """As the system does for a connection that took too long."""
+    raise Alarm(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+
+
+class Clumsy:
+    """A handler with a method, which fails at a file of its own, in a function that it calls."""
+
+    __name__ = "Clumsy"
+
+    def __call__(self, number: int, frame: Any) -> None:
+        self.note()
+
+    def note(self) -> None:
+        os.unlink("/nowhere/alarm")
+
+
+def use_another_state(number: int, frame: Any) -> None:
+    """What another state raises is no answer to a call of this one's."""
+    raise LockTimeout("another state is locked", path="another.yaml")
+
+
+#: Each kind of exception that could be taken for one that was raised by what the package has called.
+HANDLERS: dict[Any, type[BaseException]] = {
+    signal.default_int_handler: KeyboardInterrupt,
+    ring: Alarm,
+    ring_with_a_number: Alarm,
+    Clumsy(): FileNotFoundError,
+    use_another_state: LockTimeout,
+}
 
 
 @pytest.fixture(scope="module")
@@ -361,13 +396,10 @@ def tried(scene: Scene, scenario: Scenario, *numbers: int, handler: Any = signal
     error = interrupter.run(lambda: scenario.action(state), keep=scenario.action not in BLOCK_ACTIONS)
     scenario.after(scene)
     scene.errors = [error]
-    assert all(isinstance(each, (KeyboardInterrupt, Alarm)) for each in interrupter.swallowed), interrupter.swallowed
-    if handler is ring:
-        # Where an OSError is expected it may be taken for one, and told as such; portalocker wraps it too.
-        told = error is None or isinstance(error, (Alarm, PStateError)) or isinstance(error.args[0], Alarm)
-        assert told, f"{interrupter.where}: raised {error!r}"
-    elif interrupter.fired > len(interrupter.swallowed):
-        assert isinstance(error, KeyboardInterrupt), f"{interrupter.where}: raised {error!r}"
+    kind = HANDLERS.get(handler, BaseException)
+    assert all(type(each) is kind for each in interrupter.swallowed), interrupter.swallowed
+    if interrupter.fired > len(interrupter.swallowed):
+        assert type(error) is kind, f"{interrupter.where}: raised {error!r}"
     else:
         assert error is None, f"{interrupter.where}: raised {error!r}"
     return interrupter
@@ -566,11 +598,8 @@ def each_place(
     """Interrupt the scenario at every place, or a sample; with *distance*, once more at most so many places later."""
     problems = []
     chance = random.Random(scenario.name)
-    kinds: list[Any] = [signal.default_int_handler, ring]
-    if "durability" in scenario.options:
-        kinds.pop()  # an OSError while the disk syncs is a failed sync, after which nothing is written any more
-    handlers = itertools.cycle(kinds)
-    each = range(len(kinds) if EVERY else 1)
+    handlers = itertools.cycle(HANDLERS)
+    each = range(len(HANDLERS) if EVERY else 1)
     rounds = [(number, next(handlers)) for number in chosen(places, at_most, scenario.name) for _ in each]
     for number, handler in rounds:
         numbers = (number, number + chance.randint(1, distance)) if distance else (number,)
@@ -586,6 +615,42 @@ def each_place(
                 break
             scene.abandon()
     assert not problems, "\n".join(problems)
+
+
+@pytest.mark.parametrize("handler", [signal.default_int_handler, ring_with_a_number])
+def test_a_failed_sync_is_not_forgotten_with_an_interruption(scene: Scene, handler: Any) -> None:
+    """The system tells of it once. Whatever a handler raises before it was noted, the next sync proves nothing."""
+    failed_at = 0
+
+    def sync(fd: int) -> None:
+        nonlocal failed_at
+        if not failed_at:
+            failed_at = interrupter.passed + 1
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def change() -> None:
+        scene.state["n"] = 2
+
+    def interrupted(number: int) -> BaseException | None:
+        nonlocal interrupter, failed_at
+        scene.set(CONTENT, journal, durability="power")
+        failed_at, scene.fs.sync_data = 0, sync
+        interrupter = Interrupter(number, handler=handler)
+        return interrupter.run(change)
+
+    interrupter = Interrupter()
+    assert isinstance(interrupted(0), DurabilityUnknown)
+    first, last = failed_at, interrupter.passed
+    assert first < last
+    for number in range(first, last + 1):
+        error = interrupted(number)
+        assert type(error) is HANDLERS[handler], f"{interrupter.where}: {error!r}"
+        with pytest.raises((StoreFailedError, DurabilityUnknown)):
+            scene.state["n"] = 3
+        with pytest.raises(StoreFailedError):
+            scene.state["n"] = 4
+        scene.state.vacuum()
+        scene.state["n"] = 5
 
 
 def outcome(scene: Scene) -> State:

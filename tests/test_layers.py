@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).parent.parent / "pstate"
 
 #: A module may import those before it, and none behind it.
 ORDER = [
-    "errors", "logger", "values", "ops", "containers", "transaction", "fs", "lock", "parts", "block", "codec", "splice",
+    "errors", "signals",
+    "logger", "values", "ops", "containers", "transaction", "fs", "lock", "parts", "block", "codec", "splice",
     "format", "legacy", "journal", "files", "recovery", "edits", "vacuum", "trail", "log", "store", "paths", "changes",
     "watch", "state", "__init__",
     "testing.disk", "testing.system", "testing.schedule", "testing.crash", "testing", "testing.pytest_plugin",

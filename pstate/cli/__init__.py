@@ -5,7 +5,6 @@ What a command does is in a module of its own, imported when it is asked for: a 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import sys
@@ -23,6 +22,7 @@ from pstate.errors import (
     UnsupportedValueError,
     WriteError,
 )
+from pstate.signals import expected, tolerating
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,14 +34,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         with printing():
             sys.stdout.flush()
         return code
-    except BrokenPipeError:
+    except expected(BrokenPipeError):
         _give_up_output()
         _die_by(signal.SIGPIPE)  # who reads has enough: `pstate log FILE | head`
     except NotPrinted as error:
         _give_up_output()
         print(f"pstate: {error}", file=sys.stderr)
         return NOT_WRITTEN
-    except OSError as error:
+    except expected(OSError) as error:
         if _has_lost_its_folder():
             message = "the folder that this program works in does not exist any more. Nothing was done."
             print(f"pstate: {message}", file=sys.stderr)
@@ -55,14 +55,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _give_up_output() -> None:
     """Python would complain once more, when it flushes at its end."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
+    with tolerating(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _has_lost_its_folder() -> bool:
     try:
         os.getcwd()
-    except FileNotFoundError:
+    except expected(FileNotFoundError):
         return True
     return False
 
@@ -72,7 +72,7 @@ def _guarded(words: list[str]) -> int:
         return _run(words)
     except SystemExit as asked:  # argparse, after --help
         return asked.code if isinstance(asked.code, int) else USAGE
-    except (No, Usage, PStateError) as error:
+    except expected(No, Usage, PStateError) as error:
         sys.stdout.flush()
         print(f"{getattr(error, 'usage', '')}pstate: {error}", file=sys.stderr)
         return _code_of(error)

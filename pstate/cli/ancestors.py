@@ -6,7 +6,6 @@ people keep copies, and git has the last version: if one of these is it, an edit
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 import subprocess
@@ -15,6 +14,7 @@ from typing import NamedTuple
 
 from pstate import format as f
 from pstate.format import BaseMarker
+from pstate.signals import tolerating
 
 #: Of a folder with very many files that look like copies, so many are read.
 _MOST = 100
@@ -49,18 +49,18 @@ def of(content: bytes, marker: BaseMarker) -> bytes | None:
 def _candidates(path: str, length: int) -> Iterator[tuple[str, bytes]]:
     folder, name = os.path.split(path)
     stem = os.path.splitext(name)[0]
-    with contextlib.suppress(OSError):
+    with tolerating(OSError):
         others = sorted(other for other in os.listdir(folder) if stem in other and other != name)
         for other in others[:_MOST]:
             whole = os.path.join(folder, other)
-            with contextlib.suppress(OSError):
+            with tolerating(OSError):
                 if stat.S_ISREG(os.stat(whole).st_mode):
                     with open(whole, "rb") as file:
                         # As much as the document may have with other line ends, and the marker behind it.
                         yield whole, file.read(2 * length + 200)
     # `cat-file` runs no filter of the repository's configuration; nothing is fetched.
     command = ["git", "-C", folder, "cat-file", "blob", f"HEAD:./{name}"]
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
+    with tolerating(OSError, subprocess.SubprocessError):
         done = subprocess.run(
             command,
             stdin=subprocess.DEVNULL,

@@ -9,6 +9,7 @@ from typing import Any
 from pstate.cli import show
 from pstate.cli.command import Command, Parser
 from pstate.cli.examine import ERROR, NOTE, WARNING, Finding, Report, examine
+from pstate.signals import expected
 
 #: How many notes of one kind are shown of a file, without --all.
 _SHOWN = 3
@@ -38,7 +39,7 @@ def _run(arguments: Any) -> int:
 def _size(file: str) -> int:
     try:
         return os.stat(file).st_size
-    except OSError:
+    except expected(OSError):
         return 0
 
 

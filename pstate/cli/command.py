@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
+from pstate.signals import expected
+
 
 class No(Exception):
     """The answer is no, which a script can ask for: nothing is there, it is not equal."""
@@ -33,9 +35,9 @@ def printing(done: str = "") -> Iterator[None]:
     """What is written here goes to standard output; *done* is what has been done, should that fail."""
     try:
         yield
-    except BrokenPipeError:
+    except expected(BrokenPipeError):
         raise
-    except OSError as error:
+    except expected(OSError) as error:
         raise NotPrinted(f"standard output could not be written: {error.strerror}. {done}".rstrip()) from error
 
 

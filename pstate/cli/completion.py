@@ -9,6 +9,7 @@ from pstate.cli import paths, session, show
 from pstate.cli.command import Command, No, Parser, Usage, parser_of
 from pstate.cli.table import MODULES, command
 from pstate.errors import PStateError
+from pstate.signals import expected
 
 #: Of a larger file no keys are offered: reading it would take longer than a person waits.
 _LARGEST = 1_000_000
@@ -104,7 +105,7 @@ def _keys(file: str, begun: str) -> list[str]:
         cut = max(begun.rfind("."), begun.rfind("["))
         parent = paths.parse(begun[:cut]) if cut > 0 else []
         container = paths.find(state, parent, file)
-    except (OSError, PStateError, No, Usage):
+    except expected(OSError, PStateError, No, Usage):
         return []
     keys = (
         range(len(container)) if isinstance(container, list) else container if isinstance(container, dict | set) else ()

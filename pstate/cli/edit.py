@@ -24,6 +24,7 @@ from pstate.cli.command import Command, No, Parser, declare_file, declare_writin
 from pstate.containers import store_of
 from pstate.errors import InvalidStateError, WriteError
 from pstate.fs import SYSTEM
+from pstate.signals import expected
 
 
 class Original(NamedTuple):
@@ -97,7 +98,7 @@ def _document(found: recovery.Content, state: dict[Any, Any], file: str) -> byte
 def _has_changed(copy: str, given: bytes) -> bool:
     try:
         return _read(copy) != given
-    except OSError:
+    except expected(OSError):
         return False
 
 
@@ -131,7 +132,7 @@ def _run_editor(copy: str) -> None:
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
     try:
         process = subprocess.Popen([*shlex.split(editor), copy])
-    except (OSError, ValueError) as error:
+    except expected(OSError, ValueError) as error:
         raise No(f"the editor {editor!r} could not be run: {error}. Nothing was changed. Set VISUAL.") from error
     # Ctrl-C in a terminal is for the editor, but comes to us too.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -165,7 +166,7 @@ def _bring_in(state: Any, original: Original, edited: Edited) -> None:
     """Make the state what the edit says, with what others have committed since the copy was made."""
     try:
         lost = store_of(state).save(original.state, edited.text)
-    except WriteError as error:
+    except expected(WriteError) as error:
         # The file cannot be replaced: then at least the values, as one commit.
         with state.transaction():
             merged, lost = edits.merge(original.state, edited.state, state.snapshot())

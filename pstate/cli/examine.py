@@ -15,6 +15,7 @@ from pstate.cli.surprises import surprise
 from pstate.errors import PStateError, StateFileError
 from pstate.fs import SYSTEM
 from pstate.log import JOURNAL_FACTOR, JOURNAL_MINIMUM, QUIET
+from pstate.signals import expected
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 
@@ -61,7 +62,7 @@ def examine(file: str, step: Callable[[str], None]) -> Report:
         with session.no_collector():
             data, image = settled(file)
             _examine_bytes(report, data, image, step)
-    except PStateError as error:
+    except expected(PStateError) as error:
         report.refuse(error)
     else:
         step(f"{file}: looking at its folder")
@@ -175,7 +176,7 @@ def _examine_place(report: Report) -> None:
     path = report.path
     try:
         status = os.stat(path)
-    except FileNotFoundError:
+    except expected(FileNotFoundError):
         return
     if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
         report.add(WARNING, "hard link", f"has {status.st_nlink} names: a vacuum parts them. Use a symbolic link.")
@@ -204,7 +205,7 @@ def _stays(path: str) -> bool:
         before = os.lstat(path)
         time.sleep(4 * QUIET)
         after = os.lstat(path)
-    except FileNotFoundError:
+    except expected(FileNotFoundError):
         return False
     # The number alone may be another file's by now.
     return (before.st_ino, before.st_ctime_ns) == (after.st_ino, after.st_ctime_ns)
@@ -215,7 +216,7 @@ def _beside(path: str) -> Iterator[Finding]:
     folder, name = os.path.split(path)
     try:
         there = sorted(os.listdir(folder or "."))
-    except OSError:
+    except expected(OSError):
         return
     stem = files.fitting(name, 0)
     for other in there:

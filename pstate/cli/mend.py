@@ -20,6 +20,7 @@ from pstate.fs import SYSTEM
 from pstate.journal import Journal, View
 from pstate.lock import UNLOCK, Flock
 from pstate.recovery import State
+from pstate.signals import expected, tolerating
 from pstate.values import same
 
 
@@ -85,7 +86,7 @@ def replace(path: str, before: bytes, text: bytes, role: str, arguments: Any) ->
             kept = files.keep_beside(SYSTEM, path, role, before)
             SYSTEM.sync_folder(os.path.dirname(path))
             _clear_leftovers(path, before)
-        except OSError as error:
+        except expected(OSError) as error:
             message = (
                 f"{path}: the copy could not be written beside it: {error.strerror or error}. Nothing was changed. "
                 "The folder must be writable and have room for two files of this size."
@@ -108,7 +109,7 @@ def _locked(flock: Flock, old: Journal, path: str, timeout: float) -> Iterator[N
 
 
 def _identity(path: str) -> tuple[int, int] | None:
-    with contextlib.suppress(OSError):
+    with tolerating(OSError):
         status = os.stat(path)
         return status.st_dev, status.st_ino
     return None
@@ -145,7 +146,7 @@ def _exchange(flock: Flock, old: Journal, before: bytes, text: bytes, kept: str)
         vacuum.replace(SYSTEM, flock, old, view, before, text, publish, vacuum.known(view))
     except vacuum.EditCameOut:
         _refuse_changed(path)
-    except OSError as error:
+    except expected(OSError) as error:
         if published:
             message = (
                 f"{path}: was put in order, with a copy in {kept}, but bringing its folder to stable storage failed: "

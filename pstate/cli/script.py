@@ -12,6 +12,7 @@ from pstate.cli import session, show
 from pstate.cli import write as changes
 from pstate.cli.command import Command, No, Parser, Usage, declare_file, declare_writing, parse
 from pstate.errors import UnsupportedTypeError, UnsupportedValueError
+from pstate.signals import expected
 
 
 def _declare(parser: Parser) -> None:
@@ -54,7 +55,7 @@ def _text(script: str) -> tuple[str, str]:
     try:
         with open(script, encoding="utf-8") as file:
             return file.read(), script
-    except (OSError, UnicodeDecodeError) as error:
+    except expected(OSError, UnicodeDecodeError) as error:
         raise Usage(f"{script}: cannot be read: {error}. Nothing was done.") from error
 
 

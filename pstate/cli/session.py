@@ -20,6 +20,7 @@ from pstate.containers import store_of
 from pstate.errors import MissingPathError, PStateError
 from pstate.format import BaseMarker
 from pstate.fs import SYSTEM
+from pstate.signals import expected
 from pstate.state import PersistedState
 
 #: For the lock, to end our journal, in seconds.
@@ -68,7 +69,7 @@ def _leave(state: PersistedState, found: BaseMarker | None) -> None:
     core.lock_timeout = min(core.lock_timeout, _LONGEST_WAIT)
     try:
         state.vacuum()
-    except PStateError:
+    except expected(PStateError):
         state.close()  # logs what keeps it from that, and keeps what must be kept
     else:
         state.close(keep_journal=True)
@@ -91,9 +92,9 @@ def is_new(file: str) -> bool:
     """Whether *file* will be begun by a change. Where that cannot be told, opening it says why."""
     try:
         os.stat(file)
-    except FileNotFoundError:
+    except expected(FileNotFoundError):
         return os.path.isdir(os.path.dirname(os.path.abspath(file)))
-    except (OSError, ValueError):
+    except expected(OSError, ValueError):
         pass
     return False
 
@@ -102,9 +103,9 @@ def must_exist(file: str) -> int:
     """The size of *file*; 0 where opening it says what is wrong. Raises MissingPathError where there is none."""
     try:
         return os.stat(file).st_size
-    except FileNotFoundError as error:
+    except expected(FileNotFoundError) as error:
         raise missing(file, error) from error
-    except OSError:
+    except expected(OSError):
         return 0
 
 
@@ -129,7 +130,7 @@ def content(file: str) -> bytes:
     path = os.path.realpath(file)
     try:
         journal = files.open_state(SYSTEM, path, read_only=True)
-    except FileNotFoundError as error:
+    except expected(FileNotFoundError) as error:
         raise missing(file, error) from error
     try:
         return journal.read()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 from pstate import lock, vacuum
 from pstate.cli import session, show
 from pstate.cli.command import Command, Parser, declare_file, declare_json, declare_writing
+from pstate.signals import expected, tolerating
 
 
 class User(NamedTuple):
@@ -30,7 +30,7 @@ def users_of(path: str) -> list[User]:
     try:
         status = os.stat(path)
         pids = sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
-    except OSError:
+    except expected(OSError):
         return []
     holders = {lock.holder(path), lock.holder(path + ".lock")}
     found = []
@@ -50,9 +50,9 @@ def _descriptors(pid: int, path: str, status: os.stat_result) -> Iterator[tuple[
     folder = f"/proc/{pid}/fd"
     # By a vacuum, or by an editor that renames: its new file to the path, or the old one away before.
     replaced = [f"{name} (deleted)" for name in (vacuum.temporary(path, "swap"), path, path + "~")]
-    with contextlib.suppress(OSError):
+    with tolerating(OSError):
         for name in os.listdir(folder):
-            with contextlib.suppress(OSError):  # closed meanwhile
+            with tolerating(OSError):  # closed meanwhile
                 # By name too: by now a vacuum may have put another file at the path than the one that *status* is of.
                 known = os.readlink(f"{folder}/{name}")
                 is_behind = known in replaced

@@ -15,6 +15,7 @@ from pstate.changes import Change
 from pstate.cli import changes, paths, session, show
 from pstate.cli.command import Command, No, Parser, Usage, count, declare_file, declare_json, declare_path, seconds
 from pstate.ops import ABSENT
+from pstate.signals import expected
 from pstate.state import PersistedState
 from pstate.watch import WATCH_INTERVAL, Watch
 
@@ -102,7 +103,7 @@ def _call(arguments: Any, found: list[Change]) -> None:
             env={**{name: text for name, text in os.environ.items() if name not in _OURS}, **environment},
             check=False,
         )
-    except (OSError, ValueError) as error:
+    except expected(OSError, ValueError) as error:
         raise No(f"the command {words!r} could not be run: {error}. {arguments.file} is as it was.") from error
     if done.returncode > 0:
         print(f"pstate: {words!r} ended with exit code {done.returncode}; going on", file=sys.stderr)

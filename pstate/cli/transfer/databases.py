@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from pstate.cli.transfer import texts
 from pstate.cli.transfer.arrival import Pickled, Unfit
 from pstate.cli.transfer.faults import BadSource, Say, counted
+from pstate.signals import expected, tolerating
 
 _MAGIC = b"SQLite format 3\0"
 _SHELF = "Dict"  #: the table of dbm.sqlite3
@@ -49,7 +50,7 @@ def is_sqlite(path: str) -> bool:
     """Whether the file at *path* begins like a database of SQLite."""
     if not os.path.isfile(path):
         return False  # what is read from a pipe is gone
-    with contextlib.suppress(OSError), open(path, "rb") as file:
+    with tolerating(OSError), open(path, "rb") as file:
         return file.read(len(_MAGIC)) == _MAGIC
     return False
 
@@ -105,7 +106,7 @@ def _opened(path: str, check: bool = True) -> Iterator[Any]:
             f"{path}: SQLite cannot read it: {error}. Nothing was changed. "
             "If a program has it open, close that first; else mend it, with: sqlite3 FILE .recover"
         ) from error
-    except OSError as error:
+    except expected(OSError) as error:
         raise unreadable(path, error) from error
     finally:
         if database is not None:
@@ -123,7 +124,7 @@ def _signature(path: str) -> tuple[Any, bytes]:
         try:
             status = os.stat(name)
             states.append((status.st_size, status.st_mtime_ns, status.st_ino))
-        except FileNotFoundError:
+        except expected(FileNotFoundError):
             states.append((0, 0, 0))
     return states, head
 
@@ -138,7 +139,7 @@ def _refuse_change(path: str, before: tuple[Any, bytes]) -> None:
 def _size(path: str) -> int:
     try:
         return os.stat(path).st_size
-    except FileNotFoundError:
+    except expected(FileNotFoundError):
         return 0
 
 
@@ -264,7 +265,7 @@ def _dbm_pairs(path: str, name: str, module: str, say: Say) -> Iterator[tuple[An
                 if number % _STEP == 0:
                     say(f"reading {counted(number, 'value')}")
                 yield _shelve_key(key), Pickled(shelf[key])
-    except dbm.error as error:  # among them OSError
+    except expected(*dbm.error) as error:  # among them OSError
         raise BadSource(f"{path}: {module} cannot read it: {error}. Nothing was changed.") from error
     except (ValueError, TypeError, AttributeError, SyntaxError, MemoryError, RecursionError) as error:
         # Of dbm.dumb, whose index is written as Python.
@@ -340,7 +341,7 @@ def _diskcache_value(row: _Row, folder: str) -> Any:
     else:
         try:
             value = _content(row.filename, folder)
-        except (OSError, ValueError, TypeError) as error:
+        except expected(OSError, ValueError, TypeError) as error:
             return Unfit(f"its file {row.filename!r} cannot be read ({error})")
     if row.mode == _TEXT and type(value) is bytes:
         return value.decode("utf-8", "surrogateescape")

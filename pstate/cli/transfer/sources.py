@@ -10,6 +10,7 @@ from pstate.cli.command import Usage
 from pstate.cli.transfer import databases, texts
 from pstate.cli.transfer.faults import BadSource, Say
 from pstate.errors import PStateError
+from pstate.signals import expected
 
 FORMATS = (*texts.READERS, *databases.READERS)
 
@@ -21,7 +22,7 @@ def read(path: str, name: str | None, table: str | None, say: Say) -> databases.
     """What the source at *path* holds, of the format *name*, or of the one that it looks like. Raises BadSource."""
     try:
         return _read(path, name, table, say)
-    except OSError as error:
+    except expected(OSError) as error:
         if isinstance(error, PStateError):
             raise
         raise databases.unreadable(path, error) from error
@@ -80,7 +81,7 @@ def _content(path: str) -> bytes:
     try:
         with open(path, "rb") as file:
             return file.read()
-    except FileNotFoundError:
+    except expected(FileNotFoundError):
         raise BadSource(f"{path}: there is no such file. Nothing was changed.") from None
 
 

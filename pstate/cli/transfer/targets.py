@@ -5,7 +5,6 @@ Where a store has a package, that package writes, if it is installed; the text f
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import importlib
 import json
@@ -20,6 +19,7 @@ from pstate.cli.command import No, Usage
 from pstate.cli.transfer.faults import Say
 from pstate.errors import WriteError
 from pstate.fs import SYSTEM
+from pstate.signals import expected, tolerating
 
 #: What a name of a shelf may get behind it.
 _ENDINGS = ("", ".db", ".dat", ".dir", ".bak", ".pag")
@@ -123,7 +123,7 @@ def refuse(target: str, name: str, state: str, may_replace: bool) -> None:
     for path in _paths(target, name):
         if not os.path.lexists(path):
             continue
-        with contextlib.suppress(OSError):
+        with tolerating(OSError):
             if os.path.samefile(path, state):
                 raise No(f"{path}: is the state itself. Nothing was written. Choose another target.")
         if os.path.isdir(path) or name in _FOLDERS:
@@ -155,7 +155,7 @@ def put(tree: Any, target: str, name: str, may_replace: bool, say: Say) -> None:
         for file_name in sorted(os.listdir(folder)):
             _move(os.path.join(folder, file_name), target + file_name.removeprefix(_MADE), may_replace)
         SYSTEM.sync_folder(os.path.dirname(target))
-    except (OSError, sqlite3.Error) as error:
+    except expected(OSError, sqlite3.Error) as error:
         why = getattr(error, "strerror", None) or error
         raise WriteError(
             f"{target}: could not be written: {why}. Nothing was changed.",
@@ -175,7 +175,7 @@ def _move(made: str, target: str, may_replace: bool) -> None:
         return
     try:
         SYSTEM.rename_new(made, target)  # something may be there since `refuse` has looked
-    except OSError as error:
+    except expected(OSError) as error:
         if error.errno not in (errno.ENOSYS, errno.EINVAL):
             raise
         os.rename(made, target)
