@@ -284,9 +284,15 @@ def _moment(moment: datetime) -> datetime:
 
 # What to store instead, by the name of the type or of one of its bases: nothing needs to be imported to recognise it.
 _INSTEAD = {
-    "numpy.ndarray": "{0}.tolist()",
+    "numpy.longdouble": "float({0})",
     "numpy.generic": "{0}.item()",
     "pandas.Timestamp": "{0}.to_pydatetime()",
+    "pandas.NaTType": "None",
+    "pandas.NAType": "None",
+    "pandas.DataFrame": '{0}.to_dict("records")',
+    "collections.UserString": "str({0})",
+    "pydantic._BaseUrl": "str({0})",
+    "pydantic_core.Url": "str({0})",
     "pathlib.PurePath": "str({0})",
     "os.PathLike": "os.fspath({0})",
     "decimal.Decimal": "str({0})",
@@ -306,6 +312,17 @@ _INSTEAD = {
     "builtins.function": "{0}.__qualname__, and call the function on what you read",
     "datetime.datetime": "datetime.datetime.fromisoformat({0}.isoformat())",
     "datetime.date": "datetime.date.fromisoformat({0}.isoformat())",
+}
+# The same by an attribute that a library gives to all its classes. They are looked for before what the object can do: a
+# pydantic model can be iterated, but list(value) would be pairs.
+_INSTEAD_BY_MARK = {
+    "model_dump": 'value.model_dump(), or value.model_dump(mode="json") for types that YAML lacks',  # pydantic
+    "__fields_set__": "value.dict()",  # pydantic 1
+    "__dataclass_fields__": "dataclasses.asdict(value)",
+    "__attrs_attrs__": "attrs.asdict(value)",
+    "__struct_fields__": "msgspec.to_builtins(value)",
+    "tolist": "value.tolist()",  # what looks like an array of numpy's
+    "__fspath__": "os.fspath(value)",
 }
 _PLAIN = "None, bool, int, float, str, bytes, date, datetime, dict, list or set"
 
@@ -341,15 +358,14 @@ def _instead(value: Any, role: str) -> str:
     for base in kind.__mro__:
         instead = _INSTEAD.get(f"{base.__module__.split('.')[0]}.{base.__qualname__}")
         if instead is not None:
-            if role != "value" and base.__qualname__ in ("ndarray", "complex"):
+            if role != "value" and base is complex:
                 break
             return instead.format(role)
     if role != "value":
         return f"a scalar: {_PLAIN.partition(', dict')[0]}"
-    if hasattr(kind, "__dataclass_fields__"):
-        return "dataclasses.asdict(value)"
-    if hasattr(kind, "__fspath__"):
-        return "os.fspath(value)"
+    for mark, instead in _INSTEAD_BY_MARK.items():
+        if hasattr(kind, mark):
+            return instead
     if hasattr(kind, "keys") and hasattr(kind, "__getitem__"):
         return "dict(value)"
     if hasattr(kind, "__iter__"):

@@ -77,6 +77,45 @@ class WithDict:
         self.a = 1
 
 
+# The marks that the classes of other libraries have; each also has what would lead to other advice.
+
+
+class Iterable_:
+    def __iter__(self) -> Any:
+        return iter(())
+
+    def keys(self) -> list[str]:
+        return []
+
+    def __getitem__(self, key: str) -> None: ...
+
+
+class Pydantic(Iterable_):
+    def model_dump(self, mode: str = "python") -> None: ...
+
+    def dict(self) -> None: ...
+
+
+class Pydantic1(Iterable_):
+    __slots__ = ("__fields_set__",)
+
+
+class Attrs(Iterable_):
+    __attrs_attrs__ = ()
+
+
+class Msgspec(Iterable_):
+    __struct_fields__ = ("a",)
+
+
+class Array(Iterable_):
+    def tolist(self) -> None: ...
+
+
+def of_module(module: str, name: str, *bases: type) -> Any:
+    return type(name, bases, {"__module__": module})()
+
+
 class Walk:
     def __fspath__(self) -> str:
         return "x"
@@ -183,6 +222,14 @@ def test_the_same_object_in_two_places_is_no_cycle() -> None:
         (int, "type", "value.__qualname__"),
         (len, "builtin_function_or_method", "what you need of it"),
         (test_the_same_object_in_two_places_is_no_cycle, "function", "value.__qualname__"),
+        (Pydantic(), "Pydantic", 'value.model_dump(), or value.model_dump(mode="json") for'),
+        (Pydantic1(), "Pydantic1", "value.dict()."),
+        (Attrs(), "Attrs", "attrs.asdict(value)."),
+        (Msgspec(), "Msgspec", "msgspec.to_builtins(value)."),
+        (Array(), "Array", "value.tolist()."),
+        (of_module("numpy", "int64", of_module("numpy", "generic").__class__), "numpy.int64", "value.item()."),
+        (of_module("pandas", "DataFrame", Iterable_), "pandas.DataFrame", 'value.to_dict("records").'),
+        (collections.UserString("a"), "collections.UserString", "str(value)."),
         (Opaque(), "Opaque", "what you need of it"),
         (WithDict(), "WithDict", "dict(vars(value))"),
     ],
@@ -300,6 +347,27 @@ def test_an_offset_with_seconds_becomes_utc() -> None:
     assert taken.utcoffset() == dt.timedelta(0)
     with pytest.raises(UnsupportedValueError, match="years 1 to 9999"):
         take(dt.datetime(1, 1, 1, tzinfo=moment.tzinfo), "state.x", 1)
+
+
+@pytest.mark.skipif(PARIS is None, reason="no time zone data on this machine")
+@pytest.mark.parametrize(
+    ("hour", "ordinary"),
+    [(dt.datetime(2026, 10, 25, 2, 30), False), (dt.datetime(2026, 3, 29, 2, 30), False), (NOON, True)],
+    ids=["twice", "never", "once"],
+)
+@pytest.mark.parametrize("fold", [0, 1])
+def test_equal_means_the_same_moment_at_the_same_offset(hour: dt.datetime, ordinary: bool, fold: int) -> None:
+    """Python calls two datetimes of different zones different where one of them is in an hour that comes twice, or
+    never: the documentation says what to compare.
+    """
+    moment = hour.replace(tzinfo=PARIS, fold=fold)
+    taken = take([moment], "state.x", 1)[0]
+
+    assert ordinary is (taken == moment)
+    assert taken.timestamp() == moment.timestamp()
+    assert taken.utcoffset() == moment.utcoffset()
+    assert taken.replace(tzinfo=None) == moment.replace(tzinfo=None)
+    assert taken.astimezone(UTC) == moment.astimezone(UTC)
 
 
 def test_a_named_offset_loses_its_name() -> None:
