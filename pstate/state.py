@@ -17,7 +17,7 @@ from pstate.fs import SYSTEM, FileSystem
 from pstate.logger import Logger
 from pstate.signals import expected
 from pstate.transaction import Changes, Mark
-from pstate.values import check_key, place_text, take
+from pstate.values import check_key, place_text, shown, take
 
 if TYPE_CHECKING:
     from pstate.changes import Change
@@ -30,9 +30,6 @@ R = TypeVar("R")
 
 _put = object.__setattr__
 
-#: Of `PersistedState.open`. A program that takes them for options of the constructor gets less than it asked for.
-_OPTIONS = frozenset({"durability", "lock_timeout", "locking", "read_only"})
-
 
 class PersistedState(containers.MappedDict):
     """A mapping that is one YAML file. Every change of it, at any depth, is committed when the call returns.
@@ -42,18 +39,20 @@ class PersistedState(containers.MappedDict):
     underscore are ordinary Python attributes, never state. Subclasses may add methods and such attributes; a name that
     this class uses itself raises ReservedNameError.
 
-    Raises StateFileError (a ValueError) when the content of the file cannot be used, MissingPathError, NotAFileError,
-    ReadOnlyError or UnreadableError (each an OSError) when the path cannot, UnsupportedTypeError or
-    UnsupportedValueError for a default that is no state. `open` takes options.
+    Raises TypeError for an option of `open` among the defaults, StateFileError (a ValueError) when the content of the
+    file cannot be used, MissingPathError, NotAFileError, ReadOnlyError or UnreadableError (each an OSError) when the
+    path cannot, UnsupportedTypeError or UnsupportedValueError for a default that is no state.
     """
 
     def __init__(self, path: str | os.PathLike[str], /, **defaults: Any) -> None:
+        for name in defaults:
+            if name in _OPTIONS:
+                option = f"{name}={shown(defaults[name])}"
+                raise TypeError(
+                    f"{name} is an option of open: {type(self).__name__}.open(path, {option}). Nothing was opened. "
+                    f"For a key of that name: {type(self).__name__}.open(path, defaults=dict({option}))"
+                )
         self._open(path, defaults, {})
-        for name in _OPTIONS.intersection(defaults):
-            logger.warning(
-                "%s: %s=%r is the default of a key here. If you mean the option: PersistedState.open(path, %s=%r)",
-                self._store.path, name, defaults[name], name, defaults[name],
-            )  # fmt: skip
 
     @classmethod
     def open(
@@ -270,6 +269,9 @@ class PersistedState(containers.MappedDict):
     def __deepcopy__(self, memo: Any) -> dict[Any, Any]:
         return self.snapshot()
 
+
+#: The options of `PersistedState.open`. A program that takes them for arguments of the class would make keys of them.
+_OPTIONS = frozenset(vars(PersistedState)["open"].__func__.__kwdefaults__)
 
 PersistedState._internal = containers.internal_names(PersistedState) | {"_reopen"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import os
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+import pstate.state
 from pstate import (
     ClosedError,
     InvalidStateError,
@@ -193,14 +195,30 @@ def test_a_close_that_keeps_the_journal_looks_for_a_save_that_lacks_the_last_com
     assert {"a": 10, "b": 2} == yaml.safe_load(path.read_bytes())
 
 
-def test_an_option_that_is_taken_for_a_default_is_told(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """It is a key: but who has meant "power" would find out after the power cut."""
-    with PersistedState(path, durability="power", n=1) as state:
-        assert {"durability": "power", "n": 1} == state
-    with PersistedState.open(path, durability="power", defaults={"locking": 1}):
-        pass
+@pytest.mark.parametrize("name", ["defaults", "durability", "fs", "lock_timeout", "locking", "read_only"])
+def test_an_option_of_open_is_not_taken_for_the_default_of_a_key(path: Path, name: str) -> None:
+    """A program that has meant durability="power" would find out after the power cut."""
+    for kind in (PersistedState, Named):
+        with pytest.raises(TypeError) as caught:
+            kind(path, n=1, **{name: "power"})  # type: ignore[arg-type]
+        said = f"{name}='power'"
+        assert str(caught.value) == (
+            f"{name} is an option of open: {kind.__name__}.open(path, {said}). Nothing was opened. For a key of that "
+            f"name: {kind.__name__}.open(path, defaults=dict({said}))"
+        )
+        assert not path.exists()
+    with PersistedState.open(path, defaults={name: "power"}) as state:
+        assert "power" == state[name] == getattr(state, name)
+    with PersistedState(path, n=1) as state:
+        assert {name: "power", "n": 1} == state
 
-    assert [
-        f"{path}: durability='power' is the default of a key here. If you mean the option: "
-        "PersistedState.open(path, durability='power')"
-    ] == [record.getMessage() for record in caplog.records]
+
+def test_every_option_of_open_is_known_as_one() -> None:
+    options = [name for name, one in inspect.signature(PersistedState.open).parameters.items() if name != "path"]
+
+    assert options
+    assert set(options) == pstate.state._OPTIONS
+
+
+class Named(PersistedState):
+    """A subclass without an `__init__` of its own."""
