@@ -25,7 +25,7 @@ from functools import partial
 from itertools import chain
 from operator import index as as_index
 from threading import get_ident
-from types import CodeType, FrameType, MappingProxyType
+from types import CodeType, FrameType, MappingProxyType, MemberDescriptorType
 from typing import Any, ClassVar, NoReturn, Self, SupportsIndex
 
 from pstate.errors import ReservedNameError
@@ -110,14 +110,7 @@ class MappedDict(dict[Any, Any]):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        internal = {name for base in cls.__bases__ for name in getattr(base, "_internal", ())}
-        for name in vars(cls):
-            if name in internal:
-                raise ReservedNameError(
-                    f"class {cls.__qualname__}: its base class uses the name {name!r} itself. Choose another one.",
-                    name=name,
-                    obj=cls,
-                )
+        _check_names(cls)
         cls._reserved = frozenset(dir(cls))
         cls._direct = cls.__setitem__ is MappedDict.__setitem__
 
@@ -356,6 +349,44 @@ class MappedDict(dict[Any, Any]):
 
     def clear(self) -> None:
         self._store.mutate(self, _delete_keys)
+
+
+def _check_names(cls: type[MappedDict]) -> None:
+    """Raise ReservedNameError where *cls*, or a class mixed into it, has a name that it cannot have.
+
+    A value of a class would be found before the key of its name is looked for, so that a program would read it instead
+    of what is in the file. Methods and descriptors are meant so, and a ClassVar says so.
+    """
+    internal = {name for base in cls.__bases__ for name in getattr(base, "_internal", ())}
+    for base in cls.__mro__:
+        if base is not cls and (MappedDict in base.__mro__ or base in MappedDict.__mro__):
+            continue  # it has been checked, or every mapped dict has it
+        for name, value in list(vars(base).items()):  # a look at annotations may add a name
+            if name in internal:
+                problem = f"its base class uses the name {name!r} itself. Choose another one."
+            elif name[:1] != "_" and _is_value(value) and not _is_class_var(cls, name):
+                problem = (
+                    f"its attribute {name!r} would hide the key of that name in every file. Give the default of a key "
+                    f"when you open the state: {cls.__name__}(path, {name}=...). A value of the class itself is "
+                    "annotated with ClassVar, or begins with an underscore."
+                )
+            else:
+                continue
+            raise ReservedNameError(f"class {cls.__qualname__}: {problem}", name=name, obj=cls)
+
+
+def _is_value(held: Any) -> bool:
+    """Whether *held*, in the namespace of a class, is neither called nor a descriptor. A slot is a value, too."""
+    if isinstance(held, MemberDescriptorType):
+        return True
+    return not callable(held) and not any(hasattr(type(held), name) for name in ("__get__", "__set__", "__delete__"))
+
+
+def _is_class_var(cls: type, name: str) -> bool:
+    """Whether *cls*, or one of its bases, declares *name* as a ClassVar, also where annotations are strings."""
+    annotations = (getattr(base, "__annotations__", {}) for base in cls.__mro__)
+    kinds = [str(found[name]).partition("[")[0] for found in annotations if name in found]
+    return any(kind.rpartition(".")[2].strip(" '\"") == "ClassVar" for kind in kinds)
 
 
 def internal_names(cls: type) -> frozenset[str]:

@@ -36,8 +36,9 @@ class PersistedState(containers.MappedDict):
 
     ``PersistedState(path, **defaults)`` opens the file, or begins a new one, and commits *defaults* for the keys that
     are missing. Keys are read and written as items or, where the name is no method, as attributes. Names with a leading
-    underscore are ordinary Python attributes, never state. Subclasses may add methods and such attributes; a name that
-    this class uses itself raises ReservedNameError.
+    underscore are ordinary Python attributes, never state. Subclasses may add methods, descriptors, such attributes,
+    and values that are annotated with ClassVar. Any other value of a class would hide the key of its name: it raises
+    ReservedNameError when the class is defined, and so does a name that this class uses itself.
 
     Raises TypeError for an option of `open` among the defaults, StateFileError (a ValueError) when the content of the
     file cannot be used, MissingPathError, NotAFileError, ReadOnlyError or UnreadableError (each an OSError) when the

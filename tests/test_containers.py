@@ -22,7 +22,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import Phase, settings
@@ -153,7 +153,7 @@ def test_names_with_a_leading_underscore_are_never_state() -> None:
 class Account(MappedDict):
     """As `PersistedState` is subclassed: it has a `__dict__`."""
 
-    limit = 5
+    limit: ClassVar[int] = 5
     counter: int
 
     @property

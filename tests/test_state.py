@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import abc
+import contextlib
+import dataclasses
+import enum
+import functools
 import gc
 import inspect
 import os
+import textwrap
+import typing
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Final
 
 import pytest
 import yaml
@@ -222,3 +229,99 @@ def test_every_option_of_open_is_known_as_one() -> None:
 
 class Named(PersistedState):
     """A subclass without an `__init__` of its own."""
+
+
+# ------------------------------------------------------------------ names of a class
+
+
+class Mixin:
+    counter = 0
+
+
+class Data:
+    def __get__(self, instance: Any, owner: Any = None) -> int:
+        return 7
+
+
+def refused_class(name: str, body: str, bases: str = "PersistedState") -> None:
+    source = f"class App({bases}):\n" + textwrap.indent(body, "    ")
+    with pytest.raises(ReservedNameError, match=rf"class App: its attribute '{name}' would hide the key") as caught:
+        exec(source, dict(CLASS_NAMES))
+    assert f"App(path, {name}=...)" in str(caught.value)
+    assert "ClassVar" in str(caught.value)
+    assert caught.value.name == name
+
+
+CLASS_NAMES: dict[str, Any] = {
+    "PersistedState": PersistedState, "Mixin": Mixin, "Path": Path, "field": dataclasses.field, "typing": typing,
+    "ClassVar": ClassVar, "Final": Final, "Data": Data, "functools": functools, "enum": enum, "Named": Named,
+    "Generic": typing.Generic, "T": typing.TypeVar("T"), "ABC": abc.ABC, "AbstractContextManager":
+    contextlib.AbstractContextManager,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "counter: int = 0", "counter = 0", "counter: int = None", "counter: list = []", "counter: 'int' = 3",
+        "counter: set = set()", "counter: Path = Path('x')", "counter: list = field(default_factory=list)",
+        "counter: Final = 3", "counter: object = object()", "counter = enum", "__slots__ = ('counter',)",
+        "x: int\ncounter: str = ''", "def other(self): ...\ncounter = 1.5", "counter: 'NotClassVar[int]' = 1",
+    ],
+)  # fmt: skip
+def test_a_value_of_a_class_that_would_hide_a_key_is_refused_where_the_class_is_defined(body: str) -> None:
+    refused_class("counter", body)
+    refused_class("counter", body, "Named")
+
+
+def test_a_value_of_a_class_that_is_mixed_in_is_refused_too() -> None:
+    for bases in ("PersistedState, Mixin", "Mixin, PersistedState", "Named, Mixin"):
+        refused_class("counter", "pass", bases)
+    with pytest.raises(ReservedNameError, match="'_store'"):
+        type("App", (type("Inner", (), {"_store": 1}), PersistedState), {})
+
+
+@pytest.mark.parametrize("name", ["items", "close", "open", "keys"])
+def test_a_method_is_not_replaced_by_a_value(name: str) -> None:
+    refused_class(name, f"{name}: list = []")
+
+
+def test_what_a_class_may_have_is_no_key_and_hides_the_item_from_nobody(path: Path) -> None:
+    body = """
+    counter: int
+    limit: ClassVar[int] = 1
+    quoted: "ClassVar[int]" = 2
+    spelled_out: typing.ClassVar = 3
+    _private: int = 4
+    __dunder__ = 5
+    described = Data()
+    def method(self): return 6
+    @property
+    def prop(self): return 7
+    @functools.cached_property
+    def cached(self): return 8
+    @staticmethod
+    def static(): return 9
+    @classmethod
+    def of_class(cls): return 10
+    part = functools.partialmethod(method)
+    function = len
+    class Nested: ...
+    class Colour(enum.Enum):
+        RED = 1
+    """
+    namespace: dict[str, Any] = dict(CLASS_NAMES)
+    for future in ("", "from __future__ import annotations\n"):
+        for bases in ("PersistedState", "ABC, PersistedState", "PersistedState, Generic[T], AbstractContextManager"):
+            exec(f"{future}class App({bases}):{body}", namespace)
+    exec("class Child(App):\n    limit = 11\n    def method(self): return 12", namespace)
+    path.write_text("{counter: 1, limit: key, method: key, prop: key}\n")
+
+    with namespace["Child"](path) as state:
+        assert (1, 11, 2, 3, 4, 12, 8) == (
+            state.counter, state.limit, state.quoted, state.spelled_out, state._private, state.method(), state.cached
+        )  # fmt: skip
+        assert {"counter": 1, "limit": "key", "method": "key", "prop": "key"} == state
+        for name in ("limit", "method", "prop", "Nested"):
+            with pytest.raises(ReservedNameError):
+                setattr(state, name, 1)
