@@ -15,6 +15,9 @@ Copies of whole containers (`copy()`, slices, ``+``, ``|``) are plain builtin co
 values, not parts of the state. Single elements and iteration give the mapped containers themselves. Iteration walks the
 state as it was when the loop began. What a program compares, searches or sorts with may run other people's code, so it
 gets plain copies too; only `sort(key=...)` passes the mapped elements.
+
+Only a state makes mapped containers. The classes themselves, called as ``type(x)(...)``, make the plain kind: that is
+what code does which rebuilds containers without knowing their classes, `dataclasses.asdict` for instance.
 """
 
 from __future__ import annotations
@@ -104,6 +107,12 @@ class MappedDict(dict[Any, Any]):
     _reserved: ClassVar[frozenset[str]] = frozenset()
     _internal: ClassVar[frozenset[str]] = frozenset()  #: names with an underscore that are not for subclasses
     _direct: ClassVar[bool] = True  #: the class does not override `__setitem__`
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        if cls is not MappedDict:
+            return dict.__new__(cls)
+        made: Any = {key: _unmapped(value) for key, value in dict(*map(_unmapped, args), **kwargs).items()}
+        return made  # type: ignore[no-any-return]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         _not_made_by_hand(self)
@@ -665,6 +674,11 @@ class MappedList(list[Any]):
     _size: int  #: how long it is by its operations; if it is not, somebody has gone round them
     _drift: int  #: how far the element that was last looked for had moved, see `ops.index_of`
 
+    def __new__(cls, *args: Any) -> Self:
+        values: list[Any] = list(*map(_unmapped, args))
+        made: Any = list(map(_unmapped, values))
+        return made  # type: ignore[no-any-return]
+
     def __init__(self, *args: Any) -> None:
         _not_made_by_hand(self)
 
@@ -991,6 +1005,10 @@ class MappedSet(set[Any]):
     _parent: Any
     _key: Any
     _queue: list[Any]
+
+    def __new__(cls, *args: Any) -> Self:
+        made: Any = set(*map(_unmapped, args))
+        return made  # type: ignore[no-any-return]
 
     def __init__(self, *args: Any) -> None:
         _not_made_by_hand(self)

@@ -136,7 +136,7 @@ def _graft_rows(rows: list[dict[Any, Any]], store: Any, parent: Node) -> list[No
     return nodes
 
 
-def _makers(kind: type) -> _Makers:
+def _makers(kind: Any) -> _Makers:
     """What makes an empty node for the builtin *kind*, and what sets its slots `_store`, `_parent` and `_key`.
 
     All of a document goes through these: a slot's own setter takes half the time of object.__setattr__.
@@ -144,7 +144,7 @@ def _makers(kind: type) -> _Makers:
     if kind not in KINDS:
         raise TypeError(f"not a plain value: {kind.__qualname__}")
     mapped = KINDS[kind]
-    makers = partial(mapped.__new__, mapped), mapped._store.__set__, mapped._parent.__set__, mapped._key.__set__
+    makers = partial(kind.__new__, mapped), mapped._store.__set__, mapped._parent.__set__, mapped._key.__set__
     _MAKERS[kind] = makers
     return makers
 

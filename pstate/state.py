@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from types import TracebackType
+from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping
+from types import GeneratorType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar
 
 from pstate import containers, ops, store
@@ -30,6 +30,10 @@ R = TypeVar("R")
 
 _put = object.__setattr__
 
+#: What a copy of a dict is made of, by code that does not know its class, and what is never a path. A dict is not among
+#: them: a program that takes it for the argument of `PersistedState` would work with a state that is not kept.
+_PAIRS = (GeneratorType, map, zip, ItemsView, containers.MappedDict)
+
 
 class PersistedState(containers.MappedDict):
     """A mapping that is one YAML file. Every change of it, at any depth, is committed when the call returns.
@@ -40,10 +44,19 @@ class PersistedState(containers.MappedDict):
     and values that are annotated with ClassVar. Any other value of a class would hide the key of its name: it raises
     ReservedNameError when the class is defined, and so does a name that this class uses itself.
 
+    Called with an iterator of pairs, as `dataclasses.asdict` does with the class of each dict, it returns a plain dict,
+    unless a subclass has an `__init__` of its own.
+
     Raises TypeError for an option of `open` among the defaults, StateFileError (a ValueError) when the content of the
     file cannot be used, MissingPathError, NotAFileError, ReadOnlyError or UnreadableError (each an OSError) when the
     path cannot, UnsupportedTypeError or UnsupportedValueError for a default that is no state.
     """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        if len(args) == 1 and isinstance(args[0], _PAIRS) and not kwargs and cls.__init__ is PersistedState.__init__:
+            made: Any = containers.MappedDict(args[0])
+            return made  # type: ignore[no-any-return]
+        return super().__new__(cls)
 
     def __init__(self, path: str | os.PathLike[str], /, **defaults: Any) -> None:
         for name in defaults:

@@ -100,7 +100,7 @@ class Store:
         self.path = path
         self.lock_timeout = lock_timeout
         self.locking = locking
-        self.root = containers.MappedDict.__new__(containers.MappedDict)
+        self.root = dict.__new__(containers.MappedDict)
         for name, value in (("_store", self), ("_parent", ROOT), ("_key", None)):
             object.__setattr__(self.root, name, value)
         #: Where memory stands, or None: see `log.Memory`.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import copy
+import dataclasses
 import datetime as dt
 import enum
 import gc
@@ -69,13 +70,85 @@ def test_no_method_of_the_builtins_reads_or_writes_behind_the_stores_back() -> N
 
 
 def test_mapped_containers_are_made_by_the_state_only() -> None:
-    for kind, value in ((MappedDict, {}), (MappedList, []), (MappedSet, set())):
+    root = state(d={"a": 1}, l=[1], s={1})
+    for node, value in ((root.d, {}), (root.l, []), (root.s, set())):
         with pytest.raises(TypeError, match="into a state"):
-            kind(value)
-    root = state(l=[1])
-    with pytest.raises(TypeError):
-        root.l.__init__([2])  # the builtin one would replace the content
-    assert root.l == [1]
+            node.__init__(value)  # the builtin one would replace the content
+    assert root == {"d": {"a": 1}, "l": [1], "s": {1}}
+
+
+@dataclasses.dataclass
+class Holder:
+    content: Any
+
+
+TREE = {"d": {"l": [{"s": {1}}, [2]], "e": {}}, "l": [{"k": 1}, [3]], "s": {4}}
+
+
+@pytest.mark.parametrize(
+    "rebuilt",
+    [
+        pytest.param(lambda node: dataclasses.asdict(Holder(node))["content"], id="asdict"),
+        pytest.param(lambda node: dataclasses.asdict(Holder([{"x": node}]))["content"][0]["x"], id="asdict, nested"),
+        pytest.param(lambda node: dataclasses.astuple(Holder(node))[0], id="astuple"),
+        pytest.param(lambda node: type(node)(node), id="type(x)(x)"),
+        pytest.param(lambda node: node.__class__(node), id="x.__class__(x)"),
+        pytest.param(lambda node: type(node)(pairs(node)), id="type(x)(a list)"),
+        pytest.param(lambda node: type(node)(pair for pair in pairs(node)), id="type(x)(a generator)"),
+        pytest.param(lambda node: filled(type(node)(), node), id="type(x)(), filled"),
+        pytest.param(
+            lambda node: type(node)(**node) if isinstance(node, dict) else type(node)(node), id="type(x)(**x)"
+        ),
+        pytest.param(copy.copy, id="copy"),
+        pytest.param(copy.deepcopy, id="deepcopy"),
+        pytest.param(lambda node: copy.deepcopy(Holder(node)).content, id="deepcopy of an object that holds it"),
+        pytest.param(lambda node: pickle.loads(pickle.dumps(Holder(node))).content, id="pickle"),
+    ],
+)
+def test_what_rebuilds_a_container_by_its_class_gets_the_plain_kind_all_the_way_down(
+    rebuilt: Callable[[Any], Any],
+) -> None:
+    root = state(**TREE)
+    for name, plain in TREE.items():
+        node = root[name]
+        made = rebuilt(node)
+        assert same(plain, made)
+        assert {dict, list, set, int, str} >= kinds_in(made), made
+    assert records(root) == []
+
+
+def pairs(node: Any) -> list[Any]:
+    return list(node.items() if isinstance(node, dict) else node)
+
+
+def filled(made: Any, node: Any) -> Any:
+    """What code does that makes an empty container first."""
+    for item in pairs(node):
+        if isinstance(made, dict):
+            made[item[0]] = copy.copy(item[1])
+        elif isinstance(made, list):
+            made.append(copy.copy(item))
+        else:
+            made.add(item)
+    return made
+
+
+def kinds_in(value: Any) -> set[type]:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, (list, set)) else ()
+    return {type(value)}.union(*map(kinds_in, inner))
+
+
+def test_a_class_that_is_called_takes_what_the_builtin_takes_and_reads_one_moment() -> None:
+    root = state(d={"a": 1}, l=[1], s={1})
+    for node, wrong in ((root.d, [1]), (root.d, 5), (root.l, 5), (root.s, 5), (root.s, [[]])):
+        with pytest.raises(TypeError):
+            type(node)(wrong)
+    for node in (root.d, root.l, root.s):
+        with pytest.raises(TypeError):
+            type(node)((), ())
+        root._store.reads = 0
+        assert type(node)(node) == node.copy()
+        assert root._store.reads == 2  # one each: the constructors of the builtins may read memory as it is
 
 
 def test_containers_come_back_as_real_dicts_lists_and_sets() -> None:

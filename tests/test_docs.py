@@ -21,6 +21,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -686,13 +687,17 @@ def test_what_goes_round_pstate_is_what_is_documented(tmp_path: Path) -> None:
         "plain |= ms": lambda: set().__ior__(ms),
         "plain.update(ms)": lambda: updated(set(), ms),
         "plain.union(ms)": lambda: set().union(ms),
+        "frozenset() | ms": lambda: frozenset() | ms,
     }
     state.empty = {}
     empty = state.empty
     record_of_another(state, path, '[["set",["empty"],"a",1]]')
     assert "`json.dumps(d)` of a mapped dict `d` that is empty in memory" in GUARANTEES
     assert "{}" == json.dumps(empty) == json.dumps(empty)
+    assert "`OrderedDict() == d`" in GUARANTEES
+    assert OrderedDict() == empty
     assert '{"a": 1}' == json.dumps(empty.copy()) == json.dumps(empty)
+    assert OrderedDict() != empty
 
     good_reads: dict[str, tuple[Callable[[], Any], Any]] = {
         "ms.copy()": (lambda: {*ms.copy()}, {1, 2}),

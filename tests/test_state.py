@@ -9,6 +9,7 @@ import enum
 import functools
 import gc
 import inspect
+import io
 import os
 import textwrap
 import typing
@@ -325,3 +326,29 @@ def test_what_a_class_may_have_is_no_key_and_hides_the_item_from_nobody(path: Pa
         for name in ("limit", "method", "prop", "Nested"):
             with pytest.raises(ReservedNameError):
                 setattr(state, name, 1)
+
+
+# ------------------------------------------------------------------ the class, called by who does not know it
+
+
+def test_a_state_in_a_dataclass_becomes_a_plain_dict(path: Path) -> None:
+    @dataclasses.dataclass
+    class Context:
+        state: PersistedState
+
+    for kind in (PersistedState, Named):
+        with kind(path, d={"l": [1]}) as state:
+            plain = dataclasses.asdict(Context(state))["state"]
+            assert (dict, {"d": {"l": [1]}}) == (type(plain), plain)
+            assert list is type(plain["d"]["l"])
+            for pairs in (state, state.items(), zip(["d"], [state.d], strict=True), map(tuple, state.items())):
+                made: Any = type(state)(pairs)  # type: ignore[arg-type]
+                assert (dict, dict, list) == (type(made), type(made["d"]), type(made["d"]["l"]))
+
+
+def test_what_a_person_may_take_for_an_argument_of_the_class_makes_no_state_that_is_not_kept(path: Path) -> None:
+    for wrong in ({"a": 1}, [("a", 1)], {"a"}, (), path.parent.iterdir().__class__, io.BytesIO()):
+        with pytest.raises(TypeError):
+            PersistedState(wrong)  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        Config(pair for pair in [("a", 1)])  # type: ignore[arg-type]
