@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pstate.errors import (
     BypassedError,
+    ClosedAttributeError,
     ClosedError,
     CorruptStateError,
     DurabilityUnknown,
@@ -48,6 +49,7 @@ __all__ = [
     "ABSENT",
     "BypassedError",
     "Change",
+    "ClosedAttributeError",
     "ClosedError",
     "CorruptStateError",
     "DurabilityUnknown",

@@ -18,6 +18,9 @@ gets plain copies too; only `sort(key=...)` passes the mapped elements.
 
 Only a state makes mapped containers. The classes themselves, called as ``type(x)(...)``, make the plain kind: that is
 what code does which rebuilds containers without knowing their classes, `dataclasses.asdict` for instance.
+
+After the close every read raises ClosedError. Debuggers and log lines ask without wanting a value, so some questions
+have an answer that is no old value: see `_closed_repr`.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ from threading import get_ident
 from types import CodeType, FrameType, MappingProxyType, MemberDescriptorType
 from typing import Any, ClassVar, NoReturn, Self, SupportsIndex
 
-from pstate.errors import ReservedNameError
+from pstate.errors import ClosedAttributeError, ClosedError, ReservedNameError
 from pstate.ops import KINDS, NODES, Op, Top, depth, graft, node_path, plain, stored_key
 from pstate.values import COPIES, FAST, FAST_KEYS, SCALARS, check_key, check_member, place_text, take
 
@@ -86,6 +89,34 @@ def _backwards(snapshot: list[Any]) -> Iterator[Any]:
 
 def _not_made_by_hand(node: Any) -> NoReturn:
     raise TypeError(f"a {type(node).__name__} is made by assigning a plain container into a state")
+
+
+def _closed_repr(node: Any, error: ClosedError) -> str:
+    """What *node* is called when *error* says that its state is not open.
+
+    The other questions that do not raise then: it counts as true, is equal to itself only, and has no keys as
+    attributes. None of these answers is a value that the file may no longer have.
+    """
+    state = f" of {error.path!r}, closed" if error.path else ", not open"
+    return f"<{type(node).__name__}{state}>"
+
+
+def _truth(length: Callable[[Any], int]) -> Callable[[Any], bool]:
+    """`bool` of a mapped kind whose builtin *length* is given."""
+
+    def __bool__(self: Any) -> bool:
+        store = self._store
+        view = store.fresh()
+        if view is not None:
+            size = length(self)
+            if store.view is view:
+                return size > 0
+        try:
+            return bool(store.read(length, self))
+        except ClosedError:
+            return True  # `while state.todo:` must not end as if all was done
+
+    return __bool__
 
 
 def _for_json() -> bool:
@@ -145,7 +176,10 @@ class MappedDict(dict[Any, Any]):
             view = store.fresh()
             value = _dict_get(self, name, _MISSING)
             if view is None or store.view is not view:
-                value = store.read(_dict_get, self, name, _MISSING)
+                try:
+                    value = store.read(_dict_get, self, name, _MISSING)
+                except ClosedError as error:
+                    raise ClosedAttributeError(error.message, path=error.path, name=name, obj=self) from None
             if value is not _MISSING:
                 return value
             if name not in self._reserved:
@@ -179,6 +213,8 @@ class MappedDict(dict[Any, Any]):
             if store.view is view:
                 return size
         return int(store.read(_dict_len, self))
+
+    __bool__ = _truth(_dict_len)
 
     # reading all of it
 
@@ -215,7 +251,10 @@ class MappedDict(dict[Any, Any]):
             return True
         if not isinstance(other, dict):
             return NotImplemented
-        return len(self) == len(other) and self._plain() == _unmapped(other)
+        try:
+            return len(self) == len(other) and self._plain() == _unmapped(other)
+        except ClosedError:
+            return False
 
     def __ne__(self, other: object) -> bool:
         equal = self.__eq__(other)
@@ -224,7 +263,10 @@ class MappedDict(dict[Any, Any]):
     __hash__ = None
 
     def __repr__(self) -> str:
-        return repr(self._plain())
+        try:
+            return repr(self._plain())
+        except ClosedError as error:
+            return _closed_repr(self, error)
 
     def __or__(self, other: Any) -> dict[Any, Any]:
         return self._plain() | _unmapped(other) if isinstance(other, dict) else NotImplemented
@@ -242,7 +284,10 @@ class MappedDict(dict[Any, Any]):
         return dict, (self._plain(),)
 
     def __dir__(self) -> Iterable[str]:
-        names = self._store.read(_keys, self)
+        try:
+            names = self._store.read(_keys, self)
+        except ClosedError:
+            names = []
         return sorted({*super().__dir__(), *(name for name in names if type(name) is str and name.isidentifier())})
 
     # changing
@@ -525,22 +570,42 @@ def _never() -> None:
     return None
 
 
-class _SetLikeView:
-    """The set operations of a dict view, each on the keys or items of one moment."""
+class _View:
+    """What the three views of a dict have in common: `_now` makes the builtin one of this moment."""
 
     __slots__ = ()
+    _mapping: MappedDict
 
     def _now(self) -> Any:
         raise NotImplementedError
 
+    def __bool__(self) -> bool:
+        return bool(self._mapping)
+
     def __repr__(self) -> str:
-        return repr(self._now())
+        try:
+            return repr(self._now())
+        except ClosedError as error:
+            return _closed_repr(self, error)
+
+    @property
+    def mapping(self) -> Mapping[Any, Any]:
+        return MappingProxyType(self._mapping)
+
+
+class _SetLikeView(_View):
+    """The set operations of a dict view, each on the keys or items of one moment."""
+
+    __slots__ = ()
 
     def __eq__(self, other: object) -> bool:
-        return bool(self._now() == _now(other))
+        try:
+            return bool(self._now() == _now(other))
+        except ClosedError:
+            return self is other
 
     def __ne__(self, other: object) -> bool:
-        return bool(self._now() != _now(other))
+        return not self == other
 
     def __lt__(self, other: Any) -> Any:
         return self._now() < _now(other)
@@ -592,7 +657,6 @@ class MappedKeys(_SetLikeView, KeysView[Any]):
     """The keys of a `MappedDict`, live; iteration walks those of the moment when it began."""
 
     __slots__ = ()
-    _mapping: MappedDict
 
     def _now(self) -> Any:
         return dict.fromkeys(self._mapping._store.read(_keys, self._mapping)).keys()
@@ -607,16 +671,11 @@ class MappedKeys(_SetLikeView, KeysView[Any]):
     def __reversed__(self) -> Iterator[Any]:
         return reversed(self._mapping)
 
-    @property
-    def mapping(self) -> Mapping[Any, Any]:
-        return MappingProxyType(self._mapping)
-
 
 class MappedItems(_SetLikeView, ItemsView[Any, Any]):
     """The items of a `MappedDict`, live; iteration walks those of the moment when it began."""
 
     __slots__ = ()
-    _mapping: MappedDict
 
     def _now(self) -> Any:
         return self._mapping._plain().items()
@@ -632,32 +691,23 @@ class MappedItems(_SetLikeView, ItemsView[Any, Any]):
     def __reversed__(self) -> Iterator[tuple[Any, Any]]:
         return _backwards(self._mapping._store.read(_items, self._mapping))
 
-    @property
-    def mapping(self) -> Mapping[Any, Any]:
-        return MappingProxyType(self._mapping)
 
-
-class MappedValues(ValuesView[Any]):
+class MappedValues(_View, ValuesView[Any]):
     """The values of a `MappedDict`, live; iteration walks those of the moment when it began."""
 
     __slots__ = ()
-    _mapping: MappedDict
 
-    def __repr__(self) -> str:
-        return repr(self._mapping._plain().values())
+    def _now(self) -> Any:
+        return self._mapping._plain().values()
 
     def __contains__(self, value: object) -> bool:
-        return _unmapped(value) in self._mapping._plain().values()
+        return _unmapped(value) in self._now()
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._mapping._store.read(_values, self._mapping))
 
     def __reversed__(self) -> Iterator[Any]:
         return _backwards(self._mapping._store.read(_values, self._mapping))
-
-    @property
-    def mapping(self) -> Mapping[Any, Any]:
-        return MappingProxyType(self._mapping)
 
 
 # --- list
@@ -711,6 +761,8 @@ class MappedList(list[Any]):
                 return size
         return int(store.read(_list_len, self))
 
+    __bool__ = _truth(_list_len)
+
     def _plain(self) -> list[Any]:
         copied: list[Any] = self._store.read(plain, self)
         return copied
@@ -747,7 +799,10 @@ class MappedList(list[Any]):
             return True
         if not isinstance(other, list):
             return NotImplemented
-        return len(self) == len(other) and self._plain() == _unmapped(other)
+        try:
+            return len(self) == len(other) and self._plain() == _unmapped(other)
+        except ClosedError:
+            return False
 
     def __ne__(self, other: object) -> bool:
         equal = self.__eq__(other)
@@ -768,7 +823,10 @@ class MappedList(list[Any]):
     __hash__ = None
 
     def __repr__(self) -> str:
-        return repr(self._plain())
+        try:
+            return repr(self._plain())
+        except ClosedError as error:
+            return _closed_repr(self, error)
 
     def __add__(self, other: Any) -> list[Any]:
         return self._plain() + _unmapped(other) if isinstance(other, list) else NotImplemented
@@ -1033,6 +1091,8 @@ class MappedSet(set[Any]):
                 return size
         return int(store.read(_set_len, self))
 
+    __bool__ = _truth(_set_len)
+
     def _plain(self) -> set[Any]:
         copied: set[Any] = self._store.read(plain, self)
         return copied
@@ -1045,10 +1105,18 @@ class MappedSet(set[Any]):
         return self._plain()
 
     def __eq__(self, other: object) -> bool:
-        return self._plain() == _unmapped(other) if isinstance(other, (set, frozenset)) else NotImplemented
+        if self is other:
+            return True
+        if not isinstance(other, (set, frozenset)):
+            return NotImplemented
+        try:
+            return bool(self._plain() == _unmapped(other))
+        except ClosedError:
+            return False
 
     def __ne__(self, other: object) -> bool:
-        return self._plain() != _unmapped(other) if isinstance(other, (set, frozenset)) else NotImplemented
+        equal = self.__eq__(other)
+        return equal if equal is NotImplemented else not equal
 
     def __lt__(self, other: Any) -> bool:
         return self._plain() < _unmapped(other) if isinstance(other, (set, frozenset)) else NotImplemented
@@ -1065,7 +1133,10 @@ class MappedSet(set[Any]):
     __hash__ = None
 
     def __repr__(self) -> str:
-        return repr(self._plain())
+        try:
+            return repr(self._plain())
+        except ClosedError as error:
+            return _closed_repr(self, error)
 
     def __and__(self, other: Any) -> set[Any]:
         return self._plain() & _unmapped(other) if isinstance(other, (set, frozenset)) else NotImplemented

@@ -15,6 +15,7 @@
     ├── DurabilityUnknown (OSError)         committed, but the sync failed
     ├── LockTimeout (TimeoutError)
     ├── ClosedError (ValueError)
+    │   └── ClosedAttributeError (AttributeError)
     ├── RemovedError (ReferenceError)       a reference that another process removed
     ├── ReentrantError (RuntimeError)
     ├── BypassedError (RuntimeError)        C code changed a list behind the state's back
@@ -145,9 +146,13 @@ class LockTimeout(PStateError, TimeoutError):
 
 
 class ClosedError(PStateError, ValueError):
-    """The state was used after `close()`."""
+    """The state was used after `close()`, or before it was opened."""
 
-    path: str = ""
+    path: str = ""  #: the state file; empty where the state was not opened yet
+
+
+class ClosedAttributeError(ClosedError, AttributeError):
+    """A key was read as an attribute then: for `hasattr`, and `getattr` with a default, there is none."""
 
 
 class RemovedError(PStateError, ReferenceError):

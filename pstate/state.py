@@ -12,7 +12,7 @@ from types import GeneratorType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar
 
 from pstate import containers, ops, store
-from pstate.errors import ClosedError, MissingPathError, ReadOnlyError, TransactionError
+from pstate.errors import ClosedAttributeError, ClosedError, MissingPathError, ReadOnlyError, TransactionError
 from pstate.fs import SYSTEM, FileSystem
 from pstate.logger import Logger
 from pstate.signals import expected
@@ -44,6 +44,10 @@ class PersistedState(containers.MappedDict):
     and values that are annotated with ClassVar. Any other value of a class would hide the key of its name: it raises
     ReservedNameError when the class is defined, and so does a name that this class uses itself.
 
+    After `close`, reads and changes raise ClosedError. `repr` says that the state is closed, `bool` is true, ``==`` is
+    true for the object itself only, and `hasattr` knows no key: none of them raises, and none tells an old value. So it
+    is for containers that were taken from the state, and for a state that is not open yet.
+
     Called with an iterator of pairs, as `dataclasses.asdict` does with the class of each dict, it returns a plain dict,
     unless a subclass has an `__init__` of its own.
 
@@ -56,7 +60,9 @@ class PersistedState(containers.MappedDict):
         if len(args) == 1 and isinstance(args[0], _PAIRS) and not kwargs and cls.__init__ is PersistedState.__init__:
             made: Any = containers.MappedDict(args[0])
             return made  # type: ignore[no-any-return]
-        return super().__new__(cls)
+        state = super().__new__(cls)
+        _put(state, "_store", _NOT_OPEN)
+        return state
 
     def __init__(self, path: str | os.PathLike[str], /, **defaults: Any) -> None:
         for name in defaults:
@@ -150,6 +156,7 @@ class PersistedState(containers.MappedDict):
                 self._commit_defaults(core, taken)
         except BaseException:
             self.__del__()
+            _put(self, "_store", _NOT_OPEN)
             raise
 
     def _commit_defaults(self, core: store.Store, defaults: dict[Any, Any]) -> None:
@@ -249,7 +256,7 @@ class PersistedState(containers.MappedDict):
         core = containers.store_of(self)
         if not isinstance(core, _Closed):
             core.close(self, keep_journal)
-            _put(self, "_store", _Closed(core.path))
+            _put(self, "_store", _Closed(core.path, f"{core.path}: the state was used after close()", "Open it again."))
 
     def __enter__(self) -> Self:
         return self
@@ -317,21 +324,21 @@ def _open_again(kind: type[PersistedState], path: str, options: dict[str, Any]) 
 
 
 class _Closed:
-    """What a closed state has in the place of its store."""
+    """What a state has in the place of its store when it is not open."""
 
     view = None
     changes = None
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, problem: str, advice: str) -> None:
         self.path = path
+        self.message = f"{problem}. Nothing was changed. {advice}"
         self.fresh = self._nothing
 
     def _nothing(self) -> None:
         return None
 
     def _refuse(self, *_: Any, **__: Any) -> Any:
-        message = f"{self.path}: the state was used after close(). Nothing was changed. Open it again."
-        raise ClosedError(message, path=self.path)
+        raise ClosedError(self.message, path=self.path)
 
     read = put = mutate = enter = vacuum = _refuse
 
@@ -339,7 +346,12 @@ class _Closed:
     def root(self) -> Any:
         return self._refuse()
 
-    mutex = root
+    @property
+    def mutex(self) -> Any:
+        raise ClosedAttributeError(self.message, path=self.path)  # `hasattr(state, "_thread_lock")` must not raise
+
+
+_NOT_OPEN = _Closed("", "a state was used before it was opened", "A subclass calls super().__init__(path) first.")
 
 
 class Transaction:

@@ -7,9 +7,11 @@ what they were before.
 from __future__ import annotations
 
 import errno
+import inspect
 import logging
 import os
 import pickle
+import pprint
 import re
 import stat
 import subprocess
@@ -33,6 +35,7 @@ import pytest
 import yaml
 
 from pstate import (
+    ClosedAttributeError,
     ClosedError,
     CorruptStateError,
     InvalidStateError,
@@ -1499,14 +1502,11 @@ ON_THE_STATE: dict[str, Callable[[Any], Any]] = {
     "keys": lambda s: list(s.keys()),
     "values": lambda s: list(s.values()),
     "items": lambda s: list(s.items()),
-    "==": lambda s: s == {},
-    "!=": lambda s: s != {},
-    "bool": bool,
+    "<=": lambda s: s.keys() <= {"counter"},
     "reversed": lambda s: list(reversed(s)),
     "|": lambda s: s | {},
     "copy": lambda s: s.copy(),
     "snapshot": lambda s: s.snapshot(),
-    "repr": repr,
     "set attribute": lambda s: setattr(s, "counter", 1),
     "set item": lambda s: s.__setitem__("counter", 1),
     "del attribute": lambda s: delattr(s, "counter"),
@@ -1526,13 +1526,15 @@ BELOW: dict[str, Callable[[Any], Any]] = {
     "dict attribute": lambda s: s["d"].x,
     "dict set": lambda s: s["d"].__setitem__("x", 2),
     "dict iter": lambda s: list(s["d"]),
-    "dict ==": lambda s: s["d"] == {},
+    "dict len": lambda s: len(s["d"]),
+    "type(dict)": lambda s: type(s["d"])(s["d"]),
     "dict clear": lambda s: s["d"].clear(),
     "list item": lambda s: s["l"][0],
     "list slice": lambda s: s["l"][:],
     "list len": lambda s: len(s["l"]),
     "list iter": lambda s: list(s["l"]),
-    "list ==": lambda s: s["l"] == [],
+    "list <": lambda s: s["l"] < [],
+    "type(list)": lambda s: type(s["l"])(s["l"]),
     "list in": lambda s: 1 in s["l"],
     "list index": lambda s: s["l"].index(1),
     "list append": lambda s: s["l"].append(1),
@@ -1544,6 +1546,8 @@ BELOW: dict[str, Callable[[Any], Any]] = {
     "set in": lambda s: 1 in s["s"],
     "set len": lambda s: len(s["s"]),
     "set iter": lambda s: list(s["s"]),
+    "set <=": lambda s: s["s"] <= {1},
+    "type(set)": lambda s: type(s["s"])(s["s"]),
     "set |": lambda s: s["s"] | {1},
     "set add": lambda s: s["s"].add(9),
     "set |=": lambda s: s["s"].__ior__({9}),
@@ -1567,11 +1571,8 @@ def test_a_closed_state_refuses_every_use(
 ) -> None:
     """A clear error, never an old value, never a change."""
     state, _ = closed
-    if use is repr:
-        with suppress(ClosedError), nothing_changes(tmp_path):
-            repr(state)  # a debugger must not fail for it, so either is good
-        return
-    error = refuses(tmp_path, lambda: use(state), ClosedError, ValueError)
+    attribute = use is ON_THE_STATE["attribute"]  # which `hasattr` must find missing
+    error = refuses(tmp_path, lambda: use(state), ClosedAttributeError if attribute else ClosedError, ValueError)
     assert str(tmp_path / "state.yaml") == error.path
     sentences(str(error), f"{error.path}: ", r"close\(\)", "Nothing was changed", "Open it again")
 
@@ -1581,9 +1582,65 @@ def test_a_reference_into_a_closed_state_refuses_every_use(
     tmp_path: Path, closed: tuple[PersistedState, dict[str, Any]], use: Callable[[Any], Any]
 ) -> None:
     _, held = closed
-    error = refuses(tmp_path, lambda: use(held), ClosedError, ValueError)
+    attribute = use is BELOW["dict attribute"]
+    error = refuses(tmp_path, lambda: use(held), ClosedAttributeError if attribute else ClosedError, ValueError)
     assert str(tmp_path / "state.yaml") == error.path
     sentences(str(error), f"{error.path}: ", r"close\(\)", "Nothing was changed", "Open it again")
+
+
+def test_what_debuggers_and_log_lines_ask_of_a_closed_state_is_answered_without_an_old_value(tmp_path: Path) -> None:
+    path = tmp_path / "state.yaml"
+    state = PersistedState(path, counter=3, d={"x": 1}, e={}, l=[1, 2], s={1, 2})
+    other = PersistedState(path.with_name("other.yaml"), d={"x": 1})
+    still_open = other.d
+    nodes = [state, state.d, state.e, state.l, state.s]
+    nodes += [view() for node in (state, state.d) for view in (node.keys, node.values, node.items)]
+    state.close()
+
+    with nothing_changes(tmp_path):
+        for node in nodes:
+            said = f"<{type(node).__name__} of {str(path)!r}, closed>"
+            assert [said] * 4 == [repr(node), str(node), f"{node}", f"{node!r}"]
+            assert said in logging.LogRecord("n", 1, "p", 1, "%s", (node,), None).getMessage()
+            assert said in pprint.pformat([node])
+            assert node
+            for plain in ({}, {"x": 1}, [], [1, 2], set(), {1, 2}, still_open, None, other.keys()):
+                assert (False, False) == (node == plain, plain == node)
+                assert (True, True) == (node != plain, plain != node)
+            assert [node] == [another for another in nodes if another == node or node == another]
+            assert not node != node  # noqa: SIM202 - that is what is tried
+            for name in ("counter", "x", "missing", "_thread_lock", "_ipython_display_", "__wrapped__"):
+                assert not hasattr(node, name)
+                assert getattr(node, name, 5) == 5
+            assert {"__repr__", "__len__"} <= set(dir(node))
+            assert "counter" not in dir(node)
+            assert inspect.getmembers(node)  # asks for everything that `dir` names
+    other.close()
+
+
+def test_a_state_that_is_not_open_yet_or_could_not_be_opened_answers_in_the_same_way(tmp_path: Path) -> None:
+    """It is what a traceback with the variables of its frames shows."""
+    early: list[Any] = []
+
+    class App(PersistedState):
+        def __init__(self, path: Path) -> None:
+            early.append((repr(self), bool(self), self == {}, self != {}, hasattr(self, "n"), "n" in dir(self)))
+            for use in (lambda: self.n, lambda: self["n"], lambda: len(self), lambda: setattr(self, "n", 1)):
+                with pytest.raises(ClosedError, match=r"before it was opened.*super\(\).__init__") as caught:
+                    use()
+                assert "" == caught.value.path
+            super().__init__(path)
+
+    with App(tmp_path / "state.yaml") as state:
+        state.n = 1
+    assert [("<App, not open>", True, False, True, False, False)] == early
+
+    (tmp_path / "broken.yaml").write_text("a: [")
+    for path in (tmp_path / "missing" / "state.yaml", tmp_path / "broken.yaml"):
+        with pytest.raises(PStateError) as caught:
+            App(path)
+        found = [frame.frame.f_locals.get("self") for frame in caught.traceback]
+        assert "<App, not open>" in map(repr, found)
 
 
 def test_closing_twice_and_leaving_after_close_is_fine(tmp_path: Path) -> None:
