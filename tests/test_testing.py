@@ -445,6 +445,111 @@ def test_a_long_schedule_and_a_long_state_are_shown_by_their_ends() -> None:
     assert 100 == len(failure.steps)
 
 
+class Lost(Exception):
+    """As people write them: the words are made when somebody asks."""
+
+    def __init__(self, state: Any) -> None:
+        super().__init__(state.todo)
+        self.seen = {"todo": [state.todo]}
+        self.state = state
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        assert name in ("seen", "state"), "frozen, as the exceptions of attrs are"
+        super().__setattr__(name, value)
+
+    def __str__(self) -> str:
+        return f"{len(self.state.todo)} left"
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+def work_off(state: Any) -> None:
+    while state.todo:
+        state.done.append(state.todo.pop(0))
+
+
+def nothing_is_lost(problem: Callable[[Any], BaseException]) -> Callable[[Any], None]:
+    def check(state: Any) -> None:
+        if len(state.todo) + len(state.done) != 2:
+            raise problem(state)
+
+    return check
+
+
+@pytest.mark.parametrize(
+    ("problem", "said"),
+    [
+        (lambda s: AssertionError(s.todo), "AssertionError: ['b']"),
+        (AssertionError, "AssertionError: {'todo': ['b'], 'done': []}"),
+        (lambda s: AssertionError(dict(s)), "AssertionError: {'todo': ['b'], 'done': []}"),
+        (lambda s: AssertionError([(s.todo, "and")], {"x": s.done}), "AssertionError: ([(['b'], 'and')], {'x': []})"),
+        (lambda s: KeyError(s.todo), "KeyError: ['b']"),
+        (lambda s: AssertionError(s.items()), "AssertionError: dict_items([('todo', ['b']), ('done', [])])"),
+        (Lost, "Lost: 1 left"),
+        (lambda s: Mute(s.todo), "Mute: its message cannot be shown (RuntimeError)"),
+    ],
+)
+@pytest.mark.parametrize("where", ["check", "script"])
+def test_a_failure_says_what_its_cause_said_while_the_state_was_open(
+    problem: Callable[[Any], BaseException], said: str, where: str
+) -> None:
+    check = nothing_is_lost(problem)
+
+    def checked_work(state: Any) -> None:
+        check(state)
+        work_off(state)
+
+    arguments = (work_off, check) if where == "check" else (checked_work, anything)
+    failure = failure_of(*arguments, defaults={"todo": ["a", "b"], "done": []})
+
+    assert f"raised:\n    {said}" in str(failure)
+    assert said == failure.said[0]
+    assert "closed" not in str(failure)
+
+
+def test_what_a_cause_held_of_the_state_are_plain_copies() -> None:
+    failure = failure_of(work_off, nothing_is_lost(Lost), defaults={"todo": ["a", "b"], "done": []})
+
+    assert isinstance(failure.cause, Lost)
+    assert (["b"],) == failure.cause.args
+    assert {"todo": [["b"]]} == failure.cause.seen
+    assert {"todo": ["b"], "done": []} == failure.cause.state == failure.state
+    assert [list, list, dict] == [
+        type(failure.cause.args[0]), type(failure.cause.seen["todo"][0]), type(failure.cause.state)
+    ]  # fmt: skip
+    failure = failure_of(
+        work_off, nothing_is_lost(lambda s: AssertionError(s.todo)), defaults={"todo": ["a", "b"], "done": []}
+    )
+    copy = pickle.loads(pickle.dumps(failure))
+    assert (str(failure), failure.said, (["b"],)) == (str(copy), copy.said, copy.cause.args)
+
+
+def test_what_the_undisturbed_script_raises_can_be_shown_as_well() -> None:
+    cyclic: list[Any] = []
+    cyclic.append(cyclic)
+
+    def script(state: Any) -> None:
+        raise ValueError(state.todo, cyclic)
+
+    with pytest.raises(ValueError, match=r"\(\['a'\], \[\[\.\.\.\]\]\)") as caught:
+        crash_at_every_step(script, anything, defaults={"todo": ["a"]})
+    assert list is type(caught.value.args[0])
+    assert cyclic is caught.value.args[1]
+
+
+def test_a_check_that_closes_its_state_still_says_what_it_found() -> None:
+    def check(state: Any) -> None:
+        todo = state.todo
+        state.close()
+        raise AssertionError(todo)
+
+    failure = failure_of(anything, check, defaults={"todo": ["a"]})
+    assert ["AssertionError: <MappedList of '/state.yaml', closed>"] == failure.said
+
+
 def test_a_failure_survives_pickling() -> None:
     failure = failure_of(pay_carelessly, no_money_is_lost, defaults=MONEY)
     copy = pickle.loads(pickle.dumps(failure))

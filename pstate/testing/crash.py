@@ -10,9 +10,12 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import is_
 from typing import Any, Literal
 
 from pstate import codec, store
+from pstate.containers import MappedDict, MappedList, MappedSet
+from pstate.errors import PStateError
 from pstate.state import PersistedState
 from pstate.testing.disk import Image, SimulatedDisk
 from pstate.testing.schedule import Call, told
@@ -36,14 +39,24 @@ class CrashFailure(AssertionError):
     happened: str  #: in one sentence
     steps: list[str]  #: what was done to the files, from the beginning
     state: dict[Any, Any] | None  #: what was found in the end; None when it could not be opened
-    cause: Exception  #: what the check, the resumed script or the store raised
+    cause: Exception  #: what the check, the resumed script or the store raised; containers in it are plain copies
+    said: list[str]  #: what *cause* says, and where it was raised, in lines; put into words while the state was open
 
-    def __init__(self, happened: str, steps: list[str], state: dict[Any, Any] | None, cause: Exception) -> None:
-        super().__init__(happened, steps, state, cause)  # all of it, so that it can be pickled
+    def __init__(
+        self,
+        happened: str,
+        steps: list[str],
+        state: dict[Any, Any] | None,
+        cause: Exception,
+        said: list[str] | None = None,
+    ) -> None:
+        said = _said(cause) if said is None else said
+        super().__init__(happened, steps, state, cause, said)  # all of it, so that it can be pickled
         self.happened = happened
         self.steps = steps
         self.state = state
         self.cause = cause
+        self.said = said
 
     def __str__(self) -> str:
         lines = [self.happened, *_numbered(self.steps)]
@@ -52,7 +65,7 @@ class CrashFailure(AssertionError):
             if len(found) > LONGEST:
                 found[LONGEST:] = [f"… {len(found) - LONGEST} more lines"]
             lines += ["the state:", *(f"    {line}" for line in found)]
-        lines += ["raised:", *(f"    {line}" for line in _said(self.cause))]
+        lines += ["raised:", *(f"    {line}" for line in self.said)]
         return "\n".join(lines)
 
 
@@ -64,16 +77,45 @@ def _numbered(steps: list[str]) -> Iterator[str]:
         yield f"{number:4d}. {step}"
 
 
-def _said(error: Exception) -> list[str]:
+def _said(error: BaseException) -> list[str]:
     """What *error* says, and where it was raised if that is not plain from what it says."""
-    lines = f"{type(error).__name__}: {error}".splitlines() if str(error) else [type(error).__name__]
-    if not (isinstance(error, AssertionError) and str(error)):
+    try:
+        text = str(error)
+    except Exception as problem:
+        text = f"its message cannot be shown ({type(problem).__name__})"
+    lines = f"{type(error).__name__}: {text}".splitlines() if text else [type(error).__name__]
+    if not (isinstance(error, AssertionError) and text):
         traceback = error.__traceback__
         while traceback is not None and traceback.tb_next is not None:
             traceback = traceback.tb_next
         if traceback is not None:
             lines.append(f"at {traceback.tb_frame.f_code.co_filename}:{traceback.tb_lineno}")
     return lines
+
+
+def _part_with_state(error: BaseException) -> list[str]:
+    """Say what *error* says, and put plain copies into it for what it holds of the state, which is about to end."""
+    said = _said(error)
+    # An exception may be frozen, as those of attrs are: so not by its own __setattr__.
+    BaseException.__setattr__(error, "args", _without_state(error.args, []))
+    vars(error).update({name: _without_state(value, []) for name, value in vars(error).items()})
+    return said
+
+
+def _without_state(value: Any, around: list[int]) -> Any:
+    """*value*, or a copy of it that has plain copies of what it holds of a state. *around* are those that it is in."""
+    if isinstance(value, (MappedDict, MappedList, MappedSet)):
+        try:
+            return value.copy()
+        except PStateError:
+            return value  # the script, or the check, has closed it, and what it raised is what matters
+    if type(value) not in (dict, list, tuple) or id(value) in around:
+        return value
+    items = list(value.values() if type(value) is dict else value)
+    copied = [_without_state(item, [*around, id(value)]) for item in items]
+    if all(map(is_, items, copied)):
+        return value
+    return dict(zip(value, copied, strict=True)) if type(value) is dict else type(value)(copied)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +189,7 @@ class _Process:
         self.calls: list[Call] = []
         self.at = at
         self.torn = torn
+        self.said: list[str] = []  #: what the script has raised, in words
 
     def _before(self, system: SimulatedSystem, name: str, arguments: tuple[Any, ...]) -> None:
         self.calls.append(Call.of(system, name, arguments))
@@ -168,9 +211,10 @@ class _Process:
             state.close()
         except KeyboardInterrupt:
             raise
-        except BaseException:
+        except BaseException as error:
             # A dead process raises nothing, whatever its script made of `Killed`.
             if not self.system.dead:
+                self.said = _part_with_state(error)
                 raise
         finally:
             kill(self.system)
@@ -299,7 +343,7 @@ class _Trials:
             found = state.snapshot()
             self.check(state)
         except Exception as error:
-            failure = error
+            failure, said = error, _part_with_state(error)
         else:
             document = codec.dump(found)
             self.states.add(document)
@@ -308,7 +352,7 @@ class _Trials:
             kill(system)
         if found is None:
             happened = "The state could not be opened again."
-        raise CrashFailure(happened, steps(), found, failure) from None
+        raise CrashFailure(happened, steps(), found, failure, said) from None
 
     def go_on(self, disk: SimulatedDisk, run: _Process, steps: Steps) -> None:
         """Resume the script on *disk*, where *run* has died."""
@@ -328,7 +372,7 @@ class _Trials:
             self.look(disk, "The script was run again after a crash, and the check failed on its result.", all_steps)
             return
         happened = "The script was run again after a crash, and failed."
-        raise CrashFailure(happened, all_steps(), self.state_of(disk), failure) from None
+        raise CrashFailure(happened, all_steps(), self.state_of(disk), failure, resumed.said) from None
 
     def state_of(self, disk: SimulatedDisk) -> dict[Any, Any] | None:
         """What the files on *disk* say, to show it; None when they cannot be opened."""
