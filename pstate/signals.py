@@ -60,12 +60,13 @@ def came_from_handler(error: BaseException) -> bool:
     """Whether *error*, which has just been caught, was raised by a signal handler, or by what that has called.
 
     The number of an error proves nothing: a handler may raise ``TimeoutError(errno.ETIMEDOUT, ...)``, or fail at a file
-    of its own. But only a handler is given the frame that it interrupts, and that is the frame which it returns to.
+    of its own. But only a handler is given the frame that it was called in, which is the one that it interrupts.
     """
     place = error.__traceback__
-    while place is not None and place.tb_next is not None:
-        caller, place = place.tb_frame, place.tb_next
-        if any(_is_or_holds(value, caller) for value in place.tb_frame.f_locals.values()):
+    while place is not None and (place := place.tb_next) is not None:  # the first one has caught it
+        # Not the frame before it in the traceback: within an import, those are left out.
+        caller = place.tb_frame.f_back
+        if caller is not None and any(_is_or_holds(value, caller) for value in place.tb_frame.f_locals.values()):
             return True
     return False
 

@@ -13,6 +13,7 @@ pauses that they meet in system calls, another writer at the same time, and stat
 from __future__ import annotations
 
 import copy
+import errno
 import gc
 import logging
 import os
@@ -42,6 +43,21 @@ class Strike(Exception):
 
 class HardStrike(BaseException):
     """What the handler raises otherwise, as KeyboardInterrupt is raised."""
+
+
+class Deadline(TimeoutError):
+    """What the handler of an alarm raises usually: an OSError, with an errno or without."""
+
+
+#: What the handler raises, and with which arguments. That comes out of the action, or nothing.
+STRIKES: list[tuple[type[BaseException], tuple[Any, ...]]] = [
+    (Strike, ()),
+    (HardStrike, ()),
+    (Deadline, ()),
+    (Deadline, (errno.ETIMEDOUT, "the alarm rang")),
+    (Deadline, (errno.EIO, "a file of the handler's own cannot be read")),
+]
+KINDS = tuple({kind for kind, _ in STRIKES})
 
 
 class Undo(Exception):
@@ -106,7 +122,7 @@ class Program:
         self.armed = False
         self.struck = 0
         self.place = ""  #: where the last action was struck
-        self.kind: type[BaseException] = Strike
+        self.kind, self.arguments = STRIKES[0]
         self.state = open_state(path, **self.options)
         self.reader = open_state(path, read_only=True)
         self.expected: dict[Any, Any] = self.state.snapshot()
@@ -120,13 +136,13 @@ class Program:
             self.armed = False
             self.struck += 1
             self.place = place(frame)
-            raise self.kind
+            raise self.kind(*self.arguments)
 
     def under_fire(self, action: Callable[[], Any]) -> bool:
         """Carry out *action* while it is struck; whether it came to its end."""
         dice = self.dice
         delay = 10 ** dice.uniform(-5, -2.7)
-        self.kind = dice.choice([Strike, HardStrike])
+        self.kind, self.arguments = dice.choice(STRIKES)
         ended = False
         self.place = ""
         try:
@@ -137,7 +153,7 @@ class Program:
                 ended = True
             finally:
                 self.armed = False
-        except (Strike, HardStrike):
+        except KINDS:
             pass
         while True:
             # The strike may have come before the `finally` could disarm.
@@ -145,7 +161,7 @@ class Program:
                 self.armed = False
                 signal.setitimer(signal.ITIMER_REAL, 0)
                 return ended
-            except (Strike, HardStrike):
+            except KINDS:
                 continue
 
     # what it does
@@ -285,9 +301,7 @@ class Program:
 
     def run(self, seconds: float) -> dict[str, int]:
         # In a finalizer it cannot be raised to anybody, and at the end of a block there is one.
-        sys.unraisablehook = lambda args: (
-            None if isinstance(args.exc_value, Strike | HardStrike) else sys.__unraisablehook__(args)
-        )
+        sys.unraisablehook = lambda args: None if isinstance(args.exc_value, KINDS) else sys.__unraisablehook__(args)
         logging.raiseExceptions = False  # a strike while something is logged is swallowed there
         signal.signal(signal.SIGALRM, self.strike)
         until = time.monotonic() + seconds

@@ -598,9 +598,11 @@ def each_place(
     """Interrupt the scenario at every place, or a sample; with *distance*, once more at most so many places later."""
     problems = []
     chance = random.Random(scenario.name)
-    handlers = itertools.cycle(HANDLERS)
-    each = range(len(HANDLERS) if EVERY else 1)
-    rounds = [(number, next(handlers)) for number in chosen(places, at_most, scenario.name) for _ in each]
+    usual, *others = HANDLERS
+    handlers = itertools.cycle(others if EVERY else HANDLERS)
+    numbers_chosen = chosen(places, at_most, scenario.name)
+    rounds = [(number, next(handlers)) for number in numbers_chosen]
+    rounds += [(number, usual) for number in numbers_chosen if EVERY]
     for number, handler in rounds:
         numbers = (number, number + chance.randint(1, distance)) if distance else (number,)
         where = f"places {numbers} of {places} {getattr(handler, '__name__', '')}"

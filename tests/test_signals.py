@@ -10,11 +10,13 @@ import functools
 import importlib
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from interrupts_tools import Interrupter
 from test_layers import ORDER, file_of
 
 from pstate import LockTimeout, PersistedState, errors
@@ -121,6 +123,29 @@ def test_an_oserror_without_a_number_is_not_the_systems() -> None:
         raise TimeoutError
     with tolerating(LockTimeout):
         raise LockTimeout("ours have none")
+
+
+def test_an_interrupted_import_is_no_answer() -> None:
+    """Python leaves the frames of an import out of the traceback, also the one that the handler was given."""
+
+    def action() -> None:
+        try:
+            sys.modules.pop("colorsys", None)
+            import colorsys
+
+            assert colorsys
+        except expected(OSError):
+            taken.append(interrupter.where)
+
+    taken: list[str] = []
+    interrupter = Interrupter(files=("<frozen importlib",))
+    assert interrupter.run(action) is None
+    raised = []
+    for number in range(1, interrupter.passed + 1):
+        interrupter = Interrupter(number, files=("<frozen importlib",), handler=plain)
+        raised.append(interrupter.run(action, keep=True))
+    assert not taken
+    assert raised.count(ALARM) > 20  # Python's own import takes a few of them for the answer to a call of its own
 
 
 def test_what_the_system_says_is_expected_and_tolerated() -> None:
