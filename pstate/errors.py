@@ -3,7 +3,7 @@
     PStateError
     ├── StateFileError (ValueError)         the file cannot be used as it is: path, line, column
     │   ├── InvalidStateError               not a YAML mapping that pstate reads
-    │   ├── CorruptStateError               a damaged record with commits behind it
+    │   ├── CorruptStateError               a damaged record, or other bytes after the last good one
     │   ├── EditConflict                    an edit and commits that cannot be reconciled
     │   └── InvalidEditError                edited while open, and does not parse (yet)
     ├── MissingPathError (FileNotFoundError)
@@ -73,8 +73,8 @@ class InvalidStateError(StateFileError):
 
 
 class CorruptStateError(StateFileError):
-    """A record is damaged and commits follow it, so that it is no unfinished write; or one that is committed makes no
-    sense.
+    """After the last good commit stands something else than the beginning of one write; or a record that is committed
+    makes no sense.
     """
 
     offset: int = 0  #: where the bad record begins, in bytes

@@ -7,8 +7,10 @@ the page is right.
 
 from __future__ import annotations
 
+import codecs
 import enum
 import re
+from functools import partial
 from itertools import islice, pairwise
 from typing import NamedTuple
 from zlib import crc32
@@ -33,6 +35,13 @@ _MOVED = b"--- # pstate moved "
 _UNMISTAKABLE = 5
 _MARKER = re.compile(rb"\.\.\. # pstate (\d+) ([0-9a-f]{8}) (\d{10}) ([0-9a-f]{8}) ([0-9a-f]{8}) ([pw])\r?\n")
 _RECORD = re.compile(rb"--- ([^\n]*)\n\.\.\. # ([0-9a-f]{8})\r?\n")
+#: A text in a body, and its closing quote; nothing, or half of an escape, where the body ends within the text.
+_QUOTED = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*("|\\?\Z)')
+#: What a body has outside of texts: brackets, numbers, dates, null and tags. No control character is in any of it.
+_OUTSIDE_TEXTS = re.compile(rb"[][{}0-9A-Za-z.:,?!+ _-]*")
+_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
+_BRACKET = re.compile(rb"[][{}]")
+_CHECKSUM = re.compile(rb"\.\.\. # [0-9a-f]{8}\r?")
 _COMMIT_MARKER = re.compile(rb"\.\.\. # [0-9a-f]{8}(?:--- [^\n]*)?\r?")
 _LAST_AT_COLUMN_0 = re.compile(rb"(?s).*\n([^ \t#\r\n][^\n]*)")
 _LAST_WITH_CONTENT = re.compile(rb"(?s).*\n[ \t]*([^ \t#\r\n][^\n]*)")
@@ -46,9 +55,9 @@ class Verdict(enum.Enum):
     """What stands behind the last commit."""
 
     CLEAN = "clean"  #: nothing
-    TORN = "torn"  #: the beginning of a write that did not end: the next writer cuts it off
+    TORN = "torn"  #: the beginning of one write, which did not end: the next writer cuts it off
     MOVED = "moved"  #: the trailer of a vacuum: the state lives in the file that is now at the path
-    DAMAGED = "damaged"  #: a bad record with a good one behind it: no unfinished write
+    DAMAGED = "damaged"  #: anything else, whether records follow or not
 
 
 class BaseMarker(NamedTuple):
@@ -93,6 +102,13 @@ class Trailer:
         return f"{text} {self.own_crc:08x}\n".encode("ascii")
 
 
+#: The lines of fixed width: how they are read, and one of each.
+_SAMPLES = {
+    _MARKER: BaseMarker(NO_GENERATION, 0, 0, UNKNOWN_BOOT, False).encode(),
+    _TRAILER: Trailer(NO_GENERATION, 0, 0, 0, 0).encode(),
+}
+
+
 class Image:
     """A whole state file, judged. Offsets count bytes from the beginning of the file."""
 
@@ -129,7 +145,7 @@ class Image:
         self.rest = rest  #: everything behind `end`
         self.verdict = verdict
         self.trailer: Trailer | None = None
-        self.following = 0  #: good records behind the damage
+        self.following = 0  #: whole records behind the damage, as far as they can be told
         self.hole = False  #: a power cut has kept the base marker from the disk: only zeros are where it should be
         self.reason = ""  #: what is wrong with the first bytes of `rest`
         self.version = VERSION  #: what the base marker says; all else is empty when it is not ours
@@ -285,10 +301,60 @@ def takes_trailer(base: bytes) -> bool:
     return not any(end.endswith((b":", b"?", b"-")) or end.split()[-1:][0][:1] in (b"&", b"!") for end in ends if end)
 
 
-def is_unfinished(rest: bytes) -> bool:
-    """Whether *rest*, behind the last commit, may be the beginning of a write of ours, or what a power cut left."""
-    begun = (b"--- [", _MOVED, _SIGNATURE, EMPTY_MAPPING, b"\0")
-    return any(rest.startswith(ours) or ours.startswith(rest) for ours in begun)
+def is_begun(rest: bytes, edited: bool = False) -> bool:
+    """Whether *rest*, after the last commit, is what a write of ours has left that did not end, or blank lines.
+
+    That is the beginning of a record or of a moved trailer. In an *edited* file, the editor may have ended it with a
+    newline.
+    """
+    tail = rest.rstrip(b"\r\n")
+    if not tail or _is_beginning(rest):
+        return True
+    return edited and _RECORD.match(rest) is None and _is_beginning(tail)
+
+
+def has_more(image: Image) -> bool:
+    """Whether what is to be cut off *image* may hold more than the beginning of one write, and zeros after it."""
+    torn = image.rest.rstrip(b"\0")
+    if image.hole:
+        torn = torn.removesuffix(b"\n")  # of the trailer of a vacuum that died
+        return not any(map(partial(_is_line_begun, torn), _SAMPLES))
+    return image.verdict is Verdict.DAMAGED and not is_begun(torn)
+
+
+def _is_beginning(rest: bytes) -> bool:
+    if _is_line_begun(rest, _TRAILER):
+        return True
+    body, newline, marker = rest[4:].partition(b"\n")
+    if not (rest + b"--- ["[len(rest) :]).startswith(b"--- [") or not _is_body(body.removesuffix(b"\r"), bool(newline)):
+        return False
+    return _CHECKSUM.fullmatch(marker + b"... # 00000000"[len(marker.removesuffix(b"\r")) :]) is not None
+
+
+def _is_line_begun(line: bytes, pattern: re.Pattern[bytes]) -> bool:
+    """Whether *line* is the beginning of what *pattern*, of a line of fixed width, matches; all but its newline."""
+    whole = line + _SAMPLES[pattern][len(line.removesuffix(b"\r")) :]
+    return b"\n" not in line and pattern.fullmatch(whole) is not None
+
+
+def _is_body(body: bytes, whole: bool) -> bool:
+    """Whether *body* may be the beginning of the body of a record, or, where it must be *whole*, all of one.
+
+    It is a list, so that the bracket which closes it ends it: the marker of another record is never taken for a part.
+    """
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(body, whole)
+    except UnicodeDecodeError:
+        return False
+    outside = _QUOTED.sub(b"", body)
+    if _CONTROL.search(body) or not _OUTSIDE_TEXTS.fullmatch(outside):
+        return False
+    depth = 0
+    for bracket in _BRACKET.finditer(outside):
+        depth += 1 if bracket[0] in b"[{" else -1
+        if not depth:
+            return bracket.end() == len(outside) and body.endswith(bracket[0])
+    return not whole
 
 
 def has_no_node(base: bytes) -> bool:
@@ -345,7 +411,9 @@ def scan(data: bytes) -> Image:
         end = len(data) if torn < 0 else torn
         image = Image(data[:end], end=end, rest=data[end:])
         if image.rest:
-            image.verdict, image.reason = Verdict.TORN, "an unfinished line of ours"
+            is_torn = EMPTY_MAPPING.startswith(image.rest) or any(map(partial(_is_line_begun, image.rest), _SAMPLES))
+            image.verdict = Verdict.TORN if is_torn else Verdict.DAMAGED
+            image.reason = "an unfinished line of ours" if is_torn else "a line that begins like one of ours"
             return image
         if split := split_trailer(data):
             # A vacuum of a file that had no journal: base document, trailer.
@@ -376,9 +444,9 @@ def scan(data: bytes) -> Image:
         image.verdict = Verdict.MOVED
         return image
     image.following = _following(image.rest, crc)
-    image.verdict = Verdict.DAMAGED if image.following else Verdict.TORN
+    image.verdict = Verdict.TORN if is_begun(image.rest, image.base_edited) else Verdict.DAMAGED
     image.reason = _reason(image.rest, crc)
-    if not bodies and not image.following:
+    if not bodies and image.verdict is Verdict.TORN:
         # The marker is written together with the first record: alone, it is the beginning of a torn write.
         image.marker, image.end, image.crc, image.rest = None, offset, 0, data[offset:]
     return image

@@ -20,6 +20,7 @@ from zlib import crc32
 from pstate import codec, files, lock, recovery, vacuum
 from pstate import format as f
 from pstate.errors import (
+    CorruptStateError,
     DurabilityUnknown,
     EditConflict,
     InvalidEditError,
@@ -562,7 +563,14 @@ class FileLog:
         """
         mtime = self.fs.fstat(journal.fd).st_mtime_ns
         data = journal.read()
-        content = recovery.read(data, self.path, self.fs.boot_id)
+        try:
+            content = recovery.read(data, self.path, self.fs.boot_id)
+        except CorruptStateError:
+            # A reader waits for no lock: somebody may have cut a torn tail, and written there, while we read.
+            before, data = data, journal.read()
+            if data == before:
+                raise
+            content = recovery.read(data, self.path, self.fs.boot_id)
         state = self._replay(content.state, content.records, journal.read)
         if self.trails:
             self.trails.load(journal, content.image, content.state, state, origin)
@@ -826,16 +834,7 @@ class FileLog:
         recovery.judge(image, data, self.path, self.fs.boot_id)
         if image.trailer is not None:
             logger.info("%s: cut the trailer of a vacuum that did not end", self.path)
-        elif image.verdict is f.Verdict.DAMAGED:
-            kept = self._keep_beside("cut", image.rest)
-            logger.error(
-                "%s: %d bytes after commit %d (offset %d) are unreadable after a power cut, %d commits behind them "
-                "are lost; all of it was kept in %s",
-                self.path, len(image.rest), index, end, image.following, kept,
-            )  # fmt: skip
-        elif not f.is_unfinished(image.rest):
-            self._keep_strange(image.rest)
-        else:
+        elif not self._keep_rest(image):
             logger.warning(
                 "%s: torn tail cut: %d bytes after commit %d (offset %d), %r",
                 self.path, len(image.rest), index, end, image.rest[:80],
@@ -852,14 +851,17 @@ class FileLog:
             raise WriteError(message, path=self.path, errno=error.errno) from error
         return True
 
-    def _keep_strange(self, rest: bytes) -> None:
-        """Behind the journal stands what no program of ours has begun to write: then a person has."""
-        kept = self._keep_beside("cut", rest)
+    def _keep_rest(self, image: f.Image) -> bool:
+        """Keep beside what a power cut has made unreadable. False where it is only a write that did not end."""
+        if not f.has_more(image):
+            return False
+        kept = self._keep_beside("cut", image.rest)
         logger.error(
-            "%s: %d bytes below the journal are no part of it; they were kept in %s. What belongs into the state goes "
-            "above the first line that begins with \"... # pstate\".",
-            self.path, len(rest), kept,
+            "%s: %d bytes after commit %d (offset %d) are unreadable after a power cut, %d commits behind them "
+            "are lost; all of it was kept in %s",
+            self.path, len(image.rest), image.index, image.end, image.following, kept,
         )  # fmt: skip
+        return True
 
     def prepare(self) -> View:
         """Make sure that the base document can take a journal of ours; returns the view to `commit` behind.
@@ -1494,8 +1496,7 @@ class FileLog:
             logger.warning("%s: both a person and a program changed this; the edit wins: %s", self.path, sentence)
         kept = self._keep_beside("conflict", codec.dump(mine)) if result.conflict else None
         if image.rest:
-            if image.trailer is None and not f.is_unfinished(image.rest):
-                self._keep_strange(image.rest)
+            self._keep_rest(image)
             self.fs.truncate(journal.fd, image.end)
         if result.write:
             edited = (journal.fd, image.end, image.crc, image.index, journal)

@@ -15,6 +15,11 @@ from pstate.logger import Logger
 
 logger = Logger("pstate.recovery")
 
+_NOT_BEGUN = (
+    "an unfinished write leaves the beginning of one record, which this is not. What a person wrote there belongs "
+    'above the first line that begins with "... # pstate"'
+)
+
 Operations = list[Any]
 State = dict[Any, Any]
 
@@ -149,8 +154,9 @@ def senseless(path: str, data: bytes, index: int, following: int, what: str) -> 
 def judge(image: f.Image, data: bytes, path: str, boot_id: Callable[[], str]) -> f.Image:
     """Return *image*, of *data*, if it can be believed up to its `end`, else raise.
 
-    A torn tail is normal life. Damage is an error, unless a power cut explains it: then what stands before is a prefix
-    of the commits, which is what durability "process" promises.
+    A torn tail, the beginning of one write, is normal life. Anything else after the last good commit is an error,
+    unless a power cut explains it: then what stands before is a prefix of the commits, which is what durability
+    "process" promises.
     """
     if image.version != f.VERSION:
         message = (
@@ -161,9 +167,10 @@ def judge(image: f.Image, data: bytes, path: str, boot_id: Callable[[], str]) ->
     if image.verdict is f.Verdict.DAMAGED and not _power_cut_explains(image, boot_id):
         line = f.line_number(data, image.end)
         following = "1 commit follows" if image.following == 1 else f"{image.following} commits follow"
+        why = f"{following}, so this is no unfinished write" if image.following else _NOT_BEGUN
         message = (
-            f"{path}:{line}: damaged record: {image.reason}, and {following}, so this is no "
-            f"unfinished write. Nothing was changed; up to line {line - 1} it is good. To keep what can be kept, "
+            f"{path}:{line}: damaged record: {image.reason}, and {why}. "
+            f"Nothing was changed; up to line {line - 1} it is good. To keep what can be kept, "
             f"with a copy of the file: pstate repair {path}"
         )
         raise CorruptStateError(
@@ -177,8 +184,8 @@ def _power_cut_explains(image: f.Image, boot_id: Callable[[], str]) -> bool:
     marker = image.marker
     if marker is None:
         return image.hole  # what would tell the boot is what is missing
-    if marker.power:
-        return False
+    if marker.power and image.following:
+        return False  # only the last write was perhaps not synced
     boot = boot_id()
     return f.UNKNOWN_BOOT not in (marker.boot, boot) and marker.boot != boot
 

@@ -3,8 +3,8 @@
 The journals come from a real state, with what its memory said after each commit; so a wrong reader does not vouch for
 itself. A cut is what a dying writer leaves: it must open, as the commits that are whole. Any other damage nobody can
 have left in the middle of a file but a broken disk, or a person: it must be refused, unless the right state comes out,
-or unless nothing whole stands behind the damage. Then it looks like a write that did not end, and the commits before it
-are the state.
+or unless what is left is the beginning of the next record. Then it is what a write that did not end leaves, and the
+commits before it are the state.
 
 The mass goes through `pstate.recovery.read`, which judges the bytes of a file: opening a real file for each bit would
 try fifty times fewer. Samples go the whole way: opened, compared, written to, closed; and when refused, left as it was.
@@ -82,7 +82,7 @@ class Reader:
                 if found != only:
                     raise BrokenPromise(f"P5: {only} commits are whole, {found!r} were found")
             elif isinstance(found, int) and found < self.journal.count and not rebooted:
-                self._expect_nothing_whole_behind(data, found)
+                self._expect_a_beginning(data, found)
             if self._tried % SAMPLED == 0:
                 self._open_for_real(data, found, rebooted)
         except Exception as error:
@@ -92,10 +92,16 @@ class Reader:
                 raise BrokenPromise(f"{what}: {error}") from error
             raise BrokenPromise(f"P11: {what}: {error!r}, which is no error of pstate's") from error
 
-    def _expect_nothing_whole_behind(self, data: bytes, found: int) -> None:
-        """A whole commit behind the bad one says that this is damage, and not a write that did not end."""
+    def _expect_a_beginning(self, data: bytes, found: int) -> None:
+        """Anything but the beginning of the next record says that this is damage, and not a write that did not end."""
         if found == 0 and f.lost_marker(data) >= 0:
             return  # a hole; what would tell whether a power cut explains it is what is missing (docs/format.md)
+        left = data[self.journal.ends[found] :]
+        if found and left.strip(b"\r\n") and not self.journal.data[self.journal.ends[found] :].startswith(left):
+            raise BrokenPromise(
+                f"P11: of {self.journal.count} commits {found} were read, without an error, although no write has left "
+                f"{left[:80]!r} behind them"
+            )
         end = start = self.journal.ends[found]
         if found == 0 and (marker := _MARKER_LINE.match(data, end)):
             end = start = marker.end()  # the first commit's, and it may be what is bad

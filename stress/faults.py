@@ -321,6 +321,24 @@ FAULTS = [
     ),
 ]
 
+#: What the simulation cannot have, and a check with real files and signals must find.
+REAL_FAULTS = [
+    Fault(
+        "the errno of an exception decides whose it is",
+        "pstate.signals:is_foreign",
+        "return came_from_handler(error)",
+        "return False",
+        "signals",
+    ),
+    Fault(
+        "what no record follows is cut off as torn",
+        "pstate.format:scan",
+        "Verdict.TORN if is_begun(image.rest, image.base_edited) else Verdict.DAMAGED",
+        "Verdict.DAMAGED if image.following else Verdict.TORN",
+        "flip",
+    ),
+]
+
 
 @contextlib.contextmanager
 def planted(fault: Fault) -> Iterator[None]:

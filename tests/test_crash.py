@@ -41,12 +41,14 @@ from pstate import (
     CorruptStateError,
     DurabilityUnknown,
     EditConflict,
+    InvalidEditError,
     PersistedState,
     PStateError,
     StateFileError,
     StoreFailedError,
     WriteError,
 )
+from pstate import format as f
 from pstate.fs import SYSTEM, FileSystem
 from pstate.values import same
 
@@ -282,12 +284,13 @@ def test_every_bit_flip_before_a_commit_is_an_error(short: History, tmp_path: Pa
         assert f"{path}:{found.line}" in str(found)
 
 
-def test_every_bit_flip_in_the_last_record_is_a_torn_tail(short: History, tmp_path: Path) -> None:
+def test_every_bit_flip_in_the_last_record_is_an_error(short: History, tmp_path: Path) -> None:
+    """It was acknowledged: a write that did not end would have left the beginning of it."""
     path = tmp_path / "state.yaml"
     for offset, data in flips(short.data, short.ends[-2], len(short.data)):
         found = outcome(path, data)
-        assert not isinstance(found, Exception), (offset, data)
-        assert same(short.states[-2], found), (offset, data)
+        assert isinstance(found, CorruptStateError), (offset, data, found)
+        assert (short.ends[-2], len(short.ends) - 2, 0) == (found.offset, found.index, found.following)
 
 
 def test_a_bit_flip_in_a_closed_file_is_read_as_it_stands_or_refused(tmp_path: Path) -> None:
@@ -329,6 +332,76 @@ def test_damage_before_a_commit_is_an_error_for_everybody(history: History, tmp_
     state.close()
     assert damaged == path.read_bytes()
     assert {"state.yaml", "elsewhere"} == set(os.listdir(tmp_path))
+
+
+def in_two(data: bytes, ends: list[int], length: int) -> bytes:
+    """From the middle of the last but one record to the beginning of the last one, all is zeros."""
+    return data[: ends[-3] + length] + bytes(ends[-2] - ends[-3] - length) + data[ends[-2] :]
+
+
+#: What no write of ours leaves after the last good commit.
+NO_TAILS: dict[str, Callable[[History], bytes]] = {
+    "10": lambda history: in_two(history.data, history.ends, 10),
+    "23": lambda history: in_two(history.data, history.ends, 23),
+    "zeros": lambda history: history.data + bytes(600),
+    "a line": lambda history: history.data + b"note: mine\n",
+    "no newline": lambda history: history.data + b"note",
+    "a record": lambda history: history.data + b'--- [["set",[],"n",1]]\n... # 0123abcd\n',
+    "a body and zeros": lambda history: history.data + b'--- [["set",[],"n",1]]' + bytes(9),
+    "a base marker": lambda history: history.data + b"... # pstate 1 5f2c81d0 0000000011 8d61214e 0123abcd p\n",
+    "a trailer twice": lambda history: history.data + 2 * f.Trailer("5f2c81d0", 1, 0, 1, 0).encode(),
+    "half of a body, and a newline": lambda history: history.data + b'--- [["set",[],"n\n',
+    "the last newline": lambda history: history.data[:-1] + b"\x0b",
+}
+
+
+@pytest.mark.parametrize("tail", NO_TAILS)
+def test_what_no_write_leaves_is_an_error_and_stays(history: History, tmp_path: Path, tail: str) -> None:
+    """For a new opener, `read_only` too, and for one that lives; no byte changes, and nothing is put beside."""
+    path = tmp_path / "state.yaml"
+    data = NO_TAILS[tail](history)
+    path.write_bytes(history.data)
+    living = PersistedState(path)
+    assert same(history.states[-1], living.snapshot())
+    path.write_bytes(data)
+    for read_only in (True, False):
+        with pytest.raises(CorruptStateError) as caught:
+            PersistedState.open(path, read_only=read_only, fs=FileSystem())
+        assert str(path) in str(caught.value)
+        assert caught.value.offset == f.scan(data).end
+    with pytest.raises((CorruptStateError, InvalidEditError)):
+        # A change of the same size in the middle is noticed at the vacuum at the latest.
+        living.vacuum() if len(data) == len(history.data) else living.update(after=1)
+    assert same(history.states[-1], living.snapshot())
+    assert data == path.read_bytes()
+    assert ["state.yaml"] == os.listdir(tmp_path)
+
+    path.write_bytes(history.data)
+    living["after"] = 1
+    assert same({**history.states[-1], "after": 1}, replayed(path.read_bytes()))
+    living.close()
+
+
+def test_a_reader_that_meets_a_writer_who_cuts_reads_again(short: History, tmp_path: Path) -> None:
+    """It waits for no lock, so its bytes may be of two moments."""
+
+    class Meeting(FileSystem):
+        mixed = b""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.pread = self._pread
+
+        def _pread(self, fd: int, length: int, offset: int) -> bytes:
+            data, self.mixed = self.mixed, b""
+            return data[offset : offset + length] or os.pread(fd, length, offset)
+
+    path = tmp_path / "state.yaml"
+    path.write_bytes(short.data)
+    fs = Meeting()
+    fs.mixed = short.data[:-9] + bytes(9)
+    with PersistedState.open(path, read_only=True, fs=fs) as state:
+        assert same(short.states[-1], state.snapshot())
 
 
 # ------------------------------------------------------------------ after a power cut

@@ -366,22 +366,22 @@ BROKEN_MARKERS = {
     3: (JOURNAL[: JOURNAL.index(b"--- ")], TORN, 0),
 }
 BROKEN_RECORDS = {
-    1: (changed(JOURNAL, b'--- [["set",[],"seen"', b'---  [["set",[],"seen"'), TORN, 3),
-    2: (changed(JOURNAL, b'{7: null,"a": null}]]\n', b'{7: null,\n"a": null}]]\n'), TORN, 3),
-    3: (changed(JOURNAL, LAST, LAST.upper()), TORN, 3),
-    4: (changed(JOURNAL, LAST, b"... # %08x\n" % crc32(b'[["set",[],"seen",!!set {7: null,"a": null}]]')), TORN, 3),
+    1: (changed(JOURNAL, b'--- [["set",[],"seen"', b'---  [["set",[],"seen"'), DAMAGED, 3),
+    2: (changed(JOURNAL, b'{7: null,"a": null}]]\n', b'{7: null,\n"a": null}]]\n'), DAMAGED, 3),
+    3: (changed(JOURNAL, LAST, LAST.upper()), DAMAGED, 3),
+    4: (changed(JOURNAL, LAST, b"... # %08x\n" % crc32(b'[["set",[],"seen",!!set {7: null,"a": null}]]')), DAMAGED, 3),
 }
 BROKEN_TRAILERS = {
     1: (JOURNAL + TRAILER[:-1], TORN, 4),
-    2: (JOURNAL + b"\n" + TRAILER, TORN, 4),
+    2: (JOURNAL + b"\n" + TRAILER, DAMAGED, 4),
     3: (changed(MOVED_PLAIN, b"a: 1", b"a: 2"), TORN, 0),
 }
 JUDGED = {
     1: (JOURNAL, CLEAN, 4),
     2: (JOURNAL + TRAILER, MOVED, 4),
     3: (changed(JOURNAL, MARKER_LINE, b"... # pstate whatever\n"), DAMAGED, 0),
-    4: (changed(JOURNAL, b"... # 5fccd6ff", b"... # 5fccd6fe"), DAMAGED, 2),
-    5: (JOURNAL + b'--- [["set",[],"counter",5]]\n... # 0', TORN, 4),
+    4: (JOURNAL + b'--- [["set",[],"counter",5]]\n... # 0', TORN, 4),
+    5: (changed(JOURNAL, b"... # 5fccd6ff", b"... # 5fccd6fe"), DAMAGED, 2),
 }
 BROKEN_TORN_LINES = {
     1: (b"a: 1\n... # pst\n", CLEAN, 0),
@@ -391,7 +391,7 @@ BROKEN_TORN_LINES = {
 BROKEN_HOLES = {
     1: (b"a: 1\nb\0\0", CLEAN, 0),
     2: (b"a: 1\n\0\0b", CLEAN, 0),
-    3: (JOURNAL + b"\0" * 512, TORN, 4),
+    3: (JOURNAL + b"\0" * 512, DAMAGED, 4),
 }
 LISTS = {
     "Where there is no base marker, the last line of a file is torn if and only if": BROKEN_TORN_LINES,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,7 +22,9 @@ import pytest
 from stress import __main__ as frame
 from stress import workers
 from stress.check import CHECKS, BrokenPromise, Check, Trial
+from stress.faults import REAL_FAULTS, Fault, planted
 from stress.history import ABORTED, UNKNOWN, Read, Transaction, judge
+from stress.signals import Program
 from stress.workers import Crew, Ended, Link, Silence
 
 ROOT = Path(__file__).parent.parent
@@ -43,6 +46,50 @@ def test_a_check_holds_and_tries_something(trial: Trial, name: str) -> None:
 
     assert trial.counts.total() > 0
     assert [] == multiprocessing.active_children()
+
+
+class Alone:
+    """What a program that is struck has of its neighbour, where there is none."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._asked: Any = None
+
+    def tell(self, what: Any) -> None:
+        self._asked = what
+
+    def hear(self) -> Any:
+        return workers.read_fresh(self._path) if self._asked == "seen?" else 0
+
+
+def strike_alone(name: str, folder: str) -> None:
+    """What the check of signals does, with the fault of that *name*, in this process."""
+    (fault,) = [fault for fault in REAL_FAULTS if fault.name == name]
+    path = Path(folder, "state.yaml")
+    workers.open_state(path, defaults={"n": 0, "log": [], "tree": {"a": {}, "s": set(), "l": []}, "other": 0}).close()
+    with planted(fault):
+        Program(Alone(path), path, 4711).run(60)  # type: ignore[arg-type]
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("fault", REAL_FAULTS, ids=lambda fault: fault.name)
+def test_a_check_finds_the_fault_that_is_planted_for_it(trial: Trial, fault: Fault) -> None:
+    if fault.caught_by != "signals":
+        trial.seconds = 20
+        with planted(fault), pytest.raises(BrokenPromise):
+            CHECKS[fault.caught_by].function(trial)
+        return
+    code = f"import test_stress; test_stress.strike_alone({fault.name!r}, {str(trial.folder)!r})"
+    path = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 1
+    assert re.search(r"pstate\.errors\.\w+Error|BrokenPromise", found.stderr), found.stderr[-2000:]
 
 
 # ---------------------------------------------------------------------- the frame

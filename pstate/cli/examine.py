@@ -143,6 +143,9 @@ def _examine_journal(report: Report, image: f.Image, data: bytes) -> None:
     if image.verdict is f.Verdict.TORN:
         text = f"torn tail: {len(image.rest)} bytes of a write that did not end ({image.reason}). Readers ignore it"
         report.add(WARNING, "torn tail", f"{text}, and the next writer cuts it off.", line)
+    elif image.verdict is f.Verdict.DAMAGED and not f.has_more(image):
+        text = f"torn tail: {len(image.rest)} bytes, zeros among them, of a write that a power cut has ended"
+        report.add(WARNING, "torn tail", f"{text}. Readers ignore it, and the next writer cuts it off.", line)
     elif image.verdict is f.Verdict.DAMAGED:
         text = f"{len(image.rest)} bytes are unreadable after a power cut, {image.following} commits in them are lost"
         report.add(WARNING, "power cut", f"{text}. The next writer keeps them beside the file.", line)
