@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pstate import codec, store
 from pstate.containers import MappedDict, MappedList, MappedSet
 from pstate.errors import PStateError
+from pstate.signals import expected
 from pstate.state import PersistedState
 from pstate.testing.disk import Image, SimulatedDisk
 from pstate.testing.schedule import Call, told
@@ -81,7 +82,7 @@ def _said(error: BaseException) -> list[str]:
     """What *error* says, and where it was raised if that is not plain from what it says."""
     try:
         text = str(error)
-    except Exception as problem:
+    except expected(Exception) as problem:
         text = f"its message cannot be shown ({type(problem).__name__})"
     lines = f"{type(error).__name__}: {text}".splitlines() if text else [type(error).__name__]
     if not (isinstance(error, AssertionError) and text):
@@ -107,7 +108,7 @@ def _without_state(value: Any, around: list[int]) -> Any:
     if isinstance(value, (MappedDict, MappedList, MappedSet)):
         try:
             return value.copy()
-        except PStateError:
+        except expected(PStateError):
             return value  # the script, or the check, has closed it, and what it raised is what matters
     if type(value) not in (dict, list, tuple) or id(value) in around:
         return value
