@@ -8,11 +8,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 from typing import NoReturn
 from zlib import crc32
 
 from pstate.errors import MissingPathError, NotAFileError, ReadOnlyError, UnreadableError
-from pstate.fs import Descriptor, FileSystem, is_folder
+from pstate.fs import Descriptor, FileSystem, NotOurs, is_folder, must_be_ours, open_beside
 from pstate.journal import Journal
 from pstate.signals import expected, tolerating
 
@@ -27,7 +28,7 @@ def open_state(fs: FileSystem, path: str, *, read_only: bool) -> Journal:
     Raises FileNotFoundError when there is none (just now), NotAFileError, ReadOnlyError when it may not be opened so,
     and UnreadableError for what the system says otherwise.
     """
-    flags = os.O_NONBLOCK | (os.O_RDONLY if read_only else os.O_RDWR | os.O_APPEND)
+    flags = os.O_NONBLOCK | os.O_NOCTTY | (os.O_RDONLY if read_only else os.O_RDWR | os.O_APPEND)
     return _journal(fs, path, flags, read_only)
 
 
@@ -119,6 +120,32 @@ def write_all(fs: FileSystem, fd: int, content: bytes) -> None:
         written += fs.write(fd, content[written:])
 
 
+def read_beside(fs: FileSystem, path: str, owner: int, at_most: int = sys.maxsize) -> tuple[bytes, int] | None:
+    """The bytes of the file *path* beside a state of the user *owner*, *at_most* so many, and how many names it has.
+
+    None where there is nothing. Raises NotOurs where it is not a regular file of *owner* or of this process's user, or
+    may not be read; and what the system says otherwise.
+    """
+    file = Descriptor(fs.open, fs.close)
+    try:
+        try:
+            status = open_beside(fs, file, path, os.O_RDONLY)
+        except expected(FileNotFoundError):
+            return None
+        except expected(PermissionError) as error:
+            raise NotOurs(error.errno, "cannot be read", path) from error
+        must_be_ours(fs, path, status, owner)
+        content = bytearray()
+        while len(content) < at_most:
+            part = fs.pread(file.number, min(at_most - len(content), 1 << 20), len(content))
+            if not part:
+                break
+            content += part
+        return bytes(content), status.st_nlink
+    finally:
+        file.close()
+
+
 def keep_beside(fs: FileSystem, path: str, role: str, content: bytes) -> str:
     """Write *content* to a new file *path*.*role*, with a number if need be, synced; returns its path."""
     stem, ending = os.path.splitext(role)
@@ -130,7 +157,7 @@ def keep_beside(fs: FileSystem, path: str, role: str, content: bytes) -> str:
         while True:
             kept = os.path.join(folder, f"{name}.{stem}{'' if number == 1 else f'-{number}'}{ending}")
             try:
-                file.open(kept, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                open_beside(fs, file, kept, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
                 break
             except expected(FileExistsError):
                 number += 1

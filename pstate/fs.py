@@ -15,8 +15,9 @@ from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any
 
+from pstate import rights
 from pstate.logger import Logger
-from pstate.signals import expected, tolerating
+from pstate.signals import came_from_handler, expected, tolerating
 
 logger = Logger("pstate.fs")
 
@@ -24,6 +25,27 @@ UNKNOWN_BOOT = "00000000"
 _NO_REPLACE, _EXCHANGE = 1, 2  # linux/fs.h: RENAME_NOREPLACE, RENAME_EXCHANGE
 _ON_MACOS = {_NO_REPLACE: 4, _EXCHANGE: 2}  # <stdio.h>: RENAME_EXCL, RENAME_SWAP
 _AT_FDCWD = -100
+#: What is said against `exchange` and `rename_new` where the system cannot do so, or where a filter of system calls
+#: does not know them (EPERM in older container runtimes). The plain rename that follows meets a true refusal by itself.
+NO_SUCH_RENAME = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM, errno.EACCES})
+#: What is said against giving a file away, and against an extended attribute, where that is not permitted or possible.
+_NOT_POSSIBLE = frozenset(
+    {
+        errno.EPERM, errno.EACCES, errno.EINVAL, errno.EOVERFLOW, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS,
+        getattr(errno, "ENODATA", errno.EPERM),
+    }
+)  # fmt: skip
+#: How each file beside a state is opened: not through a link, without waiting for the other end of a pipe, and not as
+#: the terminal of the program.
+_BESIDE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+_NO_FILE = {
+    errno.ELOOP: "is a symbolic link",
+    errno.EMLINK: "is a symbolic link",  # in FreeBSD's words
+    errno.EISDIR: "is a folder",
+    errno.ENXIO: "is no regular file",
+    errno.ENODEV: "is no regular file",
+    errno.EAGAIN: "is kept closed by somebody",  # a lease
+}
 #: `struct flock` on 64-bit Linux: kind, whence, start, length, process; and what stands for "watched".
 _FLOCK, _WATCHED_BYTE = "hhqqi4x", 1 << 62
 _FAR = (b"nfs", b"cifs", b"smb", b"9p", b"afs", b"ceph", b"lustre")
@@ -70,6 +92,35 @@ class Descriptor:
                 logger.warning("%s: closing it failed: %s", self._path, error)
 
 
+class NotOurs(OSError):
+    """Under a name that we use beside a state is something that is not a file of ours: `strerror` says what it is."""
+
+
+def open_beside(fs: FileSystem, file: Descriptor, path: str, flags: int, mode: int = 0) -> os.stat_result:
+    """Open the file *path* beside a state into *file*: the one way in which this package opens such a file.
+
+    In a folder where others may write, anything can be under that name. Raises NotOurs where it is not a regular file,
+    and what the system says otherwise. Whether it is a file of ours is for `must_be_ours` to say.
+    """
+    try:
+        fd = file.open(path, flags | _BESIDE, mode)
+    except expected(OSError) as error:
+        if error.errno not in _NO_FILE:
+            raise
+        raise NotOurs(error.errno, _NO_FILE[error.errno], path) from error
+    status = fs.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        file.close()
+        raise NotOurs(errno.EEXIST, "is a folder" if stat.S_ISDIR(status.st_mode) else "is no regular file", path)
+    return status
+
+
+def must_be_ours(fs: FileSystem, path: str, status: os.stat_result, owner: int) -> None:
+    """Raise NotOurs unless the file *path* with *status* belongs to *owner*, the state's, or to this process's user."""
+    if status.st_uid not in (owner, fs.user()):
+        raise NotOurs(errno.EEXIST, f"belongs to user {status.st_uid}", path)
+
+
 class FileSystem:
     """The real one."""
 
@@ -93,6 +144,8 @@ class FileSystem:
         self.real_path: Callable[[str], str] = real_path
         #: For a double with locks of its own; None means those of the system, which are the business of `lock`.
         self.flock: Callable[[int, int], None] | None = None
+        #: Whose files this process makes.
+        self.user: Callable[[], int] = os.geteuid
         self._boot = ""
         self.clock: Callable[[], float] = time.monotonic
         self.sleep: Callable[[float], None] = time.sleep
@@ -100,13 +153,13 @@ class FileSystem:
         self.wall: Callable[[], float] = time.time
 
     def exchange(self, first: str, second: str) -> None:
-        """Swap what two paths name, in one step. Raises OSError (ENOSYS, EINVAL) where the system cannot."""
+        """Swap what two paths name, in one step. Raises OSError of `NO_SUCH_RENAME` where the system cannot."""
         _rename(first, second, _EXCHANGE)
 
     def rename_new(self, source: str, target: str) -> None:
         """Rename *source*, in one step, to a path where nothing is. Raises FileExistsError where something is.
 
-        Raises OSError (ENOSYS, EINVAL) where the system cannot.
+        Raises OSError of `NO_SUCH_RENAME` where the system cannot.
         """
         _rename(source, target, _NO_REPLACE)
 
@@ -123,25 +176,32 @@ class FileSystem:
             folder.close()
 
     def copy_attributes(self, source: int, target: int) -> None:
-        """Give the file behind *target* the mode, owner and extended attributes of the one behind *source*.
+        """Give *target*, a file that nobody else knows yet, the rights and attributes of *source*, and no others.
 
-        The owner first: changing it clears set-id bits. An owner that we may not give, and an attribute that the file
-        system does not take, are left: a state that is read by fewer people is a smaller harm than a failed vacuum.
+        What the folder has given it by itself, such as a default access control list, goes. An extended attribute that
+        only the system may set is left as it is, and so is an owner that may not be given, or that has no number in
+        this user namespace. Raises PermissionError where somebody would have other rights in *target* because of that
+        (`rights.reason_against`); then only its owner may read and write it.
         """
-        status = os.fstat(source)
+        old = os.fstat(source)
+        mode = stat.S_IMODE(old.st_mode)
         # The group by itself: a member may give it where nobody may give the owner.
-        with tolerating(PermissionError):
-            os.fchown(target, -1, status.st_gid)
-        with tolerating(PermissionError):
-            os.fchown(target, status.st_uid, -1)
-        os.fchmod(target, status.st_mode & 0o7777)
-        if hasattr(os, "listxattr"):
-            try:
-                for name in os.listxattr(source):
-                    os.setxattr(target, name, os.getxattr(source, name))
-            except expected(OSError) as error:
-                if error.errno not in (errno.ENOTSUP, errno.EPERM, errno.ENODATA, errno.EACCES, errno.EINVAL):
-                    raise
+        _try(os.fchown, target, -1, old.st_gid)
+        # Before the mode, which would let in those whom the folder's default list names.
+        _copy_extended(source, target)
+        _try(os.fchmod, target, mode)
+        # At last: to set the others, we must own it.
+        _try(os.fchown, target, old.st_uid, -1)
+        new = os.fstat(target)
+        if stat.S_IMODE(new.st_mode) != mode:
+            _try(os.fchmod, target, mode)  # giving it away has taken the set-id bits
+            new = os.fstat(target)
+        reason = rights.reason_against(_rights(source, old), _rights(target, new))
+        if reason:
+            if hasattr(os, "removexattr"):
+                _try(os.removexattr, target, rights.ACCESS_LIST)
+            os.fchmod(target, 0o600)
+            raise PermissionError(errno.EPERM, reason)
 
     def watch(self, fd: int) -> None:
         """Let everybody who has the file behind *fd* open find that it is watched, until `unwatch`, or our death."""
@@ -231,26 +291,85 @@ def _is_far(device: int) -> bool:
     return any(kind.startswith(_FAR) for place, _, kind in parts if name in place)
 
 
+def _try(call: Callable[..., Any], *arguments: Any) -> Any:
+    """What *call* returns; None where the system says that this is not permitted, or not possible."""
+    try:
+        return call(*arguments)
+    except expected(OSError) as error:
+        if error.errno not in _NOT_POSSIBLE:
+            raise
+        return None
+
+
+def _rights(fd: int, status: os.stat_result) -> rights.Rights:
+    access_list = _attribute(fd, rights.ACCESS_LIST) or b""
+    return rights.Rights(status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode), access_list)
+
+
+def _copy_extended(source: int, target: int) -> None:
+    """Let the extended attributes of *target* be those of *source*, each as far as it is permitted."""
+    if not hasattr(os, "listxattr"):
+        return
+    old, new = _attributes(source), _attributes(target)
+    for name in new.keys() - old.keys():
+        _try(os.removexattr, target, name)
+    for name, value in old.items():
+        if new.get(name) != value:
+            _try(os.setxattr, target, name, value)
+
+
+def _attributes(fd: int) -> dict[str, bytes]:
+    """With the access control list, which not every file system names."""
+    names = {rights.ACCESS_LIST, *(_try(os.listxattr, fd) or ())}
+    found = {name: _attribute(fd, name) for name in names}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _attribute(fd: int, name: str) -> bytes | None:
+    value: bytes | None = _try(os.getxattr, fd, name) if hasattr(os, "getxattr") else None
+    return value
+
+
 _libc: Any = None
 
 
 def _rename(first: str, second: str, flag: int) -> None:
-    """`renameat2` of Linux, `renamex_np` of macOS; Python binds neither."""
-    global _libc
-    import ctypes  # takes milliseconds to import, and only a vacuum needs it
+    """`renameat2` of Linux, `renamex_np` of macOS; Python binds neither.
 
-    if _libc is None:
-        _libc = ctypes.CDLL(None, use_errno=True)
+    Raises OSError, with ENOSYS also where this Python was built without ctypes, or cannot use it.
+    """
+    libc = _library(first)
+    import ctypes
+
     a, b = os.fsencode(first), os.fsencode(second)
-    if hasattr(_libc, "renameat2"):
-        failed = _libc.renameat2(_AT_FDCWD, a, _AT_FDCWD, b, flag)
-    elif hasattr(_libc, "renamex_np"):
-        failed = _libc.renamex_np(a, b, _ON_MACOS[flag])
+    if hasattr(libc, "renameat2"):
+        failed = libc.renameat2(_AT_FDCWD, a, _AT_FDCWD, b, flag)
+    elif hasattr(libc, "renamex_np"):
+        failed = libc.renamex_np(a, b, _ON_MACOS[flag])
     else:
         raise OSError(errno.ENOSYS, "the system cannot rename like that", first)
     if failed:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), first)
+
+
+def _library(path: str) -> Any:
+    """The C library, by ctypes, which takes milliseconds to import, and only a vacuum needs it."""
+    global _libc
+    if _libc is None:
+        try:
+            import ctypes
+        except expected(ImportError, MemoryError) as error:  # MemoryError: where no memory may be made executable
+            raise OSError(
+                errno.ENOSYS, f"this Python cannot rename like that, without ctypes ({error})", path
+            ) from error
+        try:
+            _libc = ctypes.CDLL(None, use_errno=True)
+        except OSError as error:  # it has no number, so that `expected` would not take it for ours
+            if came_from_handler(error):
+                raise
+            raise OSError(errno.ENOSYS, f"this Python cannot rename like that ({error})", path) from error
+    return _libc
 
 
 SYSTEM = FileSystem()

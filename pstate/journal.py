@@ -12,7 +12,7 @@ from zlib import crc32
 
 from pstate.errors import StoreFailedError, UnreadableError, WriteError
 from pstate.format import BaseMarker, first_crc, read_marker, read_records, takes_trailer
-from pstate.fs import Descriptor, FileSystem
+from pstate.fs import Descriptor, FileSystem, open_beside
 from pstate.signals import expected
 
 #: A boundary of the log: descriptor, `end` (bytes), checksum and index of the last commit, the journal.
@@ -50,6 +50,7 @@ class Journal:
         "marker",
         "mode",
         "mtime",
+        "owner",
         "path",
         "published",
         "takes_trailer",
@@ -64,8 +65,13 @@ class Journal:
         self.write = fs.write
         self._file = Descriptor(fs.open, fs.close)
         _all.add(self)
-        self.fd = self._file.open(at or path, flags, mode)
-        status = fs.fstat(self.fd)
+        if at:
+            status = open_beside(fs, self._file, at, flags, mode)
+            self.fd = self._file.number
+        else:
+            self.fd = self._file.open(path, flags, mode)
+            status = fs.fstat(self.fd)
+        self.owner = status.st_uid
         self.identity = (status.st_dev, status.st_ino)
         self.mode = status.st_mode
         self.mtime = status.st_mtime_ns

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -37,7 +38,7 @@ from operator import call, methodcaller
 from typing import Any, Final
 
 from pstate import errors
-from pstate.fs import Descriptor, real_path
+from pstate.fs import SYSTEM, Descriptor, NotOurs, open_beside, real_path
 from pstate.signals import came_from_handler, expected, is_foreign, tolerating
 
 Flock = Callable[[int, int], None]
@@ -117,9 +118,10 @@ else:
 class _Adapter:
     """A lock that is not the file itself, called like `flock`; which descriptor it is given does not matter."""
 
-    __slots__ = ("remedy",)
+    __slots__ = ("beside", "remedy")
 
     remedy: str  #: the end of the message of a LockTimeout: what is, and is not, worth doing
+    beside: str | None  #: the lock file, if we chose it
 
     def __call__(self, fd: int, operation: int) -> None:
         if operation == UNLOCK:
@@ -165,11 +167,11 @@ class _Object(_Adapter):
     not reported by anybody.
     """
 
-    __slots__ = ("_again", "_done", "_held", "_lock", "_path", "_release", "_try")
+    __slots__ = ("_again", "_done", "_held", "_lock", "_release", "_try")
 
     def __init__(self, lock: Any, again: Callable[[], Any] | None = None, path: str | None = None) -> None:
         self._again = again  # makes a new lock object for the child of a fork, if it is ours to make
-        self._path = path  # the lock file, if we chose it
+        self.beside = path
         self._held: list[Any] = []  # the lock object, while we hold it
         self._done: list[None] = []
         self._release = _RELEASE
@@ -189,6 +191,8 @@ class _Object(_Adapter):
         held = self._held
         if held:
             return True
+        if self.beside is not None:
+            _refuse_strangers(self.beside)
         before = _depth(self._lock)
         # filelock counts nested holds; whatever an interruption made of the count, what began with us ends with us.
         self._release = _RELEASE_ALL if before == 0 and _is_counting(self._lock) else _RELEASE
@@ -228,8 +232,8 @@ class _Object(_Adapter):
             self._set(self._again())
 
     def holder(self) -> int | None:
-        if self._path is not None:
-            return holder(self._path)
+        if self.beside is not None:
+            return holder(self.beside)
         pid = getattr(self._lock, "pid", None)  # filelock.SoftFileLock reads it from its file
         if isinstance(pid, int):
             return pid
@@ -252,7 +256,7 @@ class _Portalocker(_Adapter):
     def __init__(self, library: Any, path: str) -> None:
         self._library = library
         self._flags = library.LockFlags.EXCLUSIVE | library.LockFlags.NON_BLOCKING
-        self._path = path
+        self.beside = self._path = path
         self._file = Descriptor(os.open, os.close)  # while it is open it may be locked
         self.remedy = f"the lock ends with its holder, do not delete {path}."
 
@@ -262,7 +266,8 @@ class _Portalocker(_Adapter):
         taken = False
         try:
             while not taken:
-                fd = self._file.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+                _open_lock_file(self._file, self._path, 0o666)
+                fd = self._file.number
                 try:
                     self._library.lock(fd, self._flags)
                 except self._library.LockException as error:
@@ -302,6 +307,45 @@ class _Portalocker(_Adapter):
 
     def holder(self) -> int | None:
         return holder(self._path)
+
+
+def _open_lock_file(file: Descriptor, path: str, mode: int) -> None:
+    """Open the lock file *path* into *file*; it is made, with *mode*, where nothing is.
+
+    Raises NotOurs where somebody has put something else there than a regular file of one name. Whose it is does not
+    matter: all who share a state lock one file, and anybody who may open it can hold the lock.
+    """
+    while True:
+        try:
+            # Without O_CREAT: with it, Linux refuses the files of others in a folder like /tmp (fs.protected_regular).
+            status = open_beside(SYSTEM, file, path, os.O_RDWR)
+        except expected(FileNotFoundError):
+            try:
+                open_beside(SYSTEM, file, path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
+            except expected(FileExistsError):
+                continue
+            return
+        if status.st_nlink > 1:
+            file.close()
+            raise NotOurs(errno.EEXIST, "has another name too, by a hard link", path)
+        return
+
+
+def _refuse_strangers(path: str) -> None:
+    """Raise as `_open_lock_file` before a library opens the lock file *path* in its own way.
+
+    Older versions of filelock follow a link, and empty the file. Where nothing is, the file is made: in a folder like
+    /tmp, nobody else can put another one in its place then.
+    """
+    with tolerating(FileNotFoundError):
+        status = os.lstat(path)
+        if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+            return
+    file = Descriptor(os.open, os.close)
+    try:
+        _open_lock_file(file, path, 0o644)
+    finally:
+        file.close()
 
 
 def make(locking: object, path: str) -> Flock:
@@ -370,7 +414,8 @@ def acquire(
     first, or always (`flock` itself has no timeout). *meanwhile* is called between two tries.
 
     If this raises, the lock is not held: LockTimeout when somebody else kept it, WriteError when the file system has
-    no locks, OSError when the lock cannot be used otherwise.
+    no locks, ReadOnlyError or WriteError when a lock file beside the state cannot be used, and what a lock object of
+    the user's raises.
     """
     try:
         if _try(flock, fd, path):
@@ -409,8 +454,32 @@ def _try(flock: Flock, fd: int, path: str) -> bool:
                 path=path,
                 errno=error.errno,
             ) from error
+        if isinstance(flock, _Adapter) and flock.beside is not None:
+            raise _unusable_file(path, flock.beside, error) from error
         raise
     return True
+
+
+def _unusable_file(path: str, beside: str, error: OSError) -> errors.PStateError:
+    """The error for a lock file *beside* that cannot be used, because of *error*."""
+    kind: type[errors.PStateError] = errors.WriteError
+    why = error.strerror or str(error)
+    instead = 'or use locking="file" in all programs that write this state, which needs no other file.'
+    if isinstance(error, NotOurs):
+        advice = f"Delete it while nobody has the state open, {instead}"
+    elif isinstance(error, PermissionError):
+        kind = errors.ReadOnlyError
+        advice = f"Get the permission to write in its folder, {instead}"
+        with tolerating(OSError):
+            why += f", and it belongs to user {os.lstat(beside).st_uid}"
+            advice = (
+                "Let all who share the state write to it (chmod, chgrp), or delete it while nobody has the state open, "
+                f"{instead}"
+            )
+    else:
+        advice = "Mend what keeps it from being opened, and try again."
+    message = f"{path}: the lock file {beside} cannot be used: {why}. Nothing was changed. {advice}"
+    return kind(message, path=path, errno=error.errno)
 
 
 def holder(file: str | int) -> int | None:

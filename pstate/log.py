@@ -841,7 +841,7 @@ class FileLog:
             )  # fmt: skip
         try:
             if image.trailer is not None:
-                vacuum.discard_dead(self.fs, journal.path, image.trailer)
+                vacuum.discard_dead(journal, image.trailer)
             self.fs.truncate(journal.fd, end)
         except expected(OSError) as error:
             message = (
@@ -1250,7 +1250,7 @@ class FileLog:
             # The link was switched between the two calls that opened the file.
             old.path = self.fs.real_path(self.path)
             raise vacuum.EditCameOut
-        self._clear_leftovers(old.path)
+        self._clear_leftovers(old)
 
         def publish(new: Journal) -> None:
             new.published = True
@@ -1292,16 +1292,15 @@ class FileLog:
             return False
         return (status.st_dev, status.st_ino) == journal.identity
 
-    def _clear_leftovers(self, path: str) -> None:
-        """Delete what killed vacuums of the file at *path* have left; what may be a person's is kept."""
-        stranger = vacuum.leftovers(self.fs, path)
-        if stranger is None:
-            return
+    def _clear_leftovers(self, old: Journal) -> None:
+        """Delete what killed vacuums of *old* have left; what may be a person's is kept."""
         assert self.memory.view is not None
-        if not self._says_the_same(stranger, self.memory.view[4].base):
-            kept = self._keep_beside("conflict", stranger)
-            logger.error("%s: a save that a killed vacuum had pushed aside was kept in %s", self.path, kept)
-        self.fs.unlink(vacuum.temporary(path, "swap"))
+        base = self.memory.view[4].base
+        for name, stranger in vacuum.leftovers(old):
+            if not self._says_the_same(stranger, base):
+                kept = self._keep_beside("conflict", stranger)
+                logger.error("%s: a save that a killed vacuum had pushed aside was kept in %s", self.path, kept)
+            self.fs.unlink(name)
 
     def _says_the_same(self, content: bytes, base: bytes) -> bool:
         """Whether the file with *content* says what the document *base* says.
@@ -1333,7 +1332,7 @@ class FileLog:
                 assert view is not None
                 has_cut = self._lseek(view[0], 0, os.SEEK_END) < size
                 if keep_journal or view[4].marker is None or (after_crash and not has_cut):
-                    self._clear_leftovers(view[4].path)
+                    self._clear_leftovers(view[4])
                     break
                 with contextlib.suppress(vacuum.EditCameOut):
                     self._replace()

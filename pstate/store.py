@@ -864,7 +864,7 @@ def abandon(fs: FileSystem) -> None:
 #: What is imported when it is needed first.
 _IMPORTED_LATE = (
     "base64", "ctypes", "fcntl", "inspect", "logging", "pstate.edits", "pstate.legacy", "pstate.splice",
-    "pstate.watch", "struct", "yaml",
+    "pstate.watch", "pwd", "struct", "yaml",
 )  # fmt: skip
 
 
@@ -874,7 +874,8 @@ def _before_fork() -> None:
     """
     if _open and threading.active_count() > 1:
         for name in _IMPORTED_LATE:
-            __import__(name)
+            with tolerating(ImportError):  # not every Python has ctypes
+                __import__(name)
 
 
 def _after_fork_in_child() -> None:

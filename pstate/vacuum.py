@@ -14,22 +14,25 @@ crash after                           the path shows                         cle
 7 folder synced, old file unlinked    new file                               nobody needs to
 ====================================  =====================================  =======================================
 
+Where the system cannot exchange two files, the file at NAME.swap is renamed over the path in place of row 5: then the
+path shows the new file, and the old one has no name any more, so that nobody needs to clean up.
+
 The two temporary names tell a file that nobody but a vacuum can have made (`.NAME.vacuum` never stood at the path) from
-one that may be a person's (`.NAME.swap` may have come out of the exchange).
+one that may be a person's (`.NAME.swap` may have come out of the exchange). In a folder where others may write,
+anything can be under them: what is not a file of ours is left alone, and the next of `names` is used.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import count
 from zlib import crc32
 
-from pstate import codec, recovery
+from pstate import codec, files, recovery
 from pstate import format as f
-from pstate.files import fitting, write_all
-from pstate.fs import FileSystem
+from pstate.fs import NO_SUCH_RENAME, FileSystem, NotOurs
 from pstate.journal import Journal, View
 from pstate.lock import EXCLUSIVE_NOW, Flock
 from pstate.logger import Logger
@@ -44,7 +47,8 @@ Known = tuple[str, int]
 #: How long to wait for those who watch the old file, in seconds. They look 50 times a second.
 WATCHERS_AT_MOST = 1.0
 
-_NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
+#: Names that somebody else has taken, as long as that is so: each is told of once.
+_taken: set[str] = set()
 
 
 class EditCameOut(Exception):
@@ -54,7 +58,21 @@ class EditCameOut(Exception):
 def temporary(path: str, role: str) -> str:
     """The name of a vacuum's own file beside *path*; *role* is "vacuum" or "swap"."""
     folder, name = os.path.split(path)
-    return os.path.join(folder, f".{fitting(name, len('..vacuum'))}.{role}")
+    return os.path.join(folder, f".{files.fitting(name, len('..vacuum-9999'))}.{role}")
+
+
+def names(path: str, role: str) -> Iterator[str]:
+    """The names that a vacuum uses for *role*: the first, or a later one where somebody else has taken those before."""
+    first = temporary(path, role)
+    yield first
+    for number in count(2):
+        yield f"{first}-{number}"
+
+
+def is_temporary(name: str, path: str, role: str) -> bool:
+    """Whether *name* is one of `names`."""
+    first = temporary(path, role)
+    return name == first or (name.startswith(f"{first}-") and name[len(first) + 1 :].isdigit())
 
 
 def document(base: bytes, state: State, path: str, canonical: bool = False) -> tuple[bytes, bool]:
@@ -93,8 +111,8 @@ def replace(
     Raises OSError, or EditCameOut, with the old file at the path as it was, or as a person has saved it meanwhile.
     """
     path = old.path
-    building, swap = temporary(path, "vacuum"), temporary(path, "swap")
-    new = _write(fs, building, old, text)
+    new, building = _write(fs, old, text, absent)
+    swap = building
     trailer = b""
     try:
         flock(new.fd, EXCLUSIVE_NOW)  # so that no follower commits before we have switched
@@ -108,7 +126,10 @@ def replace(
             recognised = (len(text), new.base_crc) if judged is None else _EDITED
             trailer = _trailer(content, judged or known(view), *recognised)
             old.append(trailer, view[1])
-        fs.rename(building, swap)
+        # Each noted before it is tried: an exception may come as soon as the file has that name.
+        for swap in names(path, "swap"):
+            if _has_renamed(fs, building, swap):
+                break
         _put(fs, swap, path, old, content + trailer, absent)
     except BaseException:
         try:
@@ -211,12 +232,20 @@ def _trailer(content: bytes, judged: Known, length: int, crc: int) -> bytes:
     return f.Trailer(judged[0], length, crc, judged[1], crc32(content)).encode()
 
 
-def _write(fs: FileSystem, building: str, old: Journal, text: bytes) -> Journal:
-    """The new file, complete and on stable storage, under the name *building*."""
-    new = Journal(fs, old.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600, at=building)
+def _write(fs: FileSystem, old: Journal, text: bytes, absent: bool) -> tuple[Journal, str]:
+    """The new file, complete and on stable storage, and its name.
+
+    With *absent*, it is for us alone where it cannot be as *old* was: there is no other file that could stay.
+    """
+    new, building = _begin(fs, old.path)
     try:
-        write_all(fs, new.fd, text)
-        fs.copy_attributes(old.fd, new.fd)
+        files.write_all(fs, new.fd, text)
+        try:
+            fs.copy_attributes(old.fd, new.fd)
+        except expected(PermissionError) as error:
+            if not absent:
+                raise
+            logger.warning("%s: is readable and writable for its new owner only: %s", old.path, error.strerror)
         fs.sync(new.fd)
         new.mtime = fs.fstat(new.fd).st_mtime_ns
     except BaseException:
@@ -225,7 +254,30 @@ def _write(fs: FileSystem, building: str, old: Journal, text: bytes) -> Journal:
             fs.unlink(building)
         raise
     new.set_base(text, None, appendable=True)
-    return new
+    return new, building
+
+
+def _begin(fs: FileSystem, path: str) -> tuple[Journal, str]:
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND
+    for building in names(path, "vacuum"):
+        with tolerating(FileExistsError):
+            return Journal(fs, path, flags, 0o600, at=building), building
+    raise AssertionError("there is always a next name")
+
+
+def _has_renamed(fs: FileSystem, building: str, swap: str) -> bool:
+    """Give the file *building* the name *swap*. False where somebody has taken that."""
+    try:
+        fs.rename_new(building, swap)
+    except expected(FileExistsError):
+        return False
+    except expected(OSError) as error:
+        if error.errno not in NO_SUCH_RENAME:
+            raise
+        if _identity(fs, swap) is not None:
+            return False
+        fs.rename(building, swap)
+    return True
 
 
 def _put(fs: FileSystem, swap: str, path: str, old: Journal, content: bytes, absent: bool) -> None:
@@ -241,10 +293,10 @@ def _put(fs: FileSystem, swap: str, path: str, old: Journal, content: bytes, abs
         # An editor has put another one there, or is about to, and may insist on being the first.
         raise EditCameOut from None
     except expected(OSError) as error:
-        if error.errno not in _NO_EXCHANGE:
+        if error.errno not in NO_SUCH_RENAME:
             raise
-        # No such renames here: between the look and ours a save can be lost (docs/guarantees.md).
-        if _identity(fs, path) != (None if absent else old.identity):
+        # No such renames here: between the looks and ours a save can be lost (docs/guarantees.md).
+        if _identity(fs, path) != (None if absent else old.identity) or (not absent and old.read() != content):
             raise EditCameOut from None
         fs.rename(swap, path)
         return
@@ -275,45 +327,56 @@ def _identity(fs: FileSystem, path: str) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def discard_dead(fs: FileSystem, path: str, trailer: f.Trailer) -> None:
+def discard_dead(old: Journal, trailer: f.Trailer) -> None:
     """Delete the new file of a vacuum that died between its trailer and its exchange.
 
-    The caller holds the write lock, has found *trailer* at the end of the file that is still at *path*, and will cut
+    The caller holds the write lock, has found *trailer* at the end of *old*, which is still at its path, and will cut
     it. Before that, because the trailer is the proof that the file under the temporary name is the vacuum's own.
     """
-    swap = temporary(path, "swap")
-    content = _content(fs, swap)
-    if content is not None and len(content) == trailer.length and crc32(content) == trailer.crc:
-        fs.unlink(swap)
+    for name, content in _ours(old, "swap"):
+        if len(content) == trailer.length and crc32(content) == trailer.crc:
+            old.fs.unlink(name)
 
 
-def leftovers(fs: FileSystem, path: str) -> bytes | None:
-    """Delete what crashed vacuums left, and return the content of what may be a person's file.
+def leftovers(old: Journal) -> Iterator[tuple[str, bytes]]:
+    """Delete what crashed vacuums of *old* left, and go through what may be a person's files: name and content.
 
-    The caller holds the write lock of the file at *path* and has cut a dead trailer. A returned file still stands
-    under its name, `temporary(path, "swap")`.
+    The caller holds the write lock of *old* and has cut a dead trailer. The files still stand under their names.
     """
-    with tolerating(FileNotFoundError):
-        fs.unlink(temporary(path, "vacuum"))
-    swap = temporary(path, "swap")
-    content = _content(fs, swap)
-    if content is None:
-        return None
-    # An editor's copy may end in our trailer too; only the checksum of all bytes before it proves the file ours.
-    if f.split_trailer(content) is not None:
-        fs.unlink(swap)
-        return None
-    return f.without_torn_trailer(content)  # see `leave_edit_trailer`
+    for name, _ in _ours(old, "vacuum"):
+        with tolerating(FileNotFoundError):
+            old.fs.unlink(name)
+    for name, content in _ours(old, "swap"):
+        # An editor's copy may end in our trailer too; only the checksum of all bytes before it proves the file ours.
+        if f.split_trailer(content) is not None:
+            old.fs.unlink(name)
+        else:
+            yield name, f.without_torn_trailer(content)  # see `leave_edit_trailer`
 
 
-def _content(fs: FileSystem, path: str) -> bytes | None:
-    try:
-        journal = Journal(fs, path, os.O_RDONLY | os.O_NONBLOCK)
-    except expected(FileNotFoundError):
-        return None
-    try:
-        if not stat.S_ISREG(journal.mode):
-            raise OSError(errno.EEXIST, "something that is no file stands where a vacuum works", path)
-        return journal.read()
-    finally:
-        journal.close()
+def _ours(old: Journal, role: str) -> Iterator[tuple[str, bytes]]:
+    """The names for *role* under which there is a file of ours, each with its content.
+
+    What is not ours is left alone: a link, a pipe, a file of somebody who has nothing to do with *old*.
+    """
+    for name in names(old.path, role):
+        try:
+            found = files.read_beside(old.fs, name, old.owner)
+            if found is None:
+                _taken.discard(name)
+                return
+            content, links = found
+            # Somebody may have made a link to any file of ours. One with a trailer loses no more than this name of it.
+            if links > 1 and f.split_trailer(content) is None:
+                raise NotOurs(errno.EEXIST, "has another name too, by a hard link", name)
+        except expected(NotOurs) as error:
+            if name not in _taken:
+                _taken.add(name)
+                logger.warning(
+                    "%s: %s, so it is not a file of ours. It is left alone, and another name is used. Delete it if "
+                    "nobody needs it.",
+                    name, error.strerror,
+                )  # fmt: skip
+            continue
+        _taken.discard(name)
+        yield name, content

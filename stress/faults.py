@@ -28,6 +28,13 @@ class Fault:
     caught_by: str  #: a scenario
 
 
+_RENAMES = """\
+        # Each noted before it is tried: an exception may come as soon as the file has that name.
+        for swap in names(path, "swap"):
+            if _has_renamed(fs, building, swap):
+                break
+"""
+
 FAULTS = [
     Fault(
         "no lock",
@@ -130,9 +137,10 @@ FAULTS = [
     Fault(
         "trailer after the exchange",
         "pstate.vacuum:replace",
-        "            old.append(trailer, view[1])\n        fs.rename(building, swap)\n"
-        "        _put(fs, swap, path, old, content + trailer, absent)",
-        "        fs.rename(building, swap)\n        _put(fs, swap, path, old, content, absent)\n"
+        "            old.append(trailer, view[1])\n"
+        + _RENAMES
+        + "        _put(fs, swap, path, old, content + trailer, absent)",
+        _RENAMES + "        _put(fs, swap, path, old, content, absent)\n"
         "        if trailer:\n            old.append(trailer, view[1])",
         "vacuum and reader",
     ),
@@ -234,6 +242,41 @@ FAULTS = [
         "if judged is not None and not trailer:",
         "if False:",
         "saved anew, a and r",
+    ),
+    Fault(
+        "a stranger's file under a temporary name is taken for ours",
+        "pstate.files:read_beside",
+        "must_be_ours(fs, path, status, owner)",
+        "pass",
+        "around a vacuum, with strangers' files beside",
+    ),
+    Fault(
+        "a stranger's name keeps a vacuum off",
+        "pstate.vacuum:_begin",
+        "tolerating(FileExistsError)",
+        "tolerating(KeyError)",
+        "around a vacuum, with a pipe and a link beside",
+    ),
+    Fault(
+        "without an exchange, the path is empty for a moment",
+        "pstate.vacuum:_put",
+        "fs.rename(swap, path)",
+        "fs.unlink(path); fs.rename(swap, path)",
+        "around a vacuum, with the plain rename",
+    ),
+    Fault(
+        "a vacuum renames over what a stranger has put there",
+        "pstate.vacuum:_has_renamed",
+        "fs.rename_new(building, swap)",
+        "fs.rename(building, swap)",
+        "around a vacuum, with strangers' files beside",
+    ),
+    Fault(
+        "a pipe under a temporary name is read",
+        "pstate.files:read_beside",
+        "status = open_beside(fs, file, path, os.O_RDONLY)",
+        "status = fs.fstat(file.open(path, os.O_RDONLY))",
+        "around a vacuum, with a pipe and a link beside",
     ),
     Fault(
         "a close does not ask for the lock",

@@ -18,7 +18,7 @@ from pstate.testing.disk import SimulatedDisk
 from pstate.testing.system import Hook, SimulatedSystem
 from pstate.values import same
 from stress.check import BrokenPromise
-from stress.world import PATH, Actor, World
+from stress.world import PATH, STRANGE, Actor, World
 
 Files = frozenset[tuple[str, bytes]]
 
@@ -183,7 +183,13 @@ def at_the_end(world: World) -> None:
     documents = list(yaml.safe_load_all(content))
     expect(len(documents) == 1, f"after the last close there are {len(documents)} documents: {content!r}")
     expect(tuple(documents[0]["log"]) == says, f"the closed file says {documents[0]['log']}, memory said {says}")
-    expect(not temporary(world.disk.names), f"left behind: {temporary(world.disk.names)}")
+    left = temporary(world.disk.names.keys() - world.strangers)
+    expect(not left, f"left behind: {left}")
+    for path, inode in world.strangers.items():
+        is_alone = world.disk.names.get(path) is inode and inode.content == STRANGE
+        expect(is_alone, f"{path} is not what a stranger had put there: {world.disk.files()}")
+    kept = [path for path, content in world.disk.files().items() if path not in world.strangers and STRANGE in content]
+    expect(not kept, f"{kept} has what is a stranger's")
     _judge_log(world, says)
     for actor in world.actors.values():
         if actor.watch is not None:

@@ -38,7 +38,7 @@ CHANGING = {
     "truncate": "write",
     "sync_data": "sync",
     "sync": "vacuum",
-    "rename": "vacuum",
+    "rename_new": "vacuum",
     "exchange": "vacuum",
     "unlink": "vacuum",
     "sync_folder": "vacuum",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -474,6 +475,33 @@ SCENARIOS = [
         watching=("w",),
         edited=True,
         fair=edits_are_there,
+    ),
+    Scenario(
+        "around a vacuum, with strangers' files beside",
+        {"a": around_a_vacuum},
+        opened=A,
+        strangers={"/.state.yaml.vacuum": stat.S_IFREG | 0o666, "/.state.yaml.swap": stat.S_IFREG | 0o666},
+    ),
+    Scenario(
+        "around a vacuum, with the plain rename",
+        {"a": around_a_vacuum},
+        opened=A,
+        plain=True,
+        power=True,
+    ),
+    Scenario(
+        "around a vacuum, with a pipe and a link beside",
+        {"a": around_a_vacuum},
+        opened=A,
+        strangers={"/.state.yaml.vacuum": stat.S_IFLNK | 0o777, "/.state.yaml.swap": stat.S_IFIFO | 0o666},
+    ),
+    Scenario(
+        "two vacuums, with strangers' files beside",
+        {"a": _program(commits("a1"), vacuums), "b": _program(vacuums, commits("b1"))},
+        strangers={"/.state.yaml.vacuum": stat.S_IFREG | 0o666, "/.state.yaml.swap": stat.S_IFREG | 0o666},
+        opened=("a", "b"),
+        kills=0,
+        switches=2,
     ),
     Scenario("a close and a writer", {"a": closes, "b": commits("b1")}, JOURNALED, opened=("a", "b"), kills=0),
 ]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,14 +26,15 @@ from pstate.errors import DurabilityUnknown, EditConflict, StateFileError
 from pstate.lock import UNLOCK
 from pstate.state import Transaction
 from pstate.testing.disk import Description, Image, Inode, SimulatedDisk
-from pstate.testing.system import Killed, SimulatedSystem
-from pstate.vacuum import temporary
+from pstate.testing.system import Killed, SimulatedSystem, fail
+from pstate.vacuum import is_temporary
 from pstate.watch import WATCH_INTERVAL
 from stress.check import BrokenPromise
 from stress.clone import forked
 
 PATH = "/state.yaml"
 PERSON = "person"  #: the process that is a person's editor
+STRANGER, STRANGE = 7, b"stranger: 1\n"  #: a user who may write in the folder, and what is in a file of hers
 
 CALLS = (
     "open", "close", "lseek", "pread", "write", "truncate", "sync", "sync_data", "stat", "fstat", "copy_attributes",
@@ -47,7 +49,7 @@ FAILURES: dict[str, tuple[int, ...]] = {
     "sync": (errno.EIO,),
     "sync_data": (errno.EIO,),
     "rename": (errno.EIO,),
-    "rename_new": (errno.ENOSYS,),
+    "rename_new": (errno.ENOSYS, errno.EIO),
     "exchange": (errno.ENOSYS, errno.EIO),
     "unlink": (errno.EIO,),
     "sync_folder": (errno.EIO,),
@@ -78,6 +80,9 @@ class Scenario:
     name: str
     bodies: dict[str, Callable[[Actor], None]]
     files: Image = field(default_factory=lambda: {PATH: b"log: []\n"})
+    #: What a stranger has put under names beside the state: its mode, with its kind.
+    strangers: dict[str, int] = field(default_factory=dict)
+    plain: bool = False  #: whether the system can only do the plain rename
     opened: tuple[str, ...] = ()  #: processes that have opened the file before the schedule begins
     watching: tuple[str, ...] = ()  #: those of them that watch it by then
     options: dict[str, Any] = field(default_factory=dict)  #: of `PersistedState.open`
@@ -301,12 +306,23 @@ class Actor:
         self.system.sleep(seconds)
 
 
+def _no_such_rename(first: str, second: str) -> None:
+    fail(errno.ENOSYS)
+
+
 class World:
     """One run of a scenario."""
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
         self.disk = SimulatedDisk(scenario.files)
+        # Whose a pipe or a link is does not matter.
+        self.strangers = {
+            path: self.disk.create(STRANGE, mode, STRANGER if stat.S_ISREG(mode) else 0)
+            for path, mode in scenario.strangers.items()
+        }
+        self.disk.name(*self.strangers.items())
+        self.disk.sync_folder()
         self.calls = 0
         self.hub = greenlet.getcurrent()
         self.current: Actor | None = None  #: whose calls are scheduled
@@ -328,6 +344,8 @@ class World:
     def actor(self, name: str, system: SimulatedSystem | None = None) -> Actor:
         """A process, whose system calls are scheduled while its body runs."""
         system = system or SimulatedSystem(self.disk, name=name, tick=self.scenario.tick)
+        if self.scenario.plain:
+            system.exchange = system.rename_new = _no_such_rename  # type: ignore[assignment,method-assign]
         actor = Actor(self, name, system)
         for call in CALLS:
             setattr(system, call, partial(self._call, actor, call, getattr(system, call)))
@@ -418,7 +436,7 @@ class World:
         """Whether nobody else notices the call that *actor* is about to make."""
         assert actor.pending is not None
         name, arguments = actor.pending
-        if name in ("unlink", "open", "rename"):
+        if name in ("unlink", "open", "rename", "rename_new"):
             if actor.name == PERSON:
                 return name == "open" and arguments[0] != PATH
             return (
@@ -445,7 +463,8 @@ class World:
 
     def _is_own(self, actor: Actor, fd: int) -> bool:
         inode = actor.system.descriptors[fd].inode
-        if any(self.disk.names.get(path) is inode for path in (PATH, temporary(PATH, "swap"))):
+        names = [name for name, each in self.disk.names.items() if each is inode]
+        if any(name == PATH or is_temporary(name, PATH, "swap") for name in names):
             return False
         mine = actor.system.descriptors.values()
         return not any(each.inode is inode and each not in mine for each in self.descriptions())

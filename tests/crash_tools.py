@@ -223,7 +223,7 @@ class Seam(FileSystem):
         return real(*args)
 
 
-NEED_ROOM = ("write", "open", "sync", "copy_attributes", "rename")
+NEED_ROOM = ("write", "open", "sync", "copy_attributes", "rename", "rename_new")
 
 
 class Dying(Seam):

@@ -1187,7 +1187,19 @@ def test_a_full_disk(tmp_path: Path) -> None:
 class Failing(FileSystem):
     """A system in which chosen calls fail, from the *first* to the *last*; a failing write may have taken a part."""
 
-    CALLS = ("write", "truncate", "sync", "sync_data", "rename", "unlink", "open", "stat", "fstat", "pread", "lseek")
+    CALLS = (
+        "write",
+        "truncate",
+        "sync",
+        "sync_data",
+        "rename_new",
+        "unlink",
+        "open",
+        "stat",
+        "fstat",
+        "pread",
+        "lseek",
+    )
 
     def __init__(self, names: tuple[str, ...], part: float = 0.0, number: int = errno.ENOSPC) -> None:
         super().__init__()
@@ -1295,7 +1307,7 @@ def test_from_some_write_on_every_write_fails(tmp_path: Path, start: int) -> Non
     assert ["state.yaml"] == os.listdir(tmp_path)
 
 
-@pytest.mark.parametrize("call", ["truncate", "sync", "rename", "exchange", "unlink", "sync_folder"])
+@pytest.mark.parametrize("call", ["truncate", "sync", "rename_new", "exchange", "unlink", "sync_folder"])
 def test_an_error_at_any_other_single_call_of_a_vacuum_loses_nothing(tmp_path: Path, call: str) -> None:
     """The vacuum is put off or has happened; the state is the same, before and after opening again."""
     at = 0

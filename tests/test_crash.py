@@ -826,7 +826,7 @@ def die_once(scenario: Scenario, witnessed: bool, path: Path, number: int, tear:
 # ------------------------------------------------------------------ failure of every system call
 
 FAILURES = [(errno.EIO, False), (errno.EACCES, False), (errno.ENOSPC, False), (errno.ENOSPC, True)]
-WRITING = ("write", "truncate", "sync", "rename", "unlink", "exchange", "sync_folder", "copy_attributes")
+WRITING = ("write", "truncate", "sync", "rename_new", "unlink", "exchange", "sync_folder", "copy_attributes")
 
 
 @pytest.mark.parametrize(("error", "lasting"), FAILURES, ids=["EIO", "EACCES", "ENOSPC", "disk stays full"])

@@ -45,7 +45,8 @@ from pstate.values import same
 ROOT = Path(__file__).parent.parent
 FORMAT = (ROOT / "docs" / "format.md").read_text(encoding="utf-8")
 GUARANTEES = (ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8")
-DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+SECURITY = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 CLEAN, TORN, MOVED, DAMAGED = Verdict.CLEAN, Verdict.TORN, Verdict.MOVED, Verdict.DAMAGED
 
@@ -146,7 +147,7 @@ def test_the_trailers_that_are_shown_are_those_of_their_files() -> None:
 class Witness(FileSystem):
     """Reproducible, and notes every call that changes something."""
 
-    CHANGING = ("write", "truncate", "sync", "sync_data", "rename", "unlink")
+    CHANGING = ("write", "truncate", "sync", "sync_data", "rename_new", "unlink")
 
     def __init__(self) -> None:
         super().__init__()
@@ -451,8 +452,9 @@ def test_a_file_where_a_torn_trailer_could_change_a_value_gets_none_before_the_e
 # ------------------------------------------------------------------ what the documents name
 
 
-def test_every_test_that_is_named_exists() -> None:
-    named = re.findall(r"\[`(test_\w+)`\]\(\.\./tests/(test_\w+\.py)\)", GUARANTEES)
+@pytest.mark.parametrize("page", [GUARANTEES, SECURITY], ids=["guarantees", "security"])
+def test_every_test_that_is_named_exists(page: str) -> None:
+    named = re.findall(r"\[`(test_\w+)`\]\((?:\.\./)?tests/(test_\w+\.py)\)", page)
     existing: dict[str, set[str]] = {}
     for _, file in named:
         if file not in existing:
@@ -461,7 +463,14 @@ def test_every_test_that_is_named_exists() -> None:
 
     assert named
     assert [] == [(name, file) for name, file in named if name not in existing[file]]
-    assert GUARANTEES.count("`test_") == len(named)  # none is named without its file
+    assert page.count("`test_") == len(named)  # none is named without its file
+
+
+def test_every_claim_about_security_names_a_test_or_says_that_there_is_none() -> None:
+    claims = [row for rows in tables(SECURITY) for row in rows]
+    assert claims
+    for claim in claims:
+        assert "`test_" in claim[1] or claim[1] in ("no test", "the same tests"), claim
 
 
 @pytest.mark.parametrize("paragraph", re.findall(r"^\*\*P\d+\..*?(?=\n\n)", GUARANTEES, re.M | re.S))

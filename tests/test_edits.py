@@ -1051,7 +1051,7 @@ class Editing(FileSystem):
         self.armed = ""
         self.content = b""
         self.how: Save = save_by_rename
-        for name in ("write", "stat", "lseek", "pread", "rename", "unlink", "truncate", "sync"):
+        for name in ("write", "stat", "lseek", "pread", "rename", "rename_new", "unlink", "truncate", "sync"):
             setattr(self, name, self._watched(name, getattr(self, name)))
 
     def arm(self, call: str, content: bytes, how: Save = save_by_rename) -> None:
@@ -1119,7 +1119,7 @@ def test_an_acknowledged_commit_is_in_the_file_that_the_editor_put_there(
 
 
 @pytest.mark.parametrize(
-    "call", ["write", "after write", "sync", "rename", "after rename", "exchange", "after exchange", "unlink"]
+    "call", ["write", "after write", "sync", "rename_new", "after rename_new", "exchange", "after exchange", "unlink"]
 )
 @pytest.mark.parametrize("stale", [False, True], ids=["full copy", "stale copy"])
 @pytest.mark.parametrize(
@@ -1162,7 +1162,7 @@ class NoExchange(Editing):
         raise OSError(22, os.strerror(22), first)
 
 
-@pytest.mark.parametrize("call", ["write", "after write", "sync", "rename"])
+@pytest.mark.parametrize("call", ["write", "after write", "sync", "rename_new"])
 def test_without_an_exchange_a_rename_before_the_last_look_is_not_overwritten(tmp_path: Path, call: str) -> None:
     """Only the microseconds between look and rename remain (docs/guarantees.md)."""
     path = tmp_path / "state.yaml"

@@ -22,6 +22,8 @@ from stress.world import PATH, PERSON, World
 QUICK = [
     "two writers", "increments", "transaction and reader", "two transactions", "close and open", "around a vacuum",
     "records across sectors", "a record of several sectors", "failing calls: around a vacuum",
+    "around a vacuum, with the plain rename", "around a vacuum, with strangers' files beside",
+    "around a vacuum, with a pipe and a link beside",
     "power: two writers", "power: around a vacuum", "power: a new file", "power: writer and reader",
     "saved with a backup, a", "power: saved by rename, a", "watch: writer", "watch: transaction", "watch: power",
 ]  # fmt: skip
@@ -89,7 +91,7 @@ def test_a_seed_gives_the_same_run() -> None:
         assert steps(number) == steps(number)
 
 
-@pytest.mark.parametrize("moment", ["sync", "write", "rename"])
+@pytest.mark.parametrize("moment", ["sync", "write", "rename_new"])
 @pytest.mark.parametrize("call", [0, 1])
 def test_a_save_in_place_in_the_middle_of_a_vacuum_is_kept(moment: str, call: int) -> None:
     """From the first byte of the new file to the exchange, an edit of the old one is noticed, and both are kept."""

@@ -7,13 +7,14 @@ people keep copies, and git has the last version: if one of these is it, an edit
 from __future__ import annotations
 
 import os
-import stat
 import subprocess
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from pstate import files
 from pstate import format as f
 from pstate.format import BaseMarker
+from pstate.fs import SYSTEM
 from pstate.signals import tolerating
 
 #: Of a folder with very many files that look like copies, so many are read.
@@ -50,14 +51,16 @@ def _candidates(path: str, length: int) -> Iterator[tuple[str, bytes]]:
     folder, name = os.path.split(path)
     stem = os.path.splitext(name)[0]
     with tolerating(OSError):
+        owner = os.stat(path).st_uid
         others = sorted(other for other in os.listdir(folder) if stem in other and other != name)
         for other in others[:_MOST]:
             whole = os.path.join(folder, other)
             with tolerating(OSError):
-                if stat.S_ISREG(os.stat(whole).st_mode):
-                    with open(whole, "rb") as file:
-                        # As much as the document may have with other line ends, and the marker behind it.
-                        yield whole, file.read(2 * length + 200)
+                # As much as the document may have with other line ends, and the marker behind it. Not of others: a
+                # checksum of 32 bits is no proof against somebody who wants another document to be taken for it.
+                found = files.read_beside(SYSTEM, whole, owner, 2 * length + 200)
+                if found is not None:
+                    yield whole, found[0]
     # `cat-file` runs no filter of the repository's configuration; nothing is fetched.
     command = ["git", "-C", folder, "cat-file", "blob", f"HEAD:./{name}"]
     with tolerating(OSError, subprocess.SubprocessError):

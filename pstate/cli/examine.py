@@ -224,12 +224,13 @@ def _beside(path: str) -> Iterator[Finding]:
     stem = files.fitting(name, 0)
     for other in there:
         whole = os.path.join(folder, other)
-        if whole in (vacuum.temporary(path, "vacuum"), vacuum.temporary(path, "swap")) and not _stays(whole):
+        is_new, is_old = (vacuum.is_temporary(whole, path, role) for role in ("vacuum", "swap"))
+        if (is_new or is_old) and not _stays(whole):
             continue
-        if whole == vacuum.temporary(path, "vacuum"):
+        if is_new:
             text = "the new file of a vacuum under way, or of one that has died: the next one deletes it."
             yield Finding(NOTE, "orphan", f"{whole}: {text}")
-        elif whole == vacuum.temporary(path, "swap"):
+        elif is_old:
             text = (
                 "of a vacuum under way, or of one that has died; it may be a person's save, which the next one keeps."
             )

@@ -85,7 +85,7 @@ def replace(path: str, before: bytes, text: bytes, role: str, arguments: Any) ->
         try:
             kept = files.keep_beside(SYSTEM, path, role, before)
             SYSTEM.sync_folder(os.path.dirname(path))
-            _clear_leftovers(path, before)
+            _clear_leftovers(old, before)
         except expected(OSError) as error:
             message = (
                 f"{path}: the copy could not be written beside it: {error.strerror or error}. Nothing was changed. "
@@ -119,15 +119,14 @@ def _refuse_changed(path: str) -> NoReturn:
     raise No(f"{path}: somebody has changed the file meanwhile. Nothing was changed. Look at it again.") from None
 
 
-def _clear_leftovers(path: str, before: bytes) -> None:
+def _clear_leftovers(old: Journal, before: bytes) -> None:
     """Of vacuums that were killed, as the next one would; what may be a person's save is kept."""
     split = f.split_trailer(before)
     if split is not None:
-        vacuum.discard_dead(SYSTEM, path, split[1])
-    stranger = vacuum.leftovers(SYSTEM, path)
-    if stranger is not None:
-        files.keep_beside(SYSTEM, path, f"conflict-{SYSTEM.token()}.yaml", stranger)
-        SYSTEM.unlink(vacuum.temporary(path, "swap"))
+        vacuum.discard_dead(old, split[1])
+    for name, stranger in vacuum.leftovers(old):
+        files.keep_beside(SYSTEM, old.path, f"conflict-{SYSTEM.token()}.yaml", stranger)
+        SYSTEM.unlink(name)
 
 
 def _exchange(flock: Flock, old: Journal, before: bytes, text: bytes, kept: str) -> None:

@@ -48,16 +48,23 @@ def users_of(path: str) -> list[User]:
 def _descriptors(pid: int, path: str, status: os.stat_result) -> Iterator[tuple[bool, bool]]:
     """For each descriptor of *pid* that is the file: whether it is a replaced one, and whether it may be written to."""
     folder = f"/proc/{pid}/fd"
-    # By a vacuum, or by an editor that renames: its new file to the path, or the old one away before.
-    replaced = [f"{name} (deleted)" for name in (vacuum.temporary(path, "swap"), path, path + "~")]
     with tolerating(OSError):
         for name in os.listdir(folder):
             with tolerating(OSError):  # closed meanwhile
                 # By name too: by now a vacuum may have put another file at the path than the one that *status* is of.
                 known = os.readlink(f"{folder}/{name}")
-                is_behind = known in replaced
+                is_behind = _was_replaced(known, path)
                 if is_behind or known == path or os.path.samestat(os.stat(f"{folder}/{name}"), status):
                     yield is_behind, _may_write(f"/proc/{pid}/fdinfo/{name}")
+
+
+def _was_replaced(known: str, path: str) -> bool:
+    """Whether a descriptor with the name *known* is of a file that is no longer at *path*.
+
+    By a vacuum, or by an editor that renames: its new file to the path, or the old one away before.
+    """
+    name = known.removesuffix(" (deleted)")
+    return name != known and (name in (path, path + "~") or vacuum.is_temporary(name, path, "swap"))
 
 
 def _may_write(info: str) -> bool:

@@ -33,14 +33,15 @@ Image = dict[str, bytes]
 class Inode:
     """A file without its names."""
 
-    __slots__ = ("content", "holder", "mode", "number", "sick", "times_changed", "versions", "watchers")
+    __slots__ = ("content", "holder", "mode", "number", "owner", "sick", "times_changed", "versions", "watchers")
 
-    def __init__(self, number: int, content: bytes = b"", mode: int = ROOT_FILE_MODE) -> None:
+    def __init__(self, number: int, content: bytes = b"", mode: int = ROOT_FILE_MODE, owner: int = 0) -> None:
         self.number = number
         self.content = content  #: as programs see it
         self.versions = [content]  #: every content since the last sync, that one first
         self.sick = False  #: a sync has failed
         self.mode = mode
+        self.owner = owner
         self.times_changed = 0
         self.holder: Description | None = None  #: who has locked it
         self.watchers: set[Description] = set()
@@ -119,10 +120,10 @@ class SimulatedDisk:
         self.entries: list[Entries] = []  #: changes of the folder since its last sync
         self.changes = 0  #: how often anything has changed: for those who wait
 
-    def create(self, content: bytes = b"", mode: int = ROOT_FILE_MODE) -> Inode:
+    def create(self, content: bytes = b"", mode: int = ROOT_FILE_MODE, owner: int = 0) -> Inode:
         """A file that has no name yet."""
         self._last += 1
-        return Inode(self._last, content, mode)
+        return Inode(self._last, content, mode, owner)
 
     def name(self, *entries: tuple[str, Inode | None]) -> None:
         """Let names point to inodes from now on, in one step."""

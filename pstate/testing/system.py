@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Callable
 from typing import Any, NoReturn
 from zlib import crc32
@@ -60,6 +61,7 @@ class SimulatedSystem(FileSystem):
         self.rename = self._rename
         self.unlink = self._unlink
         self.flock = self._flock
+        self.user = lambda: 0
         self.clock = self._clock
         self.sleep = self._sleep
         self.real_path = lambda path: path
@@ -120,6 +122,9 @@ class SimulatedSystem(FileSystem):
             self.disk.changes += 1
         elif flags & os.O_CREAT and flags & os.O_EXCL:
             raise _error(errno.EEXIST, path)
+        elif stat.S_ISLNK(inode.mode):
+            # Links are there to be refused: where one leads is no business of this disk.
+            raise _error(errno.ELOOP if flags & os.O_NOFOLLOW else errno.ENOENT, path)
         access = flags & (os.O_RDONLY | os.O_WRONLY | os.O_RDWR)
         description = Description(inode, access != os.O_RDONLY, bool(flags & os.O_APPEND))
         if flags & os.O_TRUNC and inode.content:
@@ -181,7 +186,8 @@ class SimulatedSystem(FileSystem):
 
     def copy_attributes(self, source: int, target: int) -> None:
         self._begin("copy_attributes", source, target)
-        self._description(target).inode.mode = self._description(source).inode.mode
+        old, new = self._description(source).inode, self._description(target).inode
+        new.mode, new.owner = old.mode, old.owner
 
     def _flock(self, fd: int, operation: int) -> None:
         self._begin("flock", fd, operation)
@@ -228,7 +234,8 @@ class SimulatedSystem(FileSystem):
         return self._status(self._find(path))
 
     def _status(self, inode: Inode) -> os.stat_result:
-        fields = (inode.mode, inode.number, DEVICE, self.disk.links(inode), 0, 0, len(inode.content), 0, 0, 0)
+        links = self.disk.links(inode)
+        fields = (inode.mode, inode.number, DEVICE, links, inode.owner, 0, len(inode.content), 0, 0, 0)
         return os.stat_result(fields, {"st_mtime_ns": inode.times_changed, "st_ctime_ns": inode.times_changed})
 
     def _rename(self, source: str, target: str) -> None:

@@ -18,7 +18,7 @@ from pstate import codec
 from pstate.cli.command import No, Usage
 from pstate.cli.transfer.faults import Say
 from pstate.errors import WriteError
-from pstate.fs import SYSTEM
+from pstate.fs import NO_SUCH_RENAME, SYSTEM, Descriptor, open_beside
 from pstate.signals import expected, tolerating
 
 #: What a name of a shelf may get behind it.
@@ -151,9 +151,16 @@ def put(tree: Any, target: str, name: str, may_replace: bool, say: Say) -> None:
                 file.write(TEXTS[name](tree))
         else:
             STORES[name](tree, made, say)
+        files = {
+            os.path.join(folder, file_name): target + file_name.removeprefix(_MADE)
+            for file_name in sorted(os.listdir(folder))
+        }
+        if may_replace:
+            for new, old in files.items():
+                _take_over(old, new)
         _sync(folder)
-        for file_name in sorted(os.listdir(folder)):
-            _move(os.path.join(folder, file_name), target + file_name.removeprefix(_MADE), may_replace)
+        for new, old in files.items():
+            _move(new, old, may_replace)
         SYSTEM.sync_folder(os.path.dirname(target))
     except expected(OSError, sqlite3.Error) as error:
         why = getattr(error, "strerror", None) or error
@@ -169,16 +176,31 @@ def put(tree: Any, target: str, name: str, may_replace: bool, say: Say) -> None:
 
 def _move(made: str, target: str, may_replace: bool) -> None:
     if may_replace:
-        if os.path.isfile(target):
-            shutil.copymode(target, made)
         os.rename(made, target)
         return
     try:
         SYSTEM.rename_new(made, target)  # something may be there since `refuse` has looked
     except expected(OSError) as error:
-        if error.errno not in (errno.ENOSYS, errno.EINVAL):
+        if error.errno not in NO_SUCH_RENAME:
             raise
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from error
         os.rename(made, target)
+
+
+def _take_over(target: str, made: str) -> None:
+    """Let the file *made* be for whom the one at *target* was, in whose place it will come."""
+    old, new = Descriptor(os.open, os.close), Descriptor(os.open, os.close)
+    try:
+        try:
+            open_beside(SYSTEM, old, target, os.O_RDONLY)
+        except expected(FileNotFoundError):
+            return
+        open_beside(SYSTEM, new, made, os.O_RDWR)
+        SYSTEM.copy_attributes(old.number, new.number)
+    finally:
+        old.close()
+        new.close()
 
 
 def _sync(folder: str) -> None:
