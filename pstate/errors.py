@@ -119,7 +119,9 @@ class ReadOnlyError(PStateError, PermissionError):
 
 
 class WriteError(PStateError, OSError):
-    """The system refused a write. The change was undone: nothing is different, in memory or in the file."""
+    """The system refused a write, or the program has closed the descriptor of the file (`errno` is EBADF then). The
+    change was undone: nothing is different, in memory or in the file.
+    """
 
     path: str = ""
 

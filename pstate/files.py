@@ -13,7 +13,7 @@ from typing import NoReturn
 from zlib import crc32
 
 from pstate.errors import MissingPathError, NotAFileError, ReadOnlyError, UnreadableError
-from pstate.fs import Descriptor, FileSystem, NotOurs, is_folder, must_be_ours, open_beside
+from pstate.fs import SHORTAGE, Descriptor, FileSystem, NotOurs, is_folder, must_be_ours, open_beside
 from pstate.journal import Journal
 from pstate.signals import expected, tolerating
 
@@ -60,15 +60,19 @@ def _journal(fs: FileSystem, path: str, flags: int, read_only: bool) -> Journal:
         if isinstance(error, (FileNotFoundError, FileExistsError)):
             raise
         if error.errno not in _NOT_PERMITTED:
-            message = (
-                f"{path}: cannot be opened: {error.strerror or error}. Nothing was changed. "
-                "Give a path that the system can open, or mend what keeps it from that."
-            )
+            message = f"{path}: cannot be opened: {error.strerror or error}. Nothing was changed. {remedy(error)}"
             raise UnreadableError(message, path=path, errno=error.errno) from error
         raise _not_permitted(path, error, created=bool(flags & os.O_CREAT), read_only=read_only) from error
     if not stat.S_ISREG(journal.mode):
         _refuse_kind(path, "is a directory" if stat.S_ISDIR(journal.mode) else "is no regular file")
     return journal
+
+
+def remedy(error: OSError) -> str:
+    """What to do where the system could not open a file."""
+    if error.errno in SHORTAGE:
+        return "Close what is not needed, or raise the limit (ulimit -n), and try again."
+    return "Give a path that the system can open, or mend what keeps it from that."
 
 
 def _refuse_kind(path: str, kind: str) -> NoReturn:
@@ -126,7 +130,7 @@ def read_beside(fs: FileSystem, path: str, owner: int, at_most: int = sys.maxsiz
     None where there is nothing. Raises NotOurs where it is not a regular file of *owner* or of this process's user, or
     may not be read; and what the system says otherwise.
     """
-    file = Descriptor(fs.open, fs.close)
+    file = Descriptor(fs)
     try:
         try:
             status = open_beside(fs, file, path, os.O_RDONLY)
@@ -152,7 +156,7 @@ def keep_beside(fs: FileSystem, path: str, role: str, content: bytes) -> str:
     folder, name = os.path.split(path)
     name = fitting(name, len(role) + 4)
     number = 1
-    file = Descriptor(fs.open, fs.close)
+    file = Descriptor(fs)
     try:
         while True:
             kept = os.path.join(folder, f"{name}.{stem}{'' if number == 1 else f'-{number}'}{ending}")

@@ -11,9 +11,11 @@ import os
 import stat
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, ClassVar, Protocol, TypeAlias
+from weakref import WeakValueDictionary
 
 from pstate import rights
 from pstate.logger import Logger
@@ -22,6 +24,15 @@ from pstate.signals import came_from_handler, expected, tolerating
 logger = Logger("pstate.fs")
 
 UNKNOWN_BOOT = "00000000"
+#: Stands for "not open". No system gives this number, and every call says EBADF of it; of -1, some raise ValueError.
+NO_DESCRIPTOR = (1 << 31) - 1
+#: Standard error. What these three numbers stand for, programs redirect, and print to.
+_LAST_STANDARD = 2
+#: We have no descriptor, or no memory, left: nothing is wrong with the file that is being opened.
+SHORTAGE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+
+#: Device and inode number of an open file, and the flags that it was opened with.
+Identity: TypeAlias = tuple[int, int, int]
 _NO_REPLACE, _EXCHANGE = 1, 2  # linux/fs.h: RENAME_NOREPLACE, RENAME_EXCHANGE
 _ON_MACOS = {_NO_REPLACE: 4, _EXCHANGE: 2}  # <stdio.h>: RENAME_EXCL, RENAME_SWAP
 _AT_FDCWD = -100
@@ -56,33 +67,81 @@ class Descriptor:
 
     A signal handler runs between two bytecodes. Whatever it raises, the descriptor is in here, and closed with us, or
     it is closed, and never twice: its number may be somebody else's file by then.
+
+    So it may be without us: programs close all descriptors (daemons do), and the system gives the numbers away again.
+    A number is ours only as long as it stands for the file that we opened, opened in the way that we did.
     """
 
-    __slots__ = ("__del__", "_close", "_noted", "_open", "_path")
+    __slots__ = ("__del__", "__weakref__", "_close", "_fs", "_noted", "_path", "identity")
 
-    def __init__(self, opening: Callable[[str, int, int], int], closing: Callable[[int], None]) -> None:
+    def __init__(self, fs: FileSystem) -> None:
         self._noted: list[int] = []
         # The finalizer is one C call as well: the first instruction of a function would be a place for signals.
-        self.__del__ = partial(next, map(closing, self._noted), None)
-        self._open = opening
-        self._close = closing
+        self.__del__: Callable[[], object] = partial(deque, map(fs.close, self._noted), 0)
+        self._fs = fs
+        self._close = fs.close
+        self.identity: Identity | None = None
 
     def __bool__(self) -> bool:
         return bool(self._noted)
 
     @property
     def number(self) -> int:
-        """What the system calls it; -1 when it is closed."""
-        return self._noted[0] if self._noted else -1
+        """What the system calls it; `NO_DESCRIPTOR` when it is closed, or lost."""
+        return self._noted[0] if self._noted else NO_DESCRIPTOR
 
-    def open(self, path: str, flags: int, mode: int = 0) -> int:
-        """Open *path*, never for the programs that we start. Raises what the system says."""
+    def open(self, path: str, flags: int, mode: int = 0, keeper: Losing | None = None) -> int:
+        """Open *path*, never for the programs that we start, nor as one of the three standard streams.
+
+        If the system gives the number away again, *keeper*, or else this object, is told by `lose`. Raises what the
+        system says.
+        """
         self._path = path
-        self._noted.extend(map(self._open, (path,), (flags | getattr(os, "O_CLOEXEC", 0),), (mode,)))
-        return self._noted[0]
+        self.identity = None
+        self._noted.extend(map(self._fs.open, (path,), (flags | getattr(os, "O_CLOEXEC", 0),), (mode,)))
+        if self._noted[0] <= _LAST_STANDARD:
+            self._move_up()
+        number = self._noted[0]
+        self.identity = self._fs.identity(number)
+        before = self._fs.keepers.get(number)
+        self._fs.keepers[number] = keeper or self
+        if before is not None and before is not self:
+            before.lose(number)
+        return number
+
+    def _move_up(self) -> None:
+        """Standard input, output or error was closed. What redirects or prints to them must not meet our file."""
+        try:
+            while self._noted[-1] <= _LAST_STANDARD:
+                self._noted.extend(map(os.dup, self._noted[-1:]))
+        except BaseException:
+            self.close()
+            raise
+        while len(self._noted) > 1:
+            next(map(self._close, map(self._noted.pop, (0,))))
+
+    def is_ours(self) -> bool:
+        """Whether the number still stands for what we opened."""
+        if not self._noted:
+            return False
+        if self.identity is None:
+            return True  # just opened
+        try:
+            return self._fs.identity(self._noted[0]) == self.identity
+        except IndexError:
+            return False  # another thread closed it meanwhile
+        except expected(OSError):
+            return True  # it is open, and nobody can tell more
+
+    def lose(self, number: int) -> None:
+        """Forget *number*, if that is ours, without closing it: it is somebody else's by now."""
+        if number in self._noted:
+            self._noted.clear()
 
     def close(self) -> None:
-        """Close it if it is open. That the system complains is only logged: the descriptor is gone all the same."""
+        """Close it if it is open, and ours. That the system complains is only logged: it is gone all the same."""
+        if not self.is_ours():
+            self._noted.clear()
         while self._noted:
             try:
                 next(map(self._close, iter(self._noted.pop, None)))
@@ -96,14 +155,16 @@ class NotOurs(OSError):
     """Under a name that we use beside a state is something that is not a file of ours: `strerror` says what it is."""
 
 
-def open_beside(fs: FileSystem, file: Descriptor, path: str, flags: int, mode: int = 0) -> os.stat_result:
+def open_beside(
+    fs: FileSystem, file: Descriptor, path: str, flags: int, mode: int = 0, keeper: Losing | None = None
+) -> os.stat_result:
     """Open the file *path* beside a state into *file*: the one way in which this package opens such a file.
 
     In a folder where others may write, anything can be under that name. Raises NotOurs where it is not a regular file,
     and what the system says otherwise. Whether it is a file of ours is for `must_be_ours` to say.
     """
     try:
-        fd = file.open(path, flags | _BESIDE, mode)
+        fd = file.open(path, flags | _BESIDE, mode, keeper)
     except expected(OSError) as error:
         if error.errno not in _NO_FILE:
             raise
@@ -121,8 +182,19 @@ def must_be_ours(fs: FileSystem, path: str, status: os.stat_result, owner: int) 
         raise NotOurs(errno.EEXIST, f"belongs to user {status.st_uid}", path)
 
 
+class Losing(Protocol):
+    """What has a descriptor, and can be told that its number is not its own any more."""
+
+    def lose(self, number: int) -> None:
+        """Forget *number* without closing it, unless it is another one's."""
+        ...
+
+
 class FileSystem:
     """The real one."""
+
+    #: Who has which descriptor. An entry may be out of date: then it does no harm.
+    keepers: ClassVar[WeakValueDictionary[int, Losing]] = WeakValueDictionary()
 
     def __init__(self) -> None:
         self.open: Callable[[str, int, int], int] = os.open
@@ -165,15 +237,30 @@ class FileSystem:
 
     def sync_folder(self, path: str) -> None:
         """Bring the folder's own entries to stable storage. Nothing to do where a folder cannot be opened."""
-        folder = Descriptor(os.open, os.close)
+        folder = Descriptor(SYSTEM)
         try:
             try:
                 fd = folder.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
             except expected(PermissionError):
                 return  # Windows opens no folders, and a folder may be searchable without being readable
+            except expected(OSError) as error:
+                if error.errno not in SHORTAGE:
+                    raise
+                os.sync()  # needs no descriptor; the file has been replaced by now, and nothing else brings it there
+                return
             os.fsync(fd)
         finally:
             folder.close()
+
+    def identity(self, fd: int) -> Identity | None:
+        """Which file *fd* stands for, and how that was opened; None where *fd* is closed."""
+        try:
+            status = os.fstat(fd)
+            return status.st_dev, status.st_ino, _how_opened(fd)
+        except expected(OSError) as error:
+            if error.errno != errno.EBADF:
+                raise
+            return None
 
     def copy_attributes(self, source: int, target: int) -> None:
         """Give *target*, a file that nobody else knows yet, the rights and attributes of *source*, and no others.
@@ -219,17 +306,13 @@ class FileSystem:
     def boot_id(self) -> str:
         """8 hex digits that change with every boot; zeros where the system does not say."""
         if not self._boot:
-            self._boot = self._read_boot_id()
+            try:
+                self._boot = told("/proc/sys/kernel/random/boot_id", 8).decode("ascii")
+            except expected(OSError) as error:
+                if error.errno in SHORTAGE:
+                    return UNKNOWN_BOOT  # for this time
+                self._boot = UNKNOWN_BOOT
         return self._boot
-
-    def _read_boot_id(self) -> str:
-        file = Descriptor(os.open, os.close)
-        try:
-            return os.read(file.open("/proc/sys/kernel/random/boot_id", os.O_RDONLY), 8).decode("ascii")
-        except expected(OSError):
-            return UNKNOWN_BOOT
-        finally:
-            file.close()
 
     def token(self) -> str:
         """8 random hex digits."""
@@ -250,6 +333,27 @@ def is_folder(path: str) -> bool:
         return stat.S_ISDIR(os.stat(path).st_mode)
     except expected(OSError):
         return False
+
+
+def told(path: str, at_most: int | None = None) -> bytes:
+    """What the system tells in the file *path* of its own: all of it, or the first bytes. Raises what it says."""
+    file = Descriptor(SYSTEM)
+    try:
+        fd = file.open(path, os.O_RDONLY)
+        if at_most is not None:
+            return os.read(fd, at_most)
+        return b"".join(iter(partial(os.read, fd, 1 << 16), b""))
+    finally:
+        file.close()
+
+
+def _how_opened(fd: int) -> int:
+    """The flags that *fd* was opened with: two descriptors of one file are not the same."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return 0
+    return fcntl.fcntl(fd, fcntl.F_GETFL)
 
 
 def _full_sync(fd: int) -> None:
@@ -275,19 +379,18 @@ def _watch_lock(fd: int, command: str, kind: str) -> bool:
     return False
 
 
-@lru_cache(maxsize=16)
 def _is_far(device: int) -> bool:
     """Whether *device* is a network file system: there, `flock` locks all bytes, and we would keep writers off."""
-    name = f" {os.major(device)}:{os.minor(device)} ".encode()
-    file = Descriptor(os.open, os.close)
     try:
-        fd = file.open("/proc/self/mountinfo", os.O_RDONLY)
-        mounts = b"".join(iter(partial(os.read, fd, 1 << 16), b""))
+        return _is_mounted_from_far(device)
     except expected(OSError):
         return False
-    finally:
-        file.close()
-    parts = [line.partition(b" - ") for line in mounts.splitlines()]
+
+
+@lru_cache(maxsize=16)
+def _is_mounted_from_far(device: int) -> bool:
+    name = f" {os.major(device)}:{os.minor(device)} ".encode()
+    parts = [line.partition(b" - ") for line in told("/proc/self/mountinfo").splitlines()]
     return any(kind.startswith(_FAR) for place, _, kind in parts if name in place)
 
 

@@ -5,6 +5,7 @@ A journal knows no other file: who may write is `lock`, which file is the right 
 
 from __future__ import annotations
 
+import errno
 import os
 import weakref
 from typing import NoReturn
@@ -12,7 +13,7 @@ from zlib import crc32
 
 from pstate.errors import StoreFailedError, UnreadableError, WriteError
 from pstate.format import BaseMarker, first_crc, read_marker, read_records, takes_trailer
-from pstate.fs import Descriptor, FileSystem, open_beside
+from pstate.fs import NO_DESCRIPTOR, Descriptor, FileSystem, open_beside
 from pstate.signals import expected
 
 #: A boundary of the log: descriptor, `end` (bytes), checksum and index of the last commit, the journal.
@@ -34,7 +35,11 @@ def close_inherited() -> None:
 
 
 class Journal:
-    """One descriptor. `close` is idempotent, and implied by dropping the last reference."""
+    """One descriptor. `close` is idempotent, and implied by dropping the last reference.
+
+    What changes the file, or believes what is in it, asks first whether the descriptor is still ours (`demand`), but
+    for the record of a commit that is not the first: that would take as long as its write (`FileLog.begin`).
+    """
 
     __slots__ = (
         "__weakref__",
@@ -63,13 +68,14 @@ class Journal:
         #: Where the file is, without links: a vacuum works there, also when a link leads elsewhere by then.
         self.path = path
         self.write = fs.write
-        self._file = Descriptor(fs.open, fs.close)
+        self.fd = NO_DESCRIPTOR
+        self._file = Descriptor(fs)
         _all.add(self)
         if at:
-            status = open_beside(fs, self._file, at, flags, mode)
+            status = open_beside(fs, self._file, at, flags, mode, self)
             self.fd = self._file.number
         else:
-            self.fd = self._file.open(path, flags, mode)
+            self.fd = self._file.open(path, flags, mode, self)
             status = fs.fstat(self.fd)
         self.owner = status.st_uid
         self.identity = (status.st_dev, status.st_ino)
@@ -87,8 +93,37 @@ class Journal:
         self.published = False  #: a vacuum made it, and it has become the state
 
     def close(self) -> None:
-        self.fd = -1
+        self.fd = NO_DESCRIPTOR
         self._file.close()
+
+    def is_ours(self) -> bool:
+        """Whether the descriptor still stands for the file that we opened."""
+        return self._file.is_ours()
+
+    def lose(self, number: int) -> None:
+        """The program has closed descriptor *number*; forget it, if that was ours."""
+        if self.fd == number:
+            self.fd = NO_DESCRIPTOR
+        self._file.lose(number)
+
+    def demand(self) -> None:
+        """Raise WriteError, with EBADF, where the descriptor is not ours any more: the log opens the file again."""
+        if not self._file.is_ours():
+            raise self._lost()
+
+    def _lost(self) -> WriteError:
+        message = (
+            f"{self.path}: the program has closed the descriptor of the open state file. Nothing was changed. The file "
+            "is opened again at the next use. Leave descriptors of pstate open, or open the state after closing all."
+        )
+        return WriteError(message, path=self.path, errno=errno.EBADF)
+
+    def take_over(self, lost: Journal) -> None:
+        """Know what *lost* knew. This is its file, opened again."""
+        self.set_base(lost.base, lost.marker, lost.appendable)
+        self.canonical = lost.canonical
+        self.takes_trailer = lost.takes_trailer
+        self.content[:] = lost.content
 
     def __del__(self) -> None:
         # A refusal is logged then. If a signal comes first, the finalizer of the descriptor is still to come.
@@ -129,7 +164,7 @@ class Journal:
     def read(self, offset: int = 0, length: int | None = None) -> bytes:
         """The bytes from *offset* on: *length* of them, or all; fewer where the file ends before.
 
-        Raises UnreadableError.
+        Raises UnreadableError, and as `demand`.
         """
         parts = []
         try:
@@ -143,6 +178,8 @@ class Journal:
                 offset += len(part)
                 length -= len(part)
         except expected(OSError) as error:
+            if error.errno == errno.EBADF:
+                raise self._lost() from error
             message = (
                 f"{self.path}: cannot be read: {error.strerror or error}. Nothing was changed. "
                 "Give the path of an ordinary file, or mend the disk."
@@ -158,12 +195,18 @@ class Journal:
         # Behind the digits stand "\n", or "\r\n" after an editor.
         return not index or b"# %08x" % crc in self.read(max(0, end - 17), 17)
 
+    def truncate(self, length: int) -> None:
+        """Cut the file off at *length*. Raises what the system says, and as `demand`."""
+        self.demand()
+        self.fs.truncate(self.fd, length)
+
     def append(self, data: bytes, end: int) -> None:
         """Bring *data* into the file behind *end*, or nothing of it.
 
         The caller holds the write lock and has seen that the file ends at *end*. Raises WriteError when the file is
         back at *end*, StoreFailedError when even cutting back failed.
         """
+        self.demand()
         try:
             written = self.write(self.fd, data)
             while written < len(data):
@@ -178,10 +221,12 @@ class Journal:
         The exception of a signal handler does not come here: then the file decides. Where it has come to *complete*
         all the same, the record is whole, and stays, whatever was raised (F2): then *cause* is raised.
         """
+        if cause.errno is not None and not self.is_ours():
+            raise self._lost() from cause
         try:
             size = self.fs.lseek(self.fd, 0, os.SEEK_END)
             if size not in (end, complete):
-                self.fs.truncate(self.fd, end)
+                self.truncate(end)
         except expected(OSError) as error:
             message = (
                 f"{self.path}: writing failed ({cause.strerror or cause}), and cutting the unfinished record off "

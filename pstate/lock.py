@@ -38,7 +38,7 @@ from operator import call, methodcaller
 from typing import Any, Final
 
 from pstate import errors
-from pstate.fs import SYSTEM, Descriptor, NotOurs, open_beside, real_path
+from pstate.fs import SYSTEM, Descriptor, Identity, NotOurs, open_beside, real_path, told
 from pstate.signals import came_from_handler, expected, is_foreign, tolerating
 
 Flock = Callable[[int, int], None]
@@ -167,13 +167,14 @@ class _Object(_Adapter):
     not reported by anybody.
     """
 
-    __slots__ = ("_again", "_done", "_held", "_lock", "_release", "_try")
+    __slots__ = ("_again", "_done", "_held", "_identity", "_lock", "_release", "_try")
 
     def __init__(self, lock: Any, again: Callable[[], Any] | None = None, path: str | None = None) -> None:
         self._again = again  # makes a new lock object for the child of a fork, if it is ours to make
         self.beside = path
         self._held: list[Any] = []  # the lock object, while we hold it
         self._done: list[None] = []
+        self._identity: Identity | None = None  # of its open file, while we hold it
         self._release = _RELEASE
         self._set(lock)
         kind = f"{type(lock).__module__}.{type(lock).__qualname__}"
@@ -190,7 +191,9 @@ class _Object(_Adapter):
     def take(self) -> bool:
         held = self._held
         if held:
-            return True
+            if not self._is_lost():
+                return True
+            self.release()
         if self.beside is not None:
             _refuse_strangers(self.beside)
         before = _depth(self._lock)
@@ -205,12 +208,26 @@ class _Object(_Adapter):
                 with suppress(Exception):
                     self._release(self._lock)
             raise
+        if held:
+            _move_up(self._lock)
+            fd = _file_of(self._lock)
+            self._identity = None if fd is None else SYSTEM.identity(fd)
         return bool(held)
+
+    def _is_lost(self) -> bool:
+        """Whether the program has closed the lock's file, and its descriptor may be another file's."""
+        if self._identity is None:
+            return False
+        fd = _file_of(self._lock)
+        return fd is not None and SYSTEM.identity(fd) != self._identity
 
     def release(self) -> None:
         held = self._held
         if not held:
             return
+        if self._is_lost():
+            _replace_file(self._lock)
+        self._identity = None
         before = _depth(self._lock)
         done = self._done
         done.clear()
@@ -224,6 +241,7 @@ class _Object(_Adapter):
             raise
 
     def forget(self) -> None:
+        self._identity = None
         held = bool(self._held)
         self._held.clear()
         if held:
@@ -257,11 +275,11 @@ class _Portalocker(_Adapter):
         self._library = library
         self._flags = library.LockFlags.EXCLUSIVE | library.LockFlags.NON_BLOCKING
         self.beside = self._path = path
-        self._file = Descriptor(os.open, os.close)  # while it is open it may be locked
+        self._file = Descriptor(SYSTEM)  # while it is open it may be locked
         self.remedy = f"the lock ends with its holder, do not delete {path}."
 
     def take(self) -> bool:
-        if self._file:
+        if self._file.is_ours():
             return True
         taken = False
         try:
@@ -296,7 +314,7 @@ class _Portalocker(_Adapter):
 
     def release(self) -> None:
         try:
-            if self._file:
+            if self._file.is_ours():
                 # Not left to the closing: a child of a fork may still have the descriptor open.
                 self._library.unlock(self._file.number)
         finally:
@@ -341,7 +359,7 @@ def _refuse_strangers(path: str) -> None:
         status = os.lstat(path)
         if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
             return
-    file = Descriptor(os.open, os.close)
+    file = Descriptor(SYSTEM)
     try:
         _open_lock_file(file, path, 0o644)
     finally:
@@ -398,6 +416,10 @@ def forget(flock: Flock) -> None:
         flock.locked.clear()
 
 
+def _always() -> bool:
+    return True
+
+
 def acquire(
     flock: Flock,
     fd: int,
@@ -406,19 +428,21 @@ def acquire(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
     meanwhile: Callable[[], object] = int,
+    is_ours: Callable[[], bool] = _always,
 ) -> None:
     """Lock *fd*, the open state file *path*, by *flock*, waiting up to *timeout* seconds.
 
     None, a negative or an infinite number waits for ever; 0 tries once. Waiting is polling, from 50 µs up to 1 ms
     apart, or a twentieth of the time that was waited, 10 ms at most: there is no queue, so that others may be served
-    first, or always (`flock` itself has no timeout). *meanwhile* is called between two tries.
+    first, or always (`flock` itself has no timeout). *meanwhile* is called between two tries. Where *is_ours* says no,
+    *fd* is not touched any more.
 
     If this raises, the lock is not held: LockTimeout when somebody else kept it, WriteError when the file system has
     no locks, ReadOnlyError or WriteError when a lock file beside the state cannot be used, and what a lock object of
-    the user's raises.
+    the user's raises; OSError with EBADF when *fd* is not ours any more.
     """
     try:
-        if _try(flock, fd, path):
+        if _try(flock, fd, path, is_ours):
             return
         limit = float("inf") if timeout is None or timeout < 0 else timeout
         started = clock()
@@ -430,15 +454,18 @@ def acquire(
             # Where all have short business, whoever sleeps long gets a small share.
             pause = min(2 * pause, max(_PAUSE_WHEN_BUSY, waited * _PART_OF_WAIT), _LONGEST_PAUSE)
             meanwhile()
-            if _try(flock, fd, path):
+            if _try(flock, fd, path, is_ours):
                 return
         raise _timed_out(flock, fd, path, waited)
     except BaseException:
-        flock(fd, UNLOCK)
+        if is_ours():
+            flock(fd, UNLOCK)
         raise
 
 
-def _try(flock: Flock, fd: int, path: str) -> bool:
+def _try(flock: Flock, fd: int, path: str, is_ours: Callable[[], bool]) -> bool:
+    if not is_ours():
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF), path)
     try:
         flock(fd, EXCLUSIVE_NOW)
     except expected(BlockingIOError):
@@ -486,8 +513,7 @@ def holder(file: str | int) -> int | None:
     """The process that holds a `flock` on *file* (a path or a descriptor); None if nobody does or nobody can tell."""
     try:
         status = os.stat(file)
-        with open("/proc/locks", encoding="ascii", errors="replace") as lines:
-            found = [line.split() for line in lines]
+        found = [line.split() for line in told("/proc/locks").decode("ascii", "replace").splitlines()]
     except expected(OSError):
         return None
     device = _device(status)
@@ -534,11 +560,9 @@ def program(pid: int) -> str | None:
     Only the name of the program, and of the script for Python: the other arguments may be secrets.
     """
     try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            words = os.fsdecode(file.read(4096)).rstrip("\0").split("\0")
+        words = os.fsdecode(told(f"/proc/{pid}/cmdline", 4096)).rstrip("\0").split("\0")
         if not words[0]:
-            with open(f"/proc/{pid}/comm", "rb") as file:
-                words = [os.fsdecode(file.read()).rstrip("\n")]
+            words = [os.fsdecode(told(f"/proc/{pid}/comm")).rstrip("\n")]
     except expected(OSError):
         return None
     shown = [os.path.basename(words[0])]
@@ -661,6 +685,37 @@ def _disown(lock: Any) -> None:
         fd, lock._context.lock_file_fd = lock._context.lock_file_fd, None
         lock._context.lock_counter = 0
         os.close(fd)
+
+
+def _file_of(lock: Any) -> int | None:
+    """The descriptor of the file that *lock* has open, for the kinds that we know."""
+    fd = getattr(getattr(lock, "_context", None), "lock_file_fd", None)  # filelock
+    if fd is None and hasattr(getattr(lock, "fh", None), "fileno"):  # portalocker
+        fd = lock.fh.fileno()
+    return fd if isinstance(fd, int) else None
+
+
+def _move_up(lock: Any) -> None:
+    """Standard input, output or error was closed, and filelock has its number now: nobody must print into its file."""
+    low = lock._context.lock_file_fd if _is_counting(lock) else None
+    if low in (0, 1, 2):
+        import fcntl
+
+        lock._context.lock_file_fd = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, 3)
+        os.close(low)
+
+
+#: File objects whose descriptors are not theirs any more. They would close them.
+_lost: Final[list[Any]] = []
+
+
+def _replace_file(lock: Any) -> None:
+    """The program has closed the file of *lock*: give it another one to unlock and to close."""
+    if _is_counting(lock):
+        lock._context.lock_file_fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    else:
+        _lost.append(lock.fh)
+        lock.fh = open(os.devnull, "r+b")  # noqa: SIM115, the lock closes it
 
 
 def _is_refusal(error: BaseException) -> bool:

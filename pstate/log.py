@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import errno
 import os
 import threading
 from collections.abc import Callable, Iterable
@@ -25,14 +26,16 @@ from pstate.errors import (
     EditConflict,
     InvalidEditError,
     LockTimeout,
+    MissingPathError,
     PStateError,
     ReadOnlyError,
     StateFileError,
     StoreFailedError,
+    UnreadableError,
     WriteError,
 )
 from pstate.format import RECORD, encode_record
-from pstate.fs import FileSystem
+from pstate.fs import NO_DESCRIPTOR, SHORTAGE, FileSystem
 from pstate.journal import Journal, View
 from pstate.lock import EXCLUSIVE_NOW, UNLOCK, Flock
 from pstate.logger import Logger
@@ -52,6 +55,9 @@ logger = Logger("pstate.log")
 #: that begins looks after half of it: so nearly every look comes before a write, where what it finds can still be
 #: refused.
 LOOK_INTERVAL = 0.010
+#: How long after a commit its descriptor counts as ours without a question, in seconds: a loop of commits takes less
+#: from one to the next, a program that closes all descriptors and opens a file takes more.
+TRUST = 5e-6
 #: How often a base document whose time stamp moved is compared with ours, at most; and how much of the time it may
 #: cost.
 CHECK_INTERVAL = 0.050
@@ -109,9 +115,21 @@ class Memory(Protocol):
         ...
 
 
+def _is_shortage(error: Exception) -> bool:
+    """Whether *error* says that we have no descriptor left: nobody has done anything to the file."""
+    return isinstance(error, OSError) and error.errno in SHORTAGE
+
+
 def _takes_marker(journal: Journal) -> bool:
     """Whether a base marker may stand behind the document, or does already; if not, it is written anew first (F3)."""
     return journal.appendable or journal.marker is not None or bool(f.first_node(journal.base))
+
+
+def _goes_on(image: f.Image, journal: Journal) -> bool:
+    """Whether *image* has the history of *journal*, perhaps with more, or edited."""
+    if journal.marker is None:
+        return image.base == journal.base
+    return image.marker is not None and image.marker.generation == journal.marker.generation
 
 
 def _is_easy(journal: Journal) -> bool:
@@ -142,6 +160,7 @@ class FileLog:
         "_refusal",
         "_retry_at",
         "_settled",
+        "_sure",
         "_turn",
         "_under_way",
         "_unjudged",
@@ -198,6 +217,8 @@ class FileLog:
         self._look_at = self._look_due = 0.0
         #: Until when a read need not repeat a look that found something else. A commit takes no notice of it.
         self._retry_at = 0.0
+        #: Until then the descriptor counts as ours, see `TRUST`.
+        self._sure = 0.0
         self._check_at = 0.0
         self._mtime = -1
         self._vacuum_at = 0
@@ -236,8 +257,11 @@ class FileLog:
         Within a generation the file only grows, so its size is its version.
         """
         view = self.memory.view
-        if view is not None and self._lseek(view[0], 0, 2) == view[1] and self._clock() < self._look_at:
-            return view
+        try:
+            if view is not None and self._lseek(view[0], 0, 2) == view[1] and self._clock() < self._look_at:
+                return view
+        except expected(OSError):
+            pass  # the descriptor is not ours any more: `refresh` finds out
         return None
 
     def fresh_durable(self) -> View | None:
@@ -257,7 +281,12 @@ class FileLog:
         Raises StateFileError with the reason when the content cannot be used, MissingPathError, NotAFileError,
         ReadOnlyError or UnreadableError (each an OSError) when the path cannot.
         """
-        self._reload(create=not self.read_only)
+        try:
+            self._reload(create=not self.read_only)
+        except expected(OSError) as error:
+            if isinstance(error, PStateError):
+                raise
+            raise self._told(error) from error
         view = self.memory.view
         assert view is not None
         if not self.read_only and self._lseek(view[0], 0, os.SEEK_END) != view[1]:
@@ -275,8 +304,27 @@ class FileLog:
     def refresh(self) -> None:
         """Make memory the newest commit. Never waits for another process.
 
-        Raises EditConflict when a person's edit was found that our commits could not be brought together with.
+        Raises EditConflict when a person's edit was found that our commits could not be brought together with, and
+        UnreadableError when the newest commit is in a file that cannot be opened just now.
         """
+        while True:
+            try:
+                return self._refresh()
+            except expected(OSError) as error:
+                if not self._is_loss(error):
+                    self._retry_at = 0.0  # the next read tries again
+                    if isinstance(error, PStateError):
+                        raise
+                    raise self._told(error) from error
+            if not self._regained():
+                return None
+
+    def _told(self, error: OSError) -> UnreadableError:
+        """*error*, which is the system's, as one of ours."""
+        message = f"{self.path}: cannot be read: {error.strerror}. Nothing was changed. {files.remedy(error)}"
+        return UnreadableError(message, path=self.path, errno=error.errno)
+
+    def _refresh(self) -> None:
         if self.memory.view is None:
             # What was interrupted may be in this file, and the state in another one by now.
             self._reload()
@@ -320,10 +368,14 @@ class FileLog:
             return
 
     def _catch_up(self) -> bytes | None:
-        """Apply what was committed since. Returns the bytes behind the last commit, None if the file has shrunk."""
+        """Apply what was committed since. Returns the bytes behind the last commit, None if the file has shrunk.
+
+        Raises as `Journal.demand`: what another file says is not believed.
+        """
         view = self.memory.view
         assert view is not None
         fd, end, crc, index, journal = view
+        journal.demand()
         while True:
             size = self._lseek(fd, 0, os.SEEK_END)
             if size == end:
@@ -446,13 +498,17 @@ class FileLog:
                 # Not at once the last good state: it may be a vacuum's, of a file that took no trailer, and others may
                 # have acknowledged what it says. Or no time stamp can tell when the save was.
                 self._await_quiet(self._open_journal(), QUIET_FOR_READERS)
-            except expected(OSError, InvalidEditError):
+            except expected(OSError, InvalidEditError) as error:
+                if _is_shortage(error):
+                    raise
                 self._retry_at = self._clock() + CHECK_INTERVAL
                 return
         if self.read_only:
             try:
                 self._load(self._saved(), "edit")
             except expected(OSError, StateFileError) as error:
+                if _is_shortage(error):
+                    raise
                 self._complain(error)
             return
         try:
@@ -465,6 +521,8 @@ class FileLog:
                 try:
                     self._load(self._saved(), "edit")
                 except expected(OSError, StateFileError) as error:
+                    if _is_shortage(error):
+                        raise
                     self._complain(error)
         except expected(InvalidEditError, WriteError) as error:
             self._complain(error)
@@ -521,6 +579,10 @@ class FileLog:
 
     def _reload(self, create: bool = False) -> None:
         """Memory is not to be trusted, or there is none yet: read the file whole."""
+        if self._journal is not None and not self._journal.is_ours():
+            self._regain_or_raise()
+            if self.memory.view is not None:
+                return
         if self._journal is not None:
             # Not what the path shows now: a commit of ours may be in this file, and must be known before an edit is
             # judged.
@@ -544,6 +606,90 @@ class FileLog:
         self._folder_due = True
         self._load(journal)
 
+    def _is_loss(self, error: OSError) -> bool:
+        """Whether *error* came because the program has closed the descriptor of the file."""
+        view = self.memory.view
+        journal = view[4] if view is not None else self._journal
+        return error.errno == errno.EBADF and journal is not None and not journal.is_ours()
+
+    def _regain(self, at_most: float) -> bool:
+        """The program has closed our descriptor, and the number may be another file's: open the file again.
+
+        Memory goes on in it where it has our journal, whatever else has become of it. Otherwise others have replaced
+        the file, and what it says is read, as in a forked child. False when the path shows nothing. Raises as
+        `_follow`.
+        """
+        view = self.memory.view
+        old = view[4] if view is not None else self._journal
+        assert old is not None
+        if old.fd != NO_DESCRIPTOR:
+            logger.warning("%s: the program has closed the descriptor of the file; it is opened again", self.path)
+            old.lose(old.fd)
+            self._retry_at = 0.0
+        self.drop_lock()
+        self._settled = self._ready = None
+        while True:
+            new = None
+            try:
+                new = self._open_journal()
+                self._go_on_in(new, old, at_most)
+                return True
+            except expected(FileNotFoundError):
+                return False
+            except expected(OSError) as error:
+                if error.errno != errno.EBADF or (new is not None and new.is_ours()):
+                    raise  # otherwise another thread has just closed this one as well
+
+    def _go_on_in(self, new: Journal, old: Journal, at_most: float) -> None:
+        """Bring memory, which stands in *old*, to *new*, which the path shows. See `_regain`."""
+        self._folder_due = True  # as in `_reload`
+        image = f.scan(new.read())
+        if not _goes_on(image, old):
+            self._await_quiet(new, at_most)
+            if old.content and not self.fs.fstat(new.fd).st_size:
+                new.demand()
+                raise self._emptied()
+            self._load(new)
+            self._remember(old)
+            return
+        new.demand()
+        new.take_over(old)
+        # Everything in it is looked at again, as behind a save in place: it may have been one.
+        self.expect_change()
+        self._retry_at = 0.0
+        self._mtime = -1
+        self.trails.move(new)
+        if self._known is not None and self._known[4] is old:
+            self._known = (new.fd, *self._known[1:4], new)
+        view = self.memory.view
+        self._journal = new
+        if view is not None:
+            self.memory.view = (new.fd, *view[1:4], new)
+
+    def _regained(self) -> bool:
+        """`_regain` for a reader: where it cannot be, the last good state goes on to be read."""
+        started = self._clock()
+        if started < self._retry_at and self._journal is not None and self._journal.fd == NO_DESCRIPTOR:
+            return False  # it was in vain a moment ago
+        try:
+            return self._regain(QUIET_FOR_READERS)
+        except StateFileError as error:
+            self._complain(error)
+            self._retry_at = self._clock() + max(CHECK_INTERVAL, CHECK_COST * (self._clock() - started))
+            return False
+
+    def _regain_or_raise(self) -> None:
+        """`_regain` for a writer, or for a reader that has no last good state."""
+        try:
+            if not self._regain(QUIET_AT_MOST) and self._await_path() is None:
+                message = (
+                    f"{self.path}: was deleted while it was open, and the program has closed the descriptor of it. "
+                    "Nothing was changed. To begin a new file, close the state and open it again."
+                )
+                raise MissingPathError(message, path=self.path, errno=errno.ENOENT)
+        except StateFileError as error:
+            raise self._invalid_edit(error) from error
+
     def _restore(self, view: View) -> None:
         """Make memory what it was at *view*, from what we know and not from the file."""
         fd, end, crc, index, journal = view
@@ -563,6 +709,7 @@ class FileLog:
         """
         mtime = self.fs.fstat(journal.fd).st_mtime_ns
         data = journal.read()
+        journal.demand()  # or it would be another file that was read
         try:
             content = recovery.read(data, self.path, self.fs.boot_id)
         except CorruptStateError:
@@ -630,6 +777,8 @@ class FileLog:
         except expected(FileNotFoundError):
             return False
         except expected(OSError) as error:
+            if _is_shortage(error):
+                raise
             raise self._unusable(error) from error
         view = self.memory.view
         assert view is not None
@@ -691,17 +840,43 @@ class FileLog:
         StoreFailedError, ReadOnlyError, WriteError.
         """
         view = self.memory.view
-        if view is not None and not look and not self._refusal:
+        now = self._clock()
+        if (
+            view is not None
+            and now < self._look_at
+            and not look
+            and not self._refusal
+            and (now < self._sure or self._is_as_it_was(view))
+        ):
             fd, end, _, _, self.held = view
             self.fd = fd
             try:
                 self.flock(fd, EXCLUSIVE_NOW)
+                if self._lseek(fd, 0, 2) == end:
+                    return None
             except expected(OSError):
                 pass  # held, or worse: below we wait, or say what is wrong
-            else:
-                if self._lseek(fd, 0, 2) == end and self._clock() < self._look_at:
-                    return
-        self._begin(timeout)
+        while True:
+            try:
+                return self._begin(timeout)
+            except expected(OSError) as error:
+                if not self._is_loss(error):
+                    if isinstance(error, PStateError):
+                        raise
+                    raise self._told(error) from error
+            self._regain_or_raise()
+
+    def _is_as_it_was(self, view: View) -> bool:
+        """Whether the descriptor of *view* may be locked: it stands, since the last look a moment ago, for a file that
+        ends where ours does.
+        """
+        fd, end, _, _, journal = view
+        if journal.marker is None:
+            return journal.is_ours()  # the sizes of new files are equal
+        try:
+            return journal.fd == fd and self._lseek(fd, 0, os.SEEK_END) == end
+        except expected(OSError):
+            return False
 
     def _begin(self, timeout: float | None) -> None:
         self._is_failed_sync(self._unjudged)
@@ -716,16 +891,41 @@ class FileLog:
             self._hold(journal)
             left = None if deadline is None else max(0.0, deadline - self._clock())
             # What others commit until they let us in need not wait until then: half of the time of two who count.
-            lock.acquire(self.flock, journal.fd, self.path, left, self._clock, self.fs.sleep, self._catch_up)
+            lock.acquire(
+                self.flock, journal.fd, self.path, left, self._clock, self.fs.sleep, self._catch_up,
+                partial(self._may_unlock, journal),
+            )  # fmt: skip
             if self._is_current(journal, left):
                 return
             # Ours is the old file's lock, and `journal` keeps its descriptor from being used again until here.
-            self.flock(journal.fd, UNLOCK)
+            self._unlock(journal)
 
     def release(self) -> None:
         """Unlock, whether locked or not. An exception may come before its first instruction: then call it again."""
+        self.drop_lock()
         if self.fd >= 0:
             self.flock(self.fd, UNLOCK)
+
+    def _unlock(self, journal: Journal) -> None:
+        if self._may_unlock(journal):
+            self.flock(journal.fd, UNLOCK)
+
+    def _may_unlock(self, journal: Journal) -> bool:
+        """Whether a lock call for *journal* touches no file of others."""
+        return not self._locks_descriptors or journal.is_ours()
+
+    def unlock_again(self, error: OSError) -> bool:
+        """Unlock, after the system has refused it with *error*; returns whether to raise that.
+
+        A lock that cannot be given back because its descriptor is closed went with that.
+        """
+        self.release()
+        return self.fd >= 0 or error.errno != errno.EBADF
+
+    def drop_lock(self) -> None:
+        """Have nothing to unlock, if the descriptor that we had locked is not ours any more: the lock went with it."""
+        if self._locks_descriptors and self.held is not None and not self.held.is_ours():
+            self.fd = -1
 
     def _hold(self, journal: Journal) -> None:
         self.held = journal
@@ -735,7 +935,7 @@ class FileLog:
         """With the lock: catch up, tidy the end. False when we went on to another file, which is not locked yet."""
         while True:
             rest = self._catch_up()
-            status = self._status() or self._await_path(journal)
+            status = self._status() or self._await_path()
             now = self._clock()
             if status is None:
                 if not self._write_again():
@@ -783,7 +983,7 @@ class FileLog:
             raise WriteError(message, path=self.path, errno=error.errno) from error
         return True
 
-    def _await_path(self, journal: Journal) -> os.stat_result | None:
+    def _await_path(self) -> os.stat_result | None:
         """Wait for the path to come back: some editors move the old file away before they write the new one."""
         deadline = self._clock() + MISSING
         while (status := self._status()) is None and self._clock() < deadline:
@@ -842,7 +1042,7 @@ class FileLog:
         try:
             if image.trailer is not None:
                 vacuum.discard_dead(journal, image.trailer)
-            self.fs.truncate(journal.fd, end)
+            journal.truncate(end)
         except expected(OSError) as error:
             message = (
                 f"{self.path}: {len(image.rest)} bytes that an interrupted write left behind commit {index} could not "
@@ -932,14 +1132,21 @@ class FileLog:
         What ends in our last commit is no such case: the edit above it is brought together with the record afterwards.
         """
         fd, end, crc, index, journal = view
-        size = self._lseek(fd, 0, os.SEEK_END)
-        return size != end and not (index and b"# %08x" % crc in journal.read(max(0, size - 17), 17))
+        try:
+            size = self._lseek(fd, 0, 2)
+        except expected(OSError):
+            size = -1
+        if size == end:
+            return False
+        journal.demand()
+        return not (index and b"# %08x" % crc in journal.read(max(0, size - 17), 17))
 
     def _refuse_broken_save(self, journal: Journal) -> None:
         """A transaction has taken long. Raise InvalidEditError if the path shows by now what is not a state.
 
         A save that is one is brought together with the record, after it was written.
         """
+        journal.demand()
         status = self._status()
         if status is None or (status.st_dev, status.st_ino) == journal.identity:
             return
@@ -951,6 +1158,8 @@ class FileLog:
         except StateFileError as error:
             raise self._invalid_edit(error) from error
         except expected(OSError) as error:
+            if _is_shortage(error):
+                raise WriteError(str(error), path=self.path, errno=error.errno) from error
             raise self._unusable(error) from error
 
     def _edited_meanwhile(self) -> EditConflict:
@@ -1039,6 +1248,7 @@ class FileLog:
     def _sync(self, journal: Journal) -> None:
         part = "it"
         try:
+            journal.demand()
             self.fs.sync_data(journal.fd)
             if self._folder_due:
                 part = "its folder"
@@ -1082,16 +1292,27 @@ class FileLog:
         EditConflict, or DurabilityUnknown when the file at the path does not have the commit.
         """
         self.memory.view = view
-        if not self.power and view[1] < self._vacuum_at and self._clock() < self._look_due:
+        now = self._clock()
+        self._sure = now + TRUST
+        if not self.power and view[1] < self._vacuum_at and now < self._look_due:
             return
-        if self.power or self._clock() >= self._look_due:
+        if self.power or now >= self._look_due:
             try:
-                if not self._is_current(view[4], self.lock_timeout):
+                if not self._is_current_or_again(view[4]):
                     return
             except expected(InvalidEditError, OSError) as error:
                 raise self._not_at_path(error) from error
-        if self._lseek(self.fd, 0, os.SEEK_END) >= self._vacuum_at:
-            self._try_replace()
+        self._vacuum_if_due()
+
+    def _is_current_or_again(self, journal: Journal) -> bool:
+        """`_is_current` behind a commit, which is made again where the descriptor turns out not to be ours."""
+        try:
+            return self._is_current(journal, self.lock_timeout)
+        except expected(OSError) as error:
+            if not self._is_loss(error):
+                raise
+        self.begin(self.lock_timeout, look=True)
+        return True
 
     def _not_at_path(self, error: Exception) -> DurabilityUnknown:
         """For a commit that was written, where the look at the path that follows found another file, or failed."""
@@ -1177,9 +1398,10 @@ class FileLog:
                     self.settle_what_is_read(self.memory.view)
             return lost
 
-    def _try_replace(self) -> None:
+    def _vacuum_if_due(self) -> None:
         try:
-            self._replace()
+            if self._lseek(self.fd, 0, os.SEEK_END) >= self._vacuum_at:
+                self._replace()
         except vacuum.EditCameOut:
             pass  # the next look finds it
         except expected(InvalidEditError) as error:
@@ -1281,7 +1503,7 @@ class FileLog:
             # last view is gone: another thread may be about to ask for its size, and the number could be another
             # file's.
             if self._journal is not known and self._locks_descriptors:
-                self.flock(old.fd, UNLOCK)
+                self._unlock(old)
         self._await_watchers(old)
 
     def _is_at(self, journal: Journal, path: str) -> bool:
@@ -1323,7 +1545,7 @@ class FileLog:
         if self._journal is None or self.read_only:
             return
         try:
-            size = self._lseek(self._journal.fd, 0, os.SEEK_END)
+            size = self._lseek(self._journal.fd, 0, os.SEEK_END) if after_crash else 0
             for _ in range(3):
                 if self._status() is None:
                     return  # deleted: then a person wants it gone
@@ -1406,6 +1628,8 @@ class FileLog:
         except expected(FileNotFoundError):
             return False
         except expected(OSError) as error:
+            if _is_shortage(error):
+                raise
             raise self._unusable(error) from error
         if new.identity == old.identity:
             # A vacuum of another file had exchanged it away and back; our own lock would keep us from this one.
@@ -1435,7 +1659,7 @@ class FileLog:
                         vacuum.leave_edit_trailer(old, vacuum.known(old_view))
                 finally:
                     if self._locks_descriptors:
-                        self.flock(old.fd, UNLOCK)
+                        self._unlock(old)
         self._await_watchers(old)
         if conflict is not None:
             raise conflict
@@ -1496,7 +1720,7 @@ class FileLog:
         kept = self._keep_beside("conflict", codec.dump(mine)) if result.conflict else None
         if image.rest:
             self._keep_rest(image)
-            self.fs.truncate(journal.fd, image.end)
+            journal.truncate(image.end)
         if result.write:
             edited = (journal.fd, image.end, image.crc, image.index, journal)
             if journal is view[4]:

@@ -41,7 +41,7 @@ from pstate.journal import View, close_inherited
 from pstate.lock import UNLOCK
 from pstate.log import FileLog
 from pstate.ops import ABSENT, DETACHED, NODES, REMOVED, ROOT, apply, node_path, prepare
-from pstate.signals import expected
+from pstate.signals import expected, tolerating
 from pstate.transaction import Changes, Mark, beginning
 from pstate.values import SCALARS
 
@@ -218,13 +218,19 @@ class Store:
                                                 _dict_set(handle, key, value)
                                     log.publish(view)
                                     written = view
+                            except WriteError:
+                                log.drop_lock()
+                                raise
                             finally:
                                 self._busy = False
                                 try:
                                     if log.fd >= 0:
                                         log.flock(log.fd, UNLOCK)
+                                except expected(OSError) as error:
+                                    if log.unlock_again(error):
+                                        raise
                                 except BaseException:
-                                    log.flock(log.fd, UNLOCK)  # as in `mutate`
+                                    log.release()  # as in `mutate`
                                     raise
                 finally:
                     try:
@@ -330,14 +336,20 @@ class Store:
                 if not path:
                     self._mirror(prepared)
                 log.publish(view)
+            except WriteError:
+                log.drop_lock()
+                raise
             finally:
                 self._busy = False
                 try:
                     if log.fd >= 0:
                         log.flock(log.fd, UNLOCK)
+                except expected(OSError) as error:
+                    if log.unlock_again(error):
+                        raise
                 except BaseException:
                     # An exception may have come before the first instruction of a lock that is written in Python.
-                    log.flock(log.fd, UNLOCK)
+                    log.release()
                     raise
         if log.power:
             log.settle(view)
@@ -526,8 +538,7 @@ class Store:
         """Undo a beginning of *changes* that failed, if it had got any lock; the mutex was *held* so often before."""
         if self.changes is not changes and _times_held(self.mutex) > held:
             try:
-                if self.log.fd >= 0:
-                    self.log.flock(self.log.fd, UNLOCK)
+                self.log.release()
             finally:
                 self.mutex.release()
 
@@ -547,16 +558,17 @@ class Store:
         # Until `leave`: what a signal handler added to the block from here on would be in no record.
         self.owner = 0
         self._busy = True
-        if self._base_view is None:
-            return None
-        if not changes.operations:
-            self.view = _renewed(self._base_view)
+        if self._base_view is None or not changes.operations:
+            self.log.drop_lock()
+            if self._base_view is not None:
+                self.view = _renewed(self._base_view)
             return None
         try:
             view = self.log.commit(encode_body(changes.operations), self._base_view)
         except expected(WriteError, UnicodeError, StateFileError):
             # Nothing was written. Any other exception may have come behind the write, from a signal handler: then the
             # file says, at the next access.
+            self.log.drop_lock()
             self._undo(changes.back_to(beginning()))
             self.view = _renewed(self._base_view)
             raise
@@ -568,6 +580,8 @@ class Store:
         self._refuse_other_threads()
         changes = self.changes
         assert changes is not None
+        if mark is None:
+            self.log.drop_lock()  # before `leave` unlocks
         if self._base_view is None or (mark is not None and 0 < self.ended < mark[3]):
             return  # nothing was changed, or it was undone with a block around
         if self._interrupted:
@@ -631,8 +645,11 @@ class Store:
             try:
                 if self.log.fd >= 0:
                     self.log.flock(self.log.fd, UNLOCK)
+            except expected(OSError) as error:
+                if self.log.unlock_again(error):
+                    raise
             except BaseException:
-                self.log.flock(self.log.fd, UNLOCK)  # as in `mutate`
+                self.log.release()  # as in `mutate`
                 raise
         finally:
             self.changes = None

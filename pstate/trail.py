@@ -84,6 +84,10 @@ class Trail:
         self._journal, self._index, self._place = journal, index, place
         self._others, self._unknown = [], 0
 
+    def move(self, journal: Journal) -> None:
+        """Go on in *journal*, which knows what the one before knew."""
+        self._journal = journal
+
     def load(self, journal: Journal, image: Image, base: State, state: State, origin: Origin) -> None:
         """*journal*, which is *image*, is about to be read into memory; it says *state*, its document *base*."""
         self.collect()
@@ -155,6 +159,12 @@ class Trails:
             trail.become(journal, state, origin, index, place)
         self._mark(journal)
 
+    def move(self, journal: Journal) -> None:
+        """Memory goes on in *journal*: the same file, opened again, and all that is known of it."""
+        for trail in self._each():
+            trail.move(journal)
+        self._mark(journal)
+
     def load(self, journal: Journal, image: Image, base: State, state: State, origin: Origin) -> None:
         """See `Trail.load`."""
         for trail in self._each():
@@ -174,8 +184,8 @@ class Trails:
         """Those who watch are in *journal* from now on, and have all that stands in the one before."""
         if journal is not None and not (self._is_followed and any(True for _ in self._each())):
             journal = None
-        if journal is not None:
+        if journal is not None and journal.is_ours():
             self._fs.watch(journal.fd)  # first: an exception of a signal handler leaves one mark too many, not too few
         before, self._marked = self._marked, journal
-        if before is not None and before is not journal and before.fd >= 0:
+        if before is not None and before is not journal and before.is_ours():
             self._fs.unwatch(before.fd)

@@ -138,7 +138,7 @@ def replace(
                     if _identity(fs, name) == new.identity:
                         with tolerating(OSError):
                             fs.unlink(name)
-                _take_back(fs, old, content, trailer)
+                _take_back(old, content, trailer)
         finally:
             _give_up(new)
         raise
@@ -207,7 +207,7 @@ def leave_edit_trailer(old: Journal, judged: Known) -> None:
         split = f.split_trailer(data)
         if split is not None:
             data = data[: split[0]]
-            old.fs.truncate(old.fd, len(data))
+            old.truncate(len(data))
         newline = b"" if data.endswith(b"\n") else b"\n"
         old.append(newline + _trailer(data + newline, judged, *_EDITED), len(data))
     except expected(OSError) as error:
@@ -237,6 +237,7 @@ def _write(fs: FileSystem, old: Journal, text: bytes, absent: bool) -> tuple[Jou
 
     With *absent*, it is for us alone where it cannot be as *old* was: there is no other file that could stay.
     """
+    old.demand()  # or the new file would get the mode and the owner of another one
     new, building = _begin(fs, old.path)
     try:
         files.write_all(fs, new.fd, text)
@@ -305,7 +306,7 @@ def _put(fs: FileSystem, swap: str, path: str, old: Journal, content: bytes, abs
         raise EditCameOut
 
 
-def _take_back(fs: FileSystem, old: Journal, content: bytes, trailer: bytes) -> None:
+def _take_back(old: Journal, content: bytes, trailer: bytes) -> None:
     """Cut *trailer* off the end of *old*, which was *content* before it.
 
     Not off a file that a person is saving in place: the next piece of the save may be written before we cut. Whoever
@@ -313,7 +314,7 @@ def _take_back(fs: FileSystem, old: Journal, content: bytes, trailer: bytes) -> 
     """
     try:
         if trailer and old.read() == content + trailer:
-            fs.truncate(old.fd, len(content))
+            old.truncate(len(content))
     except expected(OSError) as error:
         # A dead trailer: readers ignore it, the next writer cuts it.
         logger.warning("%s: the trailer of a failed vacuum stays: %s", old.path, error)

@@ -59,7 +59,8 @@ def _copied(kind: Any, one: Any) -> Any:
 def _journal(one: Journal, system: SimulatedSystem) -> Journal:
     copy: Journal = _copied(Journal, one)
     copy.fs, copy.write = system, system.write
-    copy._file = Descriptor(system.open, system.close)
+    copy._file = Descriptor(system)
+    copy._file.identity = one._file.identity
     copy._file._noted.append(one.fd)
     copy._file._path = one.path
     return copy

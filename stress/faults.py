@@ -53,8 +53,8 @@ FAULTS = [
     Fault(
         "size not compared after locking",
         "pstate.log:FileLog.begin",
-        "if self._lseek(fd, 0, 2) == end and self._clock() < self._look_at:",
-        "if self._clock() < self._look_at:",
+        "if self._lseek(fd, 0, 2) == end:",
+        "if True:",
         "two writers",
     ),
     Fault(
@@ -92,9 +92,7 @@ FAULTS = [
         "if True:",
         "two writers",
     ),
-    Fault(
-        "a torn tail is not cut", "pstate.log:FileLog._cut", "self.fs.truncate(journal.fd, end)", "pass", "two writers"
-    ),
+    Fault("a torn tail is not cut", "pstate.log:FileLog._cut", "journal.truncate(end)", "pass", "two writers"),
     Fault(
         "applied before it is written",
         "pstate.store:Store.mutate",
@@ -204,8 +202,8 @@ FAULTS = [
     Fault(
         "a vacuum cuts its trailer off a save in place",
         "pstate.vacuum:_take_back",
-        "if trailer and old.read() == content + trailer:\n            fs.truncate(old.fd, len(content))",
-        "if trailer and (n := old.read()).endswith(trailer):\n            fs.truncate(old.fd, len(n) - len(trailer))",
+        "if trailer and old.read() == content + trailer:\n            old.truncate(len(content))",
+        "if trailer and (n := old.read()).endswith(trailer):\n            old.truncate(len(n) - len(trailer))",
         "saved in place, v",
     ),
     Fault(
@@ -361,6 +359,41 @@ FAULTS = [
         "self.log.settle_what_is_read(view)",
         "pass",
         "watch: power",
+    ),
+    Fault(
+        "a descriptor number is ours for ever",
+        "pstate.fs:Descriptor.is_ours",
+        "return self._fs.identity(self._noted[0]) == self.identity",
+        "return True",
+        "a daemon with a log of the same size, and a vacuum",
+    ),
+    Fault(
+        "the first record goes to whoever has the number",
+        "pstate.log:FileLog._is_as_it_was",
+        "if journal.marker is None:",
+        "if False:",
+        "a daemon before its first commit, with a log of the same size",
+    ),
+    Fault(
+        "what the program closed is locked all the same",
+        "pstate.log:FileLog.begin",
+        "(now < self._sure or self._is_as_it_was(view))",
+        "True",
+        "a daemon that sets, and a reader",
+    ),
+    Fault(
+        "a lock is given back that went with its descriptor",
+        "pstate.log:FileLog.drop_lock",
+        "self.fd = -1",
+        "pass",
+        "a daemon in a transaction, and a writer",
+    ),
+    Fault(
+        "what was lost is read anew, without what we know",
+        "pstate.log:FileLog._go_on_in",
+        "new.take_over(old)",
+        "pass",
+        "a daemon and a writer",
     ),
 ]
 

@@ -18,7 +18,7 @@ from pstate.testing.disk import SimulatedDisk
 from pstate.testing.system import Hook, SimulatedSystem
 from pstate.values import same
 from stress.check import BrokenPromise
-from stress.world import PATH, STRANGE, Actor, World
+from stress.world import DAEMON_LOG, PATH, STRANGE, Actor, World
 
 Files = frozenset[tuple[str, bytes]]
 
@@ -28,7 +28,7 @@ KEPT = (".conflict-", ".cut-")
 
 def temporary(names: Any) -> list[str]:
     """Those of *names* that nobody should find after everybody has closed."""
-    return [name for name in names if name != PATH and not any(word in name for word in KEPT)]
+    return [name for name in names if name not in (PATH, DAEMON_LOG) and not any(word in name for word in KEPT)]
 
 
 def expect(condition: object, message: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from zlib import crc32
 
 from pstate import PersistedState
-from pstate.errors import PStateError, StateFileError
+from pstate.errors import PStateError, StateFileError, WriteError
 from pstate.log import LOOK_INTERVAL
 from pstate.state import Transaction
 from stress.check import BrokenPromise
@@ -88,6 +88,50 @@ def hears(actor: Actor) -> None:
 
 def opens_without_defaults(actor: Actor) -> None:
     actor.open(defaults=None)
+
+
+def becomes_a_daemon(content: Callable[[Actor], bytes], locked: bool = True) -> Body:
+    return lambda actor: actor.become_a_daemon(content(actor), locked)
+
+
+def of_the_same_size(actor: Actor) -> bytes:
+    return b"=" * len(actor.world.disk.names[PATH].content)
+
+
+def empty(actor: Actor) -> bytes:
+    return b""
+
+
+def becomes_a_daemon_in_a_transaction(actor: Actor) -> None:
+    """The lock went with the descriptor, so the block is undone."""
+    assert actor.state is not None
+    actor.attempted.append("undone")
+    try:
+        with actor.state.transaction():
+            actor.state.log.append("undone")
+            actor.become_a_daemon(b"", locked=True)
+    except WriteError:
+        actor.refused.append("undone")
+    else:
+        raise BrokenPromise(f"{actor.name} committed without the lock")
+
+
+def begins_the_log(actor: Actor) -> None:
+    actor.commit("a1", lambda state: state.__setitem__("log", ["a1"]))
+
+
+def log_is_as_it_was(world: World) -> None:
+    """Who is a daemon has its log as it made it: not a byte more, its lock, its descriptor."""
+    for actor in world.actors.values():
+        log = actor.log
+        if log is None:
+            continue
+        if log.inode.content.strip(b"="):
+            raise BrokenPromise(f"{actor.name} has written {log.inode.content!r} into another file of its program")
+        if not actor.system.dead and log.inode.holder is not actor.log_holder:
+            raise BrokenPromise(f"{actor.name} has locked or unlocked another file of its program")
+        if not actor.system.dead and log not in actor.system.descriptors.values():
+            raise BrokenPromise(f"{actor.name} has closed another file of its program")
 
 
 def closes(actor: Actor) -> None:
@@ -368,6 +412,38 @@ SCENARIOS = [
     Scenario("two transactions", {"a": transaction("a1", "a2"), "b": transaction("b1", "b2")}, opened=("a", "b")),
     Scenario("open with a torn tail and writer", {"a": opens(looks(1)), "b": opens(commits("b1"))}, files=TORN),
     Scenario("open after a vacuum that died, and writer", {"a": opens(), "b": opens(commits("b1"))}, files=ORPHANED),
+    Scenario(
+        "a daemon and a writer",
+        {"a": _program(becomes_a_daemon(empty, locked=False), commits("a1")), "b": commits("b1")},
+        opened=("a", "b"),
+        fair=log_is_as_it_was,
+    ),
+    Scenario(
+        "a daemon with a log of the same size, and a vacuum",
+        {"a": _program(commits("a1"), becomes_a_daemon(of_the_same_size), time_passes, commits("a2")), "v": vacuums},
+        opened=AV,
+        fair=log_is_as_it_was,
+        kills=0,
+        switches=2,
+    ),
+    Scenario(
+        "a daemon that sets, and a reader",
+        {"a": _program(becomes_a_daemon(empty, locked=False), begins_the_log), "r": looks(1)},
+        opened=AR,
+        fair=log_is_as_it_was,
+    ),
+    Scenario(
+        "a daemon before its first commit, with a log of the same size",
+        {"a": _program(becomes_a_daemon(of_the_same_size, locked=False), commits("a1")), "r": looks(1)},
+        opened=AR,
+        fair=log_is_as_it_was,
+    ),
+    Scenario(
+        "a daemon in a transaction, and a writer",
+        {"a": _program(becomes_a_daemon_in_a_transaction, commits("a1")), "b": commits("b1")},
+        opened=("a", "b"),
+        fair=log_is_as_it_was,
+    ),
     Scenario("close and open", {"a": closes, "b": opens(looks(1), closes)}, opened=A),
     Scenario(
         "commit, close and open", {"a": _program(commits("a1"), closes), "b": opens(looks(1))}, opened=A, switches=3

@@ -33,6 +33,7 @@ from stress.check import BrokenPromise
 from stress.clone import forked
 
 PATH = "/state.yaml"
+DAEMON_LOG = "/daemon.log"
 PERSON = "person"  #: the process that is a person's editor
 STRANGER, STRANGE = 7, b"stranger: 1\n"  #: a user who may write in the folder, and what is in a file of hers
 
@@ -142,6 +143,8 @@ class Actor:
         self.saves = 0  #: of a person's editor: how many it has begun,
         self.saved = 0  #: and which of them was the last to end
         self.error: BaseException | None = None
+        self.log: Description | None = None  #: what it has opened as a daemon,
+        self.log_holder: Description | None = None  #: and who had locked that
         self.body: Callable[[Actor], None] = lambda actor: None
         self.run = greenlet(self._run, parent=world.hub)
 
@@ -301,6 +304,21 @@ class Actor:
         child.pending = "fork", ()
         child.body = lambda child: body(child, left)
         self.world.actors[name] = child
+
+    def become_a_daemon(self, content: bytes, locked: bool) -> None:
+        """Close all descriptors, and open a log with *content*, which gets the number of the state's file."""
+        assert self.state is not None
+        journal = self.state._store.log._journal
+        assert journal is not None
+        system = self.system
+        number = journal.fd
+        system.close_all(number)
+        log = system.descriptors[system._open(DAEMON_LOG, os.O_RDWR | os.O_CREAT | os.O_APPEND)]
+        system.put(log, content)
+        log.inode.holder = log if locked else None
+        self.log = log
+        self.log_holder = log.inode.holder
+        assert system.descriptors[number] is log
 
     def pause(self, seconds: float) -> None:
         self.system.sleep(seconds)

@@ -174,7 +174,7 @@ def test_a_vacuum_works_where_the_link_leads_by_now(releases: Releases) -> None:
     assert "release: 1\nn: 0\n" == (releases.folder / "releases" / "1" / "state.yaml").read_text()
 
 
-@pytest.mark.parametrize("call", ["stat", "exchange", "rename", "write", "sync"])
+@pytest.mark.parametrize("call", ["stat", "exchange", "rename_new", "write", "sync"])
 def test_a_link_that_is_switched_within_a_vacuum_loses_nothing(releases: Releases, call: str) -> None:
     class Switching(FileSystem):
         armed = False
@@ -185,7 +185,7 @@ def test_a_link_that_is_switched_within_a_vacuum_loses_nothing(releases: Release
                 releases.switch(2)
 
     fs = Switching()
-    for name in ("stat", "exchange", "rename", "write", "sync"):
+    for name in ("stat", "exchange", "rename_new", "write", "sync"):
         real = getattr(fs, name)
         setattr(fs, name, lambda *arguments, name=name, real=real: (fs.strike(name), real(*arguments))[1])
     releases.add(2, "release: 2\nn: 9\n")

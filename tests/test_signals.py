@@ -244,6 +244,7 @@ ABOVE = {Exception, BaseException, errors.PStateError}
 #: Where something else is right, and why.
 EXCEPTIONS = {
     ("log", "_sync"): "notes the failure before it asks whose it is",
+    ("fs", "_library"): "asks by itself: an OSError of ctypes has no number",
     ("lock", "__call__"): "the second try of an unlocking, while the exception of the first is on its way",
     ("lock", "take"): "_is_refusal asks; and the second try",
     ("lock", "release"): "the second try",

@@ -26,6 +26,9 @@ QUICK = [
     "around a vacuum, with a pipe and a link beside",
     "power: two writers", "power: around a vacuum", "power: a new file", "power: writer and reader",
     "saved with a backup, a", "power: saved by rename, a", "watch: writer", "watch: transaction", "watch: power",
+    "a daemon and a writer", "a daemon in a transaction, and a writer",
+    "a daemon with a log of the same size, and a vacuum", "a daemon that sets, and a reader",
+    "a daemon before its first commit, with a log of the same size",
 ]  # fmt: skip
 
 

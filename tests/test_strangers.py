@@ -407,10 +407,10 @@ OPENED = {
     "files._journal: Journal": "the state, whose path the user gives",
     "vacuum._begin: Journal": "a new file, through `open_beside`",
     "fs.FileSystem.sync_folder: folder.open": "the folder",
-    "fs.FileSystem._read_boot_id: file.open": "/proc",
-    "fs._is_far: file.open": "/proc",
-    "lock.holder: open": "/proc",
-    "lock.program: open": "/proc",
+    "fs.told: file.open": "/proc",
+    "lock._replace_file: open": "/dev/null",
+    "lock._replace_file: os.open": "/dev/null",
+    "cli.__init__._fill_standard_streams: os.open": "/dev/null",
     "cli.users._may_write: open": "/proc",
     "cli.__init__.main: open": "/dev/null",
     "cli.__init__._give_up_output: os.open": "/dev/null",
@@ -473,7 +473,7 @@ def test_no_module_opens_a_file_but_as_the_rule_says() -> None:
 def test_the_rule_opens_no_other_kind_of_file(tmp_path: Path, put: Put) -> None:
     path = tmp_path / "it"
     put(path)
-    file = Descriptor(os.open, os.close)
+    file = Descriptor(SYSTEM)
     for flags in (os.O_RDONLY, os.O_RDWR):
         if put is a_hard_link:
             assert 2 == open_beside(SYSTEM, file, str(path), flags).st_nlink

@@ -30,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if getattr(sys, "stdout", None) is None:  # closed, as some daemons have it
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, for the rest of the process
     try:
+        _fill_standard_streams()
         code = _guarded(list(sys.argv[1:] if argv is None else argv))
         with printing():
             sys.stdout.flush()
@@ -51,6 +52,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         # A shell ends its loop only if the program in it has died of the signal.
         _die_by(signal.SIGINT)
+
+
+def _fill_standard_streams() -> None:
+    """Where standard input, output or error is closed, the next file that is opened would be it, and be printed to."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(fd)
 
 
 def _give_up_output() -> None:

@@ -11,9 +11,10 @@ import os
 import stat
 from collections.abc import Callable
 from typing import Any, NoReturn
+from weakref import WeakValueDictionary
 from zlib import crc32
 
-from pstate.fs import FileSystem
+from pstate.fs import FileSystem, Identity
 from pstate.lock import EXCLUSIVE_NOW, UNLOCK
 from pstate.testing.disk import Description, Inode, SimulatedDisk
 
@@ -47,6 +48,8 @@ class SimulatedSystem(FileSystem):
         self.tick = tick  #: how far every look at the clock moves it, in seconds
         self.now = 1000.0
         self.descriptors: dict[int, Description] = {}
+        # The numbers of each process are its own.
+        self.keepers = WeakValueDictionary()  # type: ignore[misc]
         self._next = FIRST_DESCRIPTOR
         self._tokens = 0
         self.open = self._open
@@ -75,6 +78,12 @@ class SimulatedSystem(FileSystem):
         for fd in list(self.descriptors):
             self._let_go(fd)
 
+    def close_all(self, again: int) -> None:
+        """What daemons do, as no call to schedule: close every descriptor. The next file to be opened gets *again*."""
+        for fd in list(self.descriptors):
+            self._let_go(fd)
+        self._next = again
+
     def child(self, name: str) -> SimulatedSystem:
         """The process that a fork makes: with the same descriptions under the same numbers."""
         system = SimulatedSystem(self.disk, self.hook, name=name, tick=self.tick)
@@ -97,6 +106,13 @@ class SimulatedSystem(FileSystem):
         if description in inode.watchers:
             inode.watchers.remove(description)
             self.disk.changes += 1
+
+    def identity(self, fd: int) -> Identity | None:
+        """Not a call to schedule: it changes nothing, and what it tells changes only by the process itself."""
+        description = self.descriptors.get(fd)
+        if description is None:
+            return None
+        return DEVICE, description.inode.number, description.writable + 2 * description.appending
 
     def _begin(self, name: str, *arguments: Any) -> int | None:
         if self.dead:

@@ -190,7 +190,7 @@ def _move(made: str, target: str, may_replace: bool) -> None:
 
 def _take_over(target: str, made: str) -> None:
     """Let the file *made* be for whom the one at *target* was, in whose place it will come."""
-    old, new = Descriptor(os.open, os.close), Descriptor(os.open, os.close)
+    old, new = Descriptor(SYSTEM), Descriptor(SYSTEM)
     try:
         try:
             open_beside(SYSTEM, old, target, os.O_RDONLY)
