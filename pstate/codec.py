@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from pstate import block
 from pstate.errors import InvalidStateError
-from pstate.parts import Parts
+from pstate.parts import WIDTH, Parts
 from pstate.values import MAX_DEPTH
 
 if TYPE_CHECKING:
@@ -183,6 +183,9 @@ def _no_constant(name: str) -> NoReturn:
 
 
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+_SURROGATE_ESCAPES = re.compile(
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
+)
 _JSON_SPACE = " \t\r\n"
 _decode_json = json.JSONDecoder(parse_constant=_no_constant).raw_decode
 
@@ -216,6 +219,14 @@ class _Refused(Exception):
         self.mark: Any = mark
 
 
+class _Twice(_Refused):
+    """A key that is equal to another one before it, which is number *number* of its mapping."""
+
+    def __init__(self, what: str, remedy: str, number: int) -> None:
+        super().__init__(what, remedy)
+        self.number = number
+
+
 def _too_deep(mark: Mark | None = None) -> _Refused:
     return _Refused(f"nested deeper than {MAX_DEPTH} levels", "Store flatter values", mark)
 
@@ -247,10 +258,17 @@ def _read(
         next_event = yaml.parser(content, text).get_event
         if parts is not None:
             next_event = _recording(yaml, next_event, parts)
-        reader = _Reader(yaml, next_event, limit, len(content), single)
+        reader = _Reader(yaml, next_event, limit, len(content), single, text)
         if notice is not None:
             reader.plain = functools.partial(reader.plain_noticed, notice)  # type: ignore[method-assign]
         return reader.documents()
+    except _Twice as refused:
+        if parts is None:  # read it once more, to find the first of the two
+            _read(data, path, limit, lines_before, single, parts=[])
+        what = refused.what + _place_of_key(parts or [], text, refused.number, refused.mark.line, lines_before)
+        raise _error(
+            path, refused.mark.line + 1 + lines_before, refused.mark.column + 1, what, refused.remedy
+        ) from None
     except _Refused as refused:
         line, column = refused.mark.line + 1 + lines_before, refused.mark.column + 1
         raise _error(path, line, column, refused.what, refused.remedy) from refused.__cause__
@@ -261,6 +279,68 @@ def _read(
         which = "a character" if found is None else f"U+{ord(found.group()):04X}"
         what = f"{which} may not stand in YAML as it is"
         raise _error(path, line + lines_before, column, what, "Write it as an escape in double quotes") from None
+
+
+def _place_of_key(parts: list[Any], text: str, number: int, line: int, lines_before: int) -> str:
+    """Where key *number* of a mapping stands, of which a later key, in *line*, is the last one of the *parts*."""
+    around: list[list[int]] = [[]]
+    for kind, start in zip(parts[::WIDTH], parts[1::WIDTH], strict=True):
+        if kind == "end":
+            around.pop()
+            continue
+        around[-1].append(start)
+        if kind in ("mapping", "sequence"):
+            around.append([])
+    # A merge key is none of the keys.
+    starts = [start for start in around[-1][::2] if not text.startswith("<<", start)]
+    start = starts[number]
+    first = text.count("\n", 0, start)
+    if first == line:
+        return f", first in column {start - text.rfind(chr(10), 0, start)} of this line"
+    return f", first in line {first + 1 + lines_before}"
+
+
+# What a person may have meant where a token cannot begin, and what to do.
+_TEMPLATE = re.compile(r"\{[%{#]")
+_QUOTE_IT = "Correct this line: put the value in quotes"
+
+
+def _explained(problem: str, context: str, text: str, offset: int) -> tuple[str, str] | None:
+    """What is wrong at *offset*, by its name, and what to do; None where the parser's own words say it."""
+    if "Unicode character escape" in problem:
+        found = _SURROGATE_ESCAPES.search(text, max(offset - 2, 0))
+        if found is not None and found.start() <= offset:
+            return _surrogate(found[0])
+    if "tab character" in problem or ("cannot start any token" in problem and text[offset : offset + 1] == "\t"):
+        before = text[text.rfind("\n", 0, offset) + 1 : offset]
+        where = "as indentation" if not before.strip() else "after a dash" if not before.strip(" -") else "here"
+        what = f"a tab is used {where}, where YAML allows only spaces"
+        return what, "Correct this line: put spaces in the place of the tab"
+    character = text[offset : offset + 1]
+    template = _TEMPLATE.match(text, max(offset - 1, 0))
+    if template is not None and character in "%{#":
+        what = f"`{template[0]}` begins a template, which is not YAML"
+        return what, "Correct this line: write what the template gives, or put it in quotes"
+    if "cannot start any token" in problem or "expected node content" in problem:
+        shown = "a backtick" if character == "`" else f"`{character}`"
+        return f"{shown} cannot begin a value or a key", _QUOTE_IT
+    if "expected alphabetic" in problem and context.endswith(("alias", "anchor")):
+        mark = "*" if context.endswith("alias") else "&"
+        return f"`{mark}` begins an {context.rpartition(' ')[2]}, and no name follows it", _QUOTE_IT
+    return None
+
+
+def _surrogate(escape: str) -> tuple[str, str]:
+    """Why a surrogate cannot stand in YAML, and what to do: *escape* is one, or the two that JSON writes for one
+    character.
+    """
+    pair = bytes.fromhex(escape.replace("\\u", ""))
+    try:
+        character = pair.decode("utf-16-be")
+    except UnicodeDecodeError:
+        return f"{escape} is a surrogate, which is not a character", "Correct this line: write the character itself"
+    what = f"{escape} is how JSON writes {character}, and YAML has no such escapes (surrogates)"
+    return what, f"Correct this line: write {character} itself; or read the file with `pstate import`, as JSON"
 
 
 def _recording(yaml: _Yaml, next_event: Callable[[], Any], parts: list[Any]) -> Callable[[], Any]:
@@ -309,6 +389,8 @@ _MERGE = _Sentinel("<<")
 _VALUE = _Sentinel("=")
 _OPEN = _Sentinel("an anchor in whose node we are")
 
+_NO_SUCH_KEY = ("a list or a mapping cannot be a key", "Use a text or a number as the key")
+
 # What a collection in the making is.
 _LIST, _DICT, _SET, _OMAP, _PAIR = range(5)
 
@@ -327,8 +409,11 @@ class _Reader:
     An alias becomes a copy, so that the result is a tree; keys are unique; depth and growth by aliases are limited.
     """
 
-    def __init__(self, yaml: _Yaml, next_event: Callable[[], Any], limit: int, size: int, single: bool) -> None:
+    def __init__(
+        self, yaml: _Yaml, next_event: Callable[[], Any], limit: int, size: int, single: bool, text: str
+    ) -> None:
         self.yaml = yaml
+        self.text = text
         self.next_event = next_event
         self.limit = limit
         self.room = max(_EXPANSION_FREE, _EXPANSION_FACTOR * size)
@@ -368,6 +453,9 @@ class _Reader:
                 # A limit of libyaml's, which it reaches before us because it reads ahead.
                 raise _too_deep(mark) from None
             context = error.context
+            explained = _explained(str(error.problem), context or "", self.text, mark.index)
+            if explained is not None:
+                raise _Refused(f"not YAML: {explained[0]}", explained[1], mark) from None
             if context and error.context_mark and error.context_mark.line != mark.line:
                 context += f" that begins in line {error.context_mark.line + 1}"
             what = ", ".join(part for part in (context, error.problem) if part)
@@ -415,7 +503,8 @@ class _Reader:
 
             elif event_class is MappingStart or event_class is SequenceStart:
                 if append is None and key is _NO_KEY:
-                    raise _Refused("a list or a mapping cannot be a key", "Use a text or a number as the key")
+                    explained = _explained("", "", self.text, event.start_mark.index)
+                    raise _Refused(*explained or _NO_SUCH_KEY)
                 if len(stack) >= limit:
                     raise _too_deep()
                 if event.anchor is not None:
@@ -456,7 +545,7 @@ class _Reader:
                     if type(value) is dict and len(value) == 1:
                         value = _Pair(next(iter(value.items())))
                 elif value.__class__ is _Pair:
-                    raise _Refused("a list or a mapping cannot be a key", "Use a text or a number as the key")
+                    raise _Refused(*_NO_SUCH_KEY)
 
             else:
                 break  # the end of the document
@@ -542,8 +631,9 @@ class _Reader:
     @staticmethod
     def refuse_surrogates(text: str) -> None:
         # libyaml refuses them by itself, the pure parser lets them pass.
-        if not text.isascii() and re.search("[\ud800-\udfff]", text) is not None:
-            raise _Refused("a surrogate is no character", "Write the character itself")
+        found = None if text.isascii() else re.search("[\ud800-\udbff][\udc00-\udfff]|[\ud800-\udfff]", text)
+        if found is not None:
+            raise _Refused(*_surrogate("".join([f"\\u{ord(character):04x}" for character in found[0]])))
 
     # -- collections
 
@@ -580,10 +670,11 @@ class _Reader:
 
     @staticmethod
     def refuse_second(key: Any, container: dict[Any, Any]) -> NoReturn:
-        first = next(other for other in container if other == key)
+        number, first = next((number, other) for number, other in enumerate(container) if other == key)
         if type(first) is type(key):
-            raise _Refused(f"the key {_short(key)} stands twice in this mapping", "Keep one of the two")
-        raise _Refused(f"the key {_short(key)} is equal to the key {_short(first)} before it", "Put one in quotes")
+            raise _Twice(f"the key {_short(key)} stands twice in this mapping", "Keep one of the two", number)
+        what = f"the key {_short(key)} is equal to the key {_short(first)} before it"
+        raise _Twice(what, "Put one in quotes", number)
 
     # -- anchors and aliases
 
@@ -615,7 +706,7 @@ class _Reader:
             return value
         if value.__class__ in _COLLECTIONS:
             if as_key:
-                raise _Refused("a list or a mapping cannot be a key", "Use a text or a number as the key")
+                raise _Refused(*_NO_SUCH_KEY)
             return _copy(value, self.limit - depth)
         return value
 
