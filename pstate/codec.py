@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from pstate import block
 from pstate.errors import InvalidStateError
-from pstate.parts import WIDTH, Parts
+from pstate.parts import WIDTH, Merged, Parts
 from pstate.values import MAX_DEPTH
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _EXPANSION_FREE = 1_000_000
 _EXPANSION_FACTOR = 10
 
 # Loaders look for the ":" of a key no further than 1,024 characters; longer keys need "? ". Some room is left.
-_LONGEST_SIMPLE_KEY = 1000
+LONGEST_SIMPLE_KEY = 1000
 
 # Python refuses to convert longer decimals, from 640 digits if so configured (sys.set_int_max_str_digits); hexadecimal
 # ones it always converts.
@@ -147,8 +147,9 @@ def trace(data: bytes, path: str) -> tuple[Any, Parts]:
 def trace_events(data: bytes, path: str) -> tuple[Any, Parts]:
     """What `trace` returns or raises, always by PyYAML's events."""
     parts: list[Any] = []
-    documents = _read(data, path, MAX_DEPTH, single=True, parts=parts)
-    return (documents[0].value if documents else None), Parts(parts, is_quick=False)
+    merges: dict[int, Merged] = {}
+    documents = _read(data, path, MAX_DEPTH, single=True, parts=parts, merges=merges)
+    return (documents[0].value if documents else None), Parts(parts, is_quick=False, merges=merges)
 
 
 def load_all(data: bytes, path: str) -> list[Document]:
@@ -239,10 +240,11 @@ def _read(
     single: bool = False,
     notice: Notice | None = None,
     parts: list[Any] | None = None,
+    merges: dict[int, Merged] | None = None,
 ) -> list[Document]:
     """All documents of *data*; of a base document (*single*) the one, which must be a mapping or null.
 
-    What it consists of goes into *parts*.
+    What it consists of goes into *parts*, and what its merge keys bring into *merges*.
     """
     content = data.removeprefix(_BOM)
     try:
@@ -259,6 +261,8 @@ def _read(
         if parts is not None:
             next_event = _recording(yaml, next_event, parts)
         reader = _Reader(yaml, next_event, limit, len(content), single, text)
+        if parts is not None and merges is not None:
+            reader.merged = functools.partial(reader.merged_noted, parts, merges)  # type: ignore[method-assign]
         if notice is not None:
             reader.plain = functools.partial(reader.plain_noticed, notice)  # type: ignore[method-assign]
         return reader.documents()
@@ -668,6 +672,14 @@ class _Reader:
         whole.update(own)
         return whole
 
+    def merged_noted(
+        self, noted: list[Any], merges: dict[int, Merged], own: dict[Any, Any], depth: int
+    ) -> dict[Any, Any]:
+        parts = self.merges.get(depth)
+        if parts is not None:
+            merges[len(noted) // WIDTH - 1] = list(own), parts
+        return _Reader.merged(self, own, depth)
+
     @staticmethod
     def refuse_second(key: Any, container: dict[Any, Any]) -> NoReturn:
         number, first = next((number, other) for number, other in enumerate(container) if other == key)
@@ -888,7 +900,7 @@ _SAFE_TYPES = frozenset((str, int, bool, type(None)))
 _NESTED_TYPES = frozenset((str, int, bool, type(None), float, list, dict))
 _LONG_DECIMAL = re.compile(rf"[0-9]{{{_DECIMAL_DIGITS + 1}}}")
 # An escape takes six characters, quotes two.
-_LONGEST_SURE_KEY = (_LONGEST_SIMPLE_KEY - 2) // 6
+_LONGEST_SURE_KEY = (LONGEST_SIMPLE_KEY - 2) // 6
 
 
 def encode_body(operations: list[Any]) -> str:
@@ -1023,7 +1035,7 @@ def _flow(value: Any) -> str:
 
 def _flow_key(key: Any) -> str:
     text = scalar(key)
-    return text if len(text) <= _LONGEST_SIMPLE_KEY else f"? {text} "
+    return text if len(text) <= LONGEST_SIMPLE_KEY else f"? {text} "
 
 
 # ---------------------------------------------------------------------------------------------------- the base document
@@ -1048,7 +1060,7 @@ def dump(value: dict[Any, Any]) -> bytes:
     if not value:
         return b"{}\n"
     out: list[str] = []
-    _write_dict(value, "", "", out, {}, "  ")
+    _write_dict(value, "", "", out, {})
     return "".join(out).encode("utf-8")
 
 
@@ -1056,15 +1068,15 @@ def dump_value(value: Any) -> bytes:
     """The document of the plain tree *value*, of any kind, as `dump` would write it. Raises as `dump`."""
     out: list[str] = []
     if value.__class__ is dict and value:
-        _write_dict(value, "", "", out, {}, "  ")
+        _write_dict(value, "", "", out, {})
     elif value.__class__ is list and value:
-        _write_list(value, "", "", out, {}, "  ")
+        _write_list(value, "", "", out, {})
     elif value.__class__ is set and value:
         out.append("!!set\n")
         _write_set(value, "", out)
     else:
         # A block of lines needs an indentation, which its header tells where there is none around it.
-        _write_value("-", value, "  ", out, {}, "  ")
+        _write_value("-", value, "  ", out, {})
         out[0] = out[0][2:]
     return "".join(out).encode("utf-8")
 
@@ -1109,7 +1121,7 @@ def _fenced(text: str, indent: str) -> str:
 def _head(key: Any, indent: str, heads: dict[str, str]) -> str:
     """*key* and its colon, in a line behind *indent*; remembered in *heads* for the texts that come again."""
     text = _key(key)
-    if len(text) > _LONGEST_SIMPLE_KEY:
+    if len(text) > LONGEST_SIMPLE_KEY:
         return f"? {text}\n{indent}:"
     if key.__class__ is str:  # Only texts are remembered: 1, 1.0 and True would be one.
         heads[key] = text + ":"
@@ -1122,13 +1134,9 @@ def _key(key: Any) -> str:
     return scalar(key)
 
 
-def _write_dict(
-    value: dict[Any, Any], lead: str, indent: str, out: list[str], heads: dict[str, str], step: str
-) -> None:
-    """Write a line for each key of *value*, behind *lead* the first and behind *indent* the others; *step* more for
-    what is below them.
-    """
-    inner = indent + step
+def _write_dict(value: dict[Any, Any], lead: str, indent: str, out: list[str], heads: dict[str, str]) -> None:
+    """Write a line for each key of *value*, behind *lead* the first and behind *indent* the others."""
+    inner = indent + "  "
     for key, item in value.items():
         head = heads.get(key)
         if head is None:
@@ -1143,11 +1151,11 @@ def _write_dict(
         elif kind is bool:
             out.append(f"{lead}{head} {'true' if item else 'false'}\n")
         else:
-            _write_value(lead + head, item, inner, out, heads, step)
+            _write_value(lead + head, item, inner, out, heads)
         lead = indent
 
 
-def _write_value(head: str, value: Any, inner: str, out: list[str], heads: dict[str, str], step: str) -> None:
+def _write_value(head: str, value: Any, inner: str, out: list[str], heads: dict[str, str]) -> None:
     """Write *head*, a colon or a dash at its end, and its *value*, whose further lines begin with *inner*."""
     kind = value.__class__
     if kind in _SCALARS:
@@ -1157,10 +1165,10 @@ def _write_value(head: str, value: Any, inner: str, out: list[str], heads: dict[
         out.append(f"{head} {_EMPTY[kind]}\n")
     elif kind is dict:
         out.append(head + "\n")
-        _write_dict(value, inner, inner, out, heads, step)
+        _write_dict(value, inner, inner, out, heads)
     elif kind is list:
         out.append(head + "\n")
-        _write_list(value, inner, inner, out, heads, step)
+        _write_list(value, inner, inner, out, heads)
     else:
         out.append(head + " !!set\n")
         _write_set(value, inner, out)
@@ -1169,17 +1177,17 @@ def _write_value(head: str, value: Any, inner: str, out: list[str], heads: dict[
 _EMPTY: dict[type, str] = {dict: "{}", list: "[]", set: "!!set {}"}
 
 
-def _write_list(value: list[Any], lead: str, indent: str, out: list[str], heads: dict[str, str], step: str) -> None:
+def _write_list(value: list[Any], lead: str, indent: str, out: list[str], heads: dict[str, str]) -> None:
     """Write *value*, the first dash behind *lead* and the others behind *indent*."""
     inner = indent + "  "
     for item in value:
         # The first line of what is inside stands behind the dash.
         if item.__class__ is dict and item:
-            _write_dict(item, lead + "- ", inner, out, heads, step)
+            _write_dict(item, lead + "- ", inner, out, heads)
         elif item.__class__ is list and item:
-            _write_list(item, lead + "- ", inner, out, heads, step)
+            _write_list(item, lead + "- ", inner, out, heads)
         else:
-            _write_value(lead + "-", item, inner, out, heads, step)
+            _write_value(lead + "-", item, inner, out, heads)
         lead = indent
 
 
@@ -1194,25 +1202,25 @@ def _write_set(value: set[Any], indent: str, out: list[str]) -> None:
 _ENDS_IN_FLOW = re.compile(r"[,:?\[\]{}#]")
 
 
-def pair_text(key: Any, value: Any, indent: str, step: str) -> str:
-    """The lines of *key* and *value* in a block mapping behind *indent*, each mapping in it *step* further in."""
-    out: list[str] = []
-    _write_dict({key: value}, indent, indent, out, {}, step)
-    return "".join(out)
+def shown_key(key: Any) -> str:
+    """*key* as the canonical document has it."""
+    return _key(key)
 
 
-def item_text(value: Any, indent: str, step: str) -> str:
-    """The lines of *value* in a block list whose dashes are behind *indent*."""
-    out: list[str] = []
-    _write_list([value], indent, indent, out, {}, step)
-    return "".join(out)
+def block_scalar(value: Any, inner: str) -> str:
+    """The scalar or empty collection *value* as the canonical document has it, further lines behind *inner*."""
+    if value.__class__ is str:
+        return str(value) if _plain(value) else _fenced(value, inner)
+    return _SCALARS[value.__class__](value) if value.__class__ in _SCALARS else _EMPTY[value.__class__]
 
 
-def value_text(value: Any, indent: str, step: str) -> str:
-    """What stands behind the colon of a key in a block mapping behind *indent*, its newline included."""
-    out: list[str] = []
-    _write_value("", value, indent + step, out, {}, step)
-    return "".join(out)
+def flow_scalar(value: Any) -> str:
+    """*value*, a scalar, a set or an empty collection, between other values of a flow collection, as a person would
+    write it.
+    """
+    if value.__class__ is str and _plain(value) and _ENDS_IN_FLOW.search(value) is None:
+        return str(value)
+    return _flow(value)
 
 
 def quoted_text(text: str, quote: str) -> str | None:
@@ -1220,24 +1228,6 @@ def quoted_text(text: str, quote: str) -> str | None:
     if quote == '"':
         return _quoted(text)
     return "'" + text.replace("'", "''") + "'" if text.isprintable() else None
-
-
-def flow_text(value: Any) -> str:
-    """*value* in one line between other values of a flow collection, as a person would write it."""
-    kind = value.__class__
-    if kind is list:
-        return "[" + ", ".join(map(flow_text, value)) + "]"
-    if kind is dict:
-        return "{" + ", ".join([flow_pair_text(key, item) for key, item in value.items()]) + "}"
-    if kind is str and _plain(value) and _ENDS_IN_FLOW.search(value) is None:
-        return str(value)
-    return _flow(value)
-
-
-def flow_pair_text(key: Any, value: Any) -> str:
-    """`flow_text` of *key* and *value* in a flow mapping."""
-    text = flow_text(key)
-    return f"{text if len(text) <= _LONGEST_SIMPLE_KEY else f'? {text} '}: {flow_text(value)}"
 
 
 # --------------------------------------------------------------------------------------------------------- other people

@@ -15,16 +15,22 @@ WIDTH = 6
 END = ("end", 0, 0, "", None, False)
 
 
+#: What a mapping with merge keys is made of: its own keys, and the mappings that are merged, later ones over earlier
+#: ones, its own keys over all of them.
+Merged = tuple[list[Any], list[dict[Any, Any]]]
+
+
 class Parts:
     """The nodes of a document, and the ends of collections and of the document, by number in the order of the text.
 
     Offsets count characters.
     """
 
-    __slots__ = ("ends", "is_quick", "kinds", "names", "starts", "styles", "tagged")
+    __slots__ = ("ends", "is_quick", "kinds", "merges", "names", "starts", "styles", "tagged")
 
-    def __init__(self, noted: list[Any], is_quick: bool) -> None:
+    def __init__(self, noted: list[Any], is_quick: bool, merges: dict[int, Merged] | None = None) -> None:
         self.is_quick = is_quick  #: noted by `block`, so there is no anchor, directive or marker in the document
+        self.merges = merges or {}  #: by the number of the end of the mapping
         #: "scalar", "alias", "mapping", "sequence", "end", "document end"
         self.kinds: list[str] = noted[::WIDTH]
         #: of its anchor or tag, where it has one

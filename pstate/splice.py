@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
@@ -21,6 +22,7 @@ from pstate import block, codec
 from pstate.errors import InvalidStateError
 from pstate.logger import Logger
 from pstate.parts import Parts
+from pstate.style import LONGEST_FLOW, PLAIN_FLOW, Block, Flow, over_lines
 from pstate.values import SCALARS, identity, same
 
 logger = Logger("pstate.splice")
@@ -30,10 +32,10 @@ Edit = tuple[int, int, str]  #: where the replaced text begins and ends, and wha
 Load = Callable[[bytes, str], codec.Base]
 Source = list[int | None]  #: for each entry, the number of the old one that it is, or None
 
-#: A flow collection that one more element makes longer than this, with the line that it stands in, becomes a block.
-LONGEST_FLOW = 100
 #: How many elements are looked at to find the one that another has come from.
 _FEW = 16
+#: How many parts of a flow collection are looked at to find its style.
+_MANY = 1000
 #: How often the document is gone through for aliases whose anchor has changed; after that, no alias stays.
 _ROUNDS = 3
 
@@ -42,6 +44,13 @@ _SPACE = re.compile(r"(?:[ \t\n]|#[^\n]*)*")  #: between two tokens
 _NO_CONTENT = re.compile(r"[ \t]*(?:#[^\n]*)?\n")  #: a line without content
 _COMMENT_LINE = re.compile(r"[ \t]*#")
 _COMMENT = re.compile(r"[ \t]+#[^\n]*")
+#: Above the first key: lines that cannot belong to it.
+_ABOVE_ALL = re.compile(r"(?:(?:[ \t]*(?:#[^\n]*)?|%[^\n]*|---(?:[ \t]+#[^\n]*)?[ \t]*)\n)*")
+#: A comment that tools read, and that speaks of the whole file: for editors, schemas, linters, licences, a shell.
+_MODELINE = re.compile(
+    r"(?m)^[ \t]*(?:#!|#(?:[^\n]*[ \t])?(?:-\*-[^\n]*-\*-|vim?:|ex:[ \t]*(?:set?[ \t]|[a-z]+=)|yaml-language-server:"
+    r"|yamllint[ \t]|SPDX-[A-Za-z-]+:|\$schema:))[^\n]*\n"
+)
 #: Behind a colon or dash: anchor and tag, then a comment, then the end of the line.
 _HEADER = re.compile(r"(?:[ \t]+[&!|>][^ \t\n]*)*([ \t]+#[^\n]*)?[ \t]*\n")
 #: Anchor and tag of a node, and what stands between them and it.
@@ -50,8 +59,25 @@ _PROPERTIES = re.compile(r"(?:[&!][^ \t\n]*(?:[ \t\n]|#[^\n]*)*)*")
 _STEP = re.compile(r"(?m)^( *)(?![ #-])[^\n]*:[ \t]*(?:#[^\n]*)?\n\1( +)(?![ #-])[^\n]*:(?:[ \n])")
 #: A line of a canonical document: indentation, dashes, and what stands behind them.
 _CANONICAL_LINE = re.compile(rb"(?:  )*(?:- )*([^ ].*)")
+#: The line of a key or an element that begins a literal.
+_LITERAL = re.compile(rb"(?m)^[^\n]*[:-] \|[-+]?$")
+_INDENT = re.compile(r"[ \t]*")
+_COLON = re.compile(r"[ \t\n]*:")
+#: A dash, and what follows in its line.
+_DASH = re.compile(r"-( +)(?=[^ \n#])")
+#: What is no string for JSON, without quotes.
+_JSON_WORD = re.compile(r"true|false|null|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
+_COMMENT_IN_FLOW = re.compile(r"#[^\n]*")
+#: Between two entries that have a line each: a comma, a comment behind it, and further lines.
+_GAP = re.compile(r"(?:[ \t]*,)?([ \t]*#[^\n]*)?[ \t]*(?:\n((?:[ \t]*(?:#[^\n]*)?\n)*[ \t]*))?")
 #: Blank lines, with what stands behind them.
 _BLANK = re.compile(rb"\n\n+[^\n]*")
+
+
+#: Of an anchor: no alias may name it any more.
+_GONE = object()
+#: Of an entry: it is a merge key.
+_MERGES = object()
 
 
 class _Uncertain(Exception):
@@ -64,7 +90,7 @@ def rewrite(base: bytes, state: State, canonical: bytes, path: str) -> bytes:
     A base marker can stand behind it. *base* is a document that `codec.load` reads, *canonical* what `codec.dump`
     writes for *state*; that is returned where nothing of *base* is worth keeping, or can be kept.
     """
-    if is_canonical(base, canonical):
+    if is_canonical(base, canonical) and literals(base) <= literals(canonical):
         return canonical
     reason: object = "it would not say what it should"
     for coarse in (False, True):
@@ -79,6 +105,15 @@ def rewrite(base: bytes, state: State, canonical: bytes, path: str) -> bytes:
             reason = error  # whatever mistake is in here: a state must not become one that cannot be written
     logger.warning("%s: what a person wrote besides the values could not be kept in the document: %s", path, reason)
     return canonical
+
+
+def literals(document: bytes) -> Counter[bytes]:
+    """The lines of *document* that begin a literal. A person may have wanted one where `codec.dump` writes none, and
+    nothing else tells.
+    """
+    if b"|\n" not in document and b"|-\n" not in document and b"|+\n" not in document:
+        return Counter()
+    return Counter(_LITERAL.findall(document))
 
 
 def is_canonical(base: bytes, canonical: bytes) -> bool:
@@ -161,15 +196,15 @@ def _spliced(base: bytes, state: State, path: str, coarse: bool = False) -> tupl
         original += newline  # the value of a block scalar may change by it; then it differs, and is written anew
     text = original.replace("\r\n", "\n")
     value, parts = codec.trace(text.encode(), path)
-    broken: set[str] = set()
+    named: dict[str, Any] = {}  #: what anchors name in the new document, as far as it is not what they named
     left = _ROUNDS
     while True:
-        splice = _Splice(text, parts, broken, coarse)
+        splice = _Splice(text, parts, named, coarse)
         splice.document(value, state)
-        if splice.lost <= broken or not left:
+        if not left or all(named.get(name, _Splice) is value for name, value in splice.named.items()):
             break
-        # Once more: the aliases that name these must go, and may have stood in what others name.
-        broken |= splice.lost if left > 1 else {name for _, name in parts.named(aliases=False)}
+        # Once more: the aliases that name these may have to go, and may have stood in what others name.
+        named = splice.named if left > 1 else dict.fromkeys([name for _, name in parts.named(aliases=False)], _GONE)
         left -= 1
     edits = sorted(splice.edits, key=_place)
     found = _read_pieces(splice, value, edits)
@@ -265,22 +300,27 @@ def _apply(text: str, start: int, end: int, edits: list[Edit]) -> str:
 class _Splice:
     """The edits of one document. Nodes are known by the number of their part."""
 
-    def __init__(self, text: str, parts: Parts, broken: set[str], coarse: bool) -> None:
+    def __init__(self, text: str, parts: Parts, known: dict[str, Any], coarse: bool) -> None:
         self.text = text  #: with LF, the last line too
         # The columns of `Parts`, and where in them the one behind a node and all that is in it stands.
         self.kinds, self.starts, self.ends = parts.kinds, parts.starts, parts.ends
         self.styles, self.names, self.tagged = parts.styles, parts.names, parts.tagged
-        self.is_quick = parts.is_quick
+        self.is_quick, self.merges = parts.is_quick, parts.merges
         # Nothing else is not equal to itself.
         self.has_nan = "nan" in text.lower()
         self.coarse = coarse
         self.after = _after(parts.kinds)
         self.anchors = [i for i, _ in parts.named(aliases=False)]
-        self.dangling = [i for i, name in parts.named(aliases=True) if name in broken]
+        self.known = known  #: what anchors are going to name, where it is not what they named
+        self.dangling = [i for i, name in parts.named(aliases=True) if name in known]
+        self.named = known.copy()  #: the same, as it turns out to be
         self.edits: list[Edit] = []
-        self.lost: set[str] = set()  #: anchors whose node is not what it was
+        self.flow = PLAIN_FLOW  #: how the outermost flow collection is written that we are in
+        lines = text[: _skip(_ABOVE_ALL, text, 0)]
+        self.top = max((found.end() for found in _MODELINE.finditer(lines)), default=0)  #: behind the last modeline
         found = _STEP.search(text)
         self.step = found[2][:8] if found else "  "
+        self._lists: tuple[str, int] | None = None
 
     # -- the document
 
@@ -291,6 +331,8 @@ class _Splice:
         try:
             if old is None:
                 raise _Uncertain
+            if self.styles[0] == "flow":
+                self.flow = self.flow_style(0)
             if not self.is_unchanged(0, old, new):
                 self.change(0, old, new, 0)
         except _Uncertain:
@@ -305,6 +347,9 @@ class _Splice:
     def replace_root(self, new: State) -> None:
         """What stands above the first key, and behind the last, stays."""
         self.lose(0, self.after[0])
+        if self.styles[0] == "flow" and self.flow.is_json:
+            self.edits.append((self.starts[0], self.end(0), self.flow.text(new)))
+            return
         comment = None if self.is_block(0) else _COMMENT.match(self.text, self.end(0))
         line = self.line_of(self.starts[0])
         before = self.text[line : self.starts[0]].rstrip()  # perhaps "---"
@@ -314,7 +359,7 @@ class _Splice:
         written = codec.dump(new).decode()
         if self.would_swallow(new, stop, 0):
             *pairs, last = new.items()
-            written = (codec.dump(dict(pairs)).decode() if pairs else "") + codec.flow_pair_text(*last) + "\n"
+            written = (codec.dump(dict(pairs)).decode() if pairs else "") + PLAIN_FLOW.pair(*last) + "\n"
         self.edits.append((line, stop, (text + "\n" if text else "") + written))
 
     # -- places
@@ -369,12 +414,15 @@ class _Splice:
         anchors = self.anchors
         if anchors:
             for i in anchors[bisect_left(anchors, start) : bisect_left(anchors, stop)]:
-                self.lost.add(self.names[i] or "")
+                self.named[self.names[i] or ""] = _GONE
 
     def is_unchanged(self, i: int, old: Any, new: Any) -> bool:
         """Whether node *i* may stay; in doubt not, for a collection whose values are then looked at one by one."""
         if not self.is_sound(i):
-            return False
+            if self.kinds[i] != "alias":
+                return False
+            says = self.known[self.names[i] or ""]
+            return says is not _GONE and _alike(says, new)
         if old.__class__ is str:
             return new.__class__ is str and old == new
         if old.__class__ in SCALARS or old.__class__ is set:
@@ -387,6 +435,8 @@ class _Splice:
         whose entries are behind *indent* columns; or, with a negative *at*, in a flow collection.
         """
         known = len(self.edits)
+        if at >= 0 and self.styles[i] == "flow":
+            self.flow = self.flow_style(i)
         if self.coarse or old.__class__ in SCALARS:
             self.replace(i, old, new, at, indent)
         else:
@@ -395,10 +445,13 @@ class _Splice:
             except _Uncertain:
                 del self.edits[known:]
                 self.replace(i, old, new, at, indent)
-        name = self.names[i]
-        # An alias that is written out takes its own place only: what it names is what it was.
-        if len(self.edits) > known and name is not None and self.kinds[i] != "alias":
-            self.lost.add(name)
+        name = self.anchor(i)
+        if name and self.named.get(name) is not _GONE and not _alike(old, new):
+            self.named[name] = new
+
+    def anchor(self, i: int) -> str:
+        """The name of the anchor of node *i*, or ""."""
+        return "" if self.kinds[i] == "alias" else self.names[i] or ""
 
     def change(self, i: int, old: Any, new: Any, at: int) -> None:
         """`visit` for a collection whose entries stay, as far as they are the same ones. Raises _Uncertain."""
@@ -409,11 +462,14 @@ class _Splice:
             if self.is_sound(i) and _alike(old, new):
                 return
             raise _Uncertain
-        if self.kinds[i] == "mapping":
-            change = _Change(entries, _keys_from(old, new), list(old.values()), list(new.values()), list(new), set())
+        if self.after[i] - 1 in self.merges:
+            change = self.merging(i, entries, old, new)
+        elif self.kinds[i] == "mapping":
+            values = list(new.values())
+            change = _Change(entries, _keys_from(old, new), list(old), list(old.values()), values, list(new))
         else:
             source, equal = _elements_from(old, new)
-            change = _Change(entries, source, old, new, [], equal)
+            change = _Change(entries, source, [], old, new, [], equal)
         if self.styles[i] == "flow":
             self.change_flow(i, change, at)
         else:
@@ -425,9 +481,9 @@ class _Splice:
         return not dangling or bisect_left(dangling, i) == bisect_left(dangling, self.after[i])
 
     def entries(self, i: int, count: int) -> list[tuple[int, int]] | None:
-        """Key and value of each pair in mapping *i*; of each element in a list the same twice.
+        """Key and value of each pair in mapping *i*, merge keys too; of each element in a list the same twice.
 
-        None where it does not say what stands there: with a tag, a merge key, an alias as a key; or is an alias.
+        None where it does not say what stands there: with a tag, an alias as a key that must go; or is an alias.
         """
         kinds, tagged, after = self.kinds, self.tagged, self.after
         if tagged[i] or kinds[i] not in ("mapping", "sequence"):
@@ -438,50 +494,175 @@ class _Splice:
         while kinds[j] != "end":
             key = j
             if is_mapping:
-                if kinds[key] != "scalar" or tagged[key] or self.source(key) == "<<":
+                if tagged[key] or (kinds[key] != "scalar" and self.names[key] in self.known):
                     return None
                 j += 1
             found.append((key, j))
             j = after[j]
-        return found if len(found) == count else None
+        return found if len(found) == count or after[i] - 1 in self.merges else None
+
+    # -- merge keys
+
+    def merging(self, i: int, entries: list[tuple[int, int]], old: dict[Any, Any], new: dict[Any, Any]) -> _Change:
+        """What becomes of mapping *i*, which has merge keys. They stay where they bring nothing that is not to be
+        there: own keys beat merged ones. Else the first one becomes the pairs that it has brought.
+        """
+        own, parts = self.merges[self.after[i] - 1]
+        marks = [number for number, (key, _) in enumerate(entries) if self.source(key) == "<<"]
+        numbers = [number for number in range(len(entries)) if number not in set(marks)]
+        if len(numbers) != len(own):
+            raise _Uncertain
+        keys = dict(zip(numbers, own, strict=True))
+        origins = {identity(key): number for number, key in keys.items()}
+        places: list[tuple[int | None, Any]] = []
+        written_out: dict[int, dict[Any, Any]] = {}
+
+        brought = self.brought([entries[number][1] for number in marks], parts)
+        if brought is not None:
+            wanted = [
+                key for key in new if key not in brought or identity(key) in origins or not same(new[key], brought[key])
+            ]
+            if _printed(list({**brought, **dict.fromkeys(wanted)})) != _printed(list(new)):
+                brought = None
+        if brought is not None:
+            staying = set(map(identity, wanted))
+            # Keys that are merged too stand where the merged ones do: only the others have an order to keep.
+            rest = iter([(origins.get(identity(key)), key) for key in wanted if key not in brought])
+            for number in range(len(entries)):
+                if number not in keys:
+                    places.append((number, _MERGES))
+                elif identity(keys[number]) in staying:
+                    if keys[number] in brought:
+                        places.append((number, keys[number]))
+                        continue
+                    for place in rest:
+                        places.append(place)
+                        if place[0] is not None:
+                            break
+            places += rest
+            places += [(None, key) for key in wanted if key in brought and identity(key) not in origins]
+        else:
+            pairs: dict[Any, Any] = {}
+            for key in new:
+                origin = origins.get(identity(key))
+                if origin is None and places and places[-1][1] is _MERGES:
+                    pairs[key] = new[key]
+                elif origin is None and not pairs:
+                    pairs[key] = new[key]
+                    places.append((marks[0], _MERGES))
+                else:
+                    places.append((origin, key))
+            if pairs:
+                written_out[marks[0]] = pairs
+                self.lose(entries[marks[0]][0], self.after[entries[marks[0]][1]])
+        return _Change(
+            entries,
+            [origin for origin, _ in places],
+            list(own),
+            [old[keys[number]] if number in keys else None for number in range(len(entries))],
+            [None if key is _MERGES else new[key] for _, key in places],
+            [key for _, key in places],
+            merges=set(marks),
+            written_out=written_out,
+        )
+
+    def brought(self, nodes: list[int], parts: list[dict[Any, Any]]) -> dict[Any, Any] | None:
+        """What the merge keys with these values are going to bring, if they stay; None where they cannot.
+
+        They have brought the *parts*, later ones over earlier ones.
+        """
+        if not all(map(self.is_sound, nodes)):
+            sources = [source for node in nodes for source in self.merged_nodes(node)]
+            if len(sources) != len(parts):
+                return None
+            parts = parts.copy()
+            for number, source in enumerate(sources):
+                if self.is_sound(source):
+                    continue
+                says = self.known[self.names[source] or ""] if self.kinds[source] == "alias" else None
+                if says.__class__ is not dict:
+                    return None
+                parts[number] = says
+        return {key: value for part in parts for key, value in part.items()}
+
+    def merged_nodes(self, i: int) -> list[int]:
+        """The mappings that a merge key with the value *i* merges, the first in a list over the others."""
+        if self.kinds[i] != "sequence":
+            return [i]
+        found = []
+        j = i + 1
+        while self.kinds[j] != "end":
+            found.append(j)
+            j = self.after[j]
+        return found[::-1]
 
     # -- writing a node anew
 
     def replace(self, i: int, old: Any, new: Any, at: int, indent: int) -> None:
         kind, start, end, style = self.kinds[i], self.starts[i], self.ends[i], self.styles[i]
-        self.lose(i, self.after[i])
+        self.lose(i + 1, self.after[i])
+        name = self.anchor(i)
+        anchor = f"&{name} " if name else ""
         if at < 0:
             if start == end:
                 raise _Uncertain
-            self.edits.append((start, self.end(i), self.inline(style, old, new, flow=True)))
+            self.edits.append((start, self.end(i), anchor + self.flow_inline(i, old, new)))
             return
         is_inline = kind == "alias" or (kind == "scalar" and style not in ("|", ">"))
         if new.__class__ in SCALARS and is_inline:
-            text = self.inline(style, old, new, flow=False)
+            text = self.inline(style, old, new)
             if text:
-                self.edits.append((at, at, " " + text) if start == end else (start, end, text))
+                self.edits.append((at, at, " " + text) if start == end else (start, end, anchor + text))
                 return
         if style == "flow" and old and new and new.__class__ in (dict, list) and new.__class__ is old.__class__:
-            text = codec.flow_text(new)
-            if self.column(start) + len(text) <= LONGEST_FLOW:
-                self.edits.append((start, self.end(i), text))
+            text = self.flow.text(new, self.indent(start))
+            if "\n" in text or self.column(start) + len(text) <= LONGEST_FLOW:
+                self.edits.append((start, self.end(i), anchor + text))
                 return
         stop = self.content_end(i)
-        if self.would_swallow(new, stop, indent):
-            text = " " + codec.flow_text(new) + "\n"
-        elif self.text[at - 1] == "-":
-            text = codec.item_text(new, " " * indent, self.step)[indent + 1 :]
-        else:
-            text = codec.value_text(new, " " * indent, self.step)
+        text = self.lines(i, new, stop, indent) or self.fresh(i, new, at, stop, indent)
         first, _, rest = text.partition("\n")
+        if name:
+            first = f" &{name}{first}"
         self.edits.append((at, stop, first + self.comment(i, at) + "\n" + rest))
+
+    def fresh(self, i: int, new: Any, at: int, stop: int, indent: int) -> str:
+        """What stands behind the colon or dash that ends at *at*, instead of node *i*, up to *stop*."""
+        if self.would_swallow(new, stop, indent):
+            return " " + PLAIN_FLOW.text(new) + "\n"
+        style = self.block_style(i)
+        if self.text[at - 1] != "-":
+            return style.value(new, " " * indent)
+        if self.anchor(i):
+            # Before a mapping that begins in the same line, it would be one of the first key.
+            return Block(style.step, "  ", style.gap).value(new, " " * indent)
+        return style.behind_dash(new, " " * indent)
+
+    def lines(self, i: int, new: Any, stop: int, indent: int) -> str:
+        """*new* as a scalar over lines, as node *i* is one, up to *stop*; "" where that cannot be."""
+        if self.styles[i] not in ("|", ">") or new.__class__ is not str:
+            return ""
+        source = self.text[_skip(_PROPERTIES, self.text, self.starts[i]) : self.ends[i]]
+        header, _, rest = source.partition("\n")
+        header = header.partition("#")[0]
+        lines = rest.rstrip().split("\n")
+        digits = [int(mark) for mark in header if mark.isdigit()]
+        first = next((line for line in lines if line.strip(" ")), " " * indent + self.step)
+        column = indent + digits[0] if digits else len(first) - len(first.lstrip(" "))
+        if column <= indent or self.would_go_on(new, stop, column - 1):
+            return ""
+        lines = [line[column:] for line in lines]
+        text = over_lines(new, self.styles[i], " " * indent, " " * column, header, lines)
+        return " " + text if text else ""
 
     def would_swallow(self, value: Any, offset: int, indent: int) -> bool:
         """Whether *value*, if a block of text stands at its end, would take what is at *offset* for a part of it."""
         while value and isinstance(value, dict | list):
             value = value[-1] if isinstance(value, list) else next(reversed(value.values()))
-        if not isinstance(value, str) or "\n" not in value:
-            return False
+        return isinstance(value, str) and "\n" in value and self.would_go_on(value, offset, indent)
+
+    def would_go_on(self, value: str, offset: int, indent: int) -> bool:
+        """The same for *value* itself."""
         # A blank line may come to stand behind it also when what is between is deleted.
         return (value.endswith("\n\n") and "\n\n" in self.text) or self.is_swallowed(offset, indent, keeps=False)
 
@@ -497,19 +678,23 @@ class _Splice:
             offset = found.end()
         return False
 
-    def inline(self, style: str, old: Any, new: Any, flow: bool) -> str:
+    def inline(self, style: str, old: Any, new: Any) -> str:
         """*new* in one line, in quotes as *old* was if a person chose them; or "", if it is better not in one line."""
-        if new.__class__ is str and style in ("'", '"') and (flow or "\n" not in new):
-            is_chosen = style == "'" or codec.value_text(old, "", "") == f" {old}\n"
-            text = codec.quoted_text(new, style) if is_chosen else None
+        if new.__class__ is str and style in ("'", '"') and "\n" not in new:
+            text = codec.quoted_text(new, style) if _is_chosen(style, old) else None
             if text is not None:
                 return text
-        if new.__class__ in SCALARS and new.__class__ is not str:
-            return codec.scalar(new)
-        if flow:
-            return codec.flow_text(new)
-        text = codec.value_text(new, "", " ").removesuffix("\n").removeprefix(" ")
+        text = codec.block_scalar(new, " ")
         return "" if "\n" in text else text
+
+    def flow_inline(self, i: int, old: Any, new: Any) -> str:
+        """The same for node *i* in a flow collection."""
+        style = self.styles[i]
+        if new.__class__ is str and style in ("'", '"') and not self.flow.is_json and _is_chosen(style, old):
+            text = codec.quoted_text(new, style)
+            if text is not None:
+                return text
+        return self.flow.text(new, self.indent(self.starts[i]))
 
     def comment(self, i: int, at: int) -> str:
         """The comment behind the colon or dash that ends at *at*, or else behind node *i*, in front of which it is."""
@@ -524,6 +709,99 @@ class _Splice:
     def column(self, offset: int) -> int:
         return offset - self.line_of(offset)
 
+    def indent(self, offset: int) -> str:
+        """What the line of *offset* begins with."""
+        line = self.line_of(offset)
+        return self.text[line : _skip(_INDENT, self.text, line)]
+
+    # -- how the person writes
+
+    def block_style(self, i: int, change: _Change | None = None) -> Block:
+        """The style of new entries in the block collection *i*, which is to *change*, or of what comes in its place."""
+        list_step, gap = self.list_style(i, self.after[i]) or self.document_lists()
+        if change is None:
+            return Block(self.step, list_step, gap)
+        nodes = [entry for number, entry in enumerate(change.entries) if number not in change.merges]
+        if self.kinds[i] == "mapping":
+            quote = self.common_quote([key for key, _ in nodes], change.keys_before)
+            return Block(self.step, list_step, gap, key_quote=quote)
+        values = [value for _, value in nodes]
+        filled = [value for value in values if self.kinds[value] != "scalar" and self.after[value] > value + 2]
+        items = None
+        if filled and all(self.styles[value] == "flow" for value in filled):
+            items = self.flow_style(filled[0])
+            items = None if items.spread else items
+        quote = self.common_quote(values, change.old)
+        return Block(self.step, list_step, self.gap(i), item_quote=quote, items=items)
+
+    def common_quote(self, nodes: list[int], values: list[Any]) -> str:
+        """The quote that a person chose for all strings among the *values*, which are these *nodes*; or ""."""
+        found = {(self.styles[i], value) for i, value in zip(nodes, values, strict=True) if value.__class__ is str}
+        quotes = {quote for quote, _ in found}
+        quote = quotes.pop() if len(quotes) == 1 else ""
+        return quote if quote in ("'", '"') and any(_is_chosen(quote, value) for _, value in found) else ""
+
+    def list_style(self, start: int, stop: int) -> tuple[str, int] | None:
+        """How far the dashes of a list are behind their key, and what is behind the dashes: of the first one among
+        these parts.
+        """
+        for _ in range(_FEW):
+            try:
+                i = self.kinds.index("sequence", start, stop)
+            except ValueError:
+                break
+            if i and self.is_block(i) and _COLON.match(self.text, self.ends[i - 1]):
+                dash = _skip(_PROPERTIES, self.text, self.starts[i])
+                step = self.column(dash) - self.column(self.starts[i - 1])
+                if 0 <= step <= 8:
+                    return " " * step, self.gap(i)
+            start = i + 1
+        return None
+
+    def document_lists(self) -> tuple[str, int]:
+        if self._lists is None:
+            self._lists = self.list_style(0, len(self.kinds)) or (self.step, 1)
+        return self._lists
+
+    def gap(self, i: int) -> int:
+        """How many blanks stand behind the dashes of list *i*; 0 where a mapping begins in the next line."""
+        dash = _skip(_PROPERTIES, self.text, self.starts[i])
+        found = _DASH.match(self.text, dash)
+        if found is None:
+            return 0 if self.kinds[i + 1] == "mapping" and self.is_block(i + 1) else 1
+        return len(found[1])
+
+    def flow_style(self, i: int) -> Flow:
+        """The style of the flow collection *i*, and of what is in it."""
+        quotes: tuple[set[str], set[str]] = (set(), set())  # of keys, and of other strings
+        tight = False
+        for j in range(i, min(self.after[i], i + _MANY)):
+            if self.kinds[j] in ("scalar", "alias") and self.starts[j] < self.ends[j]:
+                colon = _COLON.match(self.text, self.ends[j])
+                if colon or self.styles[j] or _JSON_WORD.fullmatch(self.source(j)) is None:
+                    quotes[0 if colon else 1].add(self.styles[j])
+                if colon is not None:
+                    tight = self.text[colon.end()] not in " \n"
+        key_quote, quote = ("".join(found) if len(found) == 1 else "" for found in quotes)
+        if not quotes[0]:
+            key_quote = quote
+        elif not quotes[1]:
+            quote = key_quote
+        spread = set()
+        for kind, name in ((dict, "mapping"), (list, "sequence")):
+            j = next((j for j in range(i + 1, min(self.after[i], i + _MANY)) if self.is_filled(j, name)), i)
+            if self.is_spread(j):
+                spread.add(kind)
+        step = self.indent(self.starts[i + 1]).removeprefix(self.indent(self.starts[i])) if self.is_spread(i) else ""
+        return Flow(key_quote, quote, tight, frozenset(spread), step or "  ")
+
+    def is_filled(self, i: int, kind: str) -> bool:
+        return self.kinds[i] == kind and self.kinds[i + 1] != "end" and self.starts[i] < self.ends[i]
+
+    def is_spread(self, i: int) -> bool:
+        """Whether the first entry of flow collection *i* begins in a line of its own."""
+        return self.kinds[i + 1] != "end" and "\n" in self.text[self.ends[i] : self.starts[i + 1]]
+
     # -- flow collections
 
     def change_flow(self, i: int, change: _Change, at: int) -> None:
@@ -532,54 +810,61 @@ class _Splice:
             raise _Uncertain  # `[a: 1]`, a mapping without brackets
         for value, old, new, _ in self.changed(change):
             self.visit(value, old, new, -1, 0)
-        if not change.in_place:
+        if change.written_out or not change.in_place:
             self.rebuild_flow(i, change, known)
         if at >= 0:
             end = self.end(i)
             text = _apply(self.text, start, end, sorted(self.edits[known:], key=_place))
             longest = max(LONGEST_FLOW, self.column(start) + end - start)
-            if "\n" not in text and self.column(start) + len(text) > longest:
+            is_json = not i and self.flow.is_json  # and must stay so
+            if "\n" not in text and self.column(start) + len(text) > longest and not is_json:
                 raise _Uncertain
 
     def changed(self, change: _Change) -> Iterator[tuple[int, Any, Any, int]]:
         """The values that differ in entries that stay: node, what it said, what it is to say, which entry."""
         for number, origin in enumerate(change.source):
-            if origin is not None and (origin not in change.equal or self.dangling):
+            if origin is None or origin in change.merges:
+                continue
+            if origin not in change.equal or self.dangling:
                 value, old, new = change.entries[origin][1], change.old[origin], change.new[number]
                 if not self.is_unchanged(value, old, new):
                     yield value, old, new, origin
 
     def rebuild_flow(self, i: int, change: _Change, known: int) -> None:
-        """A flow collection in one line, from the text of the entries that stay."""
-        text, starts = self.text, self.starts
-        end = self.end(i)
+        """A flow collection from the text of the entries that stay, and of new ones."""
         inner, self.edits[known:] = sorted(self.edits[known:], key=_place), []
-        spans = []
+        spans = self.spans(change)
+        begin, end = _skip(_PROPERTIES, self.text, self.starts[i]) + 1, self.end(i) - 1
+        bounds = [begin, *[offset for span in spans for offset in span], end]
+        gaps = [self.text[start:stop] for start, stop in zip(bounds[::2], bounds[1::2], strict=True)]
+        layout = _Layout(gaps, self.flow.tight, self.indent(self.starts[i]))
+        bodies = []
+        for number, origin in enumerate(change.source):
+            if origin in change.written_out:
+                pairs = change.written_out[origin].items()
+                bodies.append(layout.between.join([self.flow.pair(*pair, layout.indent) for pair in pairs]))
+            elif origin is not None:
+                start, stop = spans[origin]
+                body = _apply(self.text, start, stop, _within(inner, start, stop))
+                bodies.append(body + " " if body.endswith(":") else body)  # a colon and a comma is none for YAML
+            elif self.kinds[i] == "mapping":
+                bodies.append(self.flow.pair(change.keys[number], change.new[number], layout.indent))
+            else:
+                bodies.append(self.flow.text(change.new[number], layout.indent))
+        self.lose_entries(i, change)
+        self.edits.append((begin, end, layout.text(change.source, bodies)))
+
+    def spans(self, change: _Change) -> list[tuple[int, int]]:
+        """Where the text of each entry of a flow collection is."""
+        text, starts = self.text, self.starts
+        found = []
         for key, value in change.entries:
             is_empty = starts[value] == self.ends[value]
             last = self.end(key if is_empty else value)
             if is_empty and text[last : last + 1] == ":":
                 last += 2 if text[last + 1] == " " else 1
-            spans.append((starts[key], last))
-        begin = _skip(_PROPERTIES, text, starts[i]) + 1
-        if "\n" in text[begin:end] or not change.kept:
-            raise _Uncertain
-        between = text[spans[0][1] : spans[1][0]] if len(spans) > 1 else ", "
-        if between.strip() != ",":
-            raise _Uncertain
-        pieces = []
-        for number, origin in enumerate(change.source):
-            if origin is not None:
-                start, stop = spans[origin]
-                piece = _apply(text, start, stop, _within(inner, start, stop))
-                pieces.append(piece + " " if piece.endswith(":") else piece)  # a colon and a comma is none for YAML
-            elif self.kinds[i] == "mapping":
-                pieces.append(codec.flow_pair_text(change.keys[number], change.new[number]))
-            else:
-                pieces.append(codec.flow_text(change.new[number]))
-        self.lose_entries(i, change)
-        lead, tail = text[begin : spans[0][0]], text[spans[-1][1] : end - 1]
-        self.edits.append((begin, end - 1, lead + between.join(pieces) + tail))
+            found.append((starts[key], last))
+        return found
 
     def lose_entries(self, i: int, change: _Change) -> None:
         """`lose` what is in entries that are gone, and all, if some have moved: an alias comes behind its anchor."""
@@ -592,53 +877,47 @@ class _Splice:
     # -- blocks
 
     def change_block(self, i: int, change: _Change) -> None:
-        block = _Block(self, i, change.entries)
-        if change.in_place:
-            for value, old, new, entry in self.changed(change):
-                self.visit(value, old, new, block.at(entry), block.column)
-            return
+        lines = _Lines(self, i, change.entries)
+        style = self.block_style(i, change) if change.written_out or not change.in_place else Block()
         staying = _staying(change.source)
         if not staying:
             raise _Uncertain
         moved: dict[int, list[Edit]] = {origin: [] for origin in change.kept if origin not in staying}
         for value, old, new, entry in self.changed(change):
             known = len(self.edits)
-            self.visit(value, old, new, block.at(entry), block.column)
+            self.visit(value, old, new, lines.at(entry), lines.column)
             if entry in moved:
                 moved[entry], self.edits[known:] = sorted(self.edits[known:], key=_place), []
+        for entry, pairs in change.written_out.items():
+            edit = lines.write_out(entry, pairs, style)
+            moved.get(entry, self.edits).append(edit)
+        if change.in_place:
+            return
         self.lose_entries(i, change)
         written: dict[int, str] = {}  #: the lines of the entries that come in
-        indent = " " * block.column
         before: int | None = None
-        block.place(before)  # raises _Uncertain
+        lines.place(before)  # raises _Uncertain
         for number, origin in enumerate(change.source):
             if origin in staying:
                 before = origin
                 continue
-            place = block.place(before)
+            place = lines.place(before)
             if origin is not None:
-                block.check_open(origin, place)
+                lines.check_open(origin, place)
                 if "\n\n" in self.text and self.any_keeps(change.entries[origin][1]):
                     raise _Uncertain  # a blank line may come to stand behind it
-                written[number] = block.moved(origin, moved[origin])
-            elif self.would_swallow(change.new[number], place, block.column):
-                item = change.new[number]
-                text = (
-                    "- " + codec.flow_text(item) if block.is_list else codec.flow_pair_text(change.keys[number], item)
-                )
-                written[number] = f"{indent}{text}\n"
-            elif block.is_list:
-                written[number] = codec.item_text(change.new[number], indent, self.step)
+                written[number] = lines.moved(origin, moved[origin])
             else:
-                written[number] = codec.pair_text(change.keys[number], change.new[number], indent, self.step)
+                key = None if lines.is_list else change.keys[number]
+                written[number] = lines.new(key, change.new[number], place, style)
         gone = set(range(len(change.entries))) - staying
         for number in staying:
             # What stands behind the entries that go comes to stand behind it, and may be a blank line.
             follows = number + 1 in gone and self.any_keeps(change.entries[number][1])
-            if follows and "\n\n" in self.text[block.end(number) :]:
+            if follows and "\n\n" in self.text[lines.end(number) :]:
                 raise _Uncertain
-        block.insert(change.source, written)
-        block.delete(gone)
+        lines.insert(change.source, written)
+        lines.delete(gone)
 
 
 class _Change:
@@ -648,22 +927,112 @@ class _Change:
         self,
         entries: list[tuple[int, int]],
         source: Source,
+        keys_before: list[Any],
         old: list[Any],
         new: list[Any],
         keys: list[Any],
-        equal: set[int],
+        equal: set[int] | None = None,
+        merges: set[int] | None = None,
+        written_out: dict[int, dict[Any, Any]] | None = None,
     ) -> None:
         self.entries = entries  #: key and value by their nodes; of an element the same twice
         self.source = source  #: what each entry of *new* comes from
         self.kept = [origin for origin in source if origin is not None]
         self.in_place = source == list(range(len(entries)))
+        self.keys_before = keys_before  #: of the entries that are no merge keys, if it is a mapping
         self.old = old  #: values
         self.new = new
         self.keys = keys  #: of *new*, if it is a mapping
-        self.equal = equal  #: entries whose value is known to be the same
+        self.equal = equal or set()  #: entries whose value is known to be the same
+        self.merges = merges or set()  #: entries that are merge keys
+        self.written_out = written_out or {}  #: of these, those that the pairs come instead of that they have brought
 
 
-class _Block:
+class _Layout:
+    """What stands between the entries of a flow collection: blanks, commas, lines and comments."""
+
+    def __init__(self, gaps: list[str], tight: bool, around: str) -> None:
+        lead, *between = gaps[:-1]
+        commas = [_COMMENT_IN_FLOW.sub("", gap).strip() for gap in between]
+        if (lead.strip() and "#" not in lead) or any(comma != "," for comma in commas):
+            raise _Uncertain  # a question mark, say
+        self.gaps = gaps
+        self.around = around  #: the indentation of the line in which the collection begins
+        self.has_comments = any("#" in gap for gap in gaps)
+        lines = [gap for gap in [*between[::-1], lead] if "\n" in gap]
+        #: of the lines of new entries
+        self.indent = lines[0].rpartition("\n")[2] if lines else around
+        if self.has_comments or (lines and len(lines) >= len(between)):
+            self.between = f",\n{self.indent}"
+        else:
+            self.between = next((gap for gap in between if "\n" not in gap), "," if tight else ", ")
+
+    def text(self, source: Source, bodies: list[str]) -> str:
+        """The text between the brackets, of the entries of the old one with these numbers, or new ones."""
+        return self.commented(source, bodies) if self.has_comments else self.plain(source, bodies)
+
+    def plain(self, source: Source, bodies: list[str]) -> str:
+        pieces = [self.gaps[0]]
+        for origin, body in zip(source, bodies, strict=True):
+            if len(pieces) > 1:
+                pieces.append(self.gaps[origin] if origin else self.between)
+            pieces.append(body)
+        return "".join([*pieces, self.gaps[-1]])
+
+    def commented(self, source: Source, bodies: list[str]) -> str:
+        """The same where each entry but the first has a line of its own, and comments as entries of a block have."""
+        kept = {origin for origin in source if origin is not None}
+        count = len(self.gaps) - 1
+        behind: list[str] = []  # the comment behind each gap's comma or bracket
+        above: list[str] = []  # what is between there and the entry's line
+        for number, gap in enumerate(self.gaps):
+            found = _GAP.fullmatch(gap)
+            if found is None or (0 < number < count and found[2] is None):
+                raise _Uncertain
+            behind.append(found[1] or "")
+            above.append(found[2] or "")
+        is_inline = "\n" not in self.gaps[0]
+        free: list[str] = []
+        own: list[str] = []
+        for lines in above[:-1]:
+            stays, belongs = _parted(lines)
+            free.append(stays)
+            own.append(belongs)
+        closing = above[-1]
+        for number in range(count - 1, -1, -1):  # what stands on its own stays when the entry below it goes
+            if number not in kept:
+                if number + 1 < count:
+                    free[number + 1] = free[number] + free[number + 1]
+                else:
+                    closing = free[number] + closing
+        has_comma = "," in _COMMENT_IN_FLOW.sub("", self.gaps[-1])
+        pieces = [behind[0]]
+        for number, (origin, body) in enumerate(zip(source, bodies, strict=True)):
+            if number == 0 and origin == 0 and is_inline:
+                pieces[0] = self.gaps[0]
+            elif origin is None or (origin == 0 and is_inline):
+                pieces.append("\n" + self.indent)
+            else:
+                pieces.append("\n" + free[origin] + own[origin])
+            pieces.append(body + ("," if has_comma or number < len(bodies) - 1 else ""))
+            pieces.append("" if origin is None else behind[origin + 1])
+        if above[-1] or "#" in pieces[-1] or "\n" in self.gaps[-1]:
+            pieces.append("\n" + (closing or self.around))
+        else:
+            pieces.append(self.gaps[-1].lstrip(","))
+        return "".join(pieces)
+
+
+def _parted(lines: str) -> tuple[str, str]:
+    """Of the *lines* above an entry, and its indentation: what stands on its own, and what belongs to it."""
+    *whole, indent = lines.split("\n")
+    first = len(whole)
+    while first and _COMMENT_LINE.match(whole[first - 1]):
+        first -= 1
+    return "".join([line + "\n" for line in whole[:first]]), "\n".join([*whole[first:], indent])
+
+
+class _Lines:
     """A mapping or a list in block style, as lines. The entries are numbered."""
 
     def __init__(self, splice: _Splice, i: int, entries: list[tuple[int, int]]) -> None:
@@ -712,7 +1081,7 @@ class _Block:
         line = self.splice.line_of(start)
         if self.text[line:start] != " " * self.column:
             raise _Uncertain
-        floor = self.end(number - 1) if number else 0
+        floor = self.end(number - 1) if number else self.splice.top
         while line > floor:
             above = self.splice.line_of(line - 1)
             if _COMMENT_LINE.match(self.text, above) is None:
@@ -741,6 +1110,23 @@ class _Block:
     def place(self, before: int | None) -> int:
         """Where an entry comes in behind the entry *before*, before what stands there on its own."""
         return self.begin(0) if before is None else self.end(before)
+
+    def new(self, key: Any, value: Any, place: int, style: Block) -> str:
+        """The lines of a new entry, if they come to be at *place*."""
+        indent = " " * self.column
+        if self.splice.would_swallow(value, place, self.column):
+            text = "- " + PLAIN_FLOW.text(value) if self.is_list else PLAIN_FLOW.pair(key, value)
+            return f"{indent}{text}\n"
+        return style.item(value, indent) if self.is_list else style.pair(key, value, indent)
+
+    def write_out(self, number: int, pairs: dict[Any, Any], style: Block) -> Edit:
+        """The *pairs* instead of the merge key that has brought them; the comments above it and behind it stay."""
+        stop = self.end(number)
+        indent = " " * self.column
+        text = style.pairs(list(pairs.items())[:-1], indent) + self.new(*list(pairs.items())[-1], stop, style)
+        comment = self.splice.comment(self.entries[number][1], self.at(number)).lstrip()
+        lead = f"{comment}\n{indent}" if comment else ""
+        return self.start(number), stop, lead + text[self.column :]
 
     def insert(self, source: Source, written: dict[int, str]) -> None:
         """Write the entries that come in, each behind the one that it follows."""
@@ -788,6 +1174,11 @@ class _Block:
 
     def edit(self, start: int, end: int, new: str) -> None:
         self.splice.edits.append((start, end, new))
+
+
+def _is_chosen(quote: str, text: Any) -> bool:
+    """Whether a person chose the *quote* for *text*: a single one, or one that it does not need."""
+    return quote == "'" or codec.block_scalar(text, "") == text
 
 
 def _after(kinds: list[str]) -> list[int]:

@@ -76,7 +76,8 @@ def is_temporary(name: str, path: str, role: str) -> bool:
 
 
 def document(base: bytes, state: State, path: str, canonical: bool = False) -> tuple[bytes, bool]:
-    """The document that says *state*, with what a person wrote in *base*; and whether it is the canonical one.
+    """The document that says *state*, with what a person wrote in *base*; and whether it is the canonical one, in which
+    nothing may be a person's.
 
     *canonical*: it is known that nobody but `codec.dump` wrote *base*.
     """
@@ -87,7 +88,7 @@ def document(base: bytes, state: State, path: str, canonical: bool = False) -> t
 
     text = splice.rewrite(base, state, plain, path)
     if text == plain or recovery.is_theirs(text):
-        return plain, True
+        return plain, not splice.literals(plain)
     return text, False
 
 

@@ -12,7 +12,8 @@ PACKAGE = Path(__file__).parent.parent / "pstate"
 #: A module may import those before it, and none behind it.
 ORDER = [
     "errors", "signals", "logger", "values", "ops", "containers", "transaction", "rights", "fs", "lock", "parts",
-    "block", "codec", "splice", "format", "legacy", "journal", "files", "recovery", "edits", "vacuum", "trail", "log",
+    "block", "codec", "style", "splice", "format", "legacy", "journal", "files", "recovery", "edits", "vacuum", "trail",
+    "log",
     "store", "paths", "changes", "watch", "state", "__init__",
     "testing.disk", "testing.system", "testing.schedule", "testing.crash", "testing", "testing.pytest_plugin",
     "cli.command", "cli.table", "cli.paths", "cli.show", "cli.session", "cli.values", "cli.surprises", "cli.changes",
@@ -27,8 +28,8 @@ ORDER = [
 #: The memory wing never sees a byte, the disk wing never sees a container; only the store sees both.
 MEMORY = {"ops", "containers", "transaction"}
 DISK = {
-    "rights", "fs", "lock", "parts", "block", "codec", "splice", "format", "legacy", "journal", "files", "recovery",
-    "edits", "vacuum", "trail", "log",
+    "rights", "fs", "lock", "parts", "block", "codec", "style", "splice", "format", "legacy", "journal", "files",
+    "recovery", "edits", "vacuum", "trail", "log",
 }  # fmt: skip
 
 #: The doubles of the seam see what it sees.

@@ -319,7 +319,8 @@ a: |  # lines
 
 b: 2 # two
 >>> s['a'] = 'one'
-a: one  # lines
+a: |-  # lines
+  one
 
 b: 2 # two
 === a text of several lines in another one
@@ -330,8 +331,9 @@ a: >-
 # b
 b: 2
 >>> s['a'] = 'one\ntwo'
-a: |-
+a: >-
   one
+
   two
 
 # b
@@ -405,7 +407,11 @@ a: [
   2,
 ] # c
 >>> s['a'].append(3)
-a: [1, 2, 3] # c
+a: [
+  1,
+  2,
+  3,
+] # c
 === a flow list that has grown too long
 a: [1, 2] # c
 b: 2 # two
@@ -560,6 +566,482 @@ a: |+
 c: 2
 
 # end
+=== an own key beside a merge key is changed, another comes in
+x: &ab {a: 1, b: 2}
+c:
+  # mine
+  <<: *ab # merged
+  d: 1 # one
+>>> s['c']['d'] = 2; s['c']['e'] = 3
+x: &ab {a: 1, b: 2}
+c:
+  # mine
+  <<: *ab # merged
+  d: 2 # one
+  e: 3
+=== an own key beside a merge key is deleted
+x: &ab {a: 1, b: 2}
+c:
+  # mine
+  <<: *ab
+  d: 1 # one
+  e: 2 # two
+>>> del s['c']['d']
+x: &ab {a: 1, b: 2}
+c:
+  # mine
+  <<: *ab
+  e: 2 # two
+=== a merged key gets a value of its own
+x: &ab {a: 1, b: 2}
+c:
+  <<: *ab # merged
+  d: 1 # one
+>>> s['c']['a'] = 5
+x: &ab {a: 1, b: 2}
+c:
+  <<: *ab # merged
+  d: 1 # one
+  a: 5
+=== an own key that is merged too is deleted, so the merge key must go
+x: &ab {a: 1, b: 2}
+c:
+  # mine
+  <<: *ab # merged
+  b: 5 # five
+  d: 1 # one
+>>> del s['c']['b']
+x: &ab {a: 1, b: 2}
+c:
+  # mine
+  # merged
+  a: 1
+  d: 1 # one
+=== an own key that is merged too is changed
+x: &ab {a: 1, b: 2}
+c:
+  b: 5 # five
+  <<: *ab # merged
+  d: 1 # one
+>>> s['c']['b'] = 2; s['c']['d'] = 3
+x: &ab {a: 1, b: 2}
+c:
+  b: 2 # five
+  <<: *ab # merged
+  d: 3 # one
+=== own keys are sorted around a merge key
+x: &ab {a: 1, b: 2}
+c:
+  e: 1 # one
+  <<: *ab # merged
+  d: 2 # two
+>>> s['c']['e'] = s['c'].pop('e')
+x: &ab {a: 1, b: 2}
+c:
+  d: 2 # two
+  <<: *ab # merged
+  e: 1 # one
+=== what is merged changes, and what merges it does not
+x: &ab {a: 1, b: 2}
+c:
+  <<: *ab # merged
+  d: 1 # one
+>>> s['x']['a'] = 5
+x: &ab {a: 5, b: 2}
+c:
+  <<: *ab # merged
+  d: 1 # one
+  a: 1
+=== what is merged changes, and what merges it does too
+x: &ab {a: 1, b: 2}
+c:
+  <<: *ab # merged
+  d: 1 # one
+>>> s['x']['a'] = s['c']['a'] = 5
+x: &ab {a: 5, b: 2}
+c:
+  <<: *ab # merged
+  d: 1 # one
+=== what is merged gets a key that what merges it does not have
+x: &ab {a: 1, b: 2}
+c:
+  # mine
+  <<: *ab # merged
+  d: 1 # one
+>>> s['x']['c'] = 5
+x: &ab {a: 1, b: 2, c: 5}
+c:
+  # mine
+  # merged
+  a: 1
+  b: 2
+  d: 1 # one
+=== several are merged, behind a dash, and one of them changes
+x: &ab {a: 1, b: 2}
+y: &c {c: 3}
+l:
+- <<: [*ab, *c] # merged
+  d: 1 # one
+>>> s['y']['c'] = 5
+x: &ab {a: 1, b: 2}
+y: &c {c: 5}
+l:
+- <<: [*ab, *c] # merged
+  d: 1 # one
+  c: 3
+=== merged, in a flow mapping
+x: &ab {a: 1, b: 2}
+c: {<<: *ab, d: 1} # one
+d: {<<: *ab, d: 1} # two
+>>> s['c'].update(a=3, d=4, e=5); del s['d']['b']
+x: &ab {a: 1, b: 2}
+c: {<<: *ab, d: 4, e: 5, a: 3} # one
+d: {a: 1, d: 1} # two
+=== one key of an anchored block changes, and an alias with it, and another alias not
+x: &ab # anchor
+  a: 1 # one
+  b: [1,  2] # two
+y: [1,  2] # odd
+c: *ab # alias
+d:
+  - *ab # element
+  - 7 # seven
+>>> s['x']['a'] = s['c']['a'] = 5
+x: &ab # anchor
+  a: 5 # one
+  b: [1,  2] # two
+y: [1,  2] # odd
+c: *ab # alias
+d:
+  - a: 1 # element
+    b:
+      - 1
+      - 2
+  - 7 # seven
+=== an anchored value changes, and an alias with it
+a: &x 1 # one
+b: *x # two
+c: *x # three
+>>> s['a'] = s['b'] = 'word'
+a: &x word # one
+b: *x # two
+c: 1 # three
+=== an anchored block becomes another kind, and an alias with it
+l:
+  - &x [1] # one
+  - *x # two
+>>> s['l'][:] = [{'p': 1, 'q': 2}, {'p': 1, 'q': 2}]
+l:
+  - &x # one
+    p: 1
+    q: 2
+  - *x # two
+=== an alias as a key
+a: &x 1 # one
+*x : 5 # key
+b: 2 # two
+>>> s[1] = 6; s['b'] = 3
+a: &x 1 # one
+*x : 6 # key
+b: 3 # two
+=== a literal with tabs, and blanks at ends of lines
+a: |  # lines
+    x	y
+    z
+
+b: 1 # one
+>>> s['a'] = 'x\ty \n\n  zz\n'
+a: |  # lines
+    x	y 
+
+      zz
+
+b: 1 # one
+=== a literal that begins with a tab, or blanks
+a: |
+    x
+l:
+- |
+  y
+>>> s['a'] = '\tx\n'; s['l'][0] = '\n  y\nz\n\n'
+a: |4
+    	x
+l:
+- |2+
+
+    y
+  z
+
+=== a literal that cannot be one
+a: | # lines
+  x
+b: |
+  y
+>>> s['a'] = 'x\x07\ny\n'; s['b'] = ''
+a: "x\u0007\ny\n" # lines
+b: ""
+=== a literal in a document that is canonical otherwise
+a: |
+  x
+b: 1
+>>> s['a'] = 'echo 1 \necho 2'
+a: |-
+  echo 1 
+  echo 2
+b: 1
+=== a literal with an indicator
+a: |1-
+   x
+b: 1
+>>> s['a'] = 'y\n'
+a: |1
+ y
+b: 1
+=== a folded text, of which one word changes
+a: >-  # folded
+  one two three
+  four five six
+  seven eight
+
+b: 1
+>>> s['a'] = 'one two three four 5 six seven eight'
+a: >-  # folded
+  one two three
+  four 5 six
+  seven eight
+
+b: 1
+=== a folded text gets a paragraph, and lines that are not folded
+a: >
+  one
+  two
+
+  three
+>>> s['a'] = 'one two\nthree\n\n  four\nfive  six\n'
+a: >
+  one
+  two
+
+  three
+
+    four
+  five  six
+=== a folded text that becomes long
+a: >-
+  x
+>>> s['a'] = 'word ' * 20 + 'end'
+a: >-
+  word word word word word word word word word word word word word word word
+  word word word word word end
+=== a folded text that cannot be folded
+a: >-
+  x
+>>> s['a'] = 'a\x85b'
+a: "a\u0085b"
+=== dashes with three blanks
+repos:
+-   repo: x # one
+    hooks:
+    -   id: a
+>>> s['repos'].append({'repo': 'z', 'hooks': [{'id': 'b', 'args': ['c', ['d']]}]})
+repos:
+-   repo: x # one
+    hooks:
+    -   id: a
+-   repo: z
+    hooks:
+    -   id: b
+        args:
+        -   c
+        -   -   d
+=== lists at the column of their key
+a:
+- x # one
+b: 1
+>>> s['a'].append({'c': [1], 'd': {'e': [2]}}); s['f'] = [3]
+a:
+- x # one
+- c:
+  - 1
+  d:
+    e:
+    - 2
+b: 1
+f:
+- 3
+=== mappings below their dash
+a:
+  -
+    x: 1 # one
+>>> s['a'].append({'x': 2, 'z': [1]})
+a:
+  -
+    x: 1 # one
+  -
+    x: 2
+    z:
+      - 1
+=== elements in quotes, keys in quotes, elements in flow style
+a:
+  - 'x' # one
+  - 'z'
+"b": # two
+  "c": 1
+  "on": 2
+f:
+  - {x: 1} # flow
+  - {x: 2}
+>>> s['a'].append('w'); s['b']['d'] = 3; s['f'].append({'x': 3})
+a:
+  - 'x' # one
+  - 'z'
+  - 'w'
+"b": # two
+  "c": 1
+  "on": 2
+  "d": 3
+f:
+  - {x: 1} # flow
+  - {x: 2}
+  - {x: 3}
+=== JSON over lines
+{
+  "a": 1
+}
+>>> s['b'] = 2; s['c'] = {'d': ['no', None], 'e': {}}
+{
+  "a": 1,
+  "b": 2,
+  "c": {
+    "d": [
+      "no",
+      null
+    ],
+    "e": {}
+  }
+}
+=== JSON over lines, with lists in one line
+{
+    "a": [1, 2],
+    "b": {
+        "c": true
+    }
+}
+>>> s['a'].append('x'); s['b']['d'] = [3]; del s['b']['c']; s['e'] = {'f': 1.5}
+{
+    "a": [1, 2, "x"],
+    "b": {
+        "d": [3]
+    },
+    "e": {
+        "f": 1.5
+    }
+}
+=== JSON in a line
+{"a": 1}
+>>> s['b'] = 2; s['a'] = 'word'
+{"a": "word", "b": 2}
+=== JSON in a line that becomes long, without blanks
+{"a":1}
+>>> s['b'] = ['x' * 60, {'k': 'y' * 60}]
+{"a":1,"b":["xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",{"k":"yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy"}]}
+=== all keys of JSON others
+{
+  "a": 1
+}
+>>> s.clear(); s['b'] = 'x'
+{
+  "b": "x"
+}
+=== JSON that becomes empty
+{"a": 1}
+>>> s.clear()
+{}
+=== a flow list over lines with comments
+a: [ # list
+  1, # one
+
+  # free
+
+  # two
+  2, # zwei
+  # three
+  3 # drei
+  # end
+] # c
+>>> del s['a'][1]; s['a'].append(4)
+a: [ # list
+  1, # one
+
+  # free
+
+  # three
+  3, # drei
+  4
+  # end
+] # c
+=== a flow list over lines whose first element is beside the bracket
+a: [1, # one
+    2, # two
+    3]
+>>> s['a'].insert(0, 0); s['a'].append(4)
+a: [
+    0,
+    1, # one
+    2, # two
+    3,
+    4]
+=== a flow list with several elements in a line
+a: [1, 2, 3,
+    4, 5, 6]
+>>> s['a'].append(7); del s['a'][1]
+a: [1, 3,
+    4, 5, 6, 7]
+=== quotes in flow
+a: ["x", "w"] # one
+b: {'k': 1} # two
+c: ['x', 1]
+>>> s['a'].append('z'); s['b']['l'] = 'm'; s['c'].append('q')
+a: ["x", "w", "z"] # one
+b: {'k': 1, 'l': 'm'} # two
+c: ['x', 1, 'q']
+=== a modeline stays when the first key goes
+# yaml-language-server: $schema=./x.json
+a: 1
+b: 2
+>>> del s['a']
+# yaml-language-server: $schema=./x.json
+b: 2
+=== modelines stay at the top when the first key moves
+#!/usr/bin/env thing
+# -*- mode: yaml -*-
+# vim: ft=yaml
+# about a
+a: 1
+b: 2
+>>> s['a'] = s.pop('a')
+#!/usr/bin/env thing
+# -*- mode: yaml -*-
+# vim: ft=yaml
+b: 2
+# about a
+a: 1
+=== a modeline behind the start of the document
+---
+# vim: set ft=ansible:
+# about a
+a: 1
+b: 2
+>>> del s['a']
+---
+# vim: set ft=ansible:
+b: 2
+=== a modeline above all keys, which go
+# yaml-language-server: $schema=./x.json
+a: 1
+>>> s.clear(); s['b'] = 1
+# yaml-language-server: $schema=./x.json
+b: 1
 === merge keys that stay
 a: &x
   p: 1 # p
@@ -585,8 +1067,8 @@ c: 3 # c
 a: &x
   p: 1 # p
 b:
-  p: 1
-  q: 5
+  <<: *x # merged
+  q: 5 # q
 c: 3 # c
 === a tag
 a: !!set {x, y} # set
@@ -719,7 +1201,8 @@ SPECIAL = [
 
 def examples() -> Iterator[Any]:
     for text in EXAMPLES.removesuffix("\n").split("\n=== ")[1:]:
-        name, _, rest = text.partition("\n")
+        # Raw, so that there are backslashes in it; an editor would take blanks at ends of lines out.
+        name, _, rest = text.replace("\\x20\n", " \n").replace("\\x09", "\t").partition("\n")
         document, _, rest = rest.partition(">>> ")
         change, _, expected = rest.partition("\n")
         yield pytest.param(document, change, expected + "\n", id=name)
@@ -946,6 +1429,8 @@ def test_of_a_canonical_document_becomes_a_canonical_one(draw: random.Random) ->
     base = codec.dump(state)
     for _ in range(draw.randint(1, 4)):
         change(draw, state)
+    if not splice.literals(base) <= splice.literals(codec.dump(state)):
+        return  # a literal stays one
     if base != b"{}\n" and b"|+" not in codec.dump(state):  # beside blank lines, it is put in quotes
         assert codec.dump(state) == splice._spliced(base, state, "state.yaml")[0]
 
@@ -1151,7 +1636,7 @@ def test_where_a_change_comes_out_wrong_the_rest_of_the_comments_stays(monkeypat
         return spliced(base, state, path, coarse) if coarse else (b"a: [1]\n", codec.load)
 
     monkeypatch.setattr(splice, "_spliced", wrong_at_first)
-    expected = "# top\n\na: # list\n  - 1\n  - 2\nb: 3 # b\n"
+    expected = "# top\n\na: # list\n - 1\n - 2\nb: 3 # b\n"
     assert expected == check("# top\n\na: # list\n - 1 # one\nb: 3 # b\n", {"a": [1, 2], "b": 3})
 
 
@@ -1237,7 +1722,7 @@ def test_comments_survive_every_vacuum_of_a_session(tmp_path: Path) -> None:
             state.vacuum()
             if number:
                 del state[f"key{number - 1}"]
-    lines = SETTINGS.replace("interval: 5", "interval: 4").replace("\n\n# not", "\nkey4:\n  - 4\n\n# not")
+    lines = SETTINGS.replace("interval: 5", "interval: 4").replace("\n\n# not", "\nkey4:\n- 4\n\n# not")
     assert lines == path.read_text()
 
 
