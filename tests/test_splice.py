@@ -746,13 +746,13 @@ a: &x 1 # one
 b: 3 # two
 === a literal with tabs, and blanks at ends of lines
 a: |  # lines
-    x	y
+    x\x09y
     z
 
 b: 1 # one
 >>> s['a'] = 'x\ty \n\n  zz\n'
 a: |  # lines
-    x	y 
+    x\x09y\x20
 
       zz
 
@@ -765,7 +765,7 @@ l:
   y
 >>> s['a'] = '\tx\n'; s['l'][0] = '\n  y\nz\n\n'
 a: |4
-    	x
+    \x09x
 l:
 - |2+
 
@@ -786,7 +786,7 @@ a: |
 b: 1
 >>> s['a'] = 'echo 1 \necho 2'
 a: |-
-  echo 1 
+  echo 1\x20
   echo 2
 b: 1
 === a literal with an indicator
