@@ -22,7 +22,7 @@ from pstate import block, codec
 from pstate.errors import InvalidStateError
 from pstate.logger import Logger
 from pstate.parts import Parts
-from pstate.style import LONGEST_FLOW, PLAIN_FLOW, Block, Flow, over_lines
+from pstate.style import LONGEST_FLOW, PLAIN_FLOW, Block, Flow, common, over_lines
 from pstate.values import SCALARS, identity, same
 
 logger = Logger("pstate.splice")
@@ -34,7 +34,9 @@ Source = list[int | None]  #: for each entry, the number of the old one that it 
 
 #: How many elements are looked at to find the one that another has come from.
 _FEW = 16
-#: How many parts of a flow collection are looked at to find its style.
+#: More than this, nobody means to indent.
+_DEEPEST = 8
+#: How many parts are looked at to find a style.
 _MANY = 1000
 #: How often the document is gone through for aliases whose anchor has changed; after that, no alias stays.
 _ROUNDS = 3
@@ -55,8 +57,6 @@ _MODELINE = re.compile(
 _HEADER = re.compile(r"(?:[ \t]+[&!|>][^ \t\n]*)*([ \t]+#[^\n]*)?[ \t]*\n")
 #: Anchor and tag of a node, and what stands between them and it.
 _PROPERTIES = re.compile(r"(?:[&!][^ \t\n]*(?:[ \t\n]|#[^\n]*)*)*")
-#: A key with a block mapping below it: how far the person indents.
-_STEP = re.compile(r"(?m)^( *)(?![ #-])[^\n]*:[ \t]*(?:#[^\n]*)?\n\1( +)(?![ #-])[^\n]*:(?:[ \n])")
 #: A line of a canonical document: indentation, dashes, and what stands behind them.
 _CANONICAL_LINE = re.compile(rb"(?:  )*(?:- )*([^ ].*)")
 #: The line of a key or an element that begins a literal.
@@ -312,15 +312,13 @@ class _Splice:
         self.after = _after(parts.kinds)
         self.anchors = [i for i, _ in parts.named(aliases=False)]
         self.known = known  #: what anchors are going to name, where it is not what they named
-        self.dangling = [i for i, name in parts.named(aliases=True) if name in known]
+        self.aliases = [i for i, _ in parts.named(aliases=True)]
+        self.dangling = [i for i in self.aliases if self.names[i] in known]
         self.named = known.copy()  #: the same, as it turns out to be
         self.edits: list[Edit] = []
         self.flow = PLAIN_FLOW  #: how the outermost flow collection is written that we are in
         lines = text[: _skip(_ABOVE_ALL, text, 0)]
         self.top = max((found.end() for found in _MODELINE.finditer(lines)), default=0)  #: behind the last modeline
-        found = _STEP.search(text)
-        self.step = found[2][:8] if found else "  "
-        self._lists: tuple[str, int] | None = None
 
     # -- the document
 
@@ -520,7 +518,9 @@ class _Splice:
         brought = self.brought([entries[number][1] for number in marks], parts)
         if brought is not None:
             wanted = [
-                key for key in new if key not in brought or identity(key) in origins or not same(new[key], brought[key])
+                key
+                for key in new
+                if key not in brought or identity(key) in origins or not _alike(new[key], brought[key])
             ]
             if _printed(list({**brought, **dict.fromkeys(wanted)})) != _printed(list(new)):
                 brought = None
@@ -647,11 +647,10 @@ class _Splice:
         header = header.partition("#")[0]
         lines = rest.rstrip().split("\n")
         digits = [int(mark) for mark in header if mark.isdigit()]
-        first = next((line for line in lines if line.strip(" ")), " " * indent + self.step)
+        first = next((line for line in lines if line.strip(" ")), " " * indent + self.step(i))
         column = indent + digits[0] if digits else len(first) - len(first.lstrip(" "))
         if column <= indent or self.would_go_on(new, stop, column - 1):
             return ""
-        lines = [line[column:] for line in lines]
         text = over_lines(new, self.styles[i], " " * indent, " " * column, header, lines)
         return " " + text if text else ""
 
@@ -718,13 +717,14 @@ class _Splice:
 
     def block_style(self, i: int, change: _Change | None = None) -> Block:
         """The style of new entries in the block collection *i*, which is to *change*, or of what comes in its place."""
-        list_step, gap = self.list_style(i, self.after[i]) or self.document_lists()
+        step = self.step(i)
+        list_step, gap = self.list_style(i) or (step, 1)
         if change is None:
-            return Block(self.step, list_step, gap)
+            return Block(step, list_step, gap)
         nodes = [entry for number, entry in enumerate(change.entries) if number not in change.merges]
         if self.kinds[i] == "mapping":
             quote = self.common_quote([key for key, _ in nodes], change.keys_before)
-            return Block(self.step, list_step, gap, key_quote=quote)
+            return Block(step, list_step, gap, key_quote=quote)
         values = [value for _, value in nodes]
         filled = [value for value in values if self.kinds[value] != "scalar" and self.after[value] > value + 2]
         items = None
@@ -732,7 +732,7 @@ class _Splice:
             items = self.flow_style(filled[0])
             items = None if items.spread else items
         quote = self.common_quote(values, change.old)
-        return Block(self.step, list_step, self.gap(i), item_quote=quote, items=items)
+        return Block(step, list_step, self.gap(i), item_quote=quote, items=items)
 
     def common_quote(self, nodes: list[int], values: list[Any]) -> str:
         """The quote that a person chose for all strings among the *values*, which are these *nodes*; or ""."""
@@ -741,27 +741,35 @@ class _Splice:
         quote = quotes.pop() if len(quotes) == 1 else ""
         return quote if quote in ("'", '"') and any(_is_chosen(quote, value) for _, value in found) else ""
 
-    def list_style(self, start: int, stop: int) -> tuple[str, int] | None:
-        """How far the dashes of a list are behind their key, and what is behind the dashes: of the first one among
-        these parts.
-        """
-        for _ in range(_FEW):
-            try:
-                i = self.kinds.index("sequence", start, stop)
-            except ValueError:
-                break
-            if i and self.is_block(i) and _COLON.match(self.text, self.ends[i - 1]):
-                dash = _skip(_PROPERTIES, self.text, self.starts[i])
-                step = self.column(dash) - self.column(self.starts[i - 1])
-                if 0 <= step <= 8:
-                    return " " * step, self.gap(i)
-            start = i + 1
+    def step(self, i: int) -> str:
+        """How much further in than its key a mapping is that comes to be in collection *i*, or in its place."""
+        for j, step in self.near(i, "mapping"):
+            if step > 0 and self.kinds[j + 1] != "end":
+                return " " * step
+        return "  "
+
+    def list_style(self, i: int) -> tuple[str, int] | None:
+        """The same for a list, which may be no further in, and how many blanks are behind its dashes."""
+        for j, step in self.near(i, "sequence"):
+            if step >= 0:
+                return " " * step, self.gap(j)
         return None
 
-    def document_lists(self) -> tuple[str, int]:
-        if self._lists is None:
-            self._lists = self.list_style(0, len(self.kinds)) or (self.step, 1)
-        return self._lists
+    def near(self, i: int, kind: str) -> Iterator[tuple[int, int]]:
+        """The block collections of this *kind* that are the value of a key, and how much further in than it: in
+        collection *i*, then the nearest ones before it, then those behind it. Not all of them, if that would take long.
+        """
+        kinds, after = self.kinds, self.after[i]
+        first = max(i - _MANY, 0)
+        for numbers in (range(i, min(after, i + _MANY)), range(max(i - 1, 0), first, -1), range(after, after + _MANY)):
+            found = zip(numbers, kinds[numbers.start : numbers.stop : numbers.step], strict=False)
+            few = [j for j, other in found if other == kind][:_FEW]
+            for j in few:
+                if j and self.is_block(j) and kinds[j - 1] == "scalar" and _COLON.match(self.text, self.ends[j - 1]):
+                    column = self.column(_skip(_PROPERTIES, self.text, self.starts[j]))
+                    step = column - self.column(self.starts[j - 1])
+                    if step <= _DEEPEST:
+                        yield j, step
 
     def gap(self, i: int) -> int:
         """How many blanks stand behind the dashes of list *i*; 0 where a mapping begins in the next line."""
@@ -867,12 +875,23 @@ class _Splice:
         return found
 
     def lose_entries(self, i: int, change: _Change) -> None:
-        """`lose` what is in entries that are gone, and all, if some have moved: an alias comes behind its anchor."""
-        if change.kept != sorted(change.kept):
-            self.lose(i, self.after[i])
+        """`lose` what is in entries that are gone, and anchors that would come to be behind one of their aliases."""
         for number in set(range(len(change.entries))).difference(change.kept):
             key, value = change.entries[number]
             self.lose(key, self.after[value])
+        if change.kept == sorted(change.kept) or not self.anchors:
+            return
+        places: dict[str, int] = {}  #: of anchors, in the new order of the entries
+        for is_alias in (False, True):
+            numbers = self.aliases if is_alias else self.anchors
+            for place, origin in enumerate(change.kept):
+                key, value = change.entries[origin]
+                for j in numbers[bisect_left(numbers, key) : bisect_left(numbers, self.after[value])]:
+                    name = self.names[j] or ""
+                    if not is_alias:
+                        places[name] = place
+                    elif places.get(name, -1) > place and origin not in change.written_out:
+                        self.named[name] = _GONE
 
     # -- blocks
 
@@ -1206,8 +1225,8 @@ def _keys_from(old: dict[Any, Any], new: dict[Any, Any]) -> Source:
 def _elements_from(old: list[Any], new: list[Any]) -> tuple[Source, set[int]]:
     """Which element of *old* each of *new* is, an equal one, else what may have become it; and which are equal."""
     was, now = list(map(_printed, old)), list(map(_printed, new))
-    head = _common(was, now)
-    tail = _common(was[head:][::-1], now[head:][::-1])
+    head = common(was, now)
+    tail = common(was[head:][::-1], now[head:][::-1])
     source: Source = [None] * len(new)
     source[:head] = range(head)
     source[len(new) - tail :] = range(len(old) - tail, len(old))
@@ -1225,11 +1244,6 @@ def _elements_from(old: list[Any], new: list[Any]) -> tuple[Source, set[int]]:
     if None in source:
         _pair_changed(source, old, new)
     return source, equal_ones
-
-
-def _common(a: list[object], b: list[object]) -> int:
-    """How many elements at the beginning are equal."""
-    return next((number for number, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def _pair_changed(source: Source, old: list[Any], new: list[Any]) -> None:

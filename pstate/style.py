@@ -7,7 +7,7 @@ business of `codec`. With the styles that are the defaults here, this writes wha
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from pstate import codec
@@ -162,7 +162,8 @@ def over_lines(text: str, style: str, indent: str, inner: str, header: str, line
     """*text* as a literal, or folded if *style* is ">", with its lines behind *inner*: the header, its newline, and the
     lines. None where it cannot be one, or would not be read back.
 
-    It is the value of a key or an element behind *indent*, and was the *lines* below *header*, without indentation.
+    It is the value of a key or an element behind *indent*, where the *lines* below *header* are now; those that say the
+    same stay, blanks in empty ones too.
     """
     body = text.rstrip("\n")
     ends = len(text) - len(body)
@@ -174,16 +175,26 @@ def over_lines(text: str, style: str, indent: str, inner: str, header: str, line
     if is_told and digit > 9:
         return None
     head = (str(digit) if is_told else "") + ("-", "", "+")[min(ends, 2)]
+    before = [line[len(inner) :] for line in lines]
     ways: list[tuple[str, list[str]]] = [("|", body.split("\n"))]
     if style == ">":
-        width = _width(lines, len(inner))
-        ways[:0] = [(">", list(_folded(body, lines, width))), (">", list(_folded(body, [], width)))]
+        width = _width(before, len(inner))
+        ways[:0] = [(">", list(_folded(body, before, width))), (">", list(_folded(body, [], width)))]
     for mark, written in ways:
         written += [""] * (ends - 1)
         # Read it as the value of a key at the beginning of its line.
         if _says(_rendered(mark + head, written, " " * digit), text):
-            return _rendered(mark + head, written, inner)
+            first = common(before, written)
+            last = common(before[first:][::-1], written[first:][::-1])
+            kept = [f"{line}\n" for line in lines]
+            new = _rendered(mark + head, written[first : len(written) - last], inner)
+            return new.replace("\n", "\n" + "".join(kept[:first]), 1) + "".join(kept[len(kept) - last :])
     return None
+
+
+def common(a: Sequence[object], b: Sequence[object]) -> int:
+    """How many elements at the beginning are equal."""
+    return next((number for number, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def _rendered(header: str, lines: list[str], inner: str) -> str:
