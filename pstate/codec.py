@@ -38,7 +38,7 @@ _EXPANSION_FREE = 1_000_000
 _EXPANSION_FACTOR = 10
 
 # Loaders look for the ":" of a key no further than 1,024 characters; longer keys need "? ". Some room is left.
-LONGEST_SIMPLE_KEY = 1000
+_LONGEST_SIMPLE_KEY = 1000
 
 # Python refuses to convert longer decimals, from 640 digits if so configured (sys.set_int_max_str_digits); hexadecimal
 # ones it always converts.
@@ -900,7 +900,7 @@ _SAFE_TYPES = frozenset((str, int, bool, type(None)))
 _NESTED_TYPES = frozenset((str, int, bool, type(None), float, list, dict))
 _LONG_DECIMAL = re.compile(rf"[0-9]{{{_DECIMAL_DIGITS + 1}}}")
 # An escape takes six characters, quotes two.
-_LONGEST_SURE_KEY = (LONGEST_SIMPLE_KEY - 2) // 6
+_LONGEST_SURE_KEY = (_LONGEST_SIMPLE_KEY - 2) // 6
 
 
 def encode_body(operations: list[Any]) -> str:
@@ -1035,7 +1035,7 @@ def _flow(value: Any) -> str:
 
 def _flow_key(key: Any) -> str:
     text = scalar(key)
-    return text if len(text) <= LONGEST_SIMPLE_KEY else f"? {text} "
+    return text if len(text) <= _LONGEST_SIMPLE_KEY else f"? {text} "
 
 
 # ---------------------------------------------------------------------------------------------------- the base document
@@ -1121,7 +1121,7 @@ def _fenced(text: str, indent: str) -> str:
 def _head(key: Any, indent: str, heads: dict[str, str]) -> str:
     """*key* and its colon, in a line behind *indent*; remembered in *heads* for the texts that come again."""
     text = _key(key)
-    if len(text) > LONGEST_SIMPLE_KEY:
+    if len(text) > _LONGEST_SIMPLE_KEY:
         return f"? {text}\n{indent}:"
     if key.__class__ is str:  # Only texts are remembered: 1, 1.0 and True would be one.
         heads[key] = text + ":"
@@ -1205,6 +1205,11 @@ _ENDS_IN_FLOW = re.compile(r"[,:?\[\]{}#]")
 def shown_key(key: Any) -> str:
     """*key* as the canonical document has it."""
     return _key(key)
+
+
+def is_simple_key(text: str) -> bool:
+    """Whether a loader that meets *text* takes it for a key without a question mark in front of it."""
+    return len(text) <= _LONGEST_SIMPLE_KEY
 
 
 def block_scalar(value: Any, inner: str) -> str:

@@ -135,6 +135,10 @@ def is_canonical(base: bytes, canonical: bytes) -> bool:
     for line, following in pairwise(lines):
         if line.endswith(b":") and _width(following, b" ") != _width(line, b" -") + 2:
             return False
+        if line.endswith((b" |", b" |-", b" |+")) and _LITERAL.fullmatch(line):
+            column = _width(line, b" -")
+            if _width(following, b" ") != (column if line[column : column + 1] == b"|" else column + 2):
+                return False
     ours = set(canonical.split(b"\n"))
     lines = [line for line in lines if line not in ours]
     if any(b" #" in line and b'"' not in line for line in lines):

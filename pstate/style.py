@@ -71,7 +71,7 @@ class Flow:
     def pair(self, key: Any, value: Any, indent: str = "") -> str:
         """The same for *key* and *value* in a mapping."""
         text = self._scalar(key, self.key_quote)
-        if len(text) > codec.LONGEST_SIMPLE_KEY:
+        if not codec.is_simple_key(text):
             text = f"? {text} "
         return text + (":" if self.tight and text[-1] == '"' else ": ") + self.text(value, indent)
 
@@ -105,7 +105,7 @@ class Block:
         text = codec.shown_key(key)
         if key.__class__ is str and self.key_quote and text[0] not in "\"'":
             text = codec.quoted_text(key, self.key_quote) or text
-        if len(text) > codec.LONGEST_SIMPLE_KEY:
+        if not codec.is_simple_key(text):
             text = f"? {text}\n{indent}"
         return f"{indent}{text}:{self.value(value, indent)}"
 
