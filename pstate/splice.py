@@ -761,11 +761,12 @@ class _Splice:
 
     def near(self, i: int, kind: str) -> Iterator[tuple[int, int]]:
         """The block collections of this *kind* that are the value of a key, and how much further in than it: in
-        collection *i*, then the nearest ones before it, then those behind it. Not all of them, if that would take long.
+        collection *i*, itself, then the nearest ones before it, then those behind it. Not all, if that would take long.
         """
         kinds, after = self.kinds, self.after[i]
         first = max(i - _MANY, 0)
-        for numbers in (range(i, min(after, i + _MANY)), range(max(i - 1, 0), first, -1), range(after, after + _MANY)):
+        inside, itself = range(i + 1, min(after, i + _MANY)), range(i, i + 1)
+        for numbers in (inside, itself, range(max(i - 1, 0), first, -1), range(after, after + _MANY)):
             found = zip(numbers, kinds[numbers.start : numbers.stop : numbers.step], strict=False)
             few = [j for j, other in found if other == kind][:_FEW]
             for j in few:
@@ -982,11 +983,13 @@ class _Layout:
         self.gaps = gaps
         self.around = around  #: the indentation of the line in which the collection begins
         self.has_comments = any("#" in gap for gap in gaps)
-        lines = [gap for gap in [*between[::-1], lead] if "\n" in gap]
-        #: of the lines of new entries
-        self.indent = lines[0].rpartition("\n")[2] if lines else around
-        if self.has_comments or (lines and len(lines) >= len(between)):
+        lines = [gap for gap in between if "\n" in gap]
+        line = lead if "\n" in lead else lines[-1] if lines else around
+        self.indent = line.rpartition("\n")[2].replace(", ", "")  #: of the lines of new entries
+        if self.has_comments or (not between and "\n" in lead):
             self.between = f",\n{self.indent}"
+        elif lines and len(lines) == len(between):
+            self.between = min(lines, key=len)  # a blank line is none that new entries get
         else:
             self.between = next((gap for gap in between if "\n" not in gap), "," if tight else ", ")
 
@@ -1296,5 +1299,13 @@ def _staying(source: Source) -> set[int]:
 
 
 def _are_like(a: Any, b: Any) -> bool:
-    """Whether one may have been made from the other: mappings that have a value at the same key in common."""
-    return a.__class__ is b.__class__ is dict and any(key in b and same(item, b[key]) for key, item in a.items())
+    """Whether one may have been made from the other: mappings that have a value at the same key in common, or lists
+    there that have an element at the same place in common.
+    """
+    if not a.__class__ is b.__class__ is dict:
+        return False
+    return any(key in b and (same(item, b[key]) or _begin_alike(item, b[key])) for key, item in a.items())
+
+
+def _begin_alike(a: Any, b: Any) -> bool:
+    return a.__class__ is b.__class__ is list and any(map(same, a[:_FEW], b[:_FEW]))

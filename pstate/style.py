@@ -18,6 +18,8 @@ from pstate.values import SCALARS
 LONGEST_FLOW = 100
 #: How far from the left a folded text goes, where the person's does not show it.
 _WIDTH = 80
+#: Lines that are shorter than this were not broken to be short.
+_NARROWEST = 40
 #: What no loader reads back from between the lines of a block of text.
 _NOT_RAW = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]")
 #: Where a folded text may go on in the next line.
@@ -224,9 +226,11 @@ def _paragraphs(lines: list[str]) -> Iterator[list[str]]:
 
 
 def _width(lines: list[str], column: int) -> int:
-    """How long the person lets a line become: as long as the longest, where it was one of several."""
-    several = [line for paragraph in _paragraphs(lines) if len(paragraph) > 1 for line in paragraph]
-    return max([_WIDTH - column, *map(len, several)] if column < _WIDTH else [20, *map(len, several)])
+    """How long the person lets a line become: as long as the longest, where it was one of several and is long."""
+    longest = max(
+        [len(line) for paragraph in _paragraphs(lines) if len(paragraph) > 1 for line in paragraph], default=0
+    )
+    return longest if longest >= _NARROWEST else max(_WIDTH - column, _NARROWEST)
 
 
 def _folded(body: str, lines: list[str], width: int) -> Iterator[str]:

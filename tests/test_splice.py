@@ -1001,6 +1001,40 @@ a: [1, 2, 3,
 >>> s['a'].append(7); del s['a'][1]
 a: [1, 3,
     4, 5, 6, 7]
+=== commas at the beginning of lines
+{
+  "a": 1
+  , "b": 2
+}
+>>> s['c'] = 3; del s['a']
+{
+  "b": 2
+  , "c": 3
+}
+=== a list in an element gets one more, and the list of elements too
+nav:
+    - Home: index.md # home
+    - Guide: # guide
+        - a.md
+        - b.md
+>>> s['nav'][1]['Guide'].append('c.md'); s['nav'].append({'New': ['d.md']})
+nav:
+    - Home: index.md # home
+    - Guide: # guide
+        - a.md
+        - b.md
+        - c.md
+    - New:
+        - d.md
+=== a folded text that was broken at column 50
+a: >-
+  In this text the lines were broken by somebody at
+  the fiftieth column of the screen, by hand.
+>>> s['a'] = s['a'].replace('somebody', 'somebody who had a screen')
+a: >-
+  In this text the lines were broken by somebody
+  who had a screen at
+  the fiftieth column of the screen, by hand.
 === quotes in flow
 a: ["x", "w"] # one
 b: {'k': 1} # two
