@@ -60,7 +60,8 @@ _PROPERTIES = re.compile(r"(?:[&!][^ \t\n]*(?:[ \t\n]|#[^\n]*)*)*")
 #: A line of a canonical document: indentation, dashes, and what stands behind them.
 _CANONICAL_LINE = re.compile(rb"(?:  )*(?:- )*([^ ].*)")
 #: The line of a key or an element that begins a literal.
-_LITERAL = re.compile(rb"(?m)^[^\n]*[:-] \|[-+]?$")
+_LITERAL = re.compile(rb"[^\n]*[:-] \|[-+]?")
+_BAR = re.compile(rb" \|[-+]?(?=\n)")
 _INDENT = re.compile(r"[ \t]*")
 _COLON = re.compile(r"[ \t\n]*:")
 #: A dash, and what follows in its line.
@@ -111,9 +112,10 @@ def literals(document: bytes) -> Counter[bytes]:
     """The lines of *document* that begin a literal. A person may have wanted one where `codec.dump` writes none, and
     nothing else tells.
     """
-    if b"|\n" not in document and b"|-\n" not in document and b"|+\n" not in document:
-        return Counter()
-    return Counter(_LITERAL.findall(document))
+    # A pattern that began with the line would be tried at each character.
+    ends = [found.end() for found in _BAR.finditer(document)]
+    lines = [document[document.rfind(b"\n", 0, end) + 1 : end] for end in ends]
+    return Counter(filter(_LITERAL.fullmatch, lines))
 
 
 def is_canonical(base: bytes, canonical: bytes) -> bool:
