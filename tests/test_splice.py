@@ -793,6 +793,28 @@ a: |-
   echo 1\x20
   echo 2
 b: 1
+=== one of two literals that begin alike, in a document that is canonical otherwise
+a:
+  - b: |
+      x
+  - b: |
+      z
+>>> s['a'][1]['b'] = 'v\tw\n'
+a:
+  - b: |
+      x
+  - b: |
+      v\x09w
+=== a literal that is indented by four, in a document that is canonical otherwise
+a: |
+    x
+    z
+b: 1
+>>> s['b'] = 2
+a: |
+    x
+    z
+b: 2
 === a literal with an indicator
 a: |1-
    x
