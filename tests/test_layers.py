@@ -13,9 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "pstate"
 ORDER = [
     "errors", "signals", "logger", "values", "ops", "containers", "transaction", "rights", "fs", "lock", "parts",
     "block", "codec", "style", "splice", "format", "legacy", "journal", "files", "recovery", "edits", "vacuum", "trail",
-    "errors", "signals", "logger", "values", "ops", "containers", "transaction", "rights", "fs", "lock", "parts",
-    "block", "codec", "style", "splice", "format", "legacy", "journal", "files", "recovery", "edits", "vacuum", "trail",
-    "log",
+    "log", "store", "paths", "changes", "watch", "state", "__init__",
     "testing.disk", "testing.system", "testing.schedule", "testing.crash", "testing", "testing.pytest_plugin",
     "cli.command", "cli.table", "cli.paths", "cli.show", "cli.session", "cli.values", "cli.surprises", "cli.changes",
     "cli.read", "cli.write", "cli.script", "cli.edit", "cli.users", "cli.examine", "cli.check", "cli.history",
