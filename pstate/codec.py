@@ -152,9 +152,12 @@ def trace_events(data: bytes, path: str) -> tuple[Any, Parts]:
     return (documents[0].value if documents else None), Parts(parts, is_quick=False, merges=merges)
 
 
-def load_all(data: bytes, path: str) -> list[Document]:
-    """Read every document of the YAML stream *data*, of whatever kind. Raises InvalidStateError like `load`."""
-    return _read(data, path, _DEPTH_IN_RECORD)
+def load_all(data: bytes, path: str, notice: Notice | None = None) -> list[Document]:
+    """Read every document of the YAML stream *data*, of whatever kind. Raises InvalidStateError like `load`.
+
+    *notice* is as for `load_events`.
+    """
+    return _read(data, path, _DEPTH_IN_RECORD, notice=notice)
 
 
 def decode_body(text: str, path: str, line: int) -> list[Any]:

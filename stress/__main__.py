@@ -1,7 +1,7 @@
 """Run the checks: `python -m stress list`, `python -m stress run [NAME...] [--seconds N] [--seed N]`.
 
-Exit code 0: every promise held. 1: one broke; its evidence is kept, and the seed that repeats it is printed. 2: the
-command line is wrong.
+Exit code 0: every promise held. 1: one broke, or a check hung; its evidence is kept, and the seed that repeats it is
+printed. 2: the command line is wrong. 3: nothing broke, but there was no time for some of the checks.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import random
 import shutil
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from dataclasses import dataclass
@@ -28,6 +29,14 @@ from rich.text import Text
 
 import stress
 from stress.check import CHECKS, BrokenPromise, Check, Trial
+from stress.limit import OutOfTime, Watchdog, kill_descendants, limited, process_start
+
+#: How much longer than asked a run may take, in seconds. A check that does not stop by itself gets half of it, and a
+#: tenth of what is left for the others: on a slow machine, the end of a round takes long.
+GRACE = 9.0
+
+#: So many seconds later, the run is killed.
+LAST = 2.0
 
 
 @dataclass
@@ -38,6 +47,21 @@ class Verdict:
     trial: Trial
     took: float
     failure: BaseException | None = None
+    is_begun: bool = True
+    is_cut: bool = False  #: it was stopped, in the middle of something
+
+    @property
+    def word(self) -> str:
+        """The verdict in a word or two."""
+        if self.failure is not None:
+            return "broke"
+        if not self.is_begun or (self.is_cut and not self.trial.counts):
+            return "not tried"
+        return "held, cut off" if self.is_cut else "held"
+
+
+class Hung(BrokenPromise):
+    """A check did not stop when its time was over, and gave no sign of life."""
 
 
 def load_checks() -> None:
@@ -50,7 +74,8 @@ def load_checks() -> None:
 def describe(trial: Trial) -> str:
     """What *trial* has tried, in a line."""
     tried = [f"{number:,} {what}" for what, number in trial.counts.items()]
-    return ", ".join(tried + [f"{name} {value}" for name, value in trial.figures.items()])
+    left = [f"{len(trial.unfinished):,} not completed"] if trial.unfinished else []
+    return ", ".join(tried + left + [f"{name} {value}" for name, value in trial.figures.items()])
 
 
 def table(verdicts: list[Verdict], running: tuple[Check, Trial] | None = None) -> Table:
@@ -59,7 +84,8 @@ def table(verdicts: list[Verdict], running: tuple[Check, Trial] | None = None) -
     for title in ("check", "verdict", "seconds", "tried"):
         shown.add_column(title, justify="right" if title == "seconds" else "left", overflow="fold")
     for verdict in verdicts:
-        word = Text("BROKE", "bold red") if verdict.failure else Text("held", "green")
+        style = "bold red" if verdict.failure else "green" if verdict.word == "held" else "yellow"
+        word = Text(verdict.word.upper() if verdict.failure else verdict.word, style)
         shown.add_row(verdict.check.name, word, f"{verdict.took:.1f}", describe(verdict.trial))
     if running is not None:
         check, trial = running
@@ -67,8 +93,10 @@ def table(verdicts: list[Verdict], running: tuple[Check, Trial] | None = None) -
     return shown
 
 
-def run_one(check: Check, seed: int, seconds: float, evidence: Path, show: Live, verdicts: list[Verdict]) -> Verdict:
-    """Run *check*; its folder is kept when it fails."""
+def run_one(
+    check: Check, seed: int, seconds: float, most: float, evidence: Path, show: Live, verdicts: list[Verdict]
+) -> Verdict:
+    """Run *check* for *seconds*, and for no more than *most*; its folder is kept when it fails."""
     folder = evidence / check.name
     folder.mkdir(parents=True)
     told = time.monotonic()
@@ -83,36 +111,59 @@ def run_one(check: Check, seed: int, seconds: float, evidence: Path, show: Live,
     trial = Trial(seed, seconds, folder, tell)
     started = time.monotonic()
     failure: BaseException | None = None
+    is_cut = False
     try:
-        check.function(trial)
+        with limited(most):
+            check.function(trial)
+    except OutOfTime as error:
+        is_cut = True
+        silence = started + most - trial.seen
+        if silence >= 0.8 * (most - seconds):
+            failure = Hung(
+                f"did not stop when its {seconds:.1f} s were over, and gave no sign of life for {silence:.1f} s"
+            ).with_traceback(error.__traceback__)
     except Exception as error:
         failure = error
-        (folder / "failure.txt").write_text(
-            f"python -m stress run {check.name} --seed {seed}\n\n{''.join(traceback.format_exception(error))}"
-        )
+    if failure is None:
+        shutil.rmtree(folder, ignore_errors=is_cut)
     else:
-        shutil.rmtree(folder)
-    return Verdict(check, trial, time.monotonic() - started, failure)
+        (folder / "failure.txt").write_text(
+            f"python -m stress run {check.name} --seed {seed}\n\n{''.join(traceback.format_exception(failure))}"
+        )
+    return Verdict(check, trial, time.monotonic() - started, failure, is_cut=is_cut)
 
 
-def run(names: list[str], seconds: float, seed: int) -> list[Verdict]:
-    """Run the checks *names* one after the other; those with a share divide *seconds* between them.
+def run(names: list[str], seconds: float, seed: int, began: float) -> list[Verdict]:
+    """Run the checks *names* one after the other; they divide *seconds*, counted from *began*, between them.
 
-    What takes its own time may take all of it. Then the others get a fifth of their share all the same: a check that
-    has tried nothing has not held.
+    What one takes too long is taken from those that follow, down to a twentieth of their share. That, and the end of
+    one that does not stop, is in GRACE, after which the rest is not tried.
     """
     checks = [CHECKS[name] for name in names]
     shares = everyone = sum(check.share for check in checks)
     evidence = Path(tempfile.mkdtemp(prefix="stress-"))
     verdicts: list[Verdict] = []
     console = Console()
-    until = time.monotonic() + seconds
-    with Live(table([]), console=console, refresh_per_second=4, transient=console.is_terminal) as show:
-        for check in sorted(checks, key=lambda check: check.share > 0):  # what takes its own time comes first
-            time_left = max(0.0, until - time.monotonic())
-            mine = max(time_left / shares, seconds / everyone / 5) * check.share if check.share else seconds
-            verdicts.append(run_one(check, seed, mine, evidence, show, verdicts))
+    until = began + seconds
+    with (
+        Watchdog(until + GRACE + LAST) as watchdog,
+        Live(table([]), console=console, refresh_per_second=4, transient=console.is_terminal) as show,
+    ):
+        for check in checks:
+            now = time.monotonic()
+            mine = max((until - now) / shares, seconds / everyone / 20) * check.share
             shares -= check.share
+            most = min(mine + GRACE / 2 + max(0.0, until - now) / 10, until + GRACE - now)
+            if most <= 0:
+                verdicts.append(Verdict(check, Trial(seed, 0.0, evidence), 0.0, is_begun=False))
+            else:
+                watchdog.tell(check.name)
+                verdicts.append(run_one(check, seed, mine, most, evidence, show, verdicts))
+            if not console.is_terminal:  # should the run be killed, this is known
+                last = verdicts[-1]
+                console.print(f"{check.name}: {last.word}, {last.took:.1f} s", highlight=False)
+            if verdicts[-1].is_cut:
+                kill_descendants(os.getpid(), but=watchdog.pid)  # what it has begun, nobody ends any more
             show.update(table(verdicts))
     if console.is_terminal:
         console.print(table(verdicts))
@@ -142,14 +193,14 @@ def report(verdicts: list[Verdict], seed: int, seconds: float) -> str:
     ]
     for verdict in verdicts:
         check = verdict.check
-        word = "**broke**" if verdict.failure else "held"
+        word = f"**{verdict.word}**" if verdict.failure else verdict.word
         lines.append(f"| {check.name} | {check.promise} | {word} | {describe(verdict.trial)} |")
     rows = [row for verdict in verdicts for row in verdict.trial.rows]
     if rows:
         lines += [
             "",
-            "The scenarios of `schedules`. Where one has kills, failing calls or power cuts, each state has them. "
-            "Switches are those from a process that could have gone on:",
+            "The scenarios that `schedules` completed. Where one has kills, failing calls or power cuts, each state "
+            "has them. Switches are those from a process that could have gone on:",
             "",
             "| scenario | switches | distinct states | schedules | states after a power cut |",
             "|---|---|---:|---:|---:|",
@@ -160,6 +211,9 @@ def report(verdicts: list[Verdict], seed: int, seconds: float) -> str:
             f"| {name} | {switches} | {states:,} | {runs:,} | {f'{cuts:,}' if cuts else ''} |"
             for name, switches, states, runs, cuts in rows
         ]
+    unfinished = [each for verdict in verdicts for each in verdict.trial.unfinished]
+    if unfinished:
+        lines += ["", f"Not completed in this time, so not in the table above: {', '.join(unfinished)}."]
     return "\n".join(lines)
 
 
@@ -170,7 +224,9 @@ def write(path: Path, text: str) -> None:
     path.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, began: float | None = None) -> int:
+    """Run the command line *arguments*, that of the process by default, which has begun at *began*; the exit code."""
+    began = time.monotonic() if began is None else began
     load_checks()
     parser = argparse.ArgumentParser(prog="python -m stress", description=__doc__.splitlines()[0] if __doc__ else None)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -193,11 +249,17 @@ def main(arguments: list[str] | None = None) -> int:
     seed = random.SystemRandom().randrange(1 << 32) if options.seed is None else options.seed
     Console().print(f"seed {seed}", highlight=False)
     names = options.names or [name for name in CHECKS if name != "soak"]
-    verdicts = run(names, options.seconds, seed)
+    verdicts = run(names, options.seconds, seed, began)
     if options.write is not None:
         write(options.write, report(verdicts, seed, options.seconds))
-    return int(any(verdict.failure for verdict in verdicts))
+    if any(verdict.failure for verdict in verdicts):
+        return 1
+    return 3 if any(verdict.word == "not tried" for verdict in verdicts) else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main(began=process_start())
+    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+        sys.stdout.flush()
+        os._exit(code)  # Python would wait for what a check has left
+    sys.exit(code)

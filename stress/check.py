@@ -2,7 +2,8 @@
 
 A check is a function that gets a `Trial`. It goes on while `trial.goes_on()`, draws all chance from `trial.random`,
 works in `trial.folder`, counts what it tries with `trial.count(...)`, and raises `BrokenPromise` when a promise broke.
-The folder is kept then, and deleted otherwise.
+The folder is kept then, and deleted otherwise. A round is short: a check that does not stop soon after its time is over
+is stopped.
 """
 
 from __future__ import annotations
@@ -31,16 +32,23 @@ class Trial:
     figures: dict[str, str] = field(default_factory=dict)  #: what was measured: name -> value with its unit
     #: For a table of its own: scenario, switches, distinct states, schedules, states of the medium after a power cut.
     rows: list[tuple[str, str, int, int, int]] = field(default_factory=list)
+    unfinished: list[str] = field(default_factory=list)  #: what there was no time for, of what could be completed
     started: float = field(default_factory=time.monotonic)
+    seen: float = field(default_factory=time.monotonic)  #: when it last gave a sign of life
     _reported: float = 0.0
 
     def __post_init__(self) -> None:
         self.random = Random(self.seed)
 
     @property
+    def until(self) -> float:
+        """When its time is over, by the monotonic clock, which all processes share."""
+        return self.started + self.seconds
+
+    @property
     def left(self) -> float:
         """Seconds that are left; never negative."""
-        return max(0.0, self.started + self.seconds - time.monotonic())
+        return max(0.0, self.until - time.monotonic())
 
     def goes_on(self) -> bool:
         """Whether there is time for one more round. Shows the progress so far."""
@@ -58,7 +66,7 @@ class Trial:
             raise BrokenPromise(message)
 
     def _show(self, pause: float) -> None:
-        now = time.monotonic()
+        now = self.seen = time.monotonic()
         if now - self._reported >= pause:
             self._reported = now
             self.report(self)
@@ -71,7 +79,7 @@ class Check:
     name: str
     promise: str  #: what it tries to break, in a sentence
     function: Callable[[Trial], None]
-    share: float  #: of the time of a run, beside others; 0 for one that takes as long as it takes
+    share: float  #: of the time of a run, beside others
 
 
 CHECKS: dict[str, Check] = {}

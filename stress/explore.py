@@ -23,6 +23,12 @@ class Tally:
     states: int = 0  #: distinct ones
     runs: int = 0
     cuts: int = 0  #: states of the medium after a power cut, distinct ones for each state
+    is_complete: bool = True  #: there is nothing more to try
+
+    @property
+    def work(self) -> int:
+        """How much it was, about: a run costs as much as some states."""
+        return self.states + self.runs + self.cuts
 
 
 class Failure(BrokenPromise):
@@ -36,14 +42,16 @@ class Failure(BrokenPromise):
         super().__init__(f"{scenario.name}: {cause}\n" + "\n".join(f"{n:4} {step}" for n, step in enumerate(steps, 1)))
 
 
-def explore(scenario: Scenario, progress: Callable[[Tally], None] = lambda tally: None) -> Tally:
-    """Follow every schedule of *scenario* up to equivalence. Raises Failure for the first that breaks a promise.
+def explore(scenario: Scenario, goes_on: Callable[[Tally], bool] = lambda tally: True) -> Tally:
+    """Follow every schedule of *scenario* up to equivalence, in an order that is always the same, while *goes_on*.
+
+    Raises Failure for the first that breaks a promise.
 
     Where it says how many switches there may be, schedules with more are left out: few bugs need many (Musuvathi and
     Qadeer, "Iterative context bounding for systematic testing of multithreaded programs", PLDI 2007).
     """
     with quiet():
-        return _explore(scenario, progress)
+        return _explore(scenario, goes_on)
 
 
 @contextlib.contextmanager
@@ -62,7 +70,7 @@ def quiet() -> Iterator[None]:
             gc.enable()
 
 
-def _explore(scenario: Scenario, progress: Callable[[Tally], None]) -> Tally:
+def _explore(scenario: Scenario, goes_on: Callable[[Tally], bool]) -> Tally:
     tally = Tally()
     most = scenario.switches
     visited: dict[tuple[int, str], int] = {}  #: with how few switches
@@ -81,7 +89,11 @@ def _explore(scenario: Scenario, progress: Callable[[Tally], None]) -> Tally:
                     break
                 visited[key, current] = switches
                 if key not in states:
+                    if not goes_on(tally):
+                        tally.is_complete = False
+                        return tally
                     states.add(key)
+                    tally.states = len(states)
                     if scenario.power:
                         tally.cuts += after_the_power_went(world)
                 first, *others = _affordable(actions, current, switches, most)
@@ -98,10 +110,11 @@ def _explore(scenario: Scenario, progress: Callable[[Tally], None]) -> Tally:
         finally:
             world.dispose()
         tally.runs += 1
-        tally.states = len(states)
         if not tally.runs % 500:
             gc.collect()
-        progress(tally)
+        if branches and not goes_on(tally):
+            tally.is_complete = False
+            return tally
     return tally
 
 

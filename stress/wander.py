@@ -7,6 +7,8 @@ same kind of failure remains.
 from __future__ import annotations
 
 import gc
+import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from random import Random
@@ -169,8 +171,8 @@ def _actions(world: World, random: Random, schedule: list[Action] | None) -> Ite
             yield next((action for action in runs if action[1] == favourite), runs[0])
 
 
-def wander(seed: int, go_on: Callable[[int], bool]) -> int:
-    """Follow plans drawn from *seed* while `go_on(how many so far)`. Raises Failure, shortened."""
+def wander(seed: int, go_on: Callable[[int], bool], until: float = math.inf) -> int:
+    """Follow plans drawn from *seed* while `go_on(how many so far)`. Raises Failure, shortened as far as *until*."""
     number = 0
     with quiet():
         while go_on(number):
@@ -178,7 +180,7 @@ def wander(seed: int, go_on: Callable[[int], bool]) -> int:
             try:
                 follow(plan, random)
             except Failure as failure:
-                raise shorten(plan, failure, seed, number) from failure
+                raise shorten(plan, failure, seed, number, until=until) from failure
             number += 1
             if not number % 300:
                 gc.collect()
@@ -195,13 +197,21 @@ def plan_of(seed: int, number: int) -> tuple[Plan, Random]:
 # ------------------------------------------------------------------ making a failure short
 
 
-def shorten(plan: Plan, failure: Failure, seed: int = 0, number: int = 0, tries: int = 2_000) -> Failure:
-    """The same kind of failure by fewer steps of programs, then by fewer actions. Follows *tries* plans, about."""
+def shorten(
+    plan: Plan, failure: Failure, seed: int = 0, number: int = 0, tries: int = 2_000, until: float = math.inf
+) -> Failure:
+    """The same kind of failure by fewer steps of programs, then by fewer actions.
+
+    Follows *tries* plans, about, and none after *until*, by the monotonic clock.
+    """
     kind = _kind(failure)
 
     def fails(plan: Plan, *schedules: list[Action] | None) -> Failure | None:
         nonlocal tries
         for chance, schedule in enumerate(schedules):
+            if time.monotonic() > until:
+                tries = 0
+                break
             tries -= 1
             try:
                 follow(plan, Random(chance), schedule)

@@ -243,7 +243,11 @@ def test_a_journal_that_survives_power_cuts_goes_on_as_one(folder: Path, tmp_pat
         ("pstate log journal.yaml > /dev/full", 5, "standard output could not be written"),
         ("pstate incr state.yaml counter > /dev/full", 5, "No space left on device. The change is committed.\n"),
         ("echo incr counter | pstate apply state.yaml > /dev/full", 5, " The changes are committed.\n"),
-        ("pstate incr state.yaml counter >&-", 0, ""),
+        (
+            "pstate incr state.yaml counter >&-",
+            1,
+            "pstate: standard output could not be written: it is closed. The change is committed.\n",
+        ),
         ("pstate get state.yaml counter < /dev/null", 0, ""),
         ("mkdir gone && cd gone && rmdir ../gone && pstate get nothing", 3, "does not exist any more. Nothing was"),
         ("mkdir gone && cd gone && rmdir ../gone && pstate set nothing a 1", 3, "does not exist any more. Nothing was"),

@@ -15,13 +15,13 @@ ORDER = [
     "block", "codec", "style", "splice", "format", "legacy", "journal", "files", "recovery", "edits", "vacuum", "trail",
     "log", "store", "paths", "changes", "watch", "state", "__init__",
     "testing.disk", "testing.system", "testing.schedule", "testing.crash", "testing", "testing.pytest_plugin",
-    "cli.command", "cli.table", "cli.paths", "cli.show", "cli.session", "cli.values", "cli.surprises", "cli.changes",
+    "cli.command", "cli.table", "cli.paths", "cli.show", "cli.session", "cli.surprises", "cli.values", "cli.changes",
     "cli.read", "cli.write", "cli.script", "cli.edit", "cli.users", "cli.examine", "cli.check", "cli.history",
     "cli.watch", "cli.difference", "cli.fragments", "cli.pieces", "cli.salvage", "cli.mend", "cli.repair",
     "cli.ancestors", "cli.resolve", "cli.transfer.faults", "cli.transfer.arrival", "cli.transfer.texts",
     "cli.transfer.databases", "cli.transfer.sources", "cli.transfer.importing", "cli.transfer.departure",
-    "cli.transfer.targets", "cli.transfer.exporting", "cli.transfer", "cli.completion", "cli.reference", "cli",
-    "__main__",
+    "cli.transfer.targets", "cli.transfer.exporting", "cli.transfer", "cli.completion", "cli.reference", "cli.words",
+    "cli", "__main__",
 ]  # fmt: skip
 
 #: The memory wing never sees a byte, the disk wing never sees a container; only the store sees both.

@@ -11,7 +11,17 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from pstate.cli.command import No, NotPrinted, Usage, parse, parser_of, printing
+from pstate.cli.command import (
+    No,
+    NotPrinted,
+    Usage,
+    give_up,
+    open_closed_streams,
+    parse,
+    parser_of,
+    printing,
+    tell,
+)
 from pstate.cli.table import EXIT_CODES, LOCKED, MODULES, NO, NOT_WRITTEN, OK, UNUSABLE, USAGE, command
 from pstate.errors import (
     DurabilityUnknown,
@@ -22,49 +32,35 @@ from pstate.errors import (
     UnsupportedValueError,
     WriteError,
 )
-from pstate.signals import expected, tolerating
+from pstate.signals import expected
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line *argv*, that of the process by default; returns the exit code."""
-    if getattr(sys, "stdout", None) is None:  # closed, as some daemons have it
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, for the rest of the process
     try:
-        _fill_standard_streams()
+        open_closed_streams()
         code = _guarded(list(sys.argv[1:] if argv is None else argv))
         with printing():
             sys.stdout.flush()
         return code
     except expected(BrokenPipeError):
-        _give_up_output()
-        _die_by(signal.SIGPIPE)  # who reads has enough: `pstate log FILE | head`
+        give_up(sys.stdout)
+        _die_by(signal.SIGPIPE)  # the program that reads has enough: `pstate log FILE | head`
     except NotPrinted as error:
-        _give_up_output()
-        print(f"pstate: {error}", file=sys.stderr)
-        return NOT_WRITTEN
+        give_up(sys.stdout)
+        tell(f"pstate: {error}")
+        return NO if error.is_closed else NOT_WRITTEN
     except expected(OSError) as error:
         if _has_lost_its_folder():
-            message = "the folder that this program works in does not exist any more. Nothing was done."
-            print(f"pstate: {message}", file=sys.stderr)
+            tell("pstate: the folder that this program works in does not exist any more. Nothing was done.")
             return UNUSABLE
-        print(f"pstate: {error}", file=sys.stderr)
+        tell(f"pstate: {error}")
         return NOT_WRITTEN
     except KeyboardInterrupt:
         # A shell ends its loop only if the program in it has died of the signal.
         _die_by(signal.SIGINT)
-
-
-def _fill_standard_streams() -> None:
-    """Where standard input, output or error is closed, the next file that is opened would be it, and be printed to."""
-    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
-    os.close(fd)
-
-
-def _give_up_output() -> None:
-    """Python would complain once more, when it flushes at its end."""
-    with tolerating(OSError, ValueError, AttributeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    finally:
+        tell("", end="")  # what the log could not write there is dropped as well
 
 
 def _has_lost_its_folder() -> bool:
@@ -81,9 +77,21 @@ def _guarded(words: list[str]) -> int:
     except SystemExit as asked:  # argparse, after --help
         return asked.code if isinstance(asked.code, int) else USAGE
     except expected(No, Usage, PStateError) as error:
-        sys.stdout.flush()
-        print(f"{getattr(error, 'usage', '')}pstate: {error}", file=sys.stderr)
+        from pstate.cli.words import in_our_words
+
+        _flush_output()
+        tell(f"{getattr(error, 'usage', '')}pstate: {in_our_words(str(error))}")
         return _code_of(error)
+
+
+def _flush_output() -> None:
+    """Put what was printed before the message that follows. Where that fails, the message says more."""
+    try:
+        sys.stdout.flush()
+    except expected(BrokenPipeError):
+        raise
+    except expected(OSError):
+        give_up(sys.stdout)
 
 
 def _run(words: list[str]) -> int:
@@ -92,12 +100,17 @@ def _run(words: list[str]) -> int:
             return _run([words[1], "--help"])
         if words[1:] and words[0] == "help":
             raise _no_command(words[1])
-        print(overview(), end="", file=sys.stdout if words else sys.stderr)
-        return OK if words else USAGE
+        if not words:
+            tell(overview(), end="")
+            return USAGE
+        with printing():
+            print(overview(), end="", flush=True)
+        return OK
     if words[0] in ("-V", "--version"):
         import pstate
 
-        print(f"pstate {pstate.__version__}")
+        with printing():
+            print(f"pstate {pstate.__version__}", flush=True)
         return OK
     if words[0] == "complete":  # for the scripts of `pstate completion`; nobody types it
         from pstate.cli.completion import complete

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import Any
 
 from pstate.cli import show
@@ -30,7 +29,7 @@ def _run(arguments: Any) -> int:
         with show.progress(_size(file)) as step:
             report = examine(file, step)
         show.write(_json(report) if arguments.json else text(report, arguments.all))
-        sys.stdout.flush()
+        show.flush()
         if any(finding.severity in bad for finding in report.findings):
             code = 1
     return code

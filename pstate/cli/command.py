@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
+import os
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, TextIO
 
-from pstate.signals import expected
+from pstate.signals import expected, tolerating
 
 
 class No(Exception):
@@ -27,7 +30,33 @@ class Usage(Exception):
 
 
 class NotPrinted(Exception):
-    """Standard output takes no more."""
+    """Standard output takes no more; *is_closed* where it has never taken anything."""
+
+    def __init__(self, message: str, is_closed: bool) -> None:
+        super().__init__(message)
+        self.is_closed = is_closed
+
+
+# ---------------------------------------------------------------------------------------------------- the three streams
+
+
+def open_closed_streams() -> None:
+    """Put something in the place of standard streams that are closed, before anything else gets their numbers.
+
+    A state file that becomes descriptor 1 would get what a child process prints. What stands there refuses to be read
+    or written, with the error that a closed descriptor gives, so that every command finds out in the usual way.
+    """
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(fd)
+        except expected(OSError) as error:
+            if error.errno != errno.EBADF:
+                raise
+            # The lowest number that is free is this one: those below it are open by now.
+            os.set_inheritable(os.open(os.devnull, os.O_RDONLY if fd else os.O_WRONLY), True)
+        if getattr(sys, name, None) is None:
+            errors = "backslashreplace" if name == "stderr" else "strict"
+            setattr(sys, name, open(fd, "w" if fd else "r", encoding="utf-8", errors=errors, closefd=False))  # noqa: SIM115
 
 
 @contextlib.contextmanager
@@ -38,7 +67,73 @@ def printing(done: str = "") -> Iterator[None]:
     except expected(BrokenPipeError):
         raise
     except expected(OSError) as error:
-        raise NotPrinted(f"standard output could not be written: {error.strerror}. {done}".rstrip()) from error
+        is_closed = error.errno == errno.EBADF
+        why = "it is closed" if is_closed else error.strerror
+        raise NotPrinted(f"standard output could not be written: {why}. {done}".rstrip(), is_closed) from error
+
+
+def tell(text: str, end: str = "\n") -> None:
+    """Print *text* on standard error, for a person. Where nobody can see it, the command goes on without."""
+    try:
+        print(text, end=end, file=sys.stderr, flush=True)
+    except expected(OSError, ValueError):
+        give_up(sys.stderr)
+
+
+def give_up(stream: TextIO) -> None:
+    """Drop what *stream* could not write: Python would try again when it ends, and change the exit code."""
+    with tolerating(OSError, ValueError, AttributeError):
+        sink = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(sink, stream.fileno())
+        os.close(sink)
+
+
+def input_bytes() -> bytes:
+    """All of standard input."""
+    buffer: Any = getattr(sys.stdin, "buffer", None)
+    data: bytes = sys.stdin.read().encode("utf-8", "surrogateescape") if buffer is None else buffer.read()
+    return data
+
+
+@contextlib.contextmanager
+def any_integer() -> Iterator[None]:
+    """Let Python convert integers of more than 4,300 digits from and to decimals, which it refuses by default.
+
+    It protects servers from strangers so. A person who runs a command has chosen the integer. State files and other
+    sources are read with the limit, as programs read them.
+    """
+    before = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(0)
+    try:
+        yield
+    finally:
+        sys.set_int_max_str_digits(before)
+
+
+class Input:
+    """Standard input, for the one argument of a command that can be read from it."""
+
+    def __init__(self) -> None:
+        self._reader = ""  #: the argument that has got it
+
+    def text(self, name: str) -> str:
+        """All of it for the argument *name*, in UTF-8 whatever the locale says, as files are. Raises Usage."""
+        if self._reader:
+            raise Usage(
+                f"{name} is -, and {self._reader} has read standard input to its end. Nothing was done. "
+                "Only one argument can be read from there."
+            )
+        self._reader = name
+        try:
+            return input_bytes().decode()
+        except expected(OSError) as error:
+            why = "it is closed" if error.errno == errno.EBADF else error.strerror
+        except UnicodeDecodeError as error:
+            why = f"byte 0x{error.object[error.start]:02x} at offset {error.start} is not UTF-8"
+        raise Usage(f"{name}: standard input cannot be read: {why}. Nothing was done.") from None
+
+
+# ------------------------------------------------------------------------------------------------------------- commands
 
 
 class Parser(argparse.ArgumentParser):
@@ -51,6 +146,11 @@ class Parser(argparse.ArgumentParser):
         """Let a command follow, behind "--"."""
         self.takes_command = True
         self.add_argument("command", metavar="-- COMMAND", nargs="*", help=meaning)
+
+    def print_help(self, file: Any = None) -> None:
+        with printing():  # argparse would take no notice of a failure
+            sys.stdout.write(self.format_help())
+            sys.stdout.flush()
 
     def error(self, message: str) -> NoReturn:
         raise Usage(f"{message}. Nothing was done.", self.format_usage())
@@ -164,10 +264,9 @@ def seconds(text: str) -> float:
 
 def count(text: str) -> int:
     """What an option says that is a number of changes."""
-    try:
+    number = 0
+    with contextlib.suppress(ValueError), any_integer():
         number = int(text)
-    except ValueError:
-        number = 0
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of changes, 1 or more")
     return number

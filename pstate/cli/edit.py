@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from pstate import codec, edits, recovery, vacuum
 from pstate.cli import session, values
-from pstate.cli.command import Command, No, Parser, declare_file, declare_writing
+from pstate.cli.command import Command, No, Parser, declare_file, declare_writing, tell
 from pstate.containers import store_of
 from pstate.errors import InvalidStateError, WriteError
 from pstate.fs import SYSTEM
@@ -66,7 +66,7 @@ def _run(arguments: Any) -> int:
                     target.write(given)
                 edited = _let_edit(copy, given)
             if edited is None:
-                print("pstate: the copy was not changed, so nothing was.", file=sys.stderr)
+                tell("pstate: the copy was not changed, so nothing was.")
             else:
                 _bring_in(state, original, edited)
             is_done = True
@@ -77,7 +77,7 @@ def _run(arguments: Any) -> int:
             if is_done or not _has_changed(copy, given):
                 shutil.rmtree(os.path.dirname(copy), ignore_errors=True)
             else:
-                print(f"pstate: what you have written was kept in {copy}", file=sys.stderr)
+                tell(f"pstate: what you have written was kept in {copy}")
     return 0
 
 
@@ -120,7 +120,7 @@ def _let_edit(copy: str, given: bytes) -> Edited | None:
         try:
             return Edited(text, codec.load(text, copy).value)
         except InvalidStateError as error:
-            print(_excerpt(text, error), file=sys.stderr)
+            tell(_excerpt(text, error))
             answer = _ask(error) if sys.stdin.isatty() else "k"
             if answer == "d":
                 raise Discarded(f"{copy}: discarded. Nothing was changed.") from None
@@ -145,8 +145,8 @@ def _run_editor(copy: str) -> None:
 
 
 def _ask(error: InvalidStateError) -> str:
-    print(f"pstate: {error}", file=sys.stderr)
-    print("e to edit again, k to keep the copy and end, d to discard it [e]: ", end="", file=sys.stderr, flush=True)
+    tell(f"pstate: {error}")
+    tell("e to edit again, k to keep the copy and end, d to discard it [e]: ", end="")
     answer = sys.stdin.readline()
     return answer.strip()[:1].lower() or ("e" if answer else "k")
 
@@ -171,9 +171,9 @@ def _bring_in(state: Any, original: Original, edited: Edited) -> None:
         with state.transaction():
             merged, lost = edits.merge(original.state, edited.state, state.snapshot())
             values.become(state, merged)
-        print(f"pstate: the values are saved, comments and layout are as they were: {error}", file=sys.stderr)
+        tell(f"pstate: the values are saved, comments and layout are as they were: {error}")
     for sentence in lost:
-        print(f"pstate: changed by the edit and by a program, the edit wins: {sentence}", file=sys.stderr)
+        tell(f"pstate: changed by the edit and by a program, the edit wins: {sentence}")
 
 
 COMMANDS = {

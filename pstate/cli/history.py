@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -36,7 +35,7 @@ def _run(arguments: Any) -> int:
         while True:
             for found in watch.commits():
                 _print(found, arguments.json)
-            sys.stdout.flush()
+            show.flush()
             time.sleep(WATCH_INTERVAL)
 
 

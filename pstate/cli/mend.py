@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from pstate import codec, files, lock, vacuum
 from pstate import format as f
+from pstate.cli import show
 from pstate.cli.command import No, Parser, Usage, declare_writing
 from pstate.cli.users import User, users_of
 from pstate.errors import DurabilityUnknown, InvalidStateError, WriteError
@@ -23,6 +24,9 @@ from pstate.recovery import State
 from pstate.signals import expected, tolerating
 from pstate.values import same
 
+#: What a message says that ends the command before the file was replaced.
+UNTOUCHED = "Nothing was changed."
+
 
 def declare(parser: Parser) -> None:
     """What all have in common that put a file in order."""
@@ -32,6 +36,16 @@ def declare(parser: Parser) -> None:
         "--while-open", action="store_true", help="also while programs have the file open to write, who may know more"
     )
     declare_writing(parser, durability=False)
+
+
+def verdict(word: str, copy: str | None) -> str:
+    """The last line for a person: the file is *word*, with a *copy* of what it was; or nothing was done."""
+    return f"{show.coloured(word, 'green')}; as it was: {copy}\n" if copy else f"{UNTOUCHED}\n"
+
+
+def done(word: str, copy: str | None) -> str:
+    """What became of the file, for a message about something else."""
+    return f"The file is {word}; as it was: {copy}" if copy else UNTOUCHED
 
 
 def refuse_while_open(path: str, arguments: Any) -> None:

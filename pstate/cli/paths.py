@@ -6,7 +6,7 @@ import contextlib
 from typing import Any
 
 from pstate import paths
-from pstate.cli.command import No, Usage
+from pstate.cli.command import No, Usage, any_integer
 from pstate.paths import index, show, step
 
 __all__ = ["find", "index", "nothing", "parse", "show", "step"]
@@ -15,7 +15,8 @@ __all__ = ["find", "index", "nothing", "parse", "show", "step"]
 def parse(text: str) -> list[Any]:
     """The keys and indices in *text*; ``.`` is the whole state. Raises Usage."""
     try:
-        return paths.parse(text)
+        with any_integer():
+            return paths.parse(text)
     except ValueError as error:
         raise Usage(f"{error}".replace("path", "PATH", 1) + " In a shell, put quotes around it.") from None
 

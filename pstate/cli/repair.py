@@ -8,10 +8,11 @@ from typing import Any
 
 from pstate.cli import mend, show
 from pstate.cli.check import text
-from pstate.cli.command import Command, No, Parser, declare_file
+from pstate.cli.command import Command, No, Parser, Usage, declare_file, tell
 from pstate.cli.examine import examine, settled
 from pstate.cli.salvage import Plan, lost_lines, plan, problem
-from pstate.errors import StateFileError
+from pstate.errors import PStateError, StateFileError
+from pstate.signals import expected
 
 
 def _declare(parser: Parser) -> None:
@@ -30,28 +31,32 @@ def _run(arguments: Any) -> int:
     data = settled(path)[0]
     error = problem(data, path)
     if not arguments.json:
-        show.write(text(examine(path, lambda words: None), all_notes=False))
+        show.write(text(examine(path, lambda words: None), all_notes=False), mend.UNTOUCHED)
     if error is None:
         if arguments.json:
             show.write(show.json_text({"file": path, "ok": True, "done": False}) + "\n")
         else:
-            print("Nothing to repair. What an interrupted write has left, the next writer tidies up.")
+            show.write("Nothing to repair. What an interrupted write has left, the next writer tidies up.\n")
         return 0
     found = plan(data, path, error, arguments.salvage)
     mend.must_come_back(path, found.text, found.state)
     if not arguments.json:
-        show.write(_shown(found, _with_salvage(data, path, error, found, arguments)))
-    copy = None
+        show.write(_shown(found, _with_salvage(data, path, error, found, arguments)), mend.UNTOUCHED)
+    copy, refusal = None, None
     try:
         if not arguments.dry_run:
             mend.refuse_while_open(path, arguments)
             _ask(path, arguments)
             copy = mend.replace(path, data, found.text, "before-repair", arguments)
-    finally:
-        if arguments.json:
-            show.write(show.json_text(_fields(path, error, found, copy)) + "\n")
+    except expected(No, Usage, PStateError) as raised:
+        refusal = raised
+    effect = mend.done("repaired", copy) if refusal is None else str(refusal)
+    if arguments.json:
+        show.write(show.json_text(_fields(path, error, found, copy)) + "\n", effect)
+    if refusal is not None:
+        raise refusal
     if not arguments.json:
-        print(f"{show.coloured('repaired', 'green')}; as it was: {copy}" if copy else "Nothing was changed.")
+        show.write(mend.verdict("repaired", copy), effect)
     return 0
 
 
@@ -85,8 +90,8 @@ def _ask(path: str, arguments: Any) -> None:
         return
     if arguments.json or not sys.stdin.isatty():
         raise No(f"{path}: nobody is here to say yes. Nothing was changed. To do it: --yes; to see it only: --dry-run")
-    sys.stdout.flush()
-    print("A copy of the file is kept beside it. Repair it? y or n [n]: ", end="", file=sys.stderr, flush=True)
+    show.flush()
+    tell("A copy of the file is kept beside it. Repair it? y or n [n]: ", end="")
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise No(f"{path}: not repaired. Nothing was changed.")
 

@@ -15,12 +15,13 @@ from pstate import format as f
 from pstate.changes import Change, between
 from pstate.cli import ancestors, changes, mend, session, show
 from pstate.cli.ancestors import Ancestor
-from pstate.cli.command import Command, No, Parser, declare_file
+from pstate.cli.command import Command, No, Parser, Usage, declare_file
 from pstate.cli.examine import settled
 from pstate.cli.pieces import Head, head, pieces
 from pstate.cli.salvage import Lost, Replay, lost_lines, problem
-from pstate.errors import InvalidStateError
+from pstate.errors import InvalidStateError, PStateError
 from pstate.recovery import State
+from pstate.signals import expected
 
 
 class Resolution(NamedTuple):
@@ -69,17 +70,21 @@ def _run(arguments: Any) -> int:
     mend.must_come_back(path, resolution.text, resolution.state)
     where = None if ancestor is None else ancestor.where
     if not arguments.json:
-        show.write(_shown(path, found, where, resolution))
-    copy = None
+        show.write(_shown(path, found, where, resolution), mend.UNTOUCHED)
+    copy, refusal = None, None
     try:
         if not arguments.dry_run:
             mend.refuse_while_open(path, arguments)
             copy = mend.replace(path, data, resolution.text, "before-resolve", arguments)
-    finally:
-        if arguments.json:
-            show.write(show.json_text(_fields(path, found, where, resolution, copy)) + "\n")
+    except expected(No, Usage, PStateError) as raised:
+        refusal = raised
+    effect = mend.done("resolved", copy) if refusal is None else str(refusal)
+    if arguments.json:
+        show.write(show.json_text(_fields(path, found, where, resolution, copy)) + "\n", effect)
+    if refusal is not None:
+        raise refusal
     if not arguments.json:
-        print(f"{show.coloured('resolved', 'green')}; as it was: {copy}" if copy else "Nothing was changed.")
+        show.write(mend.verdict("resolved", copy), effect)
     return 0
 
 
@@ -98,7 +103,7 @@ def _say_nothing_to_do(path: str, arguments: Any) -> int:
     if arguments.json:
         show.write(show.json_text({"file": path, "ok": True, "done": False}) + "\n")
     else:
-        print(f"{path}: nothing to resolve, the file can be used as it is.")
+        show.write(f"{path}: nothing to resolve, the file can be used as it is.\n")
     return 0
 
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import shlex
-import sys
 from collections.abc import Iterator
 from typing import Any
 
-from pstate.cli import session, show
 from pstate.cli import write as changes
-from pstate.cli.command import Command, No, Parser, Usage, declare_file, declare_writing, parse
-from pstate.errors import UnsupportedTypeError, UnsupportedValueError
+from pstate.cli.command import Command, Input, Parser, Usage, declare_file, declare_writing, parse
 from pstate.signals import expected
 
 
@@ -23,35 +19,14 @@ def _declare(parser: Parser) -> None:
 
 def _run(arguments: Any) -> int:
     # All of it is read before the file is touched.
-    steps = list(_steps(*_text(arguments.script), arguments.file))
-    if session.is_new(arguments.file):
-        _carry_out(copy.deepcopy(steps), {})  # what is refused begins no file
-    with session.opened(arguments) as state:
-        with state.transaction():
-            printed = _carry_out(steps, state)
-    if printed:
-        show.write(printed, "The changes are committed.")
-    return 0
+    standard_input = Input()
+    steps = list(_steps(*_text(arguments.script, standard_input), arguments.file, standard_input))
+    return changes.commit(arguments, steps, "The changes are committed.")
 
 
-def _carry_out(steps: list[tuple[str, changes.Change, Any]], state: Any) -> str:
-    """Change *state*; returns what is to be printed. Raises No, or Usage, which say the line."""
-    printed = ""
-    for where, change, given in steps:
-        try:
-            text = change(state, given)
-        except No as error:
-            raise No(f"{where}: {error}") from error
-        except (Usage, UnsupportedTypeError, UnsupportedValueError) as error:
-            raise Usage(f"{where}: {error}") from error
-        if text is not None:
-            printed += text + "\n"
-    return printed
-
-
-def _text(script: str) -> tuple[str, str]:
+def _text(script: str, standard_input: Input) -> tuple[str, str]:
     if script == "-":
-        return sys.stdin.read(), "script"
+        return standard_input.text("SCRIPT"), "script"
     try:
         with open(script, encoding="utf-8") as file:
             return file.read(), script
@@ -59,7 +34,7 @@ def _text(script: str) -> tuple[str, str]:
         raise Usage(f"{script}: cannot be read: {error}. Nothing was done.") from error
 
 
-def _steps(text: str, name: str, file: str) -> Iterator[tuple[str, changes.Change, Any]]:
+def _steps(text: str, name: str, file: str, standard_input: Input) -> Iterator[changes.Step]:
     parsers: dict[str, Parser] = {}
     for line, words in _lines(text, name):
         where = f"{name}:{line}"
@@ -75,10 +50,9 @@ def _steps(text: str, name: str, file: str) -> Iterator[tuple[str, changes.Chang
         try:
             given = parse(parsers[words[0]], words[1:])
             given.file = file
-            changes.prepare(given)
+            yield changes.step(f"{where}: ", change, given, standard_input)
         except Usage as error:
             raise Usage(f"{where}: {error}") from error
-        yield where, change, given
 
 
 def _lines(text: str, name: str) -> Iterator[tuple[int, list[str]]]:
@@ -96,7 +70,7 @@ def _lines(text: str, name: str) -> Iterator[tuple[int, list[str]]]:
         if words:
             yield begun, words
     if pending:
-        raise Usage(f"{name}:{begun}: a quote has no end. Nothing was done.")
+        raise Usage(f"{name}:{begun}: unterminated quote. Nothing was done.")
 
 
 COMMANDS = {

@@ -14,7 +14,7 @@ from datetime import date
 from typing import Any, TextIO
 
 from pstate import codec
-from pstate.cli.command import printing
+from pstate.cli.command import any_integer, printing
 
 _COLOURS = {"red": 31, "green": 32, "yellow": 33, "cyan": 36, "dim": 2}
 
@@ -25,6 +25,12 @@ def write(text: str, done: str = "") -> None:
         _write(text)
         if done:
             sys.stdout.flush()
+
+
+def flush() -> None:
+    """Let those who wait for lines have them now."""
+    with printing():
+        sys.stdout.flush()
 
 
 def _write(text: str) -> None:
@@ -51,7 +57,8 @@ def value_text(value: Any, form: str) -> str:
 
 def json_text(value: Any) -> str:
     """*value* in JSON, as near as that comes: see docs/cli.md."""
-    return json.dumps(_as_json(value), ensure_ascii=False, allow_nan=False)
+    with any_integer():
+        return json.dumps(_as_json(value), ensure_ascii=False, allow_nan=False)
 
 
 def _as_json(value: Any) -> Any:
@@ -96,7 +103,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
             return
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
     for row in [head, *rows]:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n")
 
 
 @contextlib.contextmanager

@@ -1,13 +1,20 @@
-"""Plain scalars that a person may have meant otherwise: what YAML 1.1 makes of them, in a few words."""
+"""What a person may have meant otherwise: the plain scalars of a file, and the VALUE of a command, both YAML 1.1."""
 
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable
 from datetime import date, datetime
 from typing import Any, NamedTuple
 
 from pstate import codec
+
+#: A version rather than a number, such as 1.10.
+_ENDS_IN_ZERO = re.compile(r"[0-9]+\.[0-9]+0")
+
+#: So much of what was typed, or is stored, is shown.
+_SHOWN = 60
 
 
 class Surprise(NamedTuple):
@@ -29,11 +36,11 @@ def surprise(text: str, value: Any) -> Surprise | None:
             return None
         return Surprise("boolean", f"{text} is read as {str(value).lower()}; quote it if it is a text")
     if kind is float:
-        return (
-            Surprise("base 60", f"{text} is read as {value}, in base 60; quote it if it is a text")
-            if ":" in text
-            else None
-        )
+        if ":" in text:
+            return Surprise("base 60", f"{text} is read as {value}, in base 60; quote it if it is a text")
+        if _ENDS_IN_ZERO.fullmatch(text):
+            return Surprise("zero", f"{text} is read as {codec.scalar(value)}; quote it if it is a text")
+        return None
     if kind is date or kind is datetime:
         what = "a date" if kind is date else "a date and time"
         return Surprise("date", f"{text} is read as {what}; quote it if it is a text")
@@ -41,13 +48,14 @@ def surprise(text: str, value: Any) -> Surprise | None:
 
 
 def _of_integer(text: str, value: int) -> Surprise | None:
+    decimal = codec.scalar(value)  # Python may refuse to write so many digits
     if ":" in text:
-        return Surprise("base 60", f"{text} is read as {value}, in base 60; quote it if it is a text")
+        return Surprise("base 60", f"{text} is read as {decimal}, in base 60; quote it if it is a text")
     digits = text.lstrip("+-")
     if digits[:1] == "0" and digits[1:].replace("_", "").isdigit():
-        return Surprise("octal", f"{text} is read as {value}, an octal number; write {value}, or quote it")
+        return Surprise("octal", f"{text} is read as {decimal}, an octal number; write {decimal}, or quote it")
     if "_" in text and digits[:1] != "0":
-        return Surprise("underscore", f"{text} is read as {value}; quote it if it is a text")
+        return Surprise("underscore", f"{text} is read as {decimal}; quote it if it is a text")
     return None
 
 
@@ -71,3 +79,65 @@ def _number(text: str) -> int | float | None:
         with contextlib.suppress(ValueError):
             return kind(text)
     return None
+
+
+# ----------------------------------------------------------------------------------------------- a VALUE of a command
+
+
+def remarks(text: str, value: Any, may_be_string: bool) -> list[str]:
+    """What is to be said to a person who has typed *text* as a VALUE, of which *value* is stored.
+
+    Nothing where that is what was typed. *may_be_string*: the command can store *text* as it is, with --string.
+    """
+    typed = re.sub(r"\r?\n\Z", "", text)  # that of `echo`
+    kind = value.__class__
+    if kind in (dict, list, set):
+        return _of_collection(typed, value, may_be_string)
+    sentence = _of_string(typed, value, may_be_string) if kind is str else _of_scalar(typed, value, may_be_string)
+    return [sentence] if sentence else []
+
+
+def _of_string(typed: str, value: str, may_be_string: bool) -> str | None:
+    first, last = typed.lstrip()[:1], typed.rstrip()[-1:]
+    if first == "!" or (first in ("'", '"') and last == first) or (first in ("|", ">") and "\n" in typed):
+        return None  # it says itself that it is a string, and which
+    if value != typed:
+        return _stored(typed, value, "", may_be_string)
+    found = surprise(typed, value)
+    return f"{found.sentence}." if found is not None and found.kind != "letter" else None
+
+
+def _of_scalar(typed: str, value: Any, may_be_string: bool) -> str | None:
+    canonical = codec.scalar(value)
+    if typed[:1] == "!" or not (isinstance(value, date) or typed.lower() != canonical.lower()):
+        return None
+    what = {date: "a date, ", datetime: "a date and time, "}.get(value.__class__, "")
+    return _stored(typed, value, what, may_be_string)
+
+
+def _of_collection(typed: str, value: Any, may_be_string: bool) -> list[str]:
+    first, last = typed.lstrip()[:1], typed.rstrip()[-1:]
+    if "\n" not in typed and (first not in ("[", "{", "!") or last not in ("]", "}")):
+        what = {dict: "a mapping", list: "a list", set: "a set"}[value.__class__]
+        return [_stored(typed, value, f"{what}, ", may_be_string)]
+    found: dict[str, None] = {}
+
+    def notice(text: str, value: Any, line: int, column: int) -> bool:
+        about = surprise(text, value)
+        if about is not None and about.kind != "letter":
+            found[f"{about.sentence}."] = None
+        return False
+
+    codec.load_all(typed.encode(), "VALUE", notice)
+    return list(found)
+
+
+def _stored(typed: str, value: Any, what: str, may_be_string: bool) -> str:
+    if not may_be_string:
+        return f"{_short(typed)} is read as {what}{_short(codec.flow(value))}."
+    return f"{_short(typed)} is stored as {what}{_short(codec.flow(value))}. To store the string: --string"
+
+
+def _short(text: str) -> str:
+    line = text if text.isprintable() else repr(text)
+    return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}..."

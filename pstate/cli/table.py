@@ -33,11 +33,11 @@ OK, NO, USAGE, UNUSABLE, LOCKED, NOT_WRITTEN = range(6)
 EXIT_CODES = {
     OK: "done, or yes",
     NO: "no: nothing is there, it is not equal, the check found something wrong, there are differences, "
-    "a value cannot be carried",
+    "a value cannot be carried, standard output is closed",
     USAGE: "the command line, a PATH or a VALUE is wrong",
     UNUSABLE: "the file is missing, cannot be read, or is no state",
     LOCKED: "somebody else kept the write lock for too long",
-    NOT_WRITTEN: "the file could not be written",
+    NOT_WRITTEN: "the file could not be written, or what was to be printed",
 }
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import re
-import sys
 from typing import Any
 
 from pstate import codec
-from pstate.cli.command import Parser, Usage
+from pstate.cli.command import Input, Parser, Usage, any_integer
 from pstate.errors import InvalidStateError
 from pstate.values import same, unchanged_ends
 
@@ -22,28 +21,52 @@ def declare_value(parser: Parser, several: bool = False) -> None:
     parser.add_argument(
         "value", metavar="VALUE", nargs="+" if several else None, help="YAML; - reads it from standard input"
     )
-    parser.add_argument("-s", "--string", action="store_true", help="VALUE is a text as it stands, not YAML")
+    declare_string(parser, "VALUE is a string as it is")
 
 
-def parse(text: str, is_string: bool, name: str = "VALUE") -> Any:
-    """What *text* means. Raises Usage."""
+def declare_string(parser: Parser, what: str) -> None:
+    """The option that takes what stands on the command line as it is."""
+    parser.add_argument("-s", "--string", action="store_true", help=f"{what}, not YAML")
+
+
+def read(
+    text: str, is_string: bool, name: str, standard_input: Input, may_be_string: bool = True
+) -> tuple[Any, list[str]]:
+    """What *text*, or standard input for ``-``, means; and what to say to somebody who may have meant otherwise.
+
+    *may_be_string*: the command has the option --string. Raises Usage.
+    """
     if text == "-":
-        text = sys.stdin.read()
+        text = standard_input.text(name)
+    if is_string:
+        return text, []
+    value = parse(text, False, name, may_be_string)
+    if type(value) is int and text.isdigit() and text[0] != "0":
+        return value, []  # the usual counter: not even the module is needed
+    from pstate.cli.surprises import remarks
+
+    return value, remarks(text, value, may_be_string)
+
+
+def parse(text: str, is_string: bool, name: str = "VALUE", may_be_string: bool = True) -> Any:
+    """What *text* means. Raises Usage."""
     if is_string:
         return text
     if not text.strip():
-        raise Usage(f"{name} is empty. Nothing was done. Write null, or --string for a text.")
-    if SIMPLE.fullmatch(text):
-        with contextlib.suppress(InvalidStateError):
-            return codec.load(f"v: {text}\n".encode(), name).value["v"]
-    try:
-        documents = codec.load_all(text.encode(), name)
-    except InvalidStateError as error:
-        raise Usage(f"{error} Or take it as a text with --string.") from error
-    except UnicodeEncodeError:
-        raise Usage(f"{name} {text!r} is not UTF-8. Nothing was done.") from None
+        raise Usage(f"{name} is empty. Nothing was done. Write null{', or --string for a string' * may_be_string}.")
+    with any_integer():
+        if SIMPLE.fullmatch(text):
+            with contextlib.suppress(InvalidStateError):
+                return codec.load(f"v: {text}\n".encode(), name).value["v"]
+        remedy = " Take it as a string with --string." if may_be_string else ""
+        try:
+            documents = codec.load_all(text.encode(), name)
+        except InvalidStateError as error:
+            raise Usage(f"{error}{remedy}") from error
+        except UnicodeEncodeError:
+            raise Usage(f"{name} {text!r} is not UTF-8. Nothing was done.") from None
     if len(documents) != 1:
-        raise Usage(f"{name} {text!r} is no single YAML value. Nothing was done. Take it as a text with --string.")
+        raise Usage(f"{name} {text!r} is not a single YAML value. Nothing was done.{remedy}")
     return documents[0].value
 
 

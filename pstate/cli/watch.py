@@ -6,14 +6,24 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
 
 from pstate.changes import Change
 from pstate.cli import changes, paths, session, show
-from pstate.cli.command import Command, No, Parser, Usage, count, declare_file, declare_json, declare_path, seconds
+from pstate.cli.command import (
+    Command,
+    No,
+    Parser,
+    Usage,
+    count,
+    declare_file,
+    declare_json,
+    declare_path,
+    seconds,
+    tell,
+)
 from pstate.ops import ABSENT
 from pstate.signals import expected
 from pstate.state import PersistedState
@@ -75,7 +85,7 @@ def _print(change: Change, as_json: bool) -> None:
         show.write(_json(change))
     else:
         show.write(f"{changes.line(change)}  {show.coloured('by ' + _FROM[change.origin], 'dim')}\n")
-    sys.stdout.flush()
+    show.flush()
 
 
 def _json(change: Change) -> str:
@@ -95,21 +105,21 @@ def _call(arguments: Any, found: list[Change]) -> None:
         text = None if value is ABSENT else show.value_text(value, "raw")
         if text is not None and len(text) <= _LONGEST and "\0" not in text:
             environment[name] = text
-    words = " ".join(arguments.command)
+    words, told = " ".join(arguments.command), "".join(map(_json, found)).encode()
     try:
         done = subprocess.run(
             arguments.command,
-            input="".join(map(_json, found)).encode(),
+            input=told,
             env={**{name: text for name, text in os.environ.items() if name not in _OURS}, **environment},
             check=False,
         )
     except expected(OSError, ValueError) as error:
         raise No(f"the command {words!r} could not be run: {error}. {arguments.file} is as it was.") from error
     if done.returncode > 0:
-        print(f"pstate: {words!r} ended with exit code {done.returncode}; going on", file=sys.stderr)
+        tell(f"pstate: {words!r} ended with exit code {done.returncode}; going on")
     elif done.returncode < 0:
         died = signal.strsignal(-done.returncode)
-        print(f"pstate: {words!r} died of signal {-done.returncode} ({died}); going on", file=sys.stderr)
+        tell(f"pstate: {words!r} died of signal {-done.returncode} ({died}); going on")
 
 
 COMMANDS = {

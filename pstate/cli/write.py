@@ -7,43 +7,89 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
+from pstate import codec
 from pstate.cli import paths, session, show, values
-from pstate.cli.command import Command, No, Parser, Usage, declare_file, declare_path, declare_writing
-from pstate.values import same, shown
+from pstate.cli.command import Command, Input, No, Parser, Usage, declare_file, declare_path, declare_writing, tell
+from pstate.errors import UnsupportedTypeError, UnsupportedValueError
+from pstate.values import same
 
 Change = Callable[[Any, Any], str | None]
 
 _NOTHING = object()
 
 
-def run(arguments: Any, change: Change, may_create: bool = True) -> int:
-    """Carry out one *change* as one transaction."""
-    prepare(arguments)
-    if not may_create or arguments.__dict__.get("if_equals") is not None:
-        session.must_exist(arguments.file)
-    elif session.is_new(arguments.file):
-        change({}, copy.deepcopy(arguments))  # what is refused begins no file
+class Step(NamedTuple):
+    """One change that a person has asked for."""
+
+    where: str  #: it stands, in a script, with a colon and a blank; else nothing
+    change: Change
+    given: Any  #: its arguments
+    remarks: list[str]  #: what is stored that may not be what was meant
+
+
+def step(where: str, change: Change, given: Any, standard_input: Input) -> Step:
+    """The *change* with what is text in its arguments *given* read, before any file is touched. Raises Usage."""
+    remarks: list[str] = []
+
+    def read(text: str, name: str) -> Any:
+        value, found = values.read(text, is_string, name, standard_input, may_be_string)
+        remarks.extend(found)
+        return value
+
+    given.place = paths.parse(given.path)
+    options = given.__dict__
+    may_be_string = "string" in options
+    is_string = options.get("string", False)
+    if isinstance(options.get("value"), list):
+        given.value = [read(text, "VALUE") for text in given.value]
+    elif "value" in options:
+        given.value = read(given.value, "VALUE")
+    if isinstance(options.get("by"), str):
+        given.typed, given.by = given.by, read(given.by, "BY")
+    if options.get("if_equals") is not None:
+        # What is not equal is shown as it was read; what is equal is not stored.
+        given.wanted = values.read(given.if_equals, is_string, "--if-equals", standard_input, may_be_string)[0]
+    return Step(where, change, given, remarks)
+
+
+def commit(arguments: Any, steps: list[Step], done: str) -> int:
+    """Carry out *steps* as one transaction, and say what came of it; *done* is what is said where that fails."""
+    if session.is_new(arguments.file):
+        _carry_out(copy.deepcopy(steps), {})  # what is refused begins no file
     with session.opened(arguments) as state:
         with state.transaction():
-            printed = change(state, arguments)
-    if printed is not None:
-        show.write(printed + "\n", "The change is committed.")
+            printed = _carry_out(steps, state)
+    for each in steps:
+        for remark in each.remarks:
+            tell(f"pstate: {each.where}{remark}")
+    if printed:
+        show.write(printed, done)
     return 0
 
 
-def prepare(arguments: Any) -> None:
-    """Read what is text in *arguments*, before any file is touched. Raises Usage."""
-    arguments.place = paths.parse(arguments.path)
-    given = arguments.__dict__
-    if "value" in given:
-        texts = arguments.value
-        is_many = isinstance(texts, list)
-        read = [values.parse(text, arguments.string) for text in (texts if is_many else [texts])]
-        arguments.value = read if is_many else read[0]
-    if given.get("if_equals") is not None:
-        arguments.wanted = values.parse(arguments.if_equals, given.get("string", False), "--if-equals")
+def _carry_out(steps: list[Step], state: Any) -> str:
+    """Change *state*; returns what is to be printed. Raises No, or Usage, which say the line of a script."""
+    printed = ""
+    for where, change, given, _ in steps:
+        try:
+            text = change(state, given)
+        except No as error:
+            raise No(f"{where}{error}") from error
+        except (Usage, UnsupportedTypeError, UnsupportedValueError) as error:
+            raise Usage(f"{where}{error}") from error
+        if text is not None:
+            printed += text + "\n"
+    return printed
+
+
+def run(arguments: Any, change: Change, may_create: bool = True) -> int:
+    """Carry out one *change*."""
+    only = step("", change, arguments, Input())
+    if not may_create or arguments.__dict__.get("if_equals") is not None:
+        session.must_exist(arguments.file)
+    return commit(arguments, [only], "The change is committed.")
 
 
 # ------------------------------------------------------------------------------------------------ where it is to happen
@@ -91,7 +137,13 @@ def _guard(arguments: Any, current: Any) -> None:
     if current is _NOTHING:
         raise No(f"{where} is not there. Nothing was changed.")
     if not same(current, arguments.wanted):
-        raise No(f"{where} is {shown(current)}, not {shown(arguments.wanted)}. Nothing was changed.")
+        raise No(f"{where} is {_short(current)}, not {_short(arguments.wanted)}. Nothing was changed.")
+
+
+def _short(value: Any) -> str:
+    """*value* as YAML, as `log` and `diff` show it."""
+    text = codec.flow(copy.deepcopy(value))
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _misfit(arguments: Any, wanted: str) -> No:
@@ -122,7 +174,7 @@ def _set(state: Any, arguments: Any) -> None:
         where = f"{arguments.file}: {paths.show(arguments.place[:-1])}"
         if isinstance(container, set):
             raise No(f"{where} has no keys. Nothing was changed. A set takes members with: pstate add")
-        raise No(f"{where} is {shown(container)}, which has no keys. Nothing was changed. Set it to a mapping first.")
+        raise No(f"{where} is {_short(container)}, which has no keys. Nothing was changed. Set it to a mapping first.")
 
 
 def _delete(state: Any, arguments: Any) -> None:
@@ -162,9 +214,9 @@ def _add(state: Any, arguments: Any) -> None:
 
 
 def _incr(state: Any, arguments: Any) -> str:
-    by = values.parse(arguments.by, False, "BY") if isinstance(arguments.by, str) else arguments.by
+    by = arguments.by
     if type(by) not in (int, float):
-        raise Usage(f"BY {arguments.by!r} is no number. Nothing was done.")
+        raise Usage(f"BY {arguments.typed!r} is not a number. Nothing was done.")
     container, key = _holder(state, arguments)
     current = _present(container, key)
     if current is _NOTHING and isinstance(container, dict):
@@ -200,6 +252,7 @@ def _declare_if_equals(parser: Any) -> None:
 def declare_delete(parser: Parser) -> None:
     declare_path(parser)
     _declare_if_equals(parser)
+    values.declare_string(parser, "OLD is a string as it is")
 
 
 def declare_members(parser: Parser) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from pstate.cli import paths
-from pstate.cli.command import No, Parser
+from pstate.cli.command import No, Parser, tell
 from pstate.errors import PStateError
 
 #: Told what is being done, in a few words, for whoever waits.
@@ -42,7 +41,7 @@ class Faults:
             return
         lines = "".join(self._lines) + (f"  and {self.count - SHOWN:,} more\n" if self.count > SHOWN else "")
         if may_leave_out:
-            tell(f"{name}: {counted(self.count, 'value')} left out:\n{lines.rstrip()}")
+            tell(f"pstate: {name}: {counted(self.count, 'value')} left out:\n{lines.rstrip()}")
         else:
             raise No(
                 f"{name}: {counted(self.count, 'value')} cannot be carried:\n{lines}"
@@ -53,11 +52,6 @@ class Faults:
 def counted(count: int, noun: str) -> str:
     """*count* of *noun*, in words."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
-
-
-def tell(note: str) -> None:
-    """Print *note* for a person, beside what is printed for a program."""
-    print(f"pstate: {note}", file=sys.stderr)
 
 
 def declare_skipping(parser: Parser) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 
 from pstate.changes import between
 from pstate.cli import changes, paths, session, show
-from pstate.cli.command import Command, No, Parser, Usage, declare_file, declare_writing
+from pstate.cli.command import Command, No, Parser, Usage, declare_file, declare_writing, tell
 from pstate.cli.transfer import sources
 from pstate.cli.transfer.arrival import Arrival
-from pstate.cli.transfer.faults import LEFT_OUT, counted, declare_skipping, tell
+from pstate.cli.transfer.faults import LEFT_OUT, counted, declare_skipping
 from pstate.ops import ABSENT
 
 
@@ -45,7 +45,7 @@ def _run(arguments: Any) -> int:
         if not place and not isinstance(tree, dict):
             raise No(f"{source}: at the top of a state is a mapping. Nothing was changed. Say where: --into KEY")
         for note in (*found.notes, *arrival.notes()):
-            tell(f"{source}: {note}")
+            tell(f"pstate: {source}: {note}")
         if arguments.dry_run:
             _show(arguments, place, tree)
             return 0

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
-from typing import Any
 
-from pstate.cli.command import Usage
+from pstate.cli.command import Usage, input_bytes
 from pstate.cli.transfer import databases, texts
 from pstate.cli.transfer.faults import BadSource, Say
 from pstate.errors import PStateError
@@ -42,7 +40,7 @@ def _read(path: str, name: str | None, table: str | None, say: Say) -> databases
         return databases.READERS[name](path, table, say)
     say("reading the source")
     if is_typed:
-        return _read_text(_typed(), "standard input", name, "")
+        return _read_text(input_bytes(), "standard input", name, "")
     return _read_text(_content(path), path, name, os.path.splitext(path)[1].lower())
 
 
@@ -83,9 +81,3 @@ def _content(path: str) -> bytes:
             return file.read()
     except expected(FileNotFoundError):
         raise BadSource(f"{path}: there is no such file. Nothing was changed.") from None
-
-
-def _typed() -> bytes:
-    buffer: Any = getattr(sys.stdin, "buffer", None)
-    data: bytes = sys.stdin.read().encode("utf-8", "surrogateescape") if buffer is None else buffer.read()
-    return data
