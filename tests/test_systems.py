@@ -64,7 +64,8 @@ state = PersistedState(path, n=7)
 os.unlink(path)
 state.vacuum()
 state.close()
-print(sorted(os.listdir(os.path.dirname(path))), open(path).read())
+with open(path) as file:
+    print(sorted(os.listdir(os.path.dirname(path))), file.read())
 """
 
 
@@ -109,7 +110,7 @@ def test_an_export_needs_no_ctypes(tmp_path: Path, head: str) -> None:
 
 def test_a_fork_beside_a_thread_needs_no_ctypes(tmp_path: Path) -> None:
     code = """
-import os, sys, threading, warnings
+import logging, os, sys, threading, warnings
 from pstate import PersistedState
 warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside a thread
 state = PersistedState(sys.argv[1], n=0)
@@ -125,7 +126,8 @@ over.set()
 thread.join()
 state.n += 1
 state.close()
-print(open(sys.argv[1]).read())
+with open(sys.argv[1]) as file:
+    print(file.read())
 """
     assert "n: 2" in run(NO_CTYPES, code, tmp_path / "state.yaml").replace('"', "")
 
