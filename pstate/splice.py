@@ -513,51 +513,17 @@ class _Splice:
         """
         own, parts = self.merges[self.after[i] - 1]
         marks = [number for number, (key, _) in enumerate(entries) if self.source(key) == "<<"]
-        numbers = [number for number in range(len(entries)) if number not in set(marks)]
+        merges = set(marks)
+        numbers = [number for number in range(len(entries)) if number not in merges]
         if len(numbers) != len(own):
             raise _Uncertain
         keys = dict(zip(numbers, own, strict=True))
         origins = {identity(key): number for number, key in keys.items()}
-        places: list[tuple[int | None, Any]] = []
         written_out: dict[int, dict[Any, Any]] = {}
-
         brought = self.brought([entries[number][1] for number in marks], parts)
-        if brought is not None:
-            wanted = [
-                key
-                for key in new
-                if key not in brought or identity(key) in origins or not _alike(new[key], brought[key])
-            ]
-            if _printed(list({**brought, **dict.fromkeys(wanted)})) != _printed(list(new)):
-                brought = None
-        if brought is not None:
-            staying = set(map(identity, wanted))
-            # Keys that are merged too stand where the merged ones do: only the others have an order to keep.
-            rest = iter([(origins.get(identity(key)), key) for key in wanted if key not in brought])
-            for number in range(len(entries)):
-                if number not in keys:
-                    places.append((number, _MERGES))
-                elif identity(keys[number]) in staying:
-                    if keys[number] in brought:
-                        places.append((number, keys[number]))
-                        continue
-                    for place in rest:
-                        places.append(place)
-                        if place[0] is not None:
-                            break
-            places += rest
-            places += [(None, key) for key in wanted if key in brought and identity(key) not in origins]
-        else:
-            pairs: dict[Any, Any] = {}
-            for key in new:
-                origin = origins.get(identity(key))
-                if origin is None and places and places[-1][1] is _MERGES:
-                    pairs[key] = new[key]
-                elif origin is None and not pairs:
-                    pairs[key] = new[key]
-                    places.append((marks[0], _MERGES))
-                else:
-                    places.append((origin, key))
+        places = None if brought is None else _beside_merges(len(entries), keys, origins, brought, new)
+        if places is None:
+            places, pairs = _instead_of_merges(marks[0], origins, new)
             if pairs:
                 written_out[marks[0]] = pairs
                 self.lose(entries[marks[0]][0], self.after[entries[marks[0]][1]])
@@ -568,7 +534,7 @@ class _Splice:
             [old[keys[number]] if number in keys else None for number in range(len(entries))],
             [None if key is _MERGES else new[key] for _, key in places],
             [key for _, key in places],
-            merges=set(marks),
+            merges=merges,
             written_out=written_out,
         )
 
@@ -586,7 +552,7 @@ class _Splice:
                 if self.is_sound(source):
                     continue
                 says = self.known[self.names[source] or ""] if self.kinds[source] == "alias" else None
-                if says.__class__ is not dict:
+                if not isinstance(says, dict):
                     return None
                 parts[number] = says
         return {key: value for part in parts for key, value in part.items()}
@@ -1229,6 +1195,54 @@ def _keys_from(old: dict[Any, Any], new: dict[Any, Any]) -> Source:
         return list(range(len(old)))
     numbers = {identity(key): number for number, key in enumerate(old)}
     return [numbers.get(identity(key)) for key in new]
+
+
+def _beside_merges(
+    count: int, keys: dict[int, Any], origins: dict[Any, int], brought: dict[Any, Any], new: dict[Any, Any]
+) -> list[tuple[int | None, Any]] | None:
+    """Where each entry of a mapping comes from that is to be *new*, and its key, if its merge keys stay and have
+    *brought* this; None where they cannot.
+
+    It has *count* entries; *keys* are its own ones by number, and *origins* these numbers.
+    """
+    wanted = [
+        key for key in new if key not in brought or identity(key) in origins or not _alike(new[key], brought[key])
+    ]
+    if _printed(list({**brought, **dict.fromkeys(wanted)})) != _printed(list(new)):
+        return None
+    staying = set(map(identity, wanted))
+    places: list[tuple[int | None, Any]] = []
+    # Keys that are merged too stand where the merged ones do: only the others have an order to keep.
+    rest = iter([(origins.get(identity(key)), key) for key in wanted if key not in brought])
+    for number in range(count):
+        if number not in keys:
+            places.append((number, _MERGES))
+        elif identity(keys[number]) in staying:
+            if keys[number] in brought:
+                places.append((number, keys[number]))
+                continue
+            for place in rest:
+                places.append(place)
+                if place[0] is not None:
+                    break
+    return [*places, *rest, *[(None, key) for key in wanted if key in brought and identity(key) not in origins]]
+
+
+def _instead_of_merges(
+    mark: int, origins: dict[Any, int], new: dict[Any, Any]
+) -> tuple[list[tuple[int | None, Any]], dict[Any, Any]]:
+    """The same if the merge keys go, with the pairs that come in the place of the first one, which is number *mark*."""
+    places: list[tuple[int | None, Any]] = []
+    pairs: dict[Any, Any] = {}
+    for key, value in new.items():
+        origin = origins.get(identity(key))
+        if origin is None and not pairs:
+            places.append((mark, _MERGES))
+        if origin is None and places[-1][1] is _MERGES:
+            pairs[key] = value
+        else:
+            places.append((origin, key))
+    return places, pairs
 
 
 def _elements_from(old: list[Any], new: list[Any]) -> tuple[Source, set[int]]:
