@@ -257,8 +257,9 @@ class FileLog:
         Within a generation the file only grows, so its size is its version.
         """
         view = self.memory.view
+        lseek, clock = self._lseek, self._clock  # as in `begin`
         try:
-            if view is not None and self._lseek(view[0], 0, 2) == view[1] and self._clock() < self._look_at:
+            if view is not None and lseek(view[0], 0, 2) == view[1] and clock() < self._look_at:
                 return view
         except expected(OSError):
             pass  # the descriptor is not ours any more: `refresh` finds out
@@ -840,7 +841,9 @@ class FileLog:
         StoreFailedError, ReadOnlyError, WriteError.
         """
         view = self.memory.view
-        now = self._clock()
+        # Names of their own for what is called here: CPython 3.11 takes 0.1 µs more for a method that is in a slot.
+        clock, flock, lseek = self._clock, self.flock, self._lseek
+        now = clock()
         if (
             view is not None
             and now < self._look_at
@@ -851,8 +854,8 @@ class FileLog:
             fd, end, _, _, self.held = view
             self.fd = fd
             try:
-                self.flock(fd, EXCLUSIVE_NOW)
-                if self._lseek(fd, 0, 2) == end:
+                flock(fd, EXCLUSIVE_NOW)
+                if lseek(fd, 0, 2) == end:
                     return None
             except expected(OSError):
                 pass  # held, or worse: below we wait, or say what is wrong
@@ -1116,10 +1119,11 @@ class FileLog:
         data = body.encode()
         crc = crc32(data, crc)
         record = RECORD % (data, crc)
+        write = journal.write
         try:
-            written = journal.write(fd, record)
+            written = write(fd, record)
             while written < len(record):
-                written += journal.write(fd, record[written:])
+                written += write(fd, record[written:])
         except expected(OSError) as error:
             journal.undo(end, end + len(record), error)
         journal.content[end:] = record
@@ -1292,7 +1296,8 @@ class FileLog:
         EditConflict, or DurabilityUnknown when the file at the path does not have the commit.
         """
         self.memory.view = view
-        now = self._clock()
+        clock = self._clock
+        now = clock()
         self._sure = now + TRUST
         if not self.power and view[1] < self._vacuum_at and now < self._look_due:
             return
