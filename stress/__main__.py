@@ -29,7 +29,7 @@ from rich.text import Text
 
 import stress
 from stress.check import CHECKS, BrokenPromise, Check, Trial
-from stress.limit import OutOfTime, Watchdog, kill_descendants, limited, process_start
+from stress.limit import OutOfTime, Watchdog, descendants, helpers, kill, limited, process_start
 
 #: How much longer than asked a run may take, in seconds. A check that does not stop by itself gets half of it, and a
 #: tenth of what is left for the others: on a slow machine, the end of a round takes long.
@@ -158,12 +158,13 @@ def run(names: list[str], seconds: float, seed: int, began: float) -> list[Verdi
                 verdicts.append(Verdict(check, Trial(seed, 0.0, evidence), 0.0, is_begun=False))
             else:
                 watchdog.tell(check.name)
+                before = {*descendants(os.getpid()), watchdog.pid}
                 verdicts.append(run_one(check, seed, mine, most, evidence, show, verdicts))
+                if verdicts[-1].is_cut:  # what it has begun, nobody ends any more
+                    kill(descendants(os.getpid()) - before - helpers())
             if not console.is_terminal:  # should the run be killed, this is known
                 last = verdicts[-1]
                 console.print(f"{check.name}: {last.word}, {last.took:.1f} s", highlight=False)
-            if verdicts[-1].is_cut:
-                kill_descendants(os.getpid(), but=watchdog.pid)  # what it has begun, nobody ends any more
             show.update(table(verdicts))
     if console.is_terminal:
         console.print(table(verdicts))

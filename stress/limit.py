@@ -25,6 +25,9 @@ AGAIN = 3.0
 #: Nothing else uses it. pytest's plugin for timeouts and some checks have SIGALRM.
 _SIGNAL = signal.SIGXCPU
 
+#: The number of the process that all orphans get for a parent.
+_FIRST = 1
+
 
 class OutOfTime(BaseException):
     """The check has not stopped. No `except Exception` in it catches this."""
@@ -101,15 +104,22 @@ class Watchdog:
         self._process.stdin.flush()
 
 
-def kill_descendants(pid: int, but: int) -> None:
-    """End the processes that the process *pid* has begun, and those that they have begun, except *but*."""
-    for each in _descendants(pid):
-        if each != but:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(each, signal.SIGKILL)
+def helpers() -> set[int]:
+    """The processes that `multiprocessing` has begun for itself, and wants to find again."""
+    from multiprocessing import forkserver, resource_tracker
+
+    tracker, server = resource_tracker._resource_tracker, forkserver._forkserver
+    found = (getattr(tracker, "_pid", None), getattr(server, "_forkserver_pid", None))
+    return {pid for pid in found if pid is not None}
 
 
-def _descendants(pid: int) -> list[int]:
+def descendants(pid: int) -> set[int]:
+    """The processes that the process *pid* has begun, and those that they have begun.
+
+    The first process of a system has nearly all, most of which it has not begun: of it, none.
+    """
+    if pid == _FIRST:
+        return set()
     parents: dict[int, int] = {}
     for name in os.listdir("/proc") if os.path.isdir("/proc") else ():
         if name.isdigit():
@@ -119,10 +129,18 @@ def _descendants(pid: int) -> list[int]:
     found = [pid]
     for each in found:
         found += [child for child, parent in parents.items() if parent == each]
-    return found[1:]
+    return set(found[1:])
 
 
-def _watch(pid: int, until: float) -> None:
+def kill(pids: set[int]) -> None:
+    """End the processes *pids*, where they still live."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _watch(run: int, until: float) -> None:
+    """Kill the process *run*, which must have begun this one: nobody else's, should it have ended."""
     name = ""
     while (left := until - time.monotonic()) > 0:
         if select.select([0], [], [], left)[0]:
@@ -130,9 +148,10 @@ def _watch(pid: int, until: float) -> None:
             if not told:
                 return
             name = told.split()[-1]
+    if not name or run == _FIRST or os.getppid() != run:
+        return
     print(f"\nThe check {name} could not be stopped: the whole run was killed.", file=sys.stderr, flush=True)
-    kill_descendants(pid, os.getpid())
-    os.kill(pid, signal.SIGKILL)
+    kill({*(descendants(run) - {os.getpid()}), run})
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from cli_tools import FILES, ROOT, folder, shell
 
+from pstate.cli.command import in_our_words
 from pstate.cli.table import MODULES
-from pstate.cli.words import in_our_words
 
 __all__ = ["folder"]
 

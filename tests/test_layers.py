@@ -20,7 +20,7 @@ ORDER = [
     "cli.watch", "cli.difference", "cli.fragments", "cli.pieces", "cli.salvage", "cli.mend", "cli.repair",
     "cli.ancestors", "cli.resolve", "cli.transfer.faults", "cli.transfer.arrival", "cli.transfer.texts",
     "cli.transfer.databases", "cli.transfer.sources", "cli.transfer.importing", "cli.transfer.departure",
-    "cli.transfer.targets", "cli.transfer.exporting", "cli.transfer", "cli.completion", "cli.reference", "cli.words",
+    "cli.transfer.targets", "cli.transfer.exporting", "cli.transfer", "cli.completion", "cli.reference",
     "cli", "__main__",
 ]  # fmt: skip
 

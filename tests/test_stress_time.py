@@ -20,7 +20,7 @@ from stress import simulation, wander
 from stress.check import BrokenPromise, Trial
 from stress.explore import Failure, Tally, explore
 from stress.faults import FAULTS, planted
-from stress.limit import OutOfTime, limited
+from stress.limit import OutOfTime, descendants, limited
 from stress.scenarios import SCENARIOS, named
 from stress.world import Actor, Scenario
 
@@ -124,9 +124,10 @@ def deaf(trial):
     threading.Lock().acquire() or threading.Event().wait()
     threading.Event().wait()
 
+frame.load_checks()
 frame.GRACE = frame.LAST = 0.5
 CHECKS["deaf"] = Check("deaf", "It hears.", deaf, 1.0)
-frame.main(["run", "deaf", "--seconds", "0.2"])
+frame.main(["run", "deaf", "--seconds", "1"])
 """
 
 
@@ -144,6 +145,19 @@ def test_a_run_that_cannot_be_stopped_is_killed(tmp_path: Path) -> None:
     assert "deaf\n" in done.stdout
     assert -9 == done.returncode
     assert "The check deaf could not be stopped" in done.stderr
+
+
+def test_the_watchdog_kills_only_the_run_that_has_begun_it(tmp_path: Path) -> None:
+    """Not another process that has its number, nor what all orphans belong to."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
+        program = [sys.executable, str(ROOT / "stress" / "limit.py"), str(stranger.pid), str(time.monotonic() + 1)]
+        with subprocess.Popen(program, stdin=subprocess.PIPE) as watchdog:
+            assert watchdog.stdin is not None
+            watchdog.stdin.write(b"kill\n")
+            watchdog.stdin.flush()
+            assert 0 == watchdog.wait(30)
+        assert stranger.poll() is None
+    assert set() == descendants(1)
 
 
 def test_the_limit_is_that_of_its_block(monkeypatch: pytest.MonkeyPatch) -> None:

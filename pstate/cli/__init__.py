@@ -16,6 +16,7 @@ from pstate.cli.command import (
     NotPrinted,
     Usage,
     give_up,
+    in_our_words,
     open_closed_streams,
     parse,
     parser_of,
@@ -77,8 +78,6 @@ def _guarded(words: list[str]) -> int:
     except SystemExit as asked:  # argparse, after --help
         return asked.code if isinstance(asked.code, int) else USAGE
     except expected(No, Usage, PStateError) as error:
-        from pstate.cli.words import in_our_words
-
         _flush_output()
         tell(f"{getattr(error, 'usage', '')}pstate: {in_our_words(str(error))}")
         return _code_of(error)

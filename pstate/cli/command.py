@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import errno
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -133,7 +134,37 @@ class Input:
         raise Usage(f"{name}: standard input cannot be read: {why}. Nothing was done.") from None
 
 
-# ------------------------------------------------------------------------------------------------------------- commands
+# ----------------------------------------------------------------------------------------------------------- messages
+
+#: What a Python program would write, and what stands for it on a command line. The first that fit are replaced first.
+_WORDS = (
+    (r"or open it with PersistedState\.open\(path, read_only=True\)", "or only look at it, with: pstate get"),
+    (r"Opening it without read_only begins", "A change with pstate set begins"),
+    (r"[Oo]pen it without read_only", "Use another command"),
+    (r"was opened read_only", "was opened to look at it only"),
+    (
+        r"Open with locking=filelock\.SoftFileLock\(.*?\), which needs none, or with another lock object",
+        "Let a Python program change it that opens it with another lock object, such as filelock.SoftFileLock",
+    ),
+    (r"""locking=["'](\w+)["']""", r"--locking \1"),
+    (r"""durability=["'](\w+)["']""", r"--durability \1"),
+    (
+        r"; use sys\.set_int_max_str_digits\(\) to increase the limit",
+        "; the environment variable PYTHONINTMAXSTRDIGITS lifts it",
+    ),
+    (r"pass a longer lock_timeout", "give a longer --lock-timeout"),
+    (r"\block_timeout\b", "--lock-timeout"),
+)
+
+
+def in_our_words(message: str) -> str:
+    """*message*, an error of the library or of a command, with options as they are written on a command line."""
+    for pattern, words in _WORDS:
+        message = re.sub(pattern, words, message)
+    return message
+
+
+# ----------------------------------------------------------------------------------------------------------- commands
 
 
 class Parser(argparse.ArgumentParser):

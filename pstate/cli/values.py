@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from pstate import codec
-from pstate.cli.command import Input, Parser, Usage, any_integer
+from pstate.cli.command import Parser, Usage, any_integer
 from pstate.errors import InvalidStateError
 from pstate.values import same, unchanged_ends
 
@@ -27,25 +27,6 @@ def declare_value(parser: Parser, several: bool = False) -> None:
 def declare_string(parser: Parser, what: str) -> None:
     """The option that takes what stands on the command line as it is."""
     parser.add_argument("-s", "--string", action="store_true", help=f"{what}, not YAML")
-
-
-def read(
-    text: str, is_string: bool, name: str, standard_input: Input, may_be_string: bool = True
-) -> tuple[Any, list[str]]:
-    """What *text*, or standard input for ``-``, means; and what to say to somebody who may have meant otherwise.
-
-    *may_be_string*: the command has the option --string. Raises Usage.
-    """
-    if text == "-":
-        text = standard_input.text(name)
-    if is_string:
-        return text, []
-    value = parse(text, False, name, may_be_string)
-    if type(value) is int and text.isdigit() and text[0] != "0":
-        return value, []  # the usual counter: not even the module is needed
-    from pstate.cli.surprises import remarks
-
-    return value, remarks(text, value, may_be_string)
 
 
 def parse(text: str, is_string: bool, name: str = "VALUE", may_be_string: bool = True) -> Any:

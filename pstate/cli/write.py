@@ -34,7 +34,7 @@ def step(where: str, change: Change, given: Any, standard_input: Input) -> Step:
     remarks: list[str] = []
 
     def read(text: str, name: str) -> Any:
-        value, found = values.read(text, is_string, name, standard_input, may_be_string)
+        value, found = _read(text, is_string, name, standard_input, may_be_string)
         remarks.extend(found)
         return value
 
@@ -50,8 +50,27 @@ def step(where: str, change: Change, given: Any, standard_input: Input) -> Step:
         given.typed, given.by = given.by, read(given.by, "BY")
     if options.get("if_equals") is not None:
         # What is not equal is shown as it was read; what is equal is not stored.
-        given.wanted = values.read(given.if_equals, is_string, "--if-equals", standard_input, may_be_string)[0]
+        given.wanted = _read(given.if_equals, is_string, "--if-equals", standard_input, may_be_string)[0]
     return Step(where, change, given, remarks)
+
+
+def _read(
+    text: str, is_string: bool, name: str, standard_input: Input, may_be_string: bool = True
+) -> tuple[Any, list[str]]:
+    """What *text*, or standard input for ``-``, means; and what to say to somebody who may have meant otherwise.
+
+    *may_be_string*: the command has the option --string. Raises Usage.
+    """
+    if text == "-":
+        text = standard_input.text(name)
+    if is_string:
+        return text, []
+    value = values.parse(text, False, name, may_be_string)
+    if type(value) is int and text.isdigit() and text[0] != "0":
+        return value, []  # the usual counter: not even the module is needed
+    from pstate.cli.surprises import remarks
+
+    return value, remarks(text, value, may_be_string)
 
 
 def commit(arguments: Any, steps: list[Step], done: str) -> int:
