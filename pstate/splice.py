@@ -112,10 +112,16 @@ def literals(document: bytes) -> Counter[bytes]:
     """The lines of *document* that begin a literal. A person may have wanted one where `codec.dump` writes none, and
     nothing else tells.
     """
+    return Counter([line for line, _ in _literal_lines(document)])
+
+
+def _literal_lines(document: bytes) -> Iterator[tuple[bytes, int]]:
+    """The same, each with the place where the next line begins."""
     # A pattern that began with the line would be tried at each character.
-    ends = [found.end() for found in _BAR.finditer(document)]
-    lines = [document[document.rfind(b"\n", 0, end) + 1 : end] for end in ends]
-    return Counter(filter(_LITERAL.fullmatch, lines))
+    for found in _BAR.finditer(document):
+        line = document[document.rfind(b"\n", 0, found.end()) + 1 : found.end()]
+        if _LITERAL.fullmatch(line):
+            yield line, found.end() + 1
 
 
 def is_canonical(base: bytes, canonical: bytes) -> bool:
@@ -137,10 +143,12 @@ def is_canonical(base: bytes, canonical: bytes) -> bool:
     for line, following in pairwise(lines):
         if line.endswith(b":") and _width(following, b" ") != _width(line, b" -") + 2:
             return False
-        if line.endswith((b" |", b" |-", b" |+")) and _LITERAL.fullmatch(line):
-            column = _width(line, b" -")
-            if _width(following, b" ") != (column if line[column : column + 1] == b"|" else column + 2):
-                return False
+    for line, place in _literal_lines(base):
+        column = _width(line, b" -")
+        if line[column : column + 1] != b"|":
+            column += 2
+        if base[place : place + column].strip(b" ") or base[place + column : place + column + 1] in (b" ", b"\n", b""):
+            return False
     ours = set(canonical.split(b"\n"))
     lines = [line for line in lines if line not in ours]
     if any(b" #" in line and b'"' not in line for line in lines):
