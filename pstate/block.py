@@ -2,8 +2,8 @@
 
 Reads line by line, and many equal rows at a time, without PyYAML, which need not even be imported. It is exact: what it
 returns is what `codec` makes of the events of PyYAML's parsers. Where that would take more than it knows for certain
-(anchors, most tags, folded and multi-line texts, flow collections in others, two documents, any mistake), it answers
-`UNSURE`, and the reader that knows everything reads the document from its beginning. So there are no errors here, and
+(anchors, most tags, keys of several lines, two documents, any mistake), it answers `UNSURE`, and the reader that knows
+everything reads the document from its beginning. So there are no errors here, and
 no marks; and whoever extends this module adds something that is certain, or leaves it out.
 
 What a plain scalar means is decided here where PyYAML's tables leave no doubt; the others are handed to *resolve*.
@@ -11,6 +11,7 @@ What a plain scalar means is decided here where PyYAML's tables leave no doubt; 
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
 from binascii import a2b_base64
@@ -59,6 +60,11 @@ _PLAIN = rf"(?:{_FIRST})(?:[^ \t\n:]++|:(?![ \t\n])| ++(?![\t\n#]|:[ \t\n]))*+"
 _DOUBLE = r'"(?:[^"\\\n]++|\\[^\n])*+"'
 _SINGLE = r"'(?:[^'\n]++|'')*+'"
 _SCALAR = rf"{_PLAIN}|{_DOUBLE}|{_SINGLE}"
+# What a plain scalar may have in a further line: there, the first character is like any other.
+_MORE = r"(?!#)(?:[^ \t\n:]++|:(?![ \t\n])| ++(?![\t\n#]|:[ \t\n]))++"
+# The same quotes over several lines.
+_LONG_DOUBLE = r'"(?:[^"\\]++|\\[^\x00])*+"'
+_LONG_SINGLE = r"'(?:[^']++|'')*+'"
 _QUOTES = "\"'"
 
 # Most keys, and most values, are of these kinds, which are found sooner.
@@ -73,14 +79,17 @@ _TAIL = r" *+(?:(?<![^ \n])#[^\n]*+)?+"
 # line that we do not know.
 _finditer = re.compile(
     rf"{_BLANKS}( *+)((?:-(?: ++|(?=\n)))*+)"
-    rf"(?:({_KEY}) {{0,9}}+:(?: ++|(?=\n)))?(?:({_VALUE})|([\[{{|!][^\n]*+))?{_TAIL}\n"
+    rf"(?:({_KEY}) {{0,9}}+:(?: ++|(?=\n)))?(?:({_VALUE})|([\[{{|>!\"'][^\n]*+))?{_TAIL}\n"
     r"|[^\n]*\n"
 ).finditer
 _are_blanks = re.compile(_BLANKS).fullmatch
+_match_indent: Any = re.compile(r"(?: *+\n)*+( *+)").match
+_match_start = re.compile(rf"{_BLANKS}---{_TAIL}\n").match
 _match_member = re.compile(rf"{_BLANKS}( *+)\? ++({_SCALAR}){_TAIL}\n").match
 
-# The lines of a literal block. None of them is of blanks only, because what these mean depends on their number.
-_match_literal = re.compile(r"( +)[^ \n][^\n]*+\n(?:\1 *+[^ \n][^\n]*+\n|\n)*+(?! ++\n)").match
+# The lines of a block of text, whose margin is that of the first one. Before that, empty lines have no blanks: how many
+# there are would count.
+_match_lines = re.compile(r"\n*+( +)[^ \t\n][^\n]*+\n(?:\1[^\n]*+\n| *+\n)*+").match
 
 _is_integer = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,599})").fullmatch
 _is_float = re.compile(r"[-+]?[0-9]+\.[0-9]+(?:[eE][-+][0-9]+)?").fullmatch
@@ -106,10 +115,17 @@ _WORDS: dict[str, Any] = {
     **dict.fromkeys((".nan", ".NaN", ".NAN"), _NAN),
 }
 
-_ESCAPES = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
-# As JSON has them; but a surrogate is no character in YAML, nor is a pair of them.
-_is_escaped = re.compile(r'(?:[^\\]++|\\(?:["\\/bfnrt]|u(?![dD][89a-fA-F])[0-9a-fA-F]{4}))*+').fullmatch
-_substitute_escapes = re.compile(r"\\(?:u(....)|(.))").sub
+_ESCAPES = {
+    **{'"': '"', "\\": "\\", "/": "/", " ": " ", "0": "\0", "a": "\a", "b": "\b", "e": "\x1b", "f": "\f", "n": "\n"},
+    **{"r": "\r", "t": "\t", "v": "\v", "N": "\x85", "_": "\xa0", "L": "\u2028", "P": "\u2029"},
+}
+# A surrogate is not a character in YAML, nor is a pair of them.
+_HEX = "[0-9a-fA-F]"
+_is_escaped = re.compile(
+    rf'(?:[^\\]++|\\(?:["\\/ 0abefnrtvN_LP]|x{_HEX}{{2}}|(?:u|U0000)(?![dD][89a-fA-F]){_HEX}{{4}}'
+    rf"|U(?:000[1-9a-fA-F]|0010){_HEX}{{4}}))*+"
+).fullmatch
+_substitute_escapes = re.compile(r"\\(?:x(..)|u(.{4})|U(.{8})|(.))").sub
 
 # Loaders look for the ":" of a key no further than 1,024 characters; some room for blanks before it is left.
 _LONGEST_KEY = 1000
@@ -119,8 +135,37 @@ _LONGEST_KEY = 1000
 
 
 def _unescaped(found: re.Match[str]) -> str:
-    code, letter = found.groups()
-    return _ESCAPES[letter] if code is None else chr(int(code, 16))
+    what = found[found.lastindex or 0]
+    return _ESCAPES[what] if found.lastindex == 4 else chr(int(what, 16))
+
+
+def _folded(text: str, has_escapes: bool) -> str:
+    """The *text* of several lines between two quotes, in one line, as far as the line ends are not part of it."""
+    if "\t" in text:
+        raise _GiveUp
+    first, *others = text.split("\n")
+    pieces: list[str] = []
+    line, is_joined = _ended(first, has_escapes)
+    breaks = 0
+    for number, following in enumerate(others, 1):
+        following = following.lstrip(" ")
+        pieces.append(line)
+        if not following and number < len(others):
+            line = ""
+            breaks += 1
+            continue
+        pieces.append("\n" * breaks or ("" if is_joined else " "))
+        line, is_joined = _ended(following, has_escapes) if number < len(others) else (following, False)
+        breaks = 0
+    return "".join([*pieces, line])
+
+
+def _ended(line: str, has_escapes: bool) -> tuple[str, bool]:
+    """A *line* between quotes without the blanks at its end, and whether the next one goes on without a blank."""
+    bare = line.rstrip(" ")
+    if has_escapes and (len(bare) - len(bare.rstrip("\\"))) % 2:
+        return (bare[:-1], True) if bare == line else (bare + " ", False)
+    return bare, False
 
 
 class _Scalars(dict[str, Any]):
@@ -137,12 +182,17 @@ class _Scalars(dict[str, Any]):
         value: Any = text
         if first == '"':
             value = text[1:-1]
+            if "\n" in value:
+                value = _folded(value, True)
             if "\\" in value:
                 if _is_escaped(value) is None:
                     raise _GiveUp
                 value = _substitute_escapes(_unescaped, value)
         elif first == "'":
-            value = text[1:-1].replace("''", "'")
+            value = text[1:-1]
+            if "\n" in value:
+                value = _folded(value, False)
+            value = value.replace("''", "'")
         elif first in "0123456789+-.":
             value = self._number(text)
         elif text == "<<" or text == "=":
@@ -190,15 +240,23 @@ class _Keys(dict[Any, Any]):
 
 # --------------------------------------------------------------------------------------------- what is no simple scalar
 
-# In a flow collection of one line: words without ":" and "#", and scalars in quotes. Few documents have one, so it is
-# the first one that compiles these, and the cache of `re` that keeps them.
-_WORD = r"""[^\x00- !"#$%&'()*,:;<=>?@\[\\\]^`{|}]++"""
-_ITEM = rf"(?:(?![+\-.](?![0-9A-Za-z.])){_WORD}(?: ++{_WORD})*+|{_DOUBLE}|{_SINGLE})"
-_PAIR = rf"{_ITEM}: ++{_ITEM}"
-_FLOW_LIST = rf"\[( *+(?:{_ITEM}(?: *+, *+{_ITEM})*+)?+) *+\]{_TAIL}"
-_FLOW_DICT = rf"\{{( *+(?:{_PAIR}(?: *+, *+{_PAIR})*+)?+) *+\}}{_TAIL}"
+# In a flow collection: a plain scalar ends before a comma and a bracket, too, and has no "?", which parsers read in two
+# ways. A key ends in a colon, which needs a blank after it where the key is not in quotes. Few documents have flow
+# collections, so it is the first one that compiles these.
+_FLOW_PLAIN = (
+    rf"(?:{_FIRST})"
+    r"(?:[^ \t\n:,?\[\]{}]++|:(?![ \t\n,?\[\]{}])| ++(?![\t\n#:,?\[\]{}]))*+"
+)
+_FLOW_SPACE = r"(?: ++|\n|(?<=[ \n])#[^\n]*+)*+"
+_FLOW_KEY = rf"(?:{_FLOW_PLAIN}) {{0,9}}+:(?=[ \n])|(?:{_DOUBLE}|{_SINGLE}) {{0,9}}+:"
+_FLOW_VALUE = rf"{_FLOW_PLAIN}|{_LONG_DOUBLE}|{_LONG_SINGLE}"
+_FLOW_END = rf"{_FLOW_SPACE}([,\]}}])"
+_FLOW_ENTRY = rf"{_FLOW_SPACE}(?:({_FLOW_KEY}){_FLOW_SPACE})?(?:({_FLOW_VALUE}){_FLOW_END}|([\[{{])|([\]}}]))"
+_REST = rf"{_TAIL}\n"
+_LONG_QUOTED = rf"({_LONG_DOUBLE}|{_LONG_SINGLE}){_TAIL}\n"
+_FURTHER_LINE = rf"((?: *+\n)*+)( ++)({_MORE}){_TAIL}\n"
 _BINARY = rf'!!binary "((?:[A-Za-z0-9+/]{{4}})*+(?:[A-Za-z0-9+/]{{2}}==|[A-Za-z0-9+/]{{3}}=)?+)"{_TAIL}'
-_is_literal = re.compile(r"\|([-+]?) *+").fullmatch
+_is_block_head = re.compile(rf"[|>]([-+]?){_TAIL}").fullmatch
 _is_set = re.compile(rf"!!set( \{{\}})?{_TAIL}").fullmatch
 
 
@@ -214,25 +272,43 @@ class _Special:
         self.keys = keys
         self.parts = parts  #: where to note what it reads
 
-    def read(self, shown: str, start: int, end: int, level: int, room: bool) -> tuple[Any, int]:
+    def read(self, shown: str, start: int, end: int, level: int, room: int) -> tuple[Any, int]:
         """The value that *shown*, the end of a line from *start* on, begins, and where it ends.
 
-        *end* is the beginning of the next line, *level* the column of the collection around, *room* whether a
-        collection in it would not be too deep.
+        *end* is the beginning of the next line, *level* the column of the collection around, *room* how many
+        collections in one another would not be too deep.
         """
         first = shown[0]
-        if first == "|":
-            return self._literal(shown, start, end, level)
+        if first == "|" or first == ">":
+            return self._lines(shown, start, end, level)
+        if first in _QUOTES:
+            return self._quoted(start)
         if first == "!" and (binary := re.fullmatch(_BINARY, shown)) is not None:
             if self.parts is not None:
                 self.parts += ("scalar", start, start + binary.end(1) + 1, '"', None, True)
             return a2b_base64(binary[1]), end
         if not room:
             raise _GiveUp
-        if first == "[":
-            return self._flow_list(shown, start), end
-        if first == "{":
-            return self._flow_dict(shown, start), end
+        if shown == "[]" or shown == "{}":
+            if self.parts is not None:
+                kind = "sequence" if first == "[" else "mapping"
+                self.parts += (
+                    kind,
+                    start,
+                    start + 1,
+                    "flow",
+                    None,
+                    False,
+                    "end",
+                    start + 1,
+                    start + 2,
+                    "",
+                    None,
+                    False,
+                )
+            return [] if first == "[" else {}, end
+        if first == "[" or first == "{":
+            return self._flow(start, room)
         found = _is_set(shown)
         if found is None:
             raise _GiveUp
@@ -243,23 +319,55 @@ class _Special:
             self.parts += ("mapping", start, stop - 1, "flow", None, True, "end", stop - 1, stop, "", None, False)
         return set(), end
 
-    def _literal(self, shown: str, start: int, end: int, level: int) -> tuple[str, int]:
-        head = _is_literal(shown)
-        found = _match_literal(self.text, end)
+    def _lines(self, shown: str, start: int, end: int, level: int) -> tuple[str, int]:
+        """A block of text, literal or folded."""
+        head = _is_block_head(shown)
+        found = _match_lines(self.text, end)
         if head is None or found is None or len(found[1]) <= level:
             raise _GiveUp
-        if (found.end() == len(self.text) and not self.whole) or "\t" in found[0]:
+        if found.end() == len(self.text) and not self.whole:
             raise _GiveUp
-        margin = found[1]
-        value = found[0][len(margin) :].replace("\n" + margin, "\n")
+        margin, body = found[1], found[0]
+        if " \n" in body:
+            body = "\n".join([line[len(margin) :] for line in body.split("\n")])
+        else:
+            body = body.replace("\n" + margin, "\n").removeprefix(margin)
+        value = body.rstrip("\n")
+        breaks = len(body) - len(value)
+        if shown[0] == ">":
+            value = _filled(value.split("\n"))
         chomp = head[1]
-        if chomp != "+":
-            value = value.rstrip("\n")
-            if not chomp:
-                value += "\n"
+        if chomp != "-":
+            value += "\n" * breaks if chomp else "\n"
         if self.parts is not None:
-            self.parts += ("scalar", start, found.end(), "|", None, False)
+            self.parts += ("scalar", start, found.end(), shown[0], None, False)
         return value, found.end()
+
+    def _quoted(self, start: int) -> tuple[str, int]:
+        """A text in quotes, which end in another line."""
+        found = re.compile(_LONG_QUOTED).match(self.text, start)
+        if found is None:
+            raise _GiveUp
+        if self.parts is not None:
+            self.parts += ("scalar", start, found.end(1), self.text[start], None, False)
+        value: str = self.scalars[found[1]]
+        return value, found.end()
+
+    def plain(self, first: re.Match[str], level: int) -> tuple[Any, int]:
+        """A plain scalar whose *first* line is that of an entry, and which goes on in the next ones."""
+        text, end = first.string, first.end()
+        pieces = [first[4]]
+        match = re.compile(_FURTHER_LINE).match
+        stop = first.end(4)
+        # A comment ends it.
+        while not text[stop:end].strip(" \n") and (found := match(text, end)) is not None and len(found[2]) > level:
+            pieces += "\n" * found[1].count("\n") or " ", found[3]
+            stop, end = found.end(3), found.end()
+        if len(pieces) == 1 or first[4][0] in _QUOTES:
+            raise _GiveUp
+        if self.parts is not None:
+            self.parts[-WIDTH:] = ("scalar", first.start(4), stop, "", None, False)
+        return self.scalars["".join(pieces)], end
 
     def _set(self, start: int, end: int, level: int) -> tuple[set[Any], int]:
         members: set[Any] = set()
@@ -287,44 +395,90 @@ class _Special:
             self.parts += END
         return members, end
 
-    def _flow_list(self, shown: str, start: int) -> list[Any]:
-        if shown == "[]":
-            self._note_flow("sequence", shown, start, 1)
-            return []
-        whole = re.fullmatch(_FLOW_LIST, shown)
-        if whole is None:
-            raise _GiveUp
-        self._note_flow("sequence", shown, start, whole.end(1))
-        return [self.scalars[item] for item in re.findall(_ITEM, whole[1])]
-
-    def _flow_dict(self, shown: str, start: int) -> dict[Any, Any]:
-        if shown == "{}":
-            self._note_flow("mapping", shown, start, 1)
-            return {}
-        whole = re.fullmatch(_FLOW_DICT, shown)
-        if whole is None:
-            raise _GiveUp
-        self._note_flow("mapping", shown, start, whole.end(1))
-        items = re.findall(_ITEM, whole[1])
-        found: dict[Any, Any] = {}
-        for name, item in zip(items[::2], items[1::2], strict=True):
-            key = self.keys[name]
-            if key in found:
+    def _flow(self, start: int, room: int) -> tuple[Any, int]:
+        """A flow collection, with all that is in it, up to the end of its last line."""
+        text, parts = self.text, self.parts
+        match_entry, match_end, match_rest = _flow_matches()
+        top: list[Any] = []
+        container: Any = top
+        stack: list[Any] = []
+        key: Any = None
+        position = start
+        while True:
+            found = match_entry(text, position)
+            if found is None:
                 raise _GiveUp
-            found[key] = self.scalars[item]
-        return found
+            name, shown, mark, opening, closing = found.groups()
+            position = found.end()
+            if closing is None:
+                if (name is None) is not (container.__class__ is list):
+                    raise _GiveUp
+                if name is not None:
+                    name = name[:-1].rstrip(" ")
+                    key = self.keys[name]
+                    if key in container:
+                        raise _GiveUp
+                    if parts is not None:
+                        _note_scalar(parts, found.start(1), name)
+                value = self.scalars[shown] if opening is None else [] if opening == "[" else {}
+                if name is None:
+                    container.append(value)
+                else:
+                    container[key] = value
+                if opening is not None:
+                    stack.append(container)
+                    container = value
+                    if len(stack) > room:
+                        raise _GiveUp
+                    if parts is not None:
+                        kind = "sequence" if opening == "[" else "mapping"
+                        parts += (kind, position - 1, position, "flow", None, False)
+                    continue
+                if parts is not None:
+                    _note_scalar(parts, found.start(2), shown)
+            elif name is None:
+                mark = closing  # of a collection that is empty, or has a comma at its end
+            else:
+                raise _GiveUp
+            while mark != ",":
+                if (mark == "]") is not (container.__class__ is list):
+                    raise _GiveUp
+                if parts is not None:
+                    parts += ("end", position - 1, position, "", None, False)
+                container = stack.pop()
+                found = match_end(text, position) if stack else match_rest(text, position)
+                if found is None:
+                    raise _GiveUp
+                position = found.end()
+                if not stack:
+                    return top[0], position
+                mark = found[1]
 
-    def _note_flow(self, kind: str, shown: str, start: int, stop: int) -> None:
-        """Note the parts of a flow collection, whose last item ends before *stop* in *shown*."""
-        if self.parts is None:
-            return
-        self.parts += (kind, start, start + 1, "flow", None, False)
-        for found in re.compile(_ITEM).finditer(shown, 1, stop):
-            first, last = found.span()
-            style = shown[first] if shown[first] in _QUOTES else ""
-            self.parts += ("scalar", start + first, start + last, style, None, False)
-        end = start + shown.index("]" if kind == "sequence" else "}", stop) + 1
-        self.parts += ("end", end - 1, end, "", None, False)
+
+@functools.cache
+def _flow_matches() -> list[Callable[[str, int], Any]]:
+    return [re.compile(pattern).match for pattern in (_FLOW_ENTRY, _FLOW_END, _REST)]
+
+
+def _filled(lines: list[str]) -> str:
+    """The text of a folded block: its *lines*, but for the indented ones, joined by blanks, and empty ones left."""
+    pieces: list[str] = []
+    before = ""  # the last line that was not empty
+    breaks = 0
+    for line in lines:
+        if not line:
+            breaks += 1
+            continue
+        if before:
+            if before[0] in " \t" or line[0] in " \t":
+                breaks += 1
+            pieces.append("\n" * breaks or " ")
+        else:
+            pieces.append("\n" * breaks)
+        pieces.append(line)
+        before = line
+        breaks = 0
+    return "".join(pieces)
 
 
 # ----------------------------------------------------------------------------------------------------------- equal rows
@@ -352,14 +506,15 @@ class _Runs:
         self.scalars = scalars
         self.patterns: dict[str, tuple[Callable[[str, int], Any], Callable[[str], list[Any]]]] = {}
 
-    def read(self, container: Any, start: int, head: str, has_key: bool) -> int:
+    def read(self, container: Any, start: int, head: str, column: int, has_key: bool) -> int:
         """Add to *container* the entries from *start* on that look alike; returns where they end, which may be *start*.
 
-        *head* is what the first line has before its key or value.
+        *head* is what the first line has before its key or value, *column* that of the key or dash: a plain scalar goes
+        on in lines that are further in.
         """
         columns: list[list[str]]
         if container.__class__ is dict:
-            columns, end = self._columns([(head, _KEY), (": ", _VALUE)], start)
+            columns, end = self._columns([(head, _KEY), (": ", _VALUE)], start, column)
             keys = self._values(columns[0])
             found = dict(zip(keys, self._values(columns[1]), strict=True))
             if len(found) < len(keys) or not container.keys().isdisjoint(found):
@@ -368,7 +523,7 @@ class _Runs:
                 raise _GiveUp
             container.update(found)
         elif not has_key:
-            columns, end = self._columns([(head, _VALUE)], start)
+            columns, end = self._columns([(head, _VALUE)], start, column)
             container += self._values(columns[0])
         else:
             like = container[-1]
@@ -378,12 +533,12 @@ class _Runs:
             names = tuple(like)
             heads = [head, *["\n" + " " * len(head)] * (len(names) - 1)]
             row = [(f"{before}{name}: ", _VALUE) for before, name in zip(heads, names, strict=True)]
-            columns, end = self._columns(row, start)
+            columns, end = self._columns(row, start, len(head))
             values = zip(*map(self._values, columns), strict=True)
             container += map(dict, map(zip, repeat(names), values))
         return end
 
-    def _columns(self, row: list[tuple[str, str]], start: int) -> tuple[list[list[str]], int]:
+    def _columns(self, row: list[tuple[str, str]], start: int, column: int) -> tuple[list[list[str]], int]:
         """What stands in each column of the rows from *start* on, and where they end.
 
         A *row* is made of what stands before a column, and a pattern for what stands in it.
@@ -398,6 +553,10 @@ class _Runs:
             known = self.patterns[text] = re.compile(f"(?:{whole})*+").match, re.compile(text).split
         match_all, split = known
         end = match_all(self.text, start).end()
+        if len(_match_indent(self.text, end)[1]) > column:
+            # The last value may go on there, so it is not one of these.
+            for _ in row:
+                end = self.text.rfind("\n", start, end - 1) + 1 or start
         # A flat list: what stands between the rows, which is nothing, the columns of the first, nothing, and so on.
         flat = split(self.text[start:end])
         return [flat[column :: width + 1] for column in range(1, width + 1)], end
@@ -446,9 +605,22 @@ def _text(content: bytes) -> str:
     others = content.translate(None, _SURE_BYTES)
     if others and re.search(_NOT_SURE, others.decode("utf-8")) is not None:
         raise _GiveUp
-    if content.startswith((b"---", b"...")) or b"\n---" in content or b"\n..." in content:
-        raise _GiveUp  # a marker, or a text that looks like one
     return content.decode("utf-8")
+
+
+def body_start(text: str) -> int:
+    """Where the document in *text* begins: after the line `---` that it may begin with, or 0.
+
+    Raises _GiveUp where there is another marker, or what looks like one.
+    """
+    if not (text.startswith(("---", "...")) or "\n---" in text or "\n..." in text):
+        return 0
+    found = _match_start(text)
+    if found is None or (start := found.end()) == len(text):
+        raise _GiveUp
+    if "\n---" in text[start - 1 :] or "\n..." in text[start - 1 :]:
+        raise _GiveUp
+    return start
 
 
 def _read(text: str, whole: bool, resolve: Callable[[str], Any], parts: list[Any] | None) -> dict[Any, Any] | None:
@@ -472,7 +644,11 @@ def _read(text: str, whole: bool, resolve: Callable[[str], Any], parts: list[Any
     many = MANY if parts is None else sys.maxsize
     pause = misses = 0
 
-    position, size = 0, len(text)
+    # The match of the line of a scalar, which may go on in the next line.
+    last: re.Match[str] | None = None
+
+    begin = position = body_start(text)
+    size = len(text)
     while position < size:
         for found in _finditer(text, position):
             indent, dashes, name, shown, other = found.groups()
@@ -480,12 +656,30 @@ def _read(text: str, whole: bool, resolve: Callable[[str], Any], parts: list[Any
                 if indent is None and _are_blanks(text, found.start()) is not None:
                     position = size
                     break
-                # A value on a line of its own is a whole document, or nothing that we read.
-                if container is not top or not is_open or other is None or other[0] != "{":
+                if not is_open:
+                    # What goes on here is the scalar of the line before, or nothing that we read.
+                    if last is None or last.end() != found.start():
+                        raise _GiveUp
+                    value, position = special.plain(last, level)
+                elif (
+                    indent is None or len(indent) <= level or (container is top and (other is None or other[0] != "{"))
+                ):
                     raise _GiveUp
-                top[0], _ = special.read(other, found.start(5), found.end(), level, True)
-                is_open = False
-                continue
+                else:
+                    if parts is not None and container is not top:
+                        del parts[-WIDTH:]  # the null that was there
+                    if other is not None:
+                        value, position = special.read(
+                            other, found.start(5), found.end(), level, MAX_DEPTH - len(stack)
+                        )
+                    else:
+                        value, position = scalars[shown], found.end()
+                        last = found
+                        if parts is not None:
+                            _note_scalar(parts, found.start(4), shown)
+                    is_open = False
+                container[-1 if is_list else key] = value
+                break
 
             # Which collection has an entry in this line?
             column = len(indent)
@@ -533,7 +727,7 @@ def _read(text: str, whole: bool, resolve: Callable[[str], Any], parts: list[Any
                     pause -= 1
                 else:
                     had = len(container)
-                    position = runs.read(container, found.start(1), indent + dashes, name is not None)
+                    position = runs.read(container, found.start(1), indent + dashes, column, name is not None)
                     more = len(container) - had
                     misses = 0 if more > 8 else min(2 * misses + 1, 1000)
                     pause = misses
@@ -554,8 +748,8 @@ def _read(text: str, whole: bool, resolve: Callable[[str], Any], parts: list[Any
                         container.append(new)
                         container, level = new, column + offset
                         if parts is not None:
-                            start = found.start(2) + offset
-                            parts += ("sequence", start, start, "", None, False)
+                            place = found.start(2) + offset
+                            parts += ("sequence", place, place, "", None, False)
                 if name is not None:
                     stack.append((container, level, True))
                     new = {}
@@ -568,11 +762,11 @@ def _read(text: str, whole: bool, resolve: Callable[[str], Any], parts: list[Any
 
             if parts is not None:
                 if name is not None:
-                    start, end = found.span(3)
-                    parts += ("scalar", start, end, name[0] if name[0] in _QUOTES else "", None, False)
+                    start = found.start(3)
+                    parts += ("scalar", start, start + len(name), name[0] if name[0] in _QUOTES else "", None, False)
                 if shown is not None:
-                    start, end = found.span(4)
-                    parts += ("scalar", start, end, shown[0] if shown[0] in _QUOTES else "", None, False)
+                    start = found.start(4)
+                    parts += ("scalar", start, start + len(shown), shown[0] if shown[0] in _QUOTES else "", None, False)
                 elif other is None:
                     # Behind the colon, or the last dash.
                     behind = (
@@ -583,11 +777,12 @@ def _read(text: str, whole: bool, resolve: Callable[[str], Any], parts: list[Any
             if shown is not None:
                 value = scalars[shown]
                 is_open = False
+                last = found
             elif other is None:
                 value = None
                 is_open = True
             else:
-                value, position = special.read(other, found.start(5), found.end(), level, len(stack) < MAX_DEPTH)
+                value, position = special.read(other, found.start(5), found.end(), level, MAX_DEPTH - len(stack))
                 is_open = False
             if is_list:
                 container.append(value)
@@ -600,10 +795,16 @@ def _read(text: str, whole: bool, resolve: Callable[[str], Any], parts: list[Any
                 break
         else:
             break
+    if begin and top[0] is None:
+        raise _GiveUp  # a node that is nothing
     if parts is not None and top[0] is not None:
         parts += END * len(stack)
         parts += ("document end", size, size, "", None, False)
     return _checked(top[0])
+
+
+def _note_scalar(parts: list[Any], start: int, shown: str) -> None:
+    parts += ("scalar", start, start + len(shown), shown[0] if shown[0] in _QUOTES else "", None, False)
 
 
 def _checked(value: Any) -> dict[Any, Any] | None:

@@ -29,7 +29,8 @@ class Parts:
     __slots__ = ("ends", "is_quick", "kinds", "merges", "names", "starts", "styles", "tagged")
 
     def __init__(self, noted: list[Any], is_quick: bool, merges: dict[int, Merged] | None = None) -> None:
-        self.is_quick = is_quick  #: noted by `block`, so there is no anchor, directive or marker in the document
+        #: noted by `block`, so there is no anchor or directive in the document, nor a marker but at its beginning
+        self.is_quick = is_quick
         self.merges = merges or {}  #: by the number of the end of the mapping
         #: "scalar", "alias", "mapping", "sequence", "end", "document end"
         self.kinds: list[str] = noted[::WIDTH]

@@ -11,6 +11,8 @@ together, and has to be right.
 
 from __future__ import annotations
 
+import functools
+import marshal
 import re
 from bisect import bisect_left
 from collections import Counter
@@ -57,8 +59,10 @@ _MODELINE = re.compile(
 _HEADER = re.compile(r"(?:[ \t]+[&!|>][^ \t\n]*)*([ \t]+#[^\n]*)?[ \t]*\n")
 #: Anchor and tag of a node, and what stands between them and it.
 _PROPERTIES = re.compile(r"(?:[&!][^ \t\n]*(?:[ \t\n]|#[^\n]*)*)*")
-#: A line of a canonical document: indentation, dashes, and what stands behind them.
-_CANONICAL_LINE = re.compile(rb"(?:  )*(?:- )*([^ ].*)")
+#: A line of a canonical document, or the lines of a text: indentation and dashes, and what stands behind them.
+_CANONICAL = re.compile(rb"(?s)((?:  )*(?:- )*)([^ ].*)")
+#: The end of a line that opens a block of text, or a set.
+_OPENS_TEXT, _OPENS_SET = re.compile(rb"\|[-+]?\n"), re.compile(rb"!!set\n")
 #: The line of a key or an element that begins a literal.
 _LITERAL = re.compile(rb"[^\n]*[:-] \|[-+]?")
 _BAR = re.compile(rb" \|[-+]?(?=\n)")
@@ -71,8 +75,8 @@ _JSON_WORD = re.compile(r"true|false|null|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE
 _COMMENT_IN_FLOW = re.compile(r"#[^\n]*")
 #: Between two entries that have a line each: a comma, a comment behind it, and further lines.
 _GAP = re.compile(r"(?:[ \t]*,)?([ \t]*#[^\n]*)?[ \t]*(?:\n((?:[ \t]*(?:#[^\n]*)?\n)*[ \t]*))?")
-#: Blank lines, with what stands behind them.
-_BLANK = re.compile(rb"\n\n+[^\n]*")
+_BLANK_LINES = re.compile(r"(?:[ \t]*\n)*")
+_BLANK_LINE = re.compile(r"\n([ \t]*)(?=\n)")
 
 
 #: Of an anchor: no alias may name it any more.
@@ -128,33 +132,31 @@ def is_canonical(base: bytes, canonical: bytes) -> bool:
     """Whether *base* is as `codec.dump` writes it, so that there is nothing to keep. *canonical* is what it wrote for a
     state that was made from *base*, so that most lines are in both.
 
-    Each line is looked at, and whether what is below a key is indented as it should be. That is not all, but takes 20
-    ms for 1 MB, and to read the document takes ten times as long.
+    Each line is looked at, and whether what is below it is indented as it should be. To read the document would take
+    ten times as long.
     """
     if base == canonical or not base:
         return True
-    lines = base.split(b"\n")
-    if lines.pop() or base.startswith((b" ", b"\n")) or lines[-1].endswith(b":"):
+    if not base.endswith(b"\n") or base.startswith((b" ", b"\n", b"#")) or base.endswith(b":\n"):
         return False
-    if b"\n\n" in base:
-        ours = set(_blanks(canonical))
-        if any(blank not in ours for blank in _blanks(base)):
-            return False  # blank lines in a text are ours, others are not
+    lines = _lines(base)
+    if b"\n#" in base or b"" in lines:
+        return False  # a blank line is ours in a text only
     for line, following in pairwise(lines):
-        if line.endswith(b":") and _width(following, b" ") != _width(line, b" -") + 2:
+        if line.endswith(b":") and _width(following, b" ") != _width(line, b" -") + 2 and b"\n" not in line:
             return False
-    for line, place in _literal_lines(base):
-        column = _width(line, b" -")
-        if line[column : column + 1] != b"|":
-            column += 2
-        if base[place : place + column].strip(b" ") or base[place + column : place + column + 1] in (b" ", b"\n", b""):
+    ours = set(_lines(canonical))
+    others = [line for line in lines if line not in ours]
+    lines.append(b"")
+    number = -1
+    for line in others:
+        number = lines.index(line, number + 1)
+        if _goes_on(line, lines[number + 1]):
             return False
-    ours = set(canonical.split(b"\n"))
-    lines = [line for line in lines if line not in ours]
-    if any(b" #" in line and b'"' not in line for line in lines):
+    if any(b" #" in line and b'"' not in line and b"\n" not in line for line in others):
         return False  # for sure, and soon
-    found = [_CANONICAL_LINE.fullmatch(line) for line in lines]
-    items = [match[1] + b" null" if match[1].endswith(b":") else match[1] for match in found if match is not None]
+    found = [_CANONICAL.fullmatch(line) for line in others]
+    items = [match[2] + b" null" if match[2].endswith(b":") else _below(match) for match in found if match is not None]
     if len(items) != len(found):
         return False
     text = b"".join([b"  - %b\n" % item for item in items])
@@ -162,17 +164,54 @@ def is_canonical(base: bytes, canonical: bytes) -> bool:
         value = codec.load(b"_:\n" + text, "").value
     except InvalidStateError:
         return False
-    return not items or codec.dump(value) == b"_:\n" + text
+    if not items:
+        return True
+    if codec.dump(value) != b"_:\n" + text:
+        return False
+    # A line without key and dash is a further one of the scalar above it.
+    entries = zip(found, value["_"], strict=True)
+    return all(item.__class__ is dict or (match and match[1].endswith(b"- ")) for match, item in entries)
 
 
-def _blanks(data: bytes) -> Iterator[bytes]:
-    """Blank lines, with the lines around them."""
-    end = 0
-    # A pattern that began with the line above would be tried at each character.
-    for found in _BLANK.finditer(data):
-        start = max(data.rfind(b"\n", end, found.start()) + 1, end)
-        end = found.end()
-        yield data[start:end]
+def _lines(data: bytes) -> list[bytes]:
+    """The lines of the document *data*; those of a block of text, or of a set, in one with the line that opens it.
+
+    What is not indented as ours are is not taken for a part of it.
+    """
+    lines: list[bytes] = []
+    position = 0
+    # Two patterns that begin with one character each are found ten times as fast as one of both.
+    opens = [*_OPENS_TEXT.finditer(data), *_OPENS_SET.finditer(data)]
+    for found in sorted(opens, key=re.Match.start):
+        if found.start() < position:
+            continue  # in a text
+        start, stop = data.rfind(b"\n", 0, found.start()) + 1, found.end()
+        line = data[start:stop]
+        margin = _width(line, b" -")
+        margin += 2 * (start + margin != found.start())  # below a key
+        lines += data[position:start].split(b"\n")[:-1]
+        position = _match_below(margin)(data, stop).end()
+        lines.append(data[start : position - 1])
+    lines += data[position:].split(b"\n")[:-1]
+    return lines
+
+
+@functools.cache
+def _match_below(margin: int) -> Any:
+    return re.compile(rb"(?: {%d}[^\n]*\n|\n)*" % margin).match
+
+
+def _below(found: re.Match[bytes]) -> bytes:
+    """The lines that were *found* without indentation and dashes, as they stand below those of an element."""
+    first, *others = found[2].split(b"\n")
+    width = len(found[1])
+    return b"\n".join([first, *[line and b"    " + line[width:] for line in others]])
+
+
+def _goes_on(line: bytes, following: bytes) -> bool:
+    """Whether a scalar that is plain and ends with its *line* in ours goes on in the *following* one."""
+    column, other = _width(line, b" -"), _width(following, b" ")
+    return other > column or (other == column and following.startswith(b"-", other))
 
 
 def _width(line: bytes, characters: bytes) -> int:
@@ -192,6 +231,11 @@ def _in_order(a: Any, b: Any) -> bool:
 
 def _printed(value: Any) -> object:
     """Something that is equal for two plain trees only if they are alike; made by C code."""
+    try:
+        # Half as long as `repr` takes. From version 3 on, equal trees may differ in what they name once.
+        return marshal.dumps(value, 0)
+    except ValueError:  # there is a date in it
+        pass
     try:
         return repr(value)
     except ValueError:
@@ -233,16 +277,21 @@ def _spliced(base: bytes, state: State, path: str, coarse: bool = False) -> tupl
 def _read_pieces(splice: _Splice, value: Any, edits: list[Edit]) -> State | None:
     """What the document says with the *edits*, if without them it says *value*; None where that is not certain.
 
-    As far as no line changes, it says what it said: in what the quick reader reads, a key at the beginning of a line
-    ends all that is before it, and means the same whatever that is. So the document is taken to pieces there, and what
-    is read again has one line in place of each piece that stays. To read all of it would take as long as all the rest.
+    As far as no line changes, it says what it said: in what the quick reader reads, a key of the root ends all that is
+    before it, and means the same whatever that is. So the document is taken to pieces there, and what is read again has
+    one line in place of each piece that stays. To read all of it would take as long as all the rest.
+
+    That line is read as a key of the root, or what is before it has not ended: no text in quotes can go on over its two
+    quotes, and in a collection in flow style it is not a key of the root.
     """
     text = splice.text
     keys = splice.entries(0, len(value)) if splice.is_quick and value else None
     if keys is None or splice.styles[0] == "flow" or splice.column(splice.starts[0]):
         return None
-    bounds = [0, *[splice.starts[key] for key, _ in keys[1:]], len(text) + 1]
-    pieces = ["_: 0\n"]  # so that what follows is a key, too
+    bounds = [block.body_start(text), *[splice.starts[key] for key, _ in keys[1:]], len(text) + 1]
+    if edits and edits[0][0] < bounds[0]:
+        return None
+    pieces = ['_: "\'"\n']  # so that what follows is a key, too
     names = list(value)
     staying: dict[str, Any] = {}  #: names by the keys that stand for them
     number = place = 0  # of the piece, and of the edit
@@ -256,15 +305,15 @@ def _read_pieces(splice: _Splice, value: Any, edits: list[Edit]) -> State | None
             place += 1
         if known == place:
             staying[f"_{first}"] = names[first]
-            lines = f"_{first}: 0\n"
+            lines = f'_{first}: "\'"\n'
         else:
             lines = _apply(text, start, stop, edits[known:place])
             # Blank lines and comments could belong to the text above them.
-            if (start and lines.startswith((" ", "\n", "#"))) or (lines and not lines.endswith("\n")):
+            if (first and lines.startswith((" ", "\n", "#"))) or (lines and not lines.endswith("\n")):
                 return None
         pieces.append(lines)
     read = block.read("".join(pieces).encode(), codec.resolve)
-    if read is block.UNSURE or read is None:
+    if read is block.UNSURE or read is None or not staying.keys() <= read.keys():
         return None
     del read["_"]
     found = {staying.get(key, key): value[staying[key]] if key in staying else item for key, item in read.items()}
@@ -643,19 +692,41 @@ class _Splice:
     def would_go_on(self, value: str, offset: int, indent: int) -> bool:
         """The same for *value* itself."""
         # A blank line may come to stand behind it also when what is between is deleted.
-        return (value.endswith("\n\n") and "\n\n" in self.text) or self.is_swallowed(offset, indent, keeps=False)
+        if self.has_blank_line(0, indent, keeps=value.endswith("\n\n")):
+            return True
+        return self.is_swallowed(offset, indent, keeps=False)
+
+    def has_blank_line(self, start: int, indent: int, keeps: bool) -> bool:
+        """Whether there is a line of blanks behind *start* that a block of text above it would take for its own: any,
+        if it *keeps* those at its end, else one that is further in. Its entry stands behind *indent* columns.
+        """
+        return any(keeps or len(found[1]) > indent + 1 for found in _BLANK_LINE.finditer(self.text, max(start - 1, 0)))
 
     def is_swallowed(self, offset: int, indent: int, keeps: bool) -> bool:
         """Whether a block of text that ends at *offset* would go on with what is there, blank lines too if it *keeps*
-        them. Its entry stands behind *indent* columns.
+        them, or if they are further in than the text. Its entry stands behind *indent* columns.
         """
         while found := _NO_CONTENT.match(self.text, offset):
             if "#" in found[0]:
                 return found[0].index("#") > indent
-            if keeps:
+            if keeps or len(found[0]) > indent + 2:
                 return True
             offset = found.end()
         return False
+
+    def close(self, i: int, value: Any) -> None:
+        """Write the block of text at the end of node *i*, which said *value*, in one line, unless it has changed."""
+        last = self.last(i)
+        start, stop = self.starts[last], self.content_end(last)
+        if any(edit[0] < stop and start < edit[1] for edit in self.edits):
+            return
+        if self.names[last] is not None or self.tagged[last] or self.styles[last] not in ("|", ">"):
+            raise _Uncertain
+        while isinstance(value, dict | list):
+            value = value[-1] if isinstance(value, list) else next(reversed(value.values()))
+        header = self.text[start : self.line_after(start) - 1]
+        comment = _COMMENT.search(header)
+        self.edits.append((start, stop, PLAIN_FLOW.text(value) + (comment[0] if comment else "") + "\n"))
 
     def inline(self, style: str, old: Any, new: Any) -> str:
         """*new* in one line, in quotes as *old* was if a person chose them; or "", if it is better not in one line."""
@@ -902,22 +973,22 @@ class _Splice:
                 before = origin
                 continue
             place = lines.place(before)
+            above = ""
             if origin is not None:
-                lines.check_open(origin, place)
-                if "\n\n" in self.text and self.any_keeps(change.entries[origin][1]):
-                    raise _Uncertain  # a blank line may come to stand behind it
-                written[number] = lines.moved(origin, moved[origin])
-            else:
-                key = None if lines.is_list else change.keys[number]
-                written[number] = lines.new(key, change.new[number], place, style)
+                # A blank line may come to stand behind it also when what is between is deleted.
+                keeps = self.any_keeps(change.entries[origin][1]) and self.has_blank_line(0, lines.column, keeps=True)
+                if not keeps and not lines.is_open(origin, place):
+                    written[number] = lines.moved(origin, moved[origin])
+                    continue
+                if origin in change.merges:
+                    raise _Uncertain
+                above = lines.above(origin)
+            key = None if lines.is_list else change.keys[number]
+            written[number] = above + lines.new(key, change.new[number], place, style)
         gone = set(range(len(change.entries))) - staying
-        for number in staying:
-            # What stands behind the entries that go comes to stand behind it, and may be a blank line.
-            follows = number + 1 in gone and self.any_keeps(change.entries[number][1])
-            if follows and "\n\n" in self.text[lines.end(number) :]:
-                raise _Uncertain
         lines.insert(change.source, written)
-        lines.delete(gone)
+        for entry in lines.delete(gone):
+            self.close(change.entries[entry][1], change.old[entry])
 
 
 class _Change:
@@ -1104,6 +1175,10 @@ class _Lines:
                 line = found.end()
         return end
 
+    def above(self, number: int) -> str:
+        """The comments directly above an entry."""
+        return self.text[self.begin(number) : self.splice.line_of(self.start(number))]
+
     def moved(self, number: int, edits: list[Edit]) -> str:
         """The lines of an entry, with its comments and *edits*, as they stand elsewhere in the block."""
         text = _apply(self.text, self.begin(number), self.end(number), edits)
@@ -1142,18 +1217,21 @@ class _Lines:
                 text = text[self.column :] + " " * self.column
             self.edit(place, place, text)
 
-    def check_open(self, number: int, offset: int) -> None:
-        """Raise _Uncertain if a block of text at the end of an entry would go on with what is at *offset*."""
+    def is_open(self, number: int, offset: int) -> bool:
+        """Whether a block of text at the end of an entry would go on with what is at *offset*."""
         splice, value = self.splice, self.entries[number][1]
         is_block = splice.styles[splice.last(value)] in ("|", ">")
         if is_block and splice.is_swallowed(offset, self.column, keeps=False):
-            raise _Uncertain
+            return True
         # Of what is in the entry, the end may be deleted.
-        if splice.is_swallowed(offset, self.column, keeps=True) and splice.any_keeps(value):
-            raise _Uncertain
+        return splice.is_swallowed(offset, self.column, keeps=True) and splice.any_keeps(value)
 
-    def delete(self, gone: set[int]) -> None:
-        """Take entries out, each with the comments that belong to it."""
+    def delete(self, gone: set[int]) -> set[int]:
+        """Take entries out, each with the comments that belong to it.
+
+        Returns those that stay, and end in a block of text that would go on with what was behind the ones taken out.
+        """
+        opened: set[int] = set()
         number = 0
         if self.is_compact and 0 in gone:
             stop = self.end(0)
@@ -1169,10 +1247,15 @@ class _Lines:
             if entry not in gone:
                 before = entry
                 continue
-            if before >= 0 and entry + 1 not in gone:
-                self.check_open(before, self.end(entry))
+            end = self.end(entry)
+            if before >= 0 and self.is_open(before, end):
+                # Without the blank lines below, it ends where it ended.
+                end = _skip(_BLANK_LINES, self.text, end)
+                if self.is_open(before, end):
+                    opened.add(before)
             if entry >= number:
-                self.edit(self.begin(entry), self.end(entry), "")
+                self.edit(self.begin(entry), end, "")
+        return opened
 
     def edit(self, start: int, end: int, new: str) -> None:
         self.splice.edits.append((start, end, new))

@@ -59,7 +59,7 @@ PIECES = [
     *"-:#?!&*|>'\"%@`[]{},~=<.+_/\\$ \n", *"abn019eEx", "\n", "\n", " ", " ", "  ", "- ", ": ", " #", "? ", ":\n",
     "-\n", "\n- ", "\n  ", "\n\n", "a: ", "b:", "''", '""', "[]", "{}", "|\n", "|-\n", "|+\n", "!!set", "\n---\n",
     "...\n", "\t", "\r\n", "\r", "é", "\u00a0", "\u2028", "\x85", "\ufeff", "<<: ", "= ", "1", "1.5", "true", "&a ",
-    "*a", "!!str ", "\\n",
+    "*a", "!!str ", "\\n", ">\n", ">-\n", "\\\n", "\\ ", " \n", ", ", ",\n", "\n    a",
 ]  # fmt: skip
 
 
@@ -79,9 +79,23 @@ def document(random: Random) -> str:
         text = "\n".join(lines) + random.choice(["\n", "\n", "\n", "\n\n", "", "\n  "])
     if random.random() < 0.05:
         text = text.replace("\n", "\r\n")
+    if random.random() < 0.15:
+        text = random.choice(HEADS) + text
     return "\ufeff" + text if random.random() < 0.02 else text
 
 
+HEADS = [
+    "---\n",
+    "---\n",
+    "--- # c\n",
+    "# c\n\n---\n",
+    "---  \n# c\n",
+    "--- #\n",
+    "---\n---\n",
+    "---\t\n",
+    "---#\n",
+    " ---\n",
+]
 SOBER_KEYS = ["a", "b", "c", "x", "key", "name", "a b", "k-1", "1", '"q"', "'s'", '"a: b"', "é"]
 SOBER = [
     "text",
@@ -144,20 +158,63 @@ def entry(random: Random, head: str, indent: str, depth: int, in_mapping: bool, 
             yield random.choice(BETWEEN[:8])
         yield from collection(random, indent if dashed else indent + step, depth - 1, 0 if dashed else 0.6, sober)
     elif what < 0.52:
-        yield f"{head} |{random.choice(['', '-', '+'])}{tail if not sober else ''}"
-        for _ in range(random.randrange(1, 4)):
-            blank = random.random() < 0.2
-            extra = random.choice(["", "", "", " ", "  "])
-            line = "" if blank else indent + step + extra + random.choice(VALUES if not sober else SOBER)
-            yield line if sober or random.random() < 0.95 else line + " "
-        yield from [""] * random.choice([0, 0, 0, 1, 2])
-    elif what < 0.57:
+        yield f"{head} {random.choice('|>')}{random.choice(['', '-', '+'])}{tail}"
+        yield from [""] * random.choice([0, 0, 0, 1])
+        yield from further(random, indent + step, sober)
+        yield from [random.choice(["", "", " ", indent + step])] * random.choice([0, 0, 0, 1, 2])
+    elif what < 0.56:
+        # A scalar of several lines, plain or in quotes.
+        quote = random.choice(["", "", "'", '"'])
+        lines = [*further(random, indent + step, True)]
+        end = random.choice(["", "\\", "\\ ", "\\\\"]) if quote == '"' else ""
+        yield f"{head}{gap}{quote}{random.choice(['a', 'two words', '', '12', 'yes', '2026-11-23'])}{end}"
+        yield from lines[:-1]
+        yield lines[-1] + quote + tail
+    elif what < 0.62:
+        lines = flow(random, 3, indent + step, sober).split("\n")
+        yield from (
+            [f"{head}{gap}{lines[0]}", *lines[1:-1], lines[-1] + tail]
+            if lines[1:]
+            else [f"{head}{gap}{lines[0]}{tail}"]
+        )
+    elif what < 0.64:
+        yield head + tail
+        yield indent + step + random.choice(SOBER if sober else VALUES) + tail
+    elif what < 0.69:
         yield f"{head} !!set{tail if not sober else ''}"
         members = SOBER_KEYS if sober else [*KEYS, *VALUES]
         for _ in range(random.randrange(1, 4)):
             yield f"{indent}{step}? {random.choice(members)}"
     else:
         yield head + gap + random.choice(SOBER if sober else VALUES) + tail
+
+
+def further(random: Random, indent: str, sober: bool) -> Iterator[str]:
+    """Lines of a text, most behind *indent*."""
+    for _ in range(random.randrange(1, 4)):
+        blank = random.random() < 0.2
+        extra = random.choice(["", "", "", " ", "  "])
+        line = "" if blank else indent + extra + random.choice(VALUES if not sober else SOBER)
+        yield line if random.random() < 0.95 else line + " "
+
+
+def flow(random: Random, depth: int, indent: str, sober: bool) -> str:
+    """A flow collection, perhaps of several lines; mostly right."""
+    is_list = random.random() < 0.5
+    gap = random.choice(["", "", "", " ", "\n" + indent, f" # c\n{indent}"])
+    entries = []
+    for _ in range(random.choice([0, 1, 2, 2, 3])):
+        key = (
+            ""
+            if is_list
+            else f"{random.choice(SOBER_KEYS if sober else KEYS)}{random.choice([': ', ': ', ': ', ':', ' : '])}"
+        )
+        is_deep = depth > 1 and random.random() < 0.3
+        value = random.choice(SOBER if sober else VALUES)
+        entries.append(key + (flow(random, depth - 1, indent, sober) if is_deep else value))
+    comma = random.choice([", ", ", ", ",", " , ", f",\n{indent}", f", # c\n{indent}"])
+    text = comma.join(entries) + ("," if random.random() < 0.1 else "")
+    return "".join(["[" if is_list else "{", gap, text, gap, "]" if is_list else "}"])
 
 
 def rows(random: Random, many: int = block.MANY) -> Iterator[str]:

@@ -1246,7 +1246,7 @@ SPECIAL = [
     pytest.param(
         "b: 1\na: |+\n  x\n\nc:\n  - 1\n\nd: 2\n# c\n",
         "d = dict(c=s['c'], d=s['d'], b=s['b'], a=s['a']); s.clear(); s.update(d)",
-        'c:\n  - 1\nd: 2\nb: 1\na: "x\\n\\n"\n# c\n',
+        "c:\n  - 1\nd: 2\nb: 1\na: |+\n  x\n\n# c\n",
         id="a text that would take the blank lines of what has gone in front of it",
     ),
     pytest.param(
@@ -1339,6 +1339,69 @@ def test_a_document_that_says_the_state_is_left_alone(document: str, change: str
     assert expected == check(expected, state_of(expected))
 
 
+# ------------------------------------------------------------------ lines of blanks, and scalars of several lines
+
+HEAD = "# head\na: 1 # one\nb: 1\n"
+LINES = [
+    # A block of text would take the line of blanks for its own.
+    (HEAD + "  \nd: 2 # two\n", "s['b'] = 'x\\n\\n'", 'b: 1\n->b: "x\\n\\n"\n'),
+    (HEAD + "\nd: 2 # two\n", "s['b'] = 'x\\n\\n'", 'b: 1\n->b: "x\\n\\n"\n'),
+    (HEAD + "      \nd: 2 # two\n", "s['b'] = 'x\\ny\\n'", 'b: 1\n->b: "x\\ny\\n"\n'),
+    (HEAD + "      \nd: 2 # two\n", "s['b'] = ['x\\ny']", 'b: 1\n->b: ["x\\ny"]\n'),
+    (HEAD + "c: 1\n      \nd: 2 # two\n", "s['b'] = 'x\\ny\\n'; del s['c']", 'b: 1\nc: 1\n->b: "x\\ny\\n"\n'),
+    (HEAD + "c: 1\n  \nd: 2 # two\n", "s['b'] = 'x\\n\\n'; del s['c']", 'b: 1\nc: 1\n->b: "x\\n\\n"\n'),
+    (HEAD + " \nd: 2 # two\n", "s['b'] = 'x\\ny\\n'", "b: 1\n->b: |\n  x\n  y\n"),
+    # So would one of the person, as soon as what is between is gone.
+    ("# h\na: |+\n  x\n\nb: 1 # one\n\nc: 2 # two\n", "del s['b']", "b: 1 # one\n\n->"),
+    ("# h\na: | # x\n  x\nb: 1\n     \nc: 2 # two\n", "del s['b']", "b: 1\n     \n->"),
+    ("# h\na: |+\n  x\n\nb: 1\n\n# c\nc: 1\nd: 2 # two\n", "del s['b'], s['c']", "b: 1\n\n# c\nc: 1\n->"),
+    ("# h\na: |\n  x\nb: 1\n\n   # c\nd: 2 # two\n", "del s['b']", 'a: |\n  x\nb: 1\n\n->a: "x\\n"\n'),
+    ("l:\n  - |+\n    x\n\n  - b # one\n \n  - c # two\n", "s['l'].remove('b')", "  - b # one\n \n->"),
+    (
+        "l:\n  - m: |\n      x\n  - b # one\n\n          \n  - c # two\n",
+        "s['l'].remove('b')",
+        "  - b # one\n\n          \n->",
+    ),
+    (
+        "b: 1 # b\n# a\na: |+\n  x\n\nc: 2 # two\n\nd: 1\n",
+        "s['a'] = s.pop('a')",
+        '# a\na: |+\n  x\n\nc: 2 # two\n\nd: 1\n->c: 2 # two\n\nd: 1\n# a\na: "x\\n\\n"\n',
+    ),
+    # What is as it was stays in several lines.
+    ("a: this is\n  a long\n  text\nb: 1\n", "s['b'] = 2", "b: 1->b: 2"),
+    ("a:\n  - this is\n    a long\nb: 1\n", "s['b'] = 2", "b: 1->b: 2"),
+    ("a:\n  - this is\n    - a long\n  - this is - a long\nb: 1\n", "s['b'] = 2", "b: 1->b: 2"),
+    ("a: |\n    this is\n    a long\nb: 1\n", "s['b'] = 2", "b: 1->b: 2"),
+    ("a: |\n  x\n  y\nb:\n  c: this is\n    a long\n", "s['a'] = 'x\\nz\\n'", "  y\n->  z\n"),
+    ("a: !!set\n  ? z\n  ? x\nb: 1\n", "s['b'] = 2", "b: 1->b: 2"),
+    ("a: |\n  x\n  # c\nb:\n  # c\n  d: 1\n", "s['b']['d'] = 2", "d: 1->d: 2"),
+    ("a: \"this is\n  a long\"\nb: 'and\n\n  so'\nc: 1\n", "s['c'] = 2", "c: 1->c: 2"),
+    ("a: >-\n  this is\n  a long\nc: [1,\n  2]\nb: 1\n", "s['b'] = 2", "b: 1->b: 2"),
+    ("a: this is\n  a long\nb: 1\n", "s['a'] = 'short'", "a: this is\n  a long\n->a: short\n"),
+    ("a: 'this is\n  a long' # c\nb: 1\n", "s['a'] = 'short'", "'this is\n  a long'->'short'"),
+    # After a marker.
+    ("# head\n---\n# one\na: 1 # two\nb: [1, 2]\n", "s['a'] = 2", "a: 1->a: 2"),
+    ("---\na: 1 # two\nb: [1, 2]\n", "s['b'].append(3)", "1, 2->1, 2, 3"),
+    ("---\na: 1 # two\nb: 2\n", "new = {'c': 1, **s}; s.clear(); s.update(new)", "---\n->---\nc: 1\n"),
+    ("---\na: 1 # two\nb: 2\n", "del s['a']", "a: 1 # two\n->"),
+]
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"], ids=["LF", "CRLF"])
+@pytest.mark.parametrize(("document", "change", "replaced"), LINES, ids=[ascii(text)[:40] for text, _, _ in LINES])
+def test_only_what_says_something_else_is_replaced(document: str, change: str, replaced: str, newline: str) -> None:
+    """Whether the reader was quick or not."""
+    state = state_of(document)
+    exec(change, {"s": state})
+    old, new = replaced.split("->")
+    expected = document.replace(old, new)
+    assert expected != document
+    for tail in ("", "z: &x 1\n"):  # the quick reader knows no anchors
+        whole = {**state, "z": 1} if tail else state
+        found = check((document + tail).replace("\n", newline), whole)
+        assert (expected + tail).replace("\n", newline) == found
+
+
 # ------------------------------------------------------------------ documents drawn at random
 
 WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta"]
@@ -1419,6 +1482,8 @@ class Writer:
             " " + over_lines,
             " !!set {x}",
             " 'a\n\n" + inner + "b'",
+            " plain text\n" + inner + "of two lines",
+            ' "quoted\n' + inner + 'too"',
         ]
         return [head + self.draw.choice(scalars) + self.behind()]
 
@@ -1519,8 +1584,10 @@ def test_a_document_with_a_style_of_its_own_is_not_taken_for_canonical(draw: ran
 def test_what_is_read_in_pieces_is_what_the_whole_document_says(draw: random.Random) -> None:
     """Whatever the edits are, good or bad: the pieces say what the document says, or nothing."""
     pieces = ["\n", "  \n", "# c\n", "  # c\n", "a: 1\n", "  b: 2\n", "- 1\n", "{a: 1}\n", "k: |+\n  x\n\n", "_: 1\n",
-              "'", '"', "...\n", "--- 1\n", "&x ", "*x", "? y\n", "k: [1,\n", " 2]\n", ": ", "x", "", ""]  # fmt: skip
+              "'", '"', "...\n", "--- 1\n", "&x ", "*x", "? y\n", "k: [1,\n", " 2]\n", ": ", "x", "", "",
+              'k: "x\n', 'y"\n', "k: {a: 1,\n", ", b: 2}\n", "  x\n", "---\n"]  # fmt: skip
     text = Writer(draw).document() if draw.random() < 0.5 else codec.dump(state_of(Writer(draw).document())).decode()
+    text = "---\n" * (draw.random() < 0.2) + text
     value, parts = codec.trace(text.encode(), "")
     known = splice._Splice(text, parts, set(), coarse=False)
     starts = [found.start() for found in re.finditer("(?m)^", text)]
@@ -1535,6 +1602,26 @@ def test_what_is_read_in_pieces_is_what_the_whole_document_says(draw: random.Ran
             whole = codec.load_events(splice._apply(text, 0, len(text), edits).encode(), "").value
             assert same(whole, found)
             assert in_order(whole) == in_order(found)
+
+
+@pytest.mark.parametrize(
+    "edits",
+    [
+        [(3, 4, "{x: 1,"), (10, 14, ", y: 2}")],
+        [(3, 4, '"x'), (10, 14, 'y"')],
+        [(3, 4, "'x"), (10, 14, "y'")],
+        [(3, 4, "[x,"), (10, 14, "y]")],
+        [(0, 0, " 2]\n")],
+        [(0, 0, "---\n")],
+    ],
+)
+def test_a_piece_that_is_not_over_is_not_read_by_itself(edits: list[tuple[int, int, str]]) -> None:
+    text = "a: 1\nb: 2\nc: 3\n"
+    for head in ("", "---\n"):
+        value, parts = codec.trace((head + text).encode(), "")
+        known = splice._Splice(head + text, parts, set(), coarse=False)
+        shift = len(head)
+        assert splice._read_pieces(known, value, [(a + shift, b + shift, new) for a, b, new in edits]) is None
 
 
 # ------------------------------------------------------------------ a model that knows the expected bytes
