@@ -1156,7 +1156,9 @@ class FileLog:
             return
         try:
             saved = self._saved()
-            recovery.read(saved.read(), self.path, self.fs.boot_id)
+            data = saved.read()
+            # Not `recovery.read`: an edit above our journal is one that can be brought together with the record.
+            recovery.document(recovery.judge(f.scan(data), data, self.path, self.fs.boot_id).base, self.path)
         except InvalidEditError:
             raise
         except StateFileError as error:

@@ -53,7 +53,7 @@ FAULTS = [
     Fault(
         "size not compared after locking",
         "pstate.log:FileLog.begin",
-        "if self._lseek(fd, 0, 2) == end:",
+        "if lseek(fd, 0, 2) == end:",
         "if True:",
         "two writers",
     ),
@@ -222,7 +222,7 @@ FAULTS = [
     ),
     Fault(
         "a look that finds nothing counts for the commit that follows",
-        "pstate.log:FileLog.refresh",
+        "pstate.log:FileLog._refresh",
         "self._retry_at = now + LOOK_INTERVAL",
         "self._look_at = self._look_due = now + LOOK_INTERVAL",
         "deleted, a look, a commit",
