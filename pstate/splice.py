@@ -116,16 +116,10 @@ def literals(document: bytes) -> Counter[bytes]:
     """The lines of *document* that begin a literal. A person may have wanted one where `codec.dump` writes none, and
     nothing else tells.
     """
-    return Counter([line for line, _ in _literal_lines(document)])
-
-
-def _literal_lines(document: bytes) -> Iterator[tuple[bytes, int]]:
-    """The same, each with the place where the next line begins."""
     # A pattern that began with the line would be tried at each character.
-    for found in _BAR.finditer(document):
-        line = document[document.rfind(b"\n", 0, found.end()) + 1 : found.end()]
-        if _LITERAL.fullmatch(line):
-            yield line, found.end() + 1
+    ends = [found.end() for found in _BAR.finditer(document)]
+    lines = [document[document.rfind(b"\n", 0, end) + 1 : end] for end in ends]
+    return Counter(filter(_LITERAL.fullmatch, lines))
 
 
 def is_canonical(base: bytes, canonical: bytes) -> bool:
