@@ -10,6 +10,7 @@ import functools
 import importlib
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -126,8 +127,19 @@ def test_an_oserror_without_a_number_is_not_the_systems() -> None:
 
 
 def test_an_interrupted_import_is_no_answer() -> None:
-    """Python leaves the frames of an import out of the traceback, also the one that the handler was given."""
+    """Python leaves the frames of an import out of the traceback, also the one that the handler was given.
 
+    In a process of its own: an interrupted import can leave Python's lock of a module held for ever.
+    """
+    subprocess.run(
+        [sys.executable, "-c", "import test_signals; test_signals.interrupt_imports()"],
+        cwd=Path(__file__).parent,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+        check=True,
+    )
+
+
+def interrupt_imports() -> None:
     def action() -> None:
         try:
             sys.modules.pop("colorsys", None)
