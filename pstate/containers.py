@@ -517,13 +517,17 @@ class _CopyUnderWay:
     @staticmethod
     def begin(mapping: MappedDict, items: list[tuple[Any, Any]], frame: FrameType) -> None:
         copy = id(frame), frame.f_code, frame.f_lasti, items[::-1]
+        store = store_of(mapping)
         # Threads share the stand-in: one must not take it away while another puts its copy into it.
-        with store_of(mapping).mutex:
-            stand_in = mapping._store
-            if type(stand_in) is not _CopyUnderWay:
-                stand_in = _CopyUnderWay(stand_in)
-            stand_in._copies[get_ident()] = copy
-            object.__setattr__(mapping, "_store", stand_in)
+        store.alone(store.lock_timeout, _CopyUnderWay._begin, mapping, copy)
+
+    @staticmethod
+    def _begin(mapping: MappedDict, copy: tuple[int, CodeType, int, list[tuple[Any, Any]]]) -> None:
+        stand_in = mapping._store
+        if type(stand_in) is not _CopyUnderWay:
+            stand_in = _CopyUnderWay(stand_in)
+        stand_in._copies[get_ident()] = copy
+        object.__setattr__(mapping, "_store", stand_in)
 
     def read(self, function: Callable[..., Any], node: Any, *args: Any) -> Any:
         copy = self._copies.get(get_ident())
@@ -551,10 +555,12 @@ class _CopyUnderWay:
         return self._store.mutate(node, plan, *args)
 
     def _end(self, node: Any) -> None:
-        with self._store.mutex:
-            self._copies.pop(get_ident(), None)
-            if not self._copies and node._store is self:
-                object.__setattr__(node, "_store", self._store)
+        self._store.alone(self._store.lock_timeout, self._ended, node)
+
+    def _ended(self, node: Any) -> None:
+        self._copies.pop(get_ident(), None)
+        if not self._copies and node._store is self:
+            object.__setattr__(node, "_store", self._store)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)

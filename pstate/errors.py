@@ -20,6 +20,7 @@
     ├── ReentrantError (RuntimeError)
     ├── BypassedError (RuntimeError)        C code changed a list behind the state's back
     ├── TransactionError (RuntimeError)
+    ├── PatchedError (RuntimeError)         gevent or eventlet has replaced the threads too late
     ├── UnsupportedTypeError (TypeError)
     ├── UnsupportedValueError (ValueError)
     └── ReservedNameError (AttributeError)
@@ -145,6 +146,7 @@ class LockTimeout(PStateError, TimeoutError):
     path: str = ""  #: the state file
     waited: float = 0.0  #: seconds
     holder: int | None = None  #: process id, where the system tells it
+    thread: str | None = None  #: where the holder is this process, the name of the thread that was waited for
 
 
 class ClosedError(PStateError, ValueError):
@@ -174,7 +176,13 @@ class BypassedError(PStateError, RuntimeError):
 
 
 class TransactionError(PStateError, RuntimeError):
-    """A transaction was used in a way that has no meaning: twice, after its rollback, on a coroutine."""
+    """A transaction was used in a way that has no meaning: twice, after its rollback, on a coroutine; or its blocks
+    were left in another thread, or in another order, than they were entered, so that all of it was rolled back.
+    """
+
+
+class PatchedError(PStateError, RuntimeError):
+    """gevent or eventlet has replaced the threads of Python after pstate was imported. Nothing was done."""
 
 
 class UnsupportedTypeError(PStateError, TypeError):

@@ -1,22 +1,124 @@
 """What the package tells people, through `logging`, which is imported with the first message that there is.
 
 Its import takes as long as opening a state, and most programs that use one have nothing to be told.
+
+Handlers, filters and record factories are other people's code, and so is what they wait for. A handler may use the very
+state that has something to tell. So no message is handed over while its thread holds a lock of ours: it waits in
+`waiting`, and whoever gives such a lock back calls `send` where `waiting` is not empty. A message that waits is lost
+with the process; nothing else is.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+import time
+from collections.abc import Callable
+from threading import get_ident
+from typing import Any, NamedTuple
+
+_DEBUG, _INFO, _WARNING, _ERROR = 10, 20, 30, 40
+
+#: Each says whether the calling thread holds a lock of ours. Whoever has locks adds one.
+lock_holders: list[Callable[[], bool]] = []
+
+
+class _Message(NamedTuple):
+    """What a record is made of, as it was when there was something to tell."""
+
+    logger: str
+    level: int
+    path: str
+    line: int
+    function: str
+    text: str
+    arguments: tuple[Any, ...]
+    time: float
+
+
+#: By thread, what it has to tell when it has given its locks back. Nearly always empty.
+waiting: dict[int, list[_Message]] = {}
+_sending: set[int] = set()
 
 
 class Logger:
-    """``logging.getLogger(name)``, from the first use on."""
+    """``logging.getLogger(name)``, from the first use on, and without the locks of this package."""
 
     __slots__ = ("_name",)
 
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def __getattr__(self, attribute: str) -> Any:
-        import logging
+    def debug(self, text: str, *arguments: Any) -> None:
+        """As that of `logging`."""
+        self._tell(_DEBUG, text, arguments)
 
-        return getattr(logging.getLogger(self._name), attribute)
+    def info(self, text: str, *arguments: Any) -> None:
+        """As that of `logging`."""
+        self._tell(_INFO, text, arguments)
+
+    def warning(self, text: str, *arguments: Any) -> None:
+        """As that of `logging`."""
+        self._tell(_WARNING, text, arguments)
+
+    def error(self, text: str, *arguments: Any) -> None:
+        """As that of `logging`."""
+        self._tell(_ERROR, text, arguments)
+
+    def _tell(self, level: int, text: str, arguments: tuple[Any, ...]) -> None:
+        frame = sys._getframe(2)
+        code = frame.f_code
+        message = _Message(
+            self._name, level, code.co_filename, frame.f_lineno, code.co_name, text, arguments, time.time()
+        )
+        waiting.setdefault(get_ident(), []).append(message)
+        send()
+
+
+def send() -> None:
+    """Hand over what the calling thread has to tell, in order, unless it holds a lock of ours."""
+    thread = get_ident()
+    if thread in _sending or any(holds() for holds in lock_holders):
+        return  # what is told by a handler comes after what it was called for
+    try:
+        _sending.add(thread)
+        while messages := waiting.get(thread):
+            message = messages.pop(0)
+            if not messages:
+                del waiting[thread]
+            _hand_over(message)
+    finally:
+        _sending.discard(thread)
+
+
+def _hand_over(message: _Message) -> None:
+    try:
+        import logging
+    except ImportError:
+        if not sys.is_finalizing():
+            raise
+        return  # nobody can be told any more
+
+    logger = logging.getLogger(message.logger)
+    if not logger.isEnabledFor(message.level):
+        return
+    record = logger.makeRecord(
+        logger.name,
+        message.level,
+        message.path,
+        message.line,
+        message.text,
+        message.arguments,
+        None,
+        message.function,
+    )
+    # It has waited; the time is that at which it happened.
+    record.relativeCreated -= (record.created - message.time) * 1000
+    record.created = message.time
+    record.msecs = int(message.time % 1 * 1000) + 0.0
+    logger.handle(record)
+
+
+def forget() -> None:
+    """In a forked child: what waits is the parent's to tell."""
+    waiting.clear()
+    _sending.clear()

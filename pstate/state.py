@@ -53,7 +53,8 @@ class PersistedState(containers.MappedDict):
 
     Raises TypeError for an option of `open` among the defaults, StateFileError (a ValueError) when the content of the
     file cannot be used, MissingPathError, NotAFileError, ReadOnlyError or UnreadableError (each an OSError) when the
-    path cannot, UnsupportedTypeError or UnsupportedValueError for a default that is no state.
+    path cannot, UnsupportedTypeError or UnsupportedValueError for a default that is no state, PatchedError where gevent
+    or eventlet came too late.
     """
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -91,13 +92,15 @@ class PersistedState(containers.MappedDict):
         - *defaults*: values to commit for the keys that are missing.
         - *durability*: a commit survives the death of the process ("process"), or has reached stable storage before the
           call returns ("power").
-        - *lock_timeout*: how many seconds a change waits for other writers, None for ever.
+        - *lock_timeout*: how many seconds a change waits for other writers, and a read for a transaction of another
+          thread of this process; None for ever.
         - *locking*: who excludes whom, "file" (the state file itself), "filelock" or "portalocker" (those libraries, on
           PATH.lock), or a lock object of yours with `acquire` and `release`.
         - *read_only*: never write, and need no permission to.
         - *fs*: the operating system; another one is for tests.
 
-        Raises what calling the class raises, ReadOnlyError also for defaults that *read_only* does not let it
+        Raises what calling the class raises, LockTimeout where another thread of this process has a transaction in that
+        file open for longer than *lock_timeout*, ReadOnlyError also for defaults that *read_only* does not let it
         commit, and TypeError or ValueError for an argument that is none of these. `__init__` of a subclass is not
         called.
         """
@@ -178,20 +181,23 @@ class PersistedState(containers.MappedDict):
         No other process or thread changes the state within the block, or sees its changes before its end. An exception
         undoes the block and writes nothing; so does `rollback()` on what the block yields, without an exception. A
         block inside a block is a savepoint. *timeout*: seconds to wait for other writers, instead of `lock_timeout`.
-        The block belongs to its thread: do not `await` or `yield` in it. Ending it in another one raises
-        TransactionError, and does nothing.
+        The block belongs to its thread: do not `await` or `yield` in it. Leaving it in another thread, or before a
+        block inside of it, rolls all of the transaction back and raises TransactionError.
 
-        Entering raises LockTimeout when others write for too long, ReadOnlyError, ClosedError, and InvalidEditError
-        while a person's edit does not parse. Leaving raises WriteError when the commit could not be written and is
-        undone, DurabilityUnknown when it is committed and the sync failed, EditConflict when a save that came meanwhile
-        cannot be brought together with it.
+        Entering raises LockTimeout when others write for too long, ReadOnlyError, ClosedError, InvalidEditError while
+        a person's edit does not parse, and PatchedError. Leaving raises WriteError when the commit could not be written
+        and is undone, DurabilityUnknown when it is committed and the sync failed, EditConflict when a save that came
+        meanwhile cannot be brought together with it.
         """
         if timeout is not None:
             _refuse_timeout("timeout", timeout)
         return Transaction(containers.store_of(self), timeout)
 
     def snapshot(self) -> dict[Any, Any]:
-        """The whole state as it is at one commit, a deep copy in built-in types. Raises ClosedError after the close."""
+        """The whole state as it is at one commit, a deep copy in built-in types.
+
+        Raises ClosedError after the close, and LockTimeout as every read.
+        """
         copied: dict[Any, Any] = self._store.read(ops.plain, self._store.root)
         return copied
 
@@ -251,7 +257,8 @@ class PersistedState(containers.MappedDict):
 
         Using this object afterwards raises ClosedError. Another `PersistedState` of the same file stays open. Inside a
         transaction, the last one that is open in this process is not closed: that raises TransactionError. With
-        another one open the block goes on through that one, whichever of them began it.
+        another one open the block goes on through that one, whichever of them began it. Raises LockTimeout where
+        another thread's transaction lasts longer than `lock_timeout`: the state is open still.
         """
         core = containers.store_of(self)
         if not isinstance(core, _Closed):
@@ -274,7 +281,7 @@ class PersistedState(containers.MappedDict):
     @property
     def _thread_lock(self) -> Any:
         """What `persistedstate` offers for atomic changes: excludes the threads of this process. Use `transaction`."""
-        return self._store.mutex
+        return store.ThreadLock(self._store)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A state pickles to "open this path again", for the processes of `multiprocessing`."""
@@ -328,6 +335,8 @@ class _Closed:
 
     view = None
     changes = None
+    lock_timeout = None
+    is_mine = False
 
     def __init__(self, path: str, problem: str, advice: str) -> None:
         self.path = path
@@ -340,7 +349,7 @@ class _Closed:
     def _refuse(self, *_: Any, **__: Any) -> Any:
         raise ClosedError(self.message, path=self.path)
 
-    read = put = mutate = enter = vacuum = _refuse
+    read = put = mutate = alone = enter = vacuum = _refuse
 
     @property
     def root(self) -> Any:
@@ -368,7 +377,7 @@ class Transaction:
     # what is done is noted before the next call, and `__del__` finds by the same attributes what is left to do.
 
     def __enter__(self) -> Self:
-        if self._changes is not None:
+        if self._changes is not None and self._is_open:
             raise TransactionError(
                 f"{self._core.path}: this transaction is already under way. Nothing was changed. Ask for another one: "
                 "with state.transaction(): ..."
@@ -377,60 +386,88 @@ class Transaction:
         changes = self._changes = Changes()
         self._mark = None
         try:
-            self._mark = core.enter(self._timeout, changes)
+            core.enter(self._timeout, self)
         except BaseException:
             if core.changes is changes:
                 self.__exit__(GeneratorExit, None, None)
             self._changes = None
             raise
-        if self._mark is not None:
-            self._changes = core.changes
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         core, changes = self._core, self._changes
-        if changes is None or core.changes is not changes:
-            self._changes = None  # forked inside the block: the transaction is the parent's
+        if changes is None:
             return
-        if self._mark is not None:
-            core.leave_block(self._mark, kind is not None)
-            self._changes = None
+        mark = self._mark
+        depth = mark[3] if mark else 1
+        if changes.depth > depth and traceback is not None:
+            self._end_inner(traceback)
+        if changes.depth != depth or changes.spoiled:
+            # Noted on, so that whoever leaves it next is told as well.
+            core.end_amiss(changes, depth, kind is not None)
             return
         unsettled = None
         try:
-            if kind is not None:
-                core.roll_back()
+            if mark is not None:
+                core.leave_block(changes, mark, kind is not None)
             else:
-                unsettled = core.commit()
-        finally:
+                unsettled = core.end(changes, kind is not None)
+        except BaseException:
             try:
-                core.leave(changes)
+                self._give_up(changes)
             except BaseException:
-                core.leave(changes)
+                self._give_up(changes)
                 raise
-            finally:
-                if core.changes is not changes:
-                    self._changes = None
+            raise
+        self._changes = None
         if unsettled is not None:
             core.log.settle(unsettled)
 
+    def _give_up(self, changes: Changes) -> None:
+        """Leave what an asynchronous exception has kept us from leaving."""
+        if self._mark is None:
+            self._core.give_up(changes)
+        elif self._is_open:
+            self._core.leave_block(changes, self._mark, True)
+        if not self._is_open and not changes.spoiled:
+            self._changes = None
+
+    def _end_inner(self, traceback: TracebackType | None) -> None:
+        """End the blocks inside of this one whose `__exit__` an asynchronous exception has cut off at its beginning."""
+        while traceback is not None:
+            frame = traceback.tb_frame
+            if frame.f_code is Transaction.__exit__.__code__:
+                inner: Any = frame.f_locals.get("self")
+                if inner is not self and inner._changes is self._changes and inner._is_open:
+                    inner.__exit__(GeneratorExit, None, None)
+            traceback = traceback.tb_next
+
+    @property
+    def _is_open(self) -> bool:
+        changes = self._changes
+        return (
+            changes is not None
+            and self._core.changes is changes
+            and changes.is_open(self._mark[3] if self._mark else 1)
+        )
+
     def __del__(self) -> None:
-        # An exception on the doorstep of __exit__ keeps it from running: nobody else would unlock.
-        if self._changes is not None and self._mark is None and self._core.changes is self._changes:
-            if not self._core.mutex._is_owned():
-                logger.error("%s: a transaction was given up in another thread, and stays open", self._core.path)
-                return
-            if self._changes.operations:
-                logger.error("%s: a transaction was cut off before its end and rolled back", self._core.path)
+        # Nobody else would leave it: an exception on the doorstep of __exit__ keeps it from running, and a generator
+        # may be forgotten.
+        changes = self._changes
+        if changes is not None and self._is_open:
+            lost = len(changes.operations)
             self.__exit__(GeneratorExit, None, None)
+            if lost:
+                logger.error("%s: a transaction was cut off before its end and rolled back", self._core.path)
 
     def rollback(self) -> None:
         """Undo the block, without an exception. What is left of it can read, but changes nothing: that raises."""
-        if self._changes is None or self._core.changes is not self._changes:
+        if self._changes is None:
             raise TransactionError(f"{self._core.path}: rollback() outside of the block. Nothing was changed.")
-        self._core.end_block(self._mark)
+        self._core.end_block(self._changes, self._mark)
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Make every call of *function* one transaction."""

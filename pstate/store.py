@@ -3,6 +3,10 @@
 The store is the only module that sees both wings. It keeps the tree of containers (`ops`, `containers`) equal to the
 log (`log`): it decides who may change memory when, and in which order memory and file change.
 
+A thread has the *mutex* while it reads or changes something, and for as long as its transaction is open. No lock of
+Python's can be given back by another thread. So a thread that has to end the transaction of another one puts a new
+mutex in the place of the old one (`_take_over`): who waits asks again which it is.
+
 The rules for memory (docs/guarantees.md numbers them): nothing in memory changes before the record is in the file,
 except inside the owner's transaction; while memory changes, `self.view` is None, so that no other thread finds it
 fresh;
@@ -15,20 +19,25 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from threading import get_ident
-from typing import Any, TypeVar
+from time import monotonic
+from types import TracebackType
+from typing import Any, Protocol, TypeVar
 
 from pstate import codec, containers, ops
+from pstate import logger as told
 from pstate.codec import encode_body, encode_set
 from pstate.containers import MappedList
 from pstate.errors import (
     BypassedError,
     ClosedError,
     LockTimeout,
+    PatchedError,
     ReentrantError,
     RemovedError,
     StateFileError,
@@ -40,6 +49,7 @@ from pstate.fs import SYSTEM, FileSystem
 from pstate.journal import View, close_inherited
 from pstate.lock import UNLOCK
 from pstate.log import FileLog
+from pstate.logger import Logger, send, waiting
 from pstate.ops import ABSENT, DETACHED, NODES, REMOVED, ROOT, apply, node_path, prepare
 from pstate.signals import expected, tolerating
 from pstate.transaction import Changes, Mark, beginning
@@ -52,15 +62,20 @@ Plan = Callable[..., tuple[Sequence[ops.Op], Any]]
 _dict_get, _dict_set = dict.get, dict.__setitem__
 
 
-def _times_in_repr(mutex: threading.RLock) -> int:
-    """How often this thread holds *mutex*, where a lock of Python's tells it to people only."""
-    if not mutex._is_owned():  # type: ignore[attr-defined]
-        return 0
-    return int(repr(mutex).partition(" count=")[2].split()[0])
+logger = Logger("pstate.store")
+
+#: How long a thread waits, at least, for another one that is in the middle of a read or a change, in seconds. What
+#: another thread does is not what `lock_timeout=0` does not wait for, unless it is a whole block.
+PATIENCE = 1.0
+#: How often a thread that waits for the mutex looks whether there is another one, in seconds.
+_LOOK = 0.05
 
 
-# Debian 12 has Python 3.11.2, whose locks have no `_recursion_count` yet; in 3.11.7 and 3.12.1 they have it.
-_times_held: Callable[[threading.RLock], int] = getattr(type(threading.RLock()), "_recursion_count", _times_in_repr)
+class Block(Protocol):
+    """A block of a transaction, as the store sees it."""
+
+    _changes: Changes | None  #: of its transaction
+    _mark: Mark | None  #: where it has begun; None for the outermost block
 
 
 class Store:
@@ -71,6 +86,7 @@ class Store:
         "__weakref__",
         "_base_view",
         "_busy",
+        "_ending",
         "_handles",
         "_interrupted",
         "changes",
@@ -118,6 +134,7 @@ class Store:
         self.fresh = self.log.fresh_durable if durability == "power" and not read_only else self.log.fresh
         self.closed = False
         self.mutex = threading.RLock()
+        self._ending = threading.RLock()  #: see `_take_over`
         #: A change or a catch-up is under way in the thread that owns the mutex.
         self._busy = False
         #: The open transaction, if there is one. A plain attribute: an exception can come at the beginning of a
@@ -131,17 +148,24 @@ class Store:
         #: How deep the outermost block is that was rolled back and has not been left yet; 0 if there is none.
         self.ended = 0
         self._handles: tuple[weakref.ref[Any], ...] = ()
+        _all.add(weakref.ref(self, _all.discard))
 
     # ------------------------------------------------------------------ reading
 
     def read(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call *function* on memory while it is the newest commit and nobody changes it.
 
-        In this thread's transaction, memory is what the transaction made of it. Raises ClosedError after `close`.
+        In this thread's transaction, memory is what the transaction made of it. Raises ClosedError after `close`, and
+        LockTimeout where another thread's transaction lasts longer than `lock_timeout`.
         """
         if self.owner == get_ident():
             return function(*args)
-        with self.mutex:
+        mutex = self.mutex
+        try:
+            if not mutex.acquire(False):
+                began = monotonic()
+                while not (mutex := self._wait(began, self.lock_timeout, "read")).acquire(False):
+                    pass
             if self._busy:
                 raise self._reentrant()
             if self.changes is not None:
@@ -156,6 +180,13 @@ class Store:
                 self._busy = False
             result = function(*args)
             view = self.view
+        finally:
+            try:
+                mutex.release()
+            except RuntimeError:
+                pass  # we have not got it
+            if waiting:
+                send()
         if self.log.power:
             self.log.settle_what_is_read(view)
         return result
@@ -173,6 +204,77 @@ class Store:
             "of it."
         )
 
+    # ------------------------------------------------------------------ other threads
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether a transaction of the calling thread is open."""
+        changes = self.changes
+        return changes is not None and changes.thread == get_ident()
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the calling thread holds a lock of this state."""
+        return self.is_mine or any(mutex._is_owned() for mutex in (self.mutex, self._ending))  # type: ignore[attr-defined]
+
+    def _wait(self, began: float, timeout: float | None, what: str = "changed") -> threading.RLock:
+        """Wait until the mutex, which another thread has, is free, and return it: the caller tries to get it.
+
+        Raises LockTimeout when *timeout* seconds have passed since the wait *began*, and says that nothing was *what*.
+        """
+        while True:
+            mutex, changes = self.mutex, self.changes
+            is_short = changes is None and timeout is not None and 0 <= timeout < PATIENCE
+            left = _left(began, PATIENCE if is_short else timeout)
+            # The other threads do not run any more when the interpreter has come to its end.
+            if (left is not None and left <= 0) or sys.is_finalizing():
+                raise self._timed_out(monotonic() - began, changes, what)
+            try:
+                if mutex.acquire(timeout=_LOOK if left is None else min(left, _LOOK)):
+                    return mutex
+            finally:
+                try:
+                    mutex.release()
+                except RuntimeError:
+                    pass  # we have not got it
+
+    def _timed_out(self, waited: float, changes: Changes | None, what: str) -> LockTimeout:
+        """For a thread that has waited for the one whose transaction *changes* is, or that has the mutex."""
+        if changes is None:
+            # A lock of Python's tells its owner to people only.
+            thread = _name_of(repr(self.mutex).partition("owner=")[2].partition(" ")[0].strip("'"))
+            doing = "is in the middle of a read or a change"
+            advice = "It may wait for another process, or be at a large file."
+        else:
+            thread = _name_of(str(changes.thread))
+            doing = f"has been in a transaction for {self.log.fs.clock() - changes.since:.1f} s"
+            advice = "A transaction belongs to the thread that entered it: within it, do not wait for another thread."
+        return LockTimeout(
+            f"{self.path}: waited {waited:.1f} s for the thread {thread!r} of this process, which {doing}. Nothing was "
+            f"{what}. {advice} Retry, or allow a longer time.",
+            path=self.path,
+            waited=waited,
+            holder=os.getpid(),
+            thread=thread,
+        )
+
+    def alone(self, timeout: float | None, function: Callable[..., R], *args: Any) -> R:
+        """Call *function* with the mutex. Raises LockTimeout where another thread has it longer than *timeout*."""
+        mutex = self.mutex
+        try:
+            if not mutex.acquire(False):
+                began = monotonic()
+                while not (mutex := self._wait(began, timeout, "done")).acquire(False):
+                    pass
+            return function(*args)
+        finally:
+            try:
+                mutex.release()
+            except RuntimeError:
+                pass  # we have not got it
+            if waiting:
+                send()
+
     # ------------------------------------------------------------------ changing
 
     def put(self, node: ops.Node, key: Any, value: Any) -> None:
@@ -187,56 +289,59 @@ class Store:
                     return
             else:
                 log = self.log
+                flock = log.flock  # see `FileLog.begin`
                 written: View | None = None
                 mutex = self.mutex
                 try:
-                    mutex.acquire()  # `with` would take 70 ns more
-                    view = self.view
-                    if view is not None and self.changes is None and not self._busy:
-                        if node._parent is ROOT:
-                            node = self.root
-                            path: Any = []
-                        else:
-                            path = node_path(node)
-                        if path.__class__ is list:
-                            self._busy = True
-                            try:
-                                log.begin(self.lock_timeout)
-                                if path and self.view is not view:
-                                    path = node_path(node)
-                                if path.__class__ is list:
-                                    view = log.commit(encode_set(path, key, value))
-                                    self.view = None
-                                    if _dict_get(node, key).__class__ in NODES:
-                                        apply(node, ("set", key, value), True)
-                                    else:
-                                        _dict_set(node, key, value)
-                                    if not path:
-                                        for reference in self._handles:
-                                            handle = reference()
-                                            if handle is not None:
-                                                _dict_set(handle, key, value)
-                                    log.publish(view)
-                                    written = view
-                            except WriteError:
-                                log.drop_lock()
-                                raise
-                            finally:
-                                self._busy = False
+                    if mutex.acquire(False):  # `with` would take 70 ns more
+                        view = self.view
+                        if view is not None and self.changes is None and not self._busy:
+                            if node._parent is ROOT:
+                                node = self.root
+                                path: Any = []
+                            else:
+                                path = node_path(node)
+                            if path.__class__ is list:
+                                self._busy = True
                                 try:
-                                    if log.fd >= 0:
-                                        log.flock(log.fd, UNLOCK)
-                                except expected(OSError) as error:
-                                    if log.unlock_again(error):
-                                        raise
-                                except BaseException:
-                                    log.release()  # as in `mutate`
+                                    log.begin(self.lock_timeout)
+                                    if path and self.view is not view:
+                                        path = node_path(node)
+                                    if path.__class__ is list:
+                                        view = log.commit(encode_set(path, key, value))
+                                        self.view = None
+                                        if _dict_get(node, key).__class__ in NODES:
+                                            apply(node, ("set", key, value), True)
+                                        else:
+                                            _dict_set(node, key, value)
+                                        if not path:
+                                            for reference in self._handles:
+                                                handle = reference()
+                                                if handle is not None:
+                                                    _dict_set(handle, key, value)
+                                        log.publish(view)
+                                        written = view
+                                except WriteError:
+                                    log.drop_lock()
                                     raise
+                                finally:
+                                    self._busy = False
+                                    try:
+                                        if log.fd >= 0:
+                                            flock(log.fd, UNLOCK)
+                                    except expected(OSError) as error:
+                                        if log.unlock_again(error):
+                                            raise
+                                    except BaseException:
+                                        log.release()  # as in `mutate`
+                                        raise
                 finally:
                     try:
                         mutex.release()
                     except RuntimeError:
-                        pass  # an exception has come while we waited for it
+                        pass  # another thread has it
+                    if waiting:
+                        send()
                 if written is not None:
                     if log.power:
                         log.settle(written)
@@ -286,7 +391,14 @@ class Store:
 
         If this raises an Exception, nothing has changed, in memory or in the file.
         """
-        with self.mutex:
+        mutex = self.mutex
+        timeout = self.lock_timeout
+        try:
+            if not mutex.acquire(False):
+                began = monotonic()
+                while not (mutex := self._wait(began, timeout)).acquire(False):
+                    pass
+                timeout = _left(began, timeout)
             if self._busy:
                 raise self._reentrant()
             if self.changes is not None:
@@ -311,7 +423,7 @@ class Store:
                 if self.closed:
                     self._refuse_closed(node)
                 else:
-                    log.begin(self.lock_timeout)
+                    log.begin(timeout)
                 if path.__class__ is not list or (path and self.view is not view):
                     path = node_path(node)
                     if path.__class__ is not list:
@@ -351,6 +463,13 @@ class Store:
                     # An exception may have come before the first instruction of a lock that is written in Python.
                     log.release()
                     raise
+        finally:
+            try:
+                mutex.release()
+            except RuntimeError:
+                pass  # we have not got it
+            if waiting:
+                send()
         if log.power:
             log.settle(view)
         return result
@@ -384,6 +503,8 @@ class Store:
     def _mutate_in_transaction(self, node: ops.Node, plan: Plan, args: tuple[Any, ...]) -> Any:
         changes = self.changes
         assert changes is not None
+        if changes.spoiled:
+            raise TransactionError(f"{self.path}: {changes.spoiled} Leave the block.")
         if self._interrupted:
             raise TransactionError(
                 f"{self.path}: an exception has cut a change of this transaction in two. Nothing of it will be "
@@ -428,8 +549,9 @@ class Store:
 
     def _go_on(self) -> None:
         """The transaction is in order again, as far as it is."""
-        if self.changes is not None and not self._interrupted and not self.ended:
-            self.owner = get_ident()
+        changes = self.changes
+        if changes is not None and not self._interrupted and not self.ended:
+            self.owner = changes.thread
 
     # ------------------------------------------------------------------ memory, as the log sees it
 
@@ -487,67 +609,131 @@ class Store:
 
     # ------------------------------------------------------------------ transactions
 
-    def enter(self, timeout: float | None, changes: Changes) -> Mark | None:
-        """Begin a transaction that collects *changes*, or set a savepoint in this thread's one: then return its mark.
+    def enter(self, timeout: float | None, block: Block) -> None:
+        """Begin a transaction that collects the changes of *block*, or set a savepoint in this thread's one.
 
-        Raises LockTimeout. After any exception no lock is held that was not held before, unless *changes* have become
-        the open transaction: then the caller has to `leave` it.
+        Then *block* has its mark, and the changes of that one. Raises LockTimeout, and PatchedError. After any
+        exception no lock is held that was not held before, unless the changes of *block* have become the open
+        transaction: then the caller has to `leave` it.
         """
-        mutex = self.mutex
-        held = _times_held(mutex)
-        if held:
-            if self._busy:
-                raise self._reentrant()
-            if self.changes is not None:
-                return self.changes.savepoint()
+        changes = block._changes
+        assert changes is not None
+        if threading.get_ident is not get_ident:
+            raise patched(self.path)
+        thread = get_ident()
+        current = self.changes
+        if current is not None and current.thread == thread and self.mutex._is_owned():  # type: ignore[attr-defined]
+            self._begin_block(block, current)
+            return
         if timeout is None:
             timeout = self.lock_timeout
+        mutex = self.mutex
         try:
-            if not mutex.acquire(False) and not mutex.acquire(
-                timeout=-1 if timeout is None or timeout > threading.TIMEOUT_MAX else max(0.0, timeout)
-            ):
-                message = (
-                    f"{self.path}: waited {timeout:.1f} s for a transaction of another thread of this process. "
-                    "Nothing was changed. Retry, or pass a longer timeout."
-                )
-                raise LockTimeout(message, path=self.path, waited=timeout, holder=os.getpid())
+            if not mutex.acquire(False):
+                began = monotonic()
+                while not (mutex := self._wait(began, timeout)).acquire(False):
+                    pass
+                timeout = _left(began, timeout)
+            if self.changes is not None:
+                self._begin_block(block, self.changes)
+                return
+            if self._busy:
+                raise self._reentrant()
             self._busy = True
             try:
                 if self.closed:
                     self._refuse_closed(None)
-                self.log.begin(timeout)
+                if thread not in _noticed:
+                    _here.end = _EndOfThread(thread)
+                changes.since = self.log.begin(timeout)
                 if self.log.power:
                     self.log.settle_what_is_read(self.view)
                 self._base_view = None
                 self._interrupted = False
                 self.ended = 0
+                changes.thread = thread
+                changes.mutex = mutex
                 self.changes = changes
-                self.owner = get_ident()
+                self.owner = thread
             finally:
                 self._busy = False
-            return None
-        except BaseException:
-            try:
-                self._give_back(changes, held)
-            except BaseException:
-                self._give_back(changes, held)
-                raise
-            raise
+                if self.changes is not changes:
+                    try:
+                        self.log.release()
+                    except BaseException:
+                        self.log.release()
+                        raise
+        finally:
+            if self.changes is not changes:
+                try:
+                    mutex.release()
+                except RuntimeError:
+                    pass  # we have not got it
+                if waiting:
+                    send()
 
-    def _give_back(self, changes: Changes, held: int) -> None:
-        """Undo a beginning of *changes* that failed, if it had got any lock; the mutex was *held* so often before."""
-        if self.changes is not changes and _times_held(self.mutex) > held:
+    def _begin_block(self, block: Block, changes: Changes) -> None:
+        """Begin *block* within the transaction *changes* of this thread."""
+        if self._busy:
+            raise self._reentrant()
+        mark = changes.savepoint()
+        # No call among these, so that no exception of a signal handler comes in between.
+        block._mark = mark
+        block._changes = changes
+        changes.depth = mark[3]
+
+    def _is_lost(self, changes: Changes) -> bool:
+        """Whether *changes*, of this thread, is the open transaction no more, because another thread has ended it.
+
+        That one has the mutex while it does so, and is waited for. It may not succeed: then all is as it was.
+        """
+        if not self.mutex._is_owned() and self.changes is changes:  # type: ignore[attr-defined]
+            self.alone(None, bool)
+        return self.changes is not changes
+
+    def _is_amiss(self, changes: Changes) -> bool:
+        """Whether a block of *changes* cannot be left as usual, where this thread has not got their mutex."""
+        return changes.thread != get_ident() or self._is_lost(changes) or bool(changes.spoiled)
+
+    def end(self, changes: Changes, failed: bool) -> View | None:
+        """Leave the outermost block, the only one of *changes* that is open: commit it, or undo it if it *failed*.
+
+        Returns what is to `settle`. Raises as `commit` and `end_amiss`. However this ends, the block was left, unless
+        an asynchronous exception has come at the beginning: then it has to be given up.
+        """
+        if (self.changes is not changes or not self.mutex._is_owned()) and self._is_amiss(changes):  # type: ignore[attr-defined]
+            self.end_amiss(changes, 1, failed)
+            return None
+        try:
+            if failed:
+                self.roll_back()
+                return None
+            return self.commit()
+        finally:
             try:
-                self.log.release()
-            finally:
-                self.mutex.release()
+                self.leave(changes)
+            except BaseException:
+                self.leave(changes)
+                raise
+
+    def give_up(self, changes: Changes) -> None:
+        """Leave the outermost block, where an asynchronous exception has kept `end` from it. Idempotent.
+
+        Nobody knows whether it was committed: the next access reads the file.
+        """
+        if (
+            self.changes is changes
+            and changes.depth == 1
+            and changes.thread == get_ident()
+            and not self._is_lost(changes)
+        ):
+            self.leave(changes)
 
     def commit(self) -> View | None:
         """Commit the open transaction; returns what is to `settle` after `leave`.
 
         When it raises an Exception that means "not committed", it was rolled back.
         """
-        self._refuse_other_threads()
         changes = self.changes
         assert changes is not None
         if self._interrupted:
@@ -577,7 +763,6 @@ class Store:
 
     def roll_back(self, mark: Mark | None = None) -> None:
         """Undo the open transaction, or what came after *mark*."""
-        self._refuse_other_threads()
         changes = self.changes
         assert changes is not None
         if mark is None:
@@ -600,33 +785,165 @@ class Store:
             self._busy = False
             self._go_on()
 
-    def end_block(self, mark: Mark | None) -> None:
-        """Undo the block that began at *mark*; until it is left, nothing can be changed, in blocks inside of it too."""
-        self.roll_back(mark)
-        self.owner = 0
+    def end_block(self, changes: Changes, mark: Mark | None) -> None:
+        """Undo the block that began at *mark*; until it is left, nothing can be changed, in blocks inside of it too.
+
+        Raises TransactionError where that is not open, or another thread's: then nothing was done.
+        """
         depth = mark[3] if mark else 1
-        self.ended = min(self.ended or depth, depth)
-
-    def leave_block(self, mark: Mark, failed: bool) -> None:
-        """Leave a block inside of the transaction's; undo it if it *failed*."""
-        self._refuse_other_threads()
-        changes = self.changes
-        assert changes is not None
-        if failed:
-            self.roll_back(mark)
-        elif not 0 < self.ended < mark[3]:
-            changes.release(mark)
-        changes.depth = mark[3] - 1
-        if self.ended == mark[3]:
-            self.ended = 0
-            self._go_on()
-
-    def _refuse_other_threads(self) -> None:
-        if not self.mutex._is_owned():  # type: ignore[attr-defined]
+        if self.changes is not changes or not changes.is_open(depth):
+            raise TransactionError(f"{self.path}: rollback() outside of the block. Nothing was changed.")
+        if changes.thread != get_ident():
             raise TransactionError(
                 f"{self.path}: a transaction belongs to the thread that entered it, and this is another one. Nothing "
-                "was done. Leave it, or roll it back, there."
+                "was done. Roll it back there."
             )
+        if not self._is_lost(changes):
+            self.roll_back(mark)
+            self.owner = 0
+            self.ended = min(self.ended or depth, depth)
+
+    def leave_block(self, changes: Changes, mark: Mark, failed: bool) -> None:
+        """Leave the innermost block, which is inside of the transaction's; undo it if it *failed*.
+
+        However this ends, it was left, unless an asynchronous exception has come at the beginning: then do it again.
+        """
+        is_ours = self.changes is changes and self.mutex._is_owned()  # type: ignore[attr-defined]
+        if changes.spoiled or (not is_ours and self._is_amiss(changes)):
+            self.end_amiss(changes, mark[3], failed)
+            return
+        try:
+            if failed:
+                self.roll_back(mark)
+            elif not 0 < self.ended < mark[3]:
+                changes.release(mark)
+        finally:
+            changes.leave(mark[3])
+            if self.ended == mark[3]:
+                self.ended = 0
+                self._go_on()
+
+    def end_amiss(self, changes: Changes, depth: int, failed: bool) -> None:
+        """Leave a block, at *depth*, that cannot be left as it should be: all of its transaction is rolled back.
+
+        Either this is another thread, or a block inside of it is open still. Raises TransactionError, unless the block
+        has *failed* itself. Does nothing where it was left already, or in a forked child.
+        """
+        if self.changes is changes and changes.is_open(depth):
+            if changes.thread != get_ident():
+                self._end_of_other_thread(changes, depth)
+            elif not self._is_lost(changes):
+                self._spoil(
+                    changes,
+                    depth,
+                    "a block of this transaction was left before another one that had been entered after it. So all "
+                    "of the transaction was rolled back. Do not await or yield in a block.",
+                )
+        if not failed:
+            self._refuse_spoiled(changes)
+
+    def _refuse_spoiled(self, changes: Changes) -> None:
+        if changes.spoiled:
+            raise TransactionError(f"{self.path}: {changes.spoiled}")
+
+    def _spoil(self, changes: Changes, depth: int, reason: str) -> None:
+        """Roll all of *changes* back, and leave the block at *depth*.
+
+        Those who go on within other blocks of it are told the *reason*, and change nothing, until all were left.
+        """
+        try:
+            changes.spoiled = changes.spoiled or reason
+            self.ended = 1
+            self.owner = 0
+            self.roll_back()
+        finally:
+            changes.leave(depth)
+            if not changes.depth:
+                try:
+                    self.leave(changes)
+                except BaseException:
+                    self.leave(changes)
+                    raise
+
+    def _end_of_other_thread(self, changes: Changes, depth: int) -> None:
+        """Leave a block, at *depth*, of a transaction of another thread."""
+        if self._ending._is_owned():  # type: ignore[attr-defined]
+            raise self._reentrant()
+        try:
+            with self._ending:
+                self._end_taken_over(changes, depth)
+        finally:
+            if waiting:
+                send()
+
+    def _end_taken_over(self, changes: Changes, depth: int) -> None:
+        if self.changes is not changes:
+            return
+        theirs = changes.mutex
+        if self._take_over(changes):
+            ours = self.mutex
+            try:
+                if changes.is_open(depth):
+                    self._spoil(
+                        changes,
+                        depth,
+                        "a block of this transaction was left in another thread than the one that entered it. So all "
+                        "of the transaction was rolled back. Enter and leave a block in the same thread.",
+                    )
+            finally:
+                if self.changes is changes:
+                    # Other blocks of it are open in that thread. Ours is never free, for those who know it already.
+                    self.mutex = changes.mutex = theirs
+                else:
+                    with contextlib.suppress(RuntimeError):  # `leave` has done it
+                        ours.release()
+
+    def _take_over(self, changes: Changes) -> bool:
+        """Have a new mutex in the place of that which another thread has for its transaction *changes*.
+
+        False when that has ended meanwhile. Raises LockTimeout when that thread is at work in it for too long. What
+        that thread does from here on waits for the new mutex. The old one will never be free again, so that whoever has
+        asked for it too early asks again. Where nothing comes of it, it is the new one that is never free.
+        """
+        ours, theirs = threading.RLock(), changes.mutex
+        ours.acquire()
+        began = monotonic()
+        taken = False
+        try:
+            self.mutex = ours
+            while self.changes is changes and not taken:
+                self.owner = 0  # before we look; and when it has come out of something, it may have set it again
+                if not self._is_at_work(changes.thread) and not self.owner:
+                    changes.mutex = ours
+                    taken = True
+                elif monotonic() - began >= PATIENCE:
+                    raise self._timed_out(monotonic() - began, changes, "done")
+                else:
+                    self.log.fs.sleep(0.001)
+        finally:
+            if not taken:
+                self.mutex = theirs
+        return taken
+
+    def _is_at_work(self, thread: int) -> bool:
+        """Whether another *thread* is in the middle of a read or a change of this state.
+
+        Not if it waits for our mutex: it has not begun yet. What it has begun before that is found further out.
+        """
+        if self._busy:
+            return True
+        waits = False
+        frame = sys._current_frames().get(thread)
+        while frame is not None:
+            code = frame.f_code
+            if code.co_filename != Store._wait.__code__.co_filename:
+                waits = False
+            elif frame.f_locals.get("self") is self:
+                waits = waits or code is Store._wait.__code__
+                if not waits:
+                    return True
+            frame = frame.f_back
+        return False
 
     def _undo(self, inverses: list[tuple[ops.Node, ops.Op]]) -> None:
         for node, op in inverses:
@@ -635,8 +952,8 @@ class Store:
                 self._mirror((op,))
 
     def leave(self, changes: Changes) -> None:
-        """Unlock after the outermost block of *changes*, however it ended. Idempotent."""
-        if self.changes is not changes or not self.mutex._is_owned():  # type: ignore[attr-defined]
+        """Unlock after the last block of *changes*, however it ended. Idempotent."""
+        if self.changes is not changes:
             return  # forked inside the block: the lock is the parent's
         try:
             self.owner = 0
@@ -654,7 +971,24 @@ class Store:
         finally:
             self.changes = None
             self._busy = False
-            self.mutex.release()
+            changes.mutex.release()
+            if waiting:
+                send()
+
+    def end_of_thread(self, name: str) -> None:
+        """The calling thread ends, which is called *name*. A transaction that it has open will never be left by it."""
+        changes = self.changes
+        if changes is not None and changes.thread == get_ident():
+            if self._is_lost(changes):
+                return
+            logger.error("%s: the thread %r has ended in a transaction, which was rolled back", self.path, name)
+            for depth in range(changes.depth, 0, -1):
+                self._spoil(
+                    changes,
+                    depth,
+                    "the thread that entered this transaction has ended in it. So all of the transaction was rolled "
+                    "back.",
+                )
 
     # ------------------------------------------------------------------ the rest of a store's life
 
@@ -662,28 +996,31 @@ class Store:
         """Write the file anew as one plain document. Raises TransactionError inside a transaction."""
         self._rewrite("vacuum()", self.log.begin_vacuum, self.log.vacuum)
 
-    def _rewrite(self, name: str, begin: Callable[[float | None], None], rewrite: Callable[[], R]) -> R:
+    def _rewrite(self, name: str, begin: Callable[[float | None], object], rewrite: Callable[[], R]) -> R:
         """Take the write lock by *begin*, and call *rewrite*. *name* is what the caller is called, for people."""
-        with self.mutex:
-            if self._busy:
-                raise self._reentrant()
-            if self.changes is not None:
-                raise TransactionError(
-                    f"{self.path}: {name} inside a transaction. Nothing was done; leave the block first."
-                )
-            self._busy = True
+        rewritten: R = self.alone(self.lock_timeout, self._rewrite_alone, name, begin, rewrite)
+        return rewritten
+
+    def _rewrite_alone(self, name: str, begin: Callable[[float | None], object], rewrite: Callable[[], R]) -> R:
+        if self._busy:
+            raise self._reentrant()
+        if self.changes is not None:
+            raise TransactionError(
+                f"{self.path}: {name} inside a transaction. Nothing was done; leave the block first."
+            )
+        self._busy = True
+        try:
+            if self.closed:
+                self._refuse_closed(None)
+            begin(self.lock_timeout)
+            return rewrite()
+        finally:
+            self._busy = False
             try:
-                if self.closed:
-                    self._refuse_closed(None)
-                begin(self.lock_timeout)
-                return rewrite()
-            finally:
-                self._busy = False
-                try:
-                    self.log.release()
-                except BaseException:
-                    self.log.release()
-                    raise
+                self.log.release()
+            except BaseException:
+                self.log.release()
+                raise
 
     @property
     def marker(self) -> BaseMarker | None:
@@ -712,23 +1049,26 @@ class Store:
             self._busy = False
         codec.register_representers(containers.MappedDict, containers.MappedList, containers.MappedSet)
 
-    def attach(self, handle: Any) -> bool:
+    def attach(self, handle: Any, timeout: float | None) -> bool:
         """Make *handle*, a `PersistedState`, show the root from now on.
 
-        False when another thread has just closed the store. Opens the file if need be, see `FileLog.open`.
+        False when another thread has just closed the store. Opens the file if need be, see `FileLog.open`. Raises
+        LockTimeout where another thread's transaction lasts longer than *timeout*.
         """
-        with self.mutex:
-            if self.closed:
-                return False
-            object.__setattr__(handle, "_store", self)  # first: whatever comes now, the handle knows whom to tell
-            _open.add(self)
-            if self.log.at_rest:
-                self._open()
-            else:
-                self.log.follow_links()
-            self._handles = (*(r for r in self._handles if r() is not None), weakref.ref(handle))
-            self._fill(handle)
-            return True
+        return self.alone(timeout, self._attach, handle)
+
+    def _attach(self, handle: Any) -> bool:
+        if self.closed:
+            return False
+        object.__setattr__(handle, "_store", self)  # first: whatever comes now, the handle knows whom to tell
+        _open.add(self)
+        if self.log.at_rest:
+            self._open()
+        else:
+            self.log.follow_links()
+        self._handles = (*(r for r in self._handles if r() is not None), weakref.ref(handle))
+        self._fill(handle)
+        return True
 
     def detach(self, handle: Any) -> None:
         """*handle* is going away by itself. With the last one, let go of the file; a reference held elsewhere reopens
@@ -736,33 +1076,54 @@ class Store:
 
         Called by the garbage collector, at any time and in any thread: what is busy is left as it is.
         """
-        owned = self.mutex._is_owned()  # type: ignore[attr-defined]
+        mutex = self.mutex
+        owned = mutex._is_owned()  # type: ignore[attr-defined]
         try:
-            if (owned or self.mutex.acquire(blocking=False)) and not self._busy:
+            if (owned or mutex.acquire(blocking=False)) and not self._busy:
                 self._drop(handle)
                 if not self._handles and self.changes is None and not self.closed:
                     self._let_go()
         finally:
             if not owned:
                 try:  # without a call in front of it, where a signal could come
-                    self.mutex.release()
+                    mutex.release()
                 except RuntimeError:  # somebody else's
                     pass
+            if waiting:
+                send()
 
     def close(self, handle: Any = None, keep_journal: bool = False) -> None:
-        """Forget *handle*, or all; with the last one, the store ends: TransactionError inside a transaction."""
-        with self.mutex:
-            if self._busy:
-                raise self._reentrant()
-            last = all(r() is None or r() is handle for r in self._handles)
-            if self.changes is not None and (handle is None or last):
-                raise TransactionError(
-                    f"{self.path}: close() inside a transaction. Nothing was done; leave the block first."
-                )
-            self._drop(handle)
-            if handle is None or not self._handles:
-                self.closed = True
-                self._let_go(keep_journal)
+        """Forget *handle*, or all; with the last one, the store ends: TransactionError inside a transaction.
+
+        Raises LockTimeout where another thread's transaction lasts longer than `lock_timeout`.
+        """
+        self.alone(self.lock_timeout, self._close, handle, keep_journal)
+
+    def _close(self, handle: Any, keep_journal: bool) -> None:
+        if self._busy:
+            raise self._reentrant()
+        last = all(r() is None or r() is handle for r in self._handles)
+        if self.changes is not None and (handle is None or last):
+            raise TransactionError(
+                f"{self.path}: close() inside a transaction. Nothing was done; leave the block first."
+            )
+        self._drop(handle)
+        if handle is None or not self._handles:
+            self.closed = True
+            self._let_go(keep_journal)
+
+    def tidy_at_exit(self) -> None:
+        """Leave one plain document, and stay open for those who write even later."""
+        self.alone(PATIENCE, self._tidy_at_exit)
+
+    def _tidy_at_exit(self) -> None:
+        if self._busy or self.changes is not None:
+            return  # somebody has called exit() in the middle
+        self._busy = True
+        try:
+            self.log.tidy()
+        finally:
+            self._busy = False
 
     def _drop(self, handle: Any) -> None:
         self._handles = tuple(r for r in self._handles if r() is not None and r() is not handle)
@@ -770,7 +1131,9 @@ class Store:
     def _let_go(self, keep_journal: bool = False) -> None:
         self._busy = True
         try:
-            self.log.tidy(keep_journal=keep_journal)
+            # At its very end, Python imports nothing, no codec either. `_at_exit` has tidied up before.
+            if not sys.is_finalizing():
+                self.log.tidy(keep_journal=keep_journal)
             self.log.rest()
         finally:
             self._busy = False
@@ -779,11 +1142,84 @@ class Store:
     def after_fork(self) -> None:
         """In the child: nothing of the parent's locks, descriptors and transactions is ours."""
         self.mutex = threading.RLock()
+        self._ending = threading.RLock()
         self._busy = False
         self.owner = 0
         self.changes = None
         self._base_view = None
         self.log.forget()
+
+
+class ThreadLock:
+    """What excludes the other threads of this process, as a lock: see `PersistedState._thread_lock`."""
+
+    def __init__(self, core: Store) -> None:
+        self._core = core
+        self._mutex = core.mutex
+
+    def acquire(self) -> bool:
+        """Raises LockTimeout where another thread has it longer than `lock_timeout`."""
+        began = monotonic()
+        self._mutex = self._core.mutex
+        while not self._mutex.acquire(False):
+            self._mutex = self._core._wait(began, self._core.lock_timeout, "done")
+        return True
+
+    def release(self) -> None:
+        """Raises RuntimeError where this thread has not got it."""
+        self._mutex.release()
+        if waiting:
+            send()
+
+    __enter__ = acquire
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+def _left(began: float, timeout: float | None) -> float | None:
+    """What is left of *timeout* seconds since *began*; None where it is for ever."""
+    return None if timeout is None or timeout < 0 else timeout - (monotonic() - began)
+
+
+#: The threads whose end we will notice, by something that they have and that goes with them.
+_noticed: set[int] = set()
+_here = threading.local()
+
+
+class _EndOfThread:
+    """What goes with a thread."""
+
+    __slots__ = ("_name", "_process", "_thread")
+
+    def __init__(self, thread: int) -> None:
+        self._process = os.getpid()
+        self._thread = thread
+        self._name = _name_of(str(thread))  # by its end, Python has forgotten it
+        _noticed.add(thread)
+
+    def __del__(self) -> None:
+        # In a forked child, the other threads of the parent have not ended.
+        if self._process == os.getpid() and not sys.is_finalizing():
+            _noticed.discard(self._thread)
+            for store in _each():
+                store.end_of_thread(self._name)
+
+
+def _name_of(thread: str) -> str:
+    """The name of the *thread* with this identifier, or what it is called already."""
+    return next((each.name for each in threading.enumerate() if str(each.ident) == thread), thread)
+
+
+def patched(path: str) -> PatchedError:
+    """For a program in which other functions tell threads apart by now than we do."""
+    return PatchedError(
+        f"{path}: gevent or eventlet has replaced the threads of Python after pstate was imported, so a transaction of "
+        "one greenlet would be that of all. Nothing was done. Call monkey.patch_all() (or monkey_patch()) first in the "
+        "program, before anything else is imported."
+    )
 
 
 def _set(node: ops.Node, key: Any, value: Any) -> tuple[Sequence[ops.Op], Any]:
@@ -804,6 +1240,20 @@ _stores_mutex = threading.RLock()  # a signal handler may open another state whi
 # What has handles is kept alive: in a cycle of garbage, descriptors may be closed before a handle's `__del__` tidies
 # up.
 _open: set[Store] = set()
+#: Every store that there is, also one that is closing, or was let go of.
+_all: set[weakref.ref[Store]] = set()
+
+
+def _each() -> list[Store]:
+    return [store for reference in tuple(_all) if (store := reference()) is not None]
+
+
+def _holds_a_lock() -> bool:
+    """Whether the calling thread holds any lock that another thread may wait for."""
+    return bool(_stores_mutex._is_owned()) or any(store.is_held for store in _each())  # type: ignore[attr-defined]
+
+
+told.lock_holders.append(_holds_a_lock)
 
 
 def shared(
@@ -819,8 +1269,11 @@ def shared(
     """The store of the file at *path* in this process, opened, and shown by *handle* from now on.
 
     A second opener gets the same one. The stricter durability counts for both, the last lock_timeout too. Raises
-    ValueError for another kind of locking: the two would not exclude each other.
+    ValueError for another kind of locking: the two would not exclude each other. LockTimeout where another thread's
+    transaction in that file lasts longer than *lock_timeout*, and PatchedError.
     """
+    if threading.get_ident is not get_ident:
+        raise patched(path)
     while True:
         with _stores_mutex:
             store = _find(path, read_only, fs)
@@ -840,7 +1293,7 @@ def shared(
                     "exclude it. Nothing was opened. Use the same."
                 )
         # Not within the mutex of all: this waits for another thread's transaction, which may open states itself.
-        if store.attach(handle):
+        if store.attach(handle, lock_timeout):
             if not is_new:
                 store.lock_timeout = store.log.lock_timeout = lock_timeout
                 if durability == "power" and not read_only:
@@ -896,22 +1349,22 @@ def _before_fork() -> None:
 
 
 def _after_fork_in_child() -> None:
-    global _stores_mutex
+    global _stores_mutex, _here
     _stores_mutex = threading.RLock()
+    _here = threading.local()
+    _noticed.clear()
+    told.forget()
     for store in list(_stores.values()):
         store.after_fork()
     close_inherited()
 
 
 def _at_exit() -> None:
+    """What was registered before us comes after us, and so do finalizers: so nothing is closed."""
     for store in list(_open):
         # A daemon thread may be in a transaction for ever.
-        if store.mutex.acquire(timeout=1):
-            try:
-                with contextlib.suppress(TransactionError, ReentrantError):
-                    store.close()
-            finally:
-                store.mutex.release()
+        with tolerating(LockTimeout, ReentrantError):
+            store.tidy_at_exit()
 
 
 if hasattr(os, "register_at_fork"):

@@ -5,9 +5,12 @@ Pure data, testable without a file. Who may change memory when is the store's bu
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pstate import ops
+
+if TYPE_CHECKING:
+    import threading
 
 #: What a savepoint remembers: how many operations and inverses there were, which dicts had their key order saved, and
 #: how deep its block is; the outermost one has depth 1.
@@ -22,7 +25,22 @@ def beginning() -> Mark:
 class Changes:
     """What one outermost transaction has done so far."""
 
-    __slots__ = ("depth", "latest", "operations", "ordered", "undo")
+    __slots__ = (
+        "depth",
+        "latest",
+        "left",
+        "mutex",
+        "operations",
+        "ordered",
+        "since",
+        "spoiled",
+        "thread",
+        "undo",
+    )
+
+    thread: int  #: the one that has begun it
+    mutex: threading.RLock  #: what it excludes the other threads by
+    since: float  #: when it has begun, by the clock of the log
 
     def __init__(self) -> None:
         self.operations: list[list[Any]] = []  #: with their paths, as they will stand in the record
@@ -31,7 +49,9 @@ class Changes:
         #: The operation that has set a scalar in the place of none or of another, by id of the dict and key: as long as
         #: all since the last savepoint were such ones, a second one on the same item may change it instead.
         self.latest: dict[tuple[int, Any], list[Any]] = {}
-        self.depth = 1  #: of the innermost block
+        self.depth = 1  #: of the innermost block that was not left; 0 when all were
+        self.left: frozenset[int] | None = None  #: of the blocks around that one, those that were left before it
+        self.spoiled = ""  #: why nothing of it will be committed any more, although blocks of it are open
 
     def put(self, node: ops.Node, path: list[Any], key: Any, value: Any, old: Any) -> None:
         """Note that the item *key* of the dict *node*, which stands at *path*, is set to a scalar.
@@ -54,16 +74,32 @@ class Changes:
             self.undo.append((node, inverse))
 
     def savepoint(self) -> Mark:
-        """Where `back_to` can go back to. Key orders saved before are not enough for undoing only what comes after."""
-        self.depth += 1
+        """Where `back_to` can go back to. Key orders saved before are not enough for undoing only what comes after.
+
+        The block begins when the caller, who has noted the mark, sets `depth` to that of the mark.
+        """
         self.latest.clear()
-        mark = len(self.operations), len(self.undo), self.ordered, self.depth
+        mark = len(self.operations), len(self.undo), self.ordered, self.depth + 1
         self.ordered = set()
         return mark
 
     def release(self, mark: Mark) -> None:
         """Forget a savepoint; its changes now belong to what is around it."""
         self.ordered |= mark[2]
+
+    def is_open(self, depth: int) -> bool:
+        """Whether the block at *depth* was begun and not left."""
+        return depth <= self.depth and not (self.left and depth in self.left)
+
+    def leave(self, depth: int) -> None:
+        """Note that the block at *depth* was left. Those inside of it stay open, if they are. Idempotent."""
+        if depth < self.depth:
+            self.left = (self.left or frozenset()) | {depth}
+        elif depth == self.depth:
+            depth -= 1
+            while self.left and depth in self.left:
+                depth -= 1
+            self.depth = depth
 
     def back_to(self, mark: Mark) -> list[tuple[ops.Node, ops.Op]]:
         """Forget what came after *mark*; returns the inverses to apply, in order."""

@@ -13,19 +13,34 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import chain
+from threading import get_ident
 from types import TracebackType
 from typing import Any, Self
 
 from pstate import changes, containers, ops, paths
+from pstate import logger as told
 from pstate.changes import Change
 from pstate.errors import ClosedError, EditConflict, PStateError, ReentrantError, TransactionError
 from pstate.journal import Journal
+from pstate.logger import send, waiting
 from pstate.recovery import State, decode, document
 from pstate.signals import expected
 from pstate.trail import Leg, Trail
 
 #: How often a watch looks whether there is something new, in seconds.
 WATCH_INTERVAL = 0.020
+
+
+#: Processes, their threads, and the watches that those are looking by.
+_looks: set[tuple[int, int, int]] = set()
+
+
+def _is_looking() -> bool:
+    here = os.getpid(), get_ident()
+    return any(look[:2] == here for look in tuple(_looks))
+
+
+told.lock_holders.append(_is_looking)
 
 
 class Watch:
@@ -108,25 +123,32 @@ class Watch:
     def close(self) -> None:
         """End it: what was not asked for is gone. Idempotent."""
         if not self._is_closed:
+            core = self._core
+            core.alone(core.lock_timeout, core.log.trails.remove, self._trail)
             self._is_closed = True
             self._found.clear()
-            with self._core.mutex:
-                self._core.log.trails.remove(self._trail)
 
     def _look(self) -> None:
         if self._process != os.getpid():  # forked, perhaps while another thread was in a look
             self._looking, self._is_looking = threading.RLock(), False
-        with self._looking:
-            if self._is_looking:
-                raise ReentrantError(
-                    f"{self._core.path}: a watch was used by a signal handler that had interrupted a look of it. "
-                    "Nothing was done. Set a flag in the handler, and use the watch outside of it."
-                )
-            self._is_looking = True
-            try:
-                self._found.extend(filter(None, self._news()))
-            finally:
-                self._is_looking = False
+        look = os.getpid(), get_ident(), id(self)
+        try:
+            with self._looking:
+                if self._is_looking:
+                    raise ReentrantError(
+                        f"{self._core.path}: a watch was used by a signal handler that had interrupted a look of it. "
+                        "Nothing was done. Set a flag in the handler, and use the watch outside of it."
+                    )
+                self._is_looking = True
+                try:
+                    _looks.add(look)
+                    self._found.extend(filter(None, self._news()))
+                finally:
+                    self._is_looking = False
+                    _looks.discard(look)
+        finally:
+            if waiting:
+                send()
 
     def _news(self) -> Iterator[list[Change]]:
         legs = self._take()
@@ -171,11 +193,11 @@ class Watch:
             state = ops.plain(core.root) if self._is_torn else None
         if state is not None:
             return [Leg(state, None, [], 0, frozenset(), 0)]
-        with core.mutex:
-            return trail.take(number)
+        legs: list[Leg] = core.alone(core.lock_timeout, trail.take, number)
+        return legs
 
     def _is_in_own_transaction(self) -> bool:
-        return self._core.changes is not None and bool(self._core.mutex._is_owned())
+        return bool(self._core.is_mine)
 
     def _refuse_own_transaction(self) -> None:
         if self._is_in_own_transaction():
@@ -252,8 +274,7 @@ def _follow(reference: weakref.ref[Trail], core: Any) -> None:
             pass  # who asks is told
         del trail
         time.sleep(WATCH_INTERVAL)
-    with core.mutex:
-        core.log.trails.remove()
+    core.alone(None, core.log.trails.remove)
     core.detach(None)  # the last handle may have gone while we were at it
 
 

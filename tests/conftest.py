@@ -11,10 +11,13 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from threading import get_ident
 
 import pytest
 from edits_tools import Peers, World
 from hypothesis import HealthCheck, settings
+
+from pstate.logger import waiting
 
 ROOT = Path(__file__).parent.parent
 # The folder of the tests is for the fork server, which loads their tools once for all that it forks.
@@ -35,6 +38,13 @@ def pytest_collection_finish() -> None:
     """What was collected stays to the end: no full garbage collection, here or in a fork, need look at it again."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_untold() -> Iterator[None]:
+    """What the package had to tell while it held a lock was handed to `logging` when it gave that back."""
+    yield
+    assert not waiting.get(get_ident())
 
 
 @pytest.fixture(scope="module")

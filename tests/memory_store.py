@@ -7,7 +7,6 @@ onto a second tree; `check` compares the two.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +21,7 @@ class MemoryStore:
     def __init__(self, tree: dict[Any, Any] | None = None, *, cached: bool = True) -> None:
         self.cached = cached
         self.view: object = object()
-        self.mutex = threading.RLock()
+        self.lock_timeout = None
         self.busy = False
         self.records: list[list[list[Any]]] = []
         self.undo: list[list[tuple[Any, ops.Op]]] = []
@@ -43,6 +42,9 @@ class MemoryStore:
         self.reads += 1
         if self.before_read is not None:
             self.before_read()
+        return function(*args)
+
+    def alone(self, timeout: None, function: Callable[..., Any], *args: Any) -> Any:
         return function(*args)
 
     def put(self, node: Any, key: Any, value: Any) -> None:

@@ -7,12 +7,16 @@ with what it may see.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import copy
 import gc
 import json
 import os
 import pickle
 import queue
+import random
+import re
 import sys
 import threading
 import time
@@ -27,7 +31,8 @@ import yaml
 from interrupts_tools import expect_opcodes, trace_opcodes
 from procs_tools import PATIENCE, Crowd
 
-from pstate import ClosedError, LockTimeout, PersistedState, TransactionError
+from pstate import ClosedError, LockTimeout, PatchedError, PersistedState, TransactionError
+from pstate.fs import FileSystem
 
 
 class Abort(Exception):
@@ -570,6 +575,482 @@ def test_a_thread_that_ends_in_a_transaction_by_an_exception_frees_it(crowd: Cro
         Task(fail).result()
     with state.transaction(timeout=0):
         assert 0 == state.n
+
+
+USES: dict[str, Callable[[Any], Any]] = {
+    "change": lambda state: setattr(state, "n", 1),
+    "change of a list": lambda state: state.l.append(1),
+    "delete": lambda state: state.pop("n"),
+    "transaction": lambda state: state.transaction().__enter__(),
+    "read": lambda state: state.n,
+    "whole": lambda state: state.snapshot(),
+    "iteration": lambda state: list(state.l),
+    "comparison": lambda state: state == {},
+    "vacuum": lambda state: state.vacuum(),
+    "close": lambda state: state.close(),
+    "history": lambda state: list(state.history()),
+    "watch": lambda state: state.watch(),
+    "open": lambda state: PersistedState.open(state.__reduce__()[1][1], lock_timeout=0.1),
+    "thread lock": lambda state: state._thread_lock.__enter__(),
+}
+
+
+@pytest.mark.parametrize("name", USES)
+def test_what_waits_for_another_threads_transaction_waits_as_long_as_lock_timeout(crowd: Crowd, name: str) -> None:
+    state = crowd.open(defaults={"n": 0, "l": []}, lock_timeout=0.1)
+    task, leave = held_by_a_thread(state)
+    begun = time.monotonic()
+    with pytest.raises(LockTimeout) as caught:
+        USES[name](state)
+
+    assert 0.1 <= time.monotonic() - begun < 5
+    assert (0.1 <= caught.value.waited < 5, os.getpid(), crowd.path) == (True, caught.value.holder, caught.value.path)
+    assert task.thread.name == caught.value.thread
+    name = re.escape(repr(task.thread.name))
+    assert re.search(
+        rf"the thread {name} of this process, which has been in a transaction for \d\.\d s", str(caught.value)
+    )
+    leave.set()
+    task.result()
+    assert {"n": 99, "l": []} == state.snapshot()
+    state.n = 1
+    assert 1 == crowd.other().ask("state.n")
+
+
+def test_what_waits_for_a_thread_that_waits_for_a_process_waits_as_long_as_lock_timeout(crowd: Crowd) -> None:
+    """That thread has no transaction yet, but all that others need. Its wait may be a long one."""
+    state = crowd.open(defaults={"n": 0}, lock_timeout=0.1)
+    other = crowd.other()
+    other.enter("state.n = 5")
+
+    def enter() -> None:
+        with state.transaction(timeout=PATIENCE):
+            state.n += 1
+
+    task = Task(enter)
+    while state._store.mutex.acquire(blocking=False):
+        state._store.mutex.release()
+        yield_turn()
+    for use in (lambda: setattr(state, "n", 1), state.snapshot):
+        with pytest.raises(LockTimeout, match="of this process, which is in the middle") as caught:
+            use()
+        assert task.thread.name == caught.value.thread
+        assert caught.value.waited < 5
+    other.leave()
+    task.result()
+    assert 6 == state.n
+
+
+def test_without_any_time_to_wait_a_thread_still_waits_for_the_change_of_another_one(crowd: Crowd) -> None:
+    """That takes microseconds, and nobody means it by lock_timeout=0."""
+    state = crowd.open(defaults={"n": 0, "l": []}, lock_timeout=0)
+
+    def use() -> None:
+        for i in range(200):
+            state.n = i
+            state.l.append(i)
+            state.snapshot()
+
+    for task in [Task(use) for _ in range(3)]:
+        task.result()
+    assert 600 == len(state.l)
+
+
+# ---------------------------------------------------------------------- blocks that end elsewhere, or in no order
+
+
+class Room:
+    """A thread that does what it is told, until it is told to end."""
+
+    def __init__(self) -> None:
+        self._orders: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+        self.task = Task(self._serve)
+
+    def _serve(self) -> None:
+        while (order := self._orders.get(timeout=PATIENCE)) is not None:
+            try:
+                self._answers.put((order(), None))
+            except BaseException as error:
+                self._answers.put((None, error))
+            del order
+
+    def do(self, order: Callable[[], Any]) -> Any:
+        self.begin(order)
+        return self.answer()
+
+    def begin(self, order: Callable[[], Any]) -> None:
+        self._orders.put(order)
+
+    def answer(self) -> Any:
+        answer, error = self._answers.get(timeout=PATIENCE)
+        if error is not None:
+            raise error
+        return answer
+
+    def end(self) -> None:
+        self._orders.put(None)
+        self.task.result()
+
+
+@pytest.fixture
+def room() -> Iterator[Room]:
+    room = Room()
+    yield room
+    room.end()
+
+
+def is_usable(crowd: Crowd, state: Any, expected: dict[str, Any]) -> None:
+    """By every thread and every process, and memory is what the file is."""
+    assert expected == state.snapshot() == Task(state.snapshot).result() == crowd.other().ask("state.snapshot()")
+    crowd.others[-1].run("state.n = 11")
+    with state.transaction(timeout=0):
+        state.n += 1
+    Task(lambda: setattr(state, "n", state.n + 1)).result()
+    assert 13 == crowd.others[-1].ask("state.n")
+
+
+@pytest.mark.parametrize("locking", ["file", "filelock", "portalocker"])
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_block_that_is_left_in_another_thread_is_rolled_back_and_ends(
+    tmp_path: Path, room: Room, locking: str, fails: bool
+) -> None:
+    """As FastAPI does with what stands around the `yield` of a dependency."""
+    with Crowd(tmp_path / "state.yaml", locking) as crowd:
+        state = crowd.open(defaults={"n": 0, "l": [1]}, lock_timeout=1)
+
+        @contextlib.contextmanager
+        def dependency() -> Iterator[None]:
+            with state.transaction():
+                yield
+
+        block = dependency()
+        room.do(block.__enter__)
+        room.do(lambda: setattr(state, "n", 5))
+        room.do(lambda: state.l.append(2))
+        if fails:
+            assert not block.__exit__(Abort, Abort(), None)
+        else:
+            with pytest.raises(TransactionError, match="left in another thread"):
+                block.__exit__(None, None, None)
+
+        assert {"n": 0, "l": [1]} == room.do(state.snapshot)
+        is_usable(crowd, state, {"n": 0, "l": [1]})
+        room.do(lambda: setattr(state, "n", 7))
+        assert 7 == state.n
+
+
+def test_who_waits_for_a_block_goes_on_when_it_is_left_in_another_thread(crowd: Crowd, room: Room) -> None:
+    state = crowd.open(defaults={"n": 0})
+    block = state.transaction()
+    room.do(block.__enter__)
+    room.do(lambda: setattr(state, "n", 5))
+    tasks = [Task(lambda: state.n), Task(lambda: setattr(state, "m", 1)), Task(lambda: state.transaction().__enter__())]
+    with pytest.raises(TransactionError):
+        block.__exit__(None, None, None)
+    assert 0 == tasks[0].result()
+    for task in tasks[1:]:
+        task.result()  # the last one ends in its block
+    is_usable(crowd, state, {"n": 0, "m": 1})
+
+
+def test_rolling_back_in_another_thread_is_refused_with_nothing_done(crowd: Crowd, room: Room) -> None:
+    state = crowd.open(defaults={"n": 0})
+    block = state.transaction()
+    room.do(block.__enter__)
+    room.do(lambda: setattr(state, "n", 5))
+    with pytest.raises(TransactionError, match="Nothing was done"):
+        block.rollback()
+    assert 5 == room.do(lambda: state.n)
+    room.do(lambda: block.__exit__(None, None, None))
+    assert 5 == state.n
+
+
+@pytest.mark.parametrize("first", ["inner", "outer"])
+def test_a_block_within_a_block_that_is_left_in_another_thread_ends_both(crowd: Crowd, room: Room, first: str) -> None:
+    """The thread that entered them may still be in the other one: what it changes there is refused, not committed."""
+    state = crowd.open(defaults={"n": 0}, lock_timeout=1)
+    outer, inner = state.transaction(), state.transaction()
+    room.do(outer.__enter__)
+    room.do(lambda: setattr(state, "n", 1))
+    room.do(inner.__enter__)
+    room.do(lambda: setattr(state, "n", 2))
+    one, two = (inner, outer) if first == "inner" else (outer, inner)
+    with pytest.raises(TransactionError):
+        one.__exit__(None, None, None)
+    with pytest.raises(TransactionError, match="rolled back"):
+        room.do(lambda: setattr(state, "n", 3))
+    assert 0 == room.do(lambda: state.n)
+    with pytest.raises(TransactionError):
+        room.do(lambda: two.__exit__(None, None, None))
+    is_usable(crowd, state, {"n": 0})
+
+
+@pytest.mark.parametrize("work", ["scalar", "list", "both"])
+def test_a_block_that_is_left_while_its_thread_is_at_work_in_it_harms_nothing(crowd: Crowd, work: str) -> None:
+    """At any moment: what that thread does then belongs to the block, or comes after it."""
+    state = crowd.open(defaults={"n": 0, "l": []}, lock_timeout=PATIENCE)
+    for _ in range(60):
+        block, entered, ended = state.transaction(), threading.Event(), threading.Event()
+
+        def change(block: Any = block, entered: threading.Event = entered, ended: threading.Event = ended) -> None:
+            block.__enter__()
+            state.inside = True
+            entered.set()
+            while not ended.is_set():
+                if work != "list":
+                    state.n = state.n + 1
+                if work != "scalar":
+                    state.l.append(1)
+                    state.l.clear()
+
+        task = Task(change)
+        assert entered.wait(PATIENCE)
+        with pytest.raises(TransactionError):
+            block.__exit__(None, None, None)
+        assert "inside" not in state
+        ended.set()
+        task.result()
+        assert state.snapshot() == PersistedState.open(crowd.path, read_only=True).snapshot()
+        state.n = 0
+        state.l[:] = []
+    is_usable(crowd, state, {"n": 0, "l": []})
+
+
+def test_blocks_that_several_threads_leave_at_once_end_once(crowd: Crowd) -> None:
+    """Committed by their own thread, which is told of anything else, or rolled back; while others wait for their turn.
+
+    What is drawn: whether there are two blocks, what the thread does in them, who leaves which one and when.
+    """
+    chance = random.Random(7)
+    state = crowd.open(defaults={"n": 0, "l": [], "counted": 0}, lock_timeout=PATIENCE)
+    ended = threading.Event()
+
+    def count() -> int:
+        counted = 0
+        while not ended.is_set():
+            with state.transaction():
+                state.counted += 1
+            counted += 1
+        return counted
+
+    def own(number: int, blocks: list[Any], entered: threading.Event, how: str, steps: int) -> bool:
+        for block in blocks:
+            block.__enter__()
+        state.inside = number
+        entered.set()
+        with contextlib.suppress(TransactionError):
+            for _ in range(steps):
+                state.l.append(1)
+                state.n = state.n
+                if how == "reads":
+                    state.snapshot()
+                elif how == "nests":
+                    with state.transaction():
+                        state.l.clear()
+        ends = []
+        for block in reversed(blocks):
+            try:
+                block.__exit__(None, None, None)
+                ends.append(True)
+            except TransactionError:
+                ends.append(False)
+        return ends[-1]
+
+    def leave(block: Any, turns: int) -> None:
+        for _ in range(turns):
+            yield_turn()
+        with contextlib.suppress(TransactionError):
+            block.__exit__(None, None, None)
+
+    counters = [Task(count) for _ in range(2)]
+    ends = []
+    for number in range(1, 150):
+        blocks = [state.transaction() for _ in range(chance.choice((1, 1, 2)))]
+        entered, how, steps = threading.Event(), chance.choice(("reads", "nests", "")), chance.randrange(20)
+        owner = Task(partial(own, number, blocks, entered, how, steps))
+        assert entered.wait(PATIENCE)
+        others = [
+            Task(partial(leave, chance.choice(blocks), chance.randrange(5))) for _ in range(chance.choice((1, 2)))
+        ]
+        for other in others:
+            other.result()
+        ends.append(owner.result())
+        assert ends[-1] is (state.get("inside") == number)
+        state.l[:] = []
+    ended.set()
+    assert {True, False} == set(ends)
+    assert sum(counter.result() for counter in counters) == state.counted
+    state.pop("counted")
+    state.pop("inside")
+    state.n = 0
+    is_usable(crowd, state, {"n": 0, "l": []})
+
+
+def test_a_thread_that_does_not_come_out_of_its_commit_keeps_its_block(crowd: Crowd, room: Room) -> None:
+    """On a disk that hangs, for instance. Who wants to end the block is told, and changes nothing about it."""
+    fs, hangs, begun, go_on = FileSystem(), threading.Event(), threading.Event(), threading.Event()
+
+    def write(fd: int, data: bytes) -> int:
+        if hangs.is_set():
+            begun.set()
+            assert go_on.wait(PATIENCE)
+        return os.write(fd, data)
+
+    fs.write = write
+    state = crowd.open(defaults={"n": 0}, fs=fs, lock_timeout=0)
+    block = state.transaction()
+    room.do(block.__enter__)
+    room.do(lambda: setattr(state, "n", 5))
+    hangs.set()
+    room.begin(lambda: block.__exit__(None, None, None))
+    assert begun.wait(PATIENCE)
+    with pytest.raises(LockTimeout) as caught:
+        block.__exit__(None, None, None)
+    assert room.task.thread.name == caught.value.thread
+    with pytest.raises(LockTimeout):
+        state.n = 6
+    go_on.set()
+    room.answer()
+    is_usable(crowd, state, {"n": 5})
+
+
+@pytest.mark.parametrize("way", ["forgotten", "kept"])
+def test_a_thread_that_ends_in_a_block_rolls_it_back(crowd: Crowd, caplog: pytest.LogCaptureFixture, way: str) -> None:
+    """At once, for other processes too; and the next thread, which may have the same number, is not in it."""
+    state = crowd.open(defaults={"n": 0}, lock_timeout=1)
+    kept = []
+
+    def enter() -> None:
+        block = state.transaction()
+        block.__enter__()
+        state.n = 1
+        if way == "kept":
+            kept.append((block, state.transaction()))
+            kept[0][1].__enter__()
+            state.n = 2
+
+    Task(enter).result()
+    Task(lambda: setattr(state, "m", 1)).result()
+    assert ["rolled back"] == [record.getMessage()[-11:] for record in caplog.records]
+    is_usable(crowd, state, {"n": 0, "m": 1})
+    for block in reversed(kept[0] if kept else ()):
+        with pytest.raises(TransactionError, match="has ended"):
+            block.__exit__(None, None, None)
+        state.m = 2
+    assert 13 == state.n
+
+
+def test_a_block_of_a_generator_that_another_thread_forgets_is_rolled_back(crowd: Crowd, room: Room) -> None:
+    state = crowd.open(defaults={"n": 0}, lock_timeout=1)
+
+    def work() -> Iterator[None]:
+        with state.transaction():
+            state.n = 5
+            yield
+            state.n = 6
+
+    generators = [work()]
+    room.do(lambda: next(generators[0]))
+    generators.clear()
+    gc.collect()
+    is_usable(crowd, state, {"n": 0})
+
+
+@pytest.mark.parametrize("fails", ["", "a", "b", "ab"])
+def test_tasks_whose_blocks_end_out_of_order_commit_nothing(crowd: Crowd, fails: str) -> None:
+    """Whichever fails, and whatever the second one changes after the first one has ended."""
+    state = crowd.open(defaults={"a": 0, "b": 0, "n": 0}, lock_timeout=0)
+
+    async def task(name: str, before: int, within: int) -> None:
+        for _ in range(before):
+            await asyncio.sleep(0)
+        with state.transaction():
+            state[name] = 1
+            for _ in range(within):
+                await asyncio.sleep(0)
+            if name in fails:
+                raise Abort
+            state[name] = 2
+
+    async def both() -> list[Any]:
+        return await asyncio.gather(task("a", 0, 3), task("b", 1, 6), return_exceptions=True)
+
+    one, two = asyncio.run(both())
+    assert isinstance(one, Abort if "a" in fails else TransactionError)
+    assert isinstance(two, Abort if "b" in fails else TransactionError)
+    is_usable(crowd, state, {"a": 0, "b": 0, "n": 0})
+
+
+@pytest.mark.parametrize("order", [(0, 1), (0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1)])
+def test_blocks_that_are_left_out_of_order_commit_nothing(crowd: Crowd, order: tuple[int, ...]) -> None:
+    """From the first one on that is left before one inside of it, everything is refused until all were left."""
+    state = crowd.open(defaults={"n": 0}, lock_timeout=0)
+    blocks = [state.transaction() for _ in order]
+    for number, block in enumerate(blocks, 1):
+        block.__enter__()
+        state.n = number
+    spoiled = False
+    for left, number in enumerate(order):
+        spoiled = spoiled or number != max(order[left:])
+        with pytest.raises(TransactionError) if spoiled else contextlib.nullcontext():
+            blocks[number].__exit__(None, None, None)
+        if spoiled and left < len(order) - 1:
+            assert 0 == state.n
+            with pytest.raises(TransactionError, match="rolled back"):
+                state.n = 7
+            with pytest.raises(LockTimeout):
+                Task(lambda: setattr(state, "n", 8)).result()
+    is_usable(crowd, state, {"n": 0})
+
+
+def test_a_block_that_is_forgotten_within_another_one_is_undone(crowd: Crowd) -> None:
+    """A generator that nobody goes on with. The block around it is in order."""
+    state = crowd.open(defaults={"a": 0, "b": 0, "n": 0}, lock_timeout=0)
+
+    def work() -> Iterator[None]:
+        with state.transaction():
+            state.b = 1
+            yield
+
+    with state.transaction():
+        state.a = 1
+        next(work())
+        gc.collect()
+        state.n = 10
+    is_usable(crowd, state, {"a": 1, "b": 0, "n": 10})
+
+
+@pytest.mark.parametrize("use", ["open", "transaction"])
+def test_threads_that_are_replaced_after_the_import_are_noticed(
+    crowd: Crowd, monkeypatch: pytest.MonkeyPatch, use: str
+) -> None:
+    """gevent and eventlet put their own function here, which tells greenlets apart."""
+    state = crowd.open(defaults={"n": 0})
+    monkeypatch.setattr(threading, "get_ident", lambda: 1)
+    with pytest.raises(PatchedError, match="monkey"):
+        PersistedState(crowd.path) if use == "open" else state.transaction().__enter__()
+    monkeypatch.undo()
+    is_usable(crowd, state, {"n": 0})
+
+
+def test_the_lock_of_threads_is_one_for_all_ways_to_ask_for_it(crowd: Crowd, room: Room) -> None:
+    """What `persistedstate` has, also after a block was ended in another thread, which puts another mutex in place."""
+    state = crowd.open(defaults={"n": 0})
+    lock = state._thread_lock
+    block = state.transaction()
+    room.do(block.__enter__)
+    with pytest.raises(TransactionError):
+        block.__exit__(None, None, None)
+    with lock, state._thread_lock:
+        task = Task(lambda: setattr(state, "n", 1))
+        state.n += 1
+        state.n += 1
+        assert 2 == state.n
+    task.result()
+    assert 1 == state.n
+    assert room.do(lock.acquire)
+    room.do(lock.release)
 
 
 # ---------------------------------------------------------------------- one file opened more than once

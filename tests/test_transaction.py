@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,6 @@ from crash_tools import peek
 
 from pstate import BypassedError, PersistedState, ReentrantError, RemovedError, TransactionError, codec, store
 from pstate import format as f
-from pstate.containers import store_of
 from pstate.values import same
 
 
@@ -223,35 +220,6 @@ def test_key_order_comes_back_when_a_block_around_was_rolled_back_first(
     assert before == list(state)
 
 
-def in_another_thread(function: Callable[[], object]) -> None:
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(function).result(timeout=60)
-
-
-def test_a_block_cannot_be_ended_by_another_thread(state: PersistedState) -> None:
-    """It is refused with nothing done, and what the owner commits afterwards is there for everybody."""
-    with state.transaction() as block:
-        state.a = 2
-        for end in (
-            block.rollback,
-            lambda: block.__exit__(None, None, None),
-            lambda: block.__exit__(Abort, None, None),
-        ):
-            with pytest.raises(TransactionError):
-                in_another_thread(end)
-        with state.transaction() as inner:
-            state.b = 2
-            for end in (inner.rollback, lambda: inner.__exit__(None, None, None)):
-                with pytest.raises(TransactionError):
-                    in_another_thread(end)
-        state.c = 3
-    state.d = 4
-
-    path: str = state.__reduce__()[1][1]
-    with PersistedState.open(path, read_only=True) as other:
-        assert (2, 2, 3, 4) == (other.a, other.b, other.c, other.d)
-
-
 def test_a_container_taken_out_comes_back_as_it_was(state: PersistedState) -> None:
     """What was changed after it had been taken out is in no record, so a rollback must undo it too."""
     before = state.snapshot()
@@ -370,24 +338,3 @@ def test_what_a_handler_changes_behind_the_commit_of_a_block_is_refused_not_lost
     assert "late" not in state
     state["late"] = 2
     assert 2 == state["late"]
-
-
-def test_how_often_a_lock_is_held_is_known_without_help_of_python(
-    state: PersistedState, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The locks of Python 3.11.2, that of Debian 12, do not tell it to programs."""
-    mutex = threading.RLock()
-    assert 0 == store._times_in_repr(mutex)
-    with mutex, mutex, ThreadPoolExecutor(1) as pool:
-        assert 2 == store._times_in_repr(mutex)
-        assert 0 == pool.submit(store._times_in_repr, mutex).result()
-
-    monkeypatch.setattr(store, "_times_held", store._times_in_repr)
-    with state.transaction():
-        state.a = 2
-        with suppress(Abort), state.transaction():
-            state.b = 2
-            raise Abort
-
-    assert (2, 1) == (state.a, state.b)
-    assert not store_of(state).mutex._is_owned()  # type: ignore[attr-defined]
