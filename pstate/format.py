@@ -412,6 +412,8 @@ def scan(data: bytes) -> Image:
         image = Image(data[:end], end=end, rest=data[end:])
         if image.rest:
             is_torn = EMPTY_MAPPING.startswith(image.rest) or any(map(partial(_is_line_begun, image.rest), _SAMPLES))
+            # After a power cut, the length of the file may be there, and the end of a trailer not.
+            is_torn = is_torn or _is_line_begun(image.rest.rstrip(b"\0"), _TRAILER)
             image.verdict = Verdict.TORN if is_torn else Verdict.DAMAGED
             image.reason = "an unfinished line of ours" if is_torn else "a line that begins like one of ours"
             return image

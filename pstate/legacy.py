@@ -262,7 +262,8 @@ class _Reader:
         if not documents:
             return self._base_only(data, start, padded=padded, interrupted=interrupted)
         try:
-            value = self._document(data[start:base_end], _line(data, start))
+            # With the newline before the separator: a literal ends with it, as every loader of YAML reads the file.
+            value = self._document(data[start : base_end + 1], _line(data, start))
         except InvalidStateError as error:
             if len(documents) == 1 and not documents[0].text.strip():
                 return self._base_only(data[:base_end], start, padded=True, interrupted=True)
@@ -406,7 +407,8 @@ class _Reader:
             # Behind a marker the base ends with a newline, so that an empty line is before the separator.
             if base.endswith(torn) and (not start or base.endswith(b"\n" + torn)):
                 try:
-                    return Recovered(self._document(base.removesuffix(torn), line), 0, [], torn, [], interrupted)
+                    document = base.removesuffix(torn) + b"\n"
+                    return Recovered(self._document(document, line), 0, [], torn, [], interrupted)
                 except InvalidStateError:
                     return self._base_only(data.removesuffix(torn), start, padded=True, interrupted=True)
         try:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 import yaml
@@ -1051,3 +1052,25 @@ def test_a_person_s_file_under_the_temporary_name_is_kept(tmp_path: Path) -> Non
     kept = [each.read_bytes() for each in tmp_path.iterdir()]
     assert any(b"precious" in content for content in kept)
     assert same({"x": 1, "a": 1, "b": 2}, {k: v for k, v in plain_document(path.read_bytes()).items() if k != "mine"})
+
+
+@pytest.mark.parametrize("zeros", [b"", b"\0", b"\0" * 600], ids=["killed", "one zero", "zeros"])
+@pytest.mark.parametrize(
+    "document", [b"a: 1\n", b"a: |\n  one\n  --- [[]]\n", b"a: |-\n  one\n", b'a: "x --- y"\n', b"a:\n  b: >\n    c\n"]
+)
+def test_every_cut_of_a_trailer_behind_a_document_leaves_what_it_says(
+    tmp_path: Path, document: bytes, zeros: bytes
+) -> None:
+    """Also where the first bytes of the trailer look like a record of persistedstate, and where the power went."""
+    path = tmp_path / "state.yaml"
+    path.write_bytes(document)
+    expected = peek(path)
+    trailer = f.Trailer(f.NO_GENERATION, len(document), crc32(document), 0, crc32(document)).encode()
+    # With fewer bytes before the zeros, nobody knows whose they are: the file is not read, and left as it is.
+    for length in range(len(b"--- # pstate moved ") if zeros else 0, len(trailer)):
+        path.write_bytes(document + trailer[:length] + zeros)
+        assert same(expected, peek(path)), trailer[:length]
+        with PersistedState(path) as state:
+            state["next"] = 1
+        assert same({**expected, "next": 1}, peek(path)), trailer[:length]
+        assert os.listdir(tmp_path) == ["state.yaml"], trailer[:length]
