@@ -377,13 +377,14 @@ def library_files(locking: object) -> tuple[str, ...]:
     """The code of a lock library, in which a signal can arrive too.
 
     Not filelock's: an interrupt within what it notes about forks can make its other threads wait for ever (seen with
-    4.2), which we cannot mend from outside.
+    4.2), which we cannot mend from outside. Nor portalocker's exceptions, whose `suppress(Exception)` keeps what a
+    handler raises there.
     """
     if locking != "portalocker":
         return ()
     import portalocker
 
-    return (os.path.dirname(portalocker.__file__) + os.sep,)
+    return tuple(str(file) for file in Path(portalocker.__file__).parent.glob("*.py") if file.stem != "exceptions")
 
 
 def tried(scene: Scene, scenario: Scenario, *numbers: int, handler: Any = signal.default_int_handler) -> Interrupter:
