@@ -539,7 +539,7 @@ class FileLog:
     def _is_switched(self, before: Journal, is_other: bool) -> bool:
         """Whether the path shows another file than *before* because a link in it leads elsewhere.
 
-        Who switches a link has written first what it leads to: there is no save to wait for.
+        A program writes a file before it switches a link to it, so no save has to be waited for.
         """
         return is_other and self.fs.real_path(self.path) != before.path
 
@@ -818,7 +818,7 @@ class FileLog:
         """Keep what *journal* began with, if it has commits: an editor may hold a copy from before them.
 
         Not of a file that a link has led to, and that is still where it was: when the link leads there again, what it
-        says is what counts, and it is no copy.
+        says is what counts: it is not a copy.
         """
         if journal.marker is not None and (journal.path == self.path or not self._is_at(journal, journal.path)):
             generation = journal.marker.generation
@@ -1628,8 +1628,9 @@ class FileLog:
     def _resolve_saved_elsewhere(self, old: Journal, timeout: float | None, ancestor: State | None = None) -> bool:
         """An editor has put another file at the path. We hold the lock of *old*; take the new one's, and judge once.
 
-        Whoever judges leaves a trailer in the old file, so that all others only follow. With *ancestor*, somebody has
-        done so, but had read our commits only up to that state. False when the path shows yet another file by now.
+        The process that judges leaves a trailer in the old file, so that all others only follow. With *ancestor*,
+        another process has done so, but had read our commits only up to that state. False when the path shows yet
+        another file by now.
         """
         try:
             new = self._open_journal()

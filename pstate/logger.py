@@ -4,8 +4,8 @@ Its import takes as long as opening a state, and most programs that use one have
 
 Handlers, filters and record factories are other people's code, and so is what they wait for. A handler may use the very
 state that has something to tell. So no message is handed over while its thread holds a lock of ours: it waits in
-`waiting`, and whoever gives such a lock back calls `send` where `waiting` is not empty. A message that waits is lost
-with the process; nothing else is.
+`waiting`, and the code that gives such a lock back calls `send` where `waiting` is not empty. A message that waits is
+lost with the process; nothing else is.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 _DEBUG, _INFO, _WARNING, _ERROR = 10, 20, 30, 40
 
-#: Each says whether the calling thread holds a lock of ours. Whoever has locks adds one.
+#: Each says whether the calling thread holds a lock of ours. A module that has locks adds one.
 lock_holders: list[Callable[[], bool]] = []
 
 
