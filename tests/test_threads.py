@@ -33,6 +33,7 @@ from procs_tools import PATIENCE, Crowd
 
 from pstate import ClosedError, LockTimeout, PatchedError, PersistedState, TransactionError
 from pstate.fs import FileSystem
+from pstate.store import Store
 
 
 class Abort(Exception):
@@ -885,6 +886,57 @@ def test_blocks_that_several_threads_leave_at_once_end_once(crowd: Crowd) -> Non
     state.pop("inside")
     state.n = 0
     is_usable(crowd, state, {"n": 0, "l": []})
+
+
+WHILE_IT_ENDS: dict[str, Callable[[Any, Any], Any]] = {
+    "leave": lambda state, block: block.__exit__(None, None, None),
+    "leave by an exception": lambda state, block: block.__exit__(Abort, Abort(), None),
+    "change": lambda state, block: setattr(state, "n", 7),
+    "change of a list": lambda state, block: state.l.append(7),
+    "read": lambda state, block: state.n,
+    "nest": lambda state, block: state.transaction().__enter__().__exit__(None, None, None),
+    "roll back": lambda state, block: block.rollback(),
+}
+
+
+@pytest.mark.parametrize("name", WHILE_IT_ENDS)
+def test_what_a_thread_does_while_another_one_ends_its_block_waits_for_that(
+    crowd: Crowd, room: Room, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """From the moment on in which the other one looks whether it is at work."""
+    state = crowd.open(defaults={"n": 0, "l": []})
+    block, looks, go_on = state.transaction(), threading.Event(), threading.Event()
+    room.do(block.__enter__)
+    room.do(lambda: setattr(state, "n", 5))
+    is_at_work = Store._is_at_work
+
+    def look(self: Store, thread: int) -> bool:
+        looks.set()
+        assert go_on.wait(PATIENCE)
+        return is_at_work(self, thread)
+
+    monkeypatch.setattr(Store, "_is_at_work", look)
+    leaving = Task(lambda: block.__exit__(None, None, None))
+    assert looks.wait(PATIENCE)
+    room.begin(lambda: WHILE_IT_ENDS[name](state, block))
+    deadline = time.monotonic() + PATIENCE
+    while not is_in(room.task.thread, Store._wait):
+        assert time.monotonic() < deadline, "it does not wait"
+        yield_turn()
+    go_on.set()
+    with pytest.raises(TransactionError):
+        leaving.result()
+    with pytest.raises(TransactionError) if name == "leave" else contextlib.nullcontext():
+        assert 0 == (room.answer() if name == "read" else room.answer() or 0)
+    is_usable(crowd, state, {"n": 7 if name == "change" else 0, "l": [7] if name == "change of a list" else []})
+
+
+def is_in(thread: threading.Thread, function: Any) -> bool:
+    """Whether *thread* is at work in *function*, or in what that has called."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    while frame is not None and frame.f_code is not function.__code__:
+        frame = frame.f_back
+    return frame is not None
 
 
 def test_a_thread_that_does_not_come_out_of_its_commit_keeps_its_block(crowd: Crowd, room: Room) -> None:
