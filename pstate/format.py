@@ -301,16 +301,17 @@ def takes_trailer(base: bytes) -> bool:
     return not any(end.endswith((b":", b"?", b"-")) or end.split()[-1:][0][:1] in (b"&", b"!") for end in ends if end)
 
 
-def is_begun(rest: bytes, edited: bool = False) -> bool:
-    """Whether *rest*, after the last commit, is what a write of ours has left that did not end, or blank lines.
+def is_begun(rest: bytes, crc: int, edited: bool = False) -> bool:
+    """Whether *rest*, after the last commit, whose checksum is *crc*, is what a write of ours has left that did not
+    end, or blank lines.
 
     That is the beginning of a record or of a moved trailer. In an *edited* file, the editor may have ended it with a
     newline.
     """
     tail = rest.rstrip(b"\r\n")
-    if not tail or _is_beginning(rest):
+    if not tail or _is_beginning(rest, crc):
         return True
-    return edited and _RECORD.match(rest) is None and _is_beginning(tail)
+    return edited and _RECORD.match(rest) is None and _is_beginning(tail, crc)
 
 
 def has_more(image: Image) -> bool:
@@ -319,16 +320,18 @@ def has_more(image: Image) -> bool:
     if image.hole:
         torn = torn.removesuffix(b"\n")  # of the trailer of a vacuum that died
         return not any(map(partial(_is_line_begun, torn), _SAMPLES))
-    return image.verdict is Verdict.DAMAGED and not is_begun(torn)
+    return image.verdict is Verdict.DAMAGED and not is_begun(torn, image.crc)
 
 
-def _is_beginning(rest: bytes) -> bool:
+def _is_beginning(rest: bytes, crc: int) -> bool:
     if _is_line_begun(rest, _TRAILER):
         return True
     body, newline, marker = rest[4:].partition(b"\n")
-    if not (rest + b"--- ["[len(rest) :]).startswith(b"--- [") or not _is_body(body.removesuffix(b"\r"), bool(newline)):
+    body = body.removesuffix(b"\r")
+    if not (rest + b"--- ["[len(rest) :]).startswith(b"--- [") or not _is_body(body, bool(newline)):
         return False
-    return _CHECKSUM.fullmatch(marker + b"... # 00000000"[len(marker.removesuffix(b"\r")) :]) is not None
+    # As much of the marker as is there must be that of this body.
+    return (b"... # %08x" % crc32(body, crc)).startswith(marker.removesuffix(b"\r"))
 
 
 def _is_line_begun(line: bytes, pattern: re.Pattern[bytes]) -> bool:
@@ -446,7 +449,7 @@ def scan(data: bytes) -> Image:
         image.verdict = Verdict.MOVED
         return image
     image.following = _following(image.rest, crc)
-    image.verdict = Verdict.TORN if is_begun(image.rest, image.base_edited) else Verdict.DAMAGED
+    image.verdict = Verdict.TORN if is_begun(image.rest, crc, image.base_edited) else Verdict.DAMAGED
     image.reason = _reason(image.rest, crc)
     if not bodies and image.verdict is Verdict.TORN:
         # The marker is written together with the first record: alone, it is the beginning of a torn write.

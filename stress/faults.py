@@ -409,7 +409,7 @@ REAL_FAULTS = [
     Fault(
         "what no record follows is cut off as torn",
         "pstate.format:scan",
-        "Verdict.TORN if is_begun(image.rest, image.base_edited) else Verdict.DAMAGED",
+        "Verdict.TORN if is_begun(image.rest, crc, image.base_edited) else Verdict.DAMAGED",
         "Verdict.DAMAGED if image.following else Verdict.TORN",
         "flip",
     ),

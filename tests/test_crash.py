@@ -219,9 +219,11 @@ def test_a_writer_that_is_open_cuts_what_another_left(history: History, tmp_path
     end, cut = history.ends[3], history.ends[4]
     path.write_bytes(history.data[:end])
     state = PersistedState(path)
+    body = history.data[end + len(b"--- ") : cut].partition(b"\n")[0].decode()
     for length in range(1, cut - end, 7):
+        record, _ = f.encode_record(body, state._store.view[2])
         with open(path, "ab") as file:
-            file.write(history.data[end : end + length])
+            file.write(record[:length])
         assert same(history.states[3], {k: v for k, v in state.snapshot().items() if k != "after"})
         state["after"] = length
         assert same({**history.states[3], "after": length}, replayed(path.read_bytes()))
