@@ -1247,7 +1247,8 @@ _all: set[weakref.ref[Store]] = set()
 
 
 def _each() -> list[Store]:
-    return [store for reference in tuple(_all) if (store := reference()) is not None]
+    # A copy is made without a chance for the garbage collector, which may take a store out meanwhile.
+    return [store for reference in _all.copy() if (store := reference()) is not None]
 
 
 def _holds_a_lock() -> bool:
@@ -1328,7 +1329,7 @@ def _leads_to(store: Store, real: str) -> bool:
 
 def abandon(fs: FileSystem) -> None:
     """For simulations: the process that saw its files through *fs* is dead. Its finalizers touch nothing any more."""
-    for store in [store for store in _open if store.log.fs is fs]:
+    for store in [store for store in _open.copy() if store.log.fs is fs]:
         store.closed = True
         _open.discard(store)
 
@@ -1363,7 +1364,7 @@ def _after_fork_in_child() -> None:
 
 def _at_exit() -> None:
     """What was registered before us comes after us, and so do finalizers: so nothing is closed."""
-    for store in list(_open):
+    for store in _open.copy():
         # A daemon thread may be in a transaction for ever.
         with tolerating(LockTimeout, ReentrantError):
             store.tidy_at_exit()

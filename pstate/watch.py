@@ -37,7 +37,7 @@ _looks: set[tuple[int, int, int]] = set()
 
 def _is_looking() -> bool:
     here = os.getpid(), get_ident()
-    return any(look[:2] == here for look in tuple(_looks))
+    return any(look[:2] == here for look in _looks.copy())
 
 
 told.lock_holders.append(_is_looking)

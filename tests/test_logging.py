@@ -5,6 +5,7 @@ Nothing that waits is forgotten: `conftest.py` asks that of every test.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import threading
@@ -19,7 +20,7 @@ from edits_tools import save_by_rename
 from procs_tools import PATIENCE, Crowd, Fork
 
 import pstate.logger
-from pstate import PersistedState, WriteError
+from pstate import PersistedState, WriteError, store
 from pstate import log as pstate_log
 
 logger = pstate.logger.Logger("pstate.test")
@@ -414,3 +415,22 @@ def test_an_end_in_another_thread_tells_after_it(crowd: Crowd, listen: Callable[
     assert (0, 2) == (state.n, state.told)
     end.set()
     thread.join()
+
+
+def test_stores_that_the_collector_takes_meanwhile_do_not_disturb_who_asks_for_locks(tmp_path: Path) -> None:
+    """A weak reference that ends leaves the set of all stores, at any allocation."""
+    threshold = gc.get_threshold()
+    try:
+        for allocations in range(20):
+            gc.disable()
+            gc.collect()
+            for number in range(50):
+                one = store.Store(str(tmp_path / f"{number}.yaml"))
+                one.path = one  # type: ignore[assignment]  # a cycle, which only the collector ends
+            del one
+            gc.set_threshold(gc.get_count()[0] + allocations)
+            gc.enable()
+            assert not store._holds_a_lock()
+    finally:
+        gc.set_threshold(*threshold)
+        gc.enable()
