@@ -472,9 +472,11 @@ def _following(rest: bytes, crc: int | None) -> int:
     if first is None and is_record:
         # This line may be what is left of the bad record itself, and its text may look like the beginning of one.
         # It is one behind zeros, which have taken the records before it, or if it goes on from the last good record.
-        starts = islice(_BEGINNING.finditer(lines[0]), 8)
-        goes_on = crc is not None and any(read_records(rest, start.start(), crc)[0] for start in starts)
-        is_record[0] = is_record[0] and (b"\0--- [[" in lines[0] or goes_on)
+        starts = [found.start() for found in islice(_BEGINNING.finditer(lines[0]), 8)]
+        goes_on = crc is not None and any(read_records(rest, start, crc)[0] for start in starts)
+        line = lines[0].removesuffix(b"\r")
+        is_whole = any(line[start - 1 : start] == b"\0" and _is_body(line[start + 4 :], True) for start in starts)
+        is_record[0] = is_record[0] and (is_whole or goes_on)
     return sum(is_record)
 
 

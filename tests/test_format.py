@@ -658,3 +658,19 @@ def test_the_rest_of_a_lost_record_is_no_commit_whatever_its_text_says() -> None
     image = f.scan(BASE + marker + first + b"\0" * 512 + record[512:])
 
     assert (DAMAGED, 0, 1) == (image.verdict, image.following, image.index)
+
+
+@pytest.mark.parametrize(
+    ("tail", "following"),
+    [
+        (b'--- [[]]\\n... # 0123abcd\\n"]]\n... # 3332db01\n', 0),
+        (b'--- [["set",[],"a","\\n--- [[]]\\n"]]\n... # 3332db01\n', 1),
+        (b'x --- [["set",[],"a",1]]\n... # 3332db01\n', 0),
+    ],
+    ids=["the end of a string of the lost record", "a whole record", "not after the zeros"],
+)
+def test_what_follows_zeros_counts_as_a_commit_only_if_it_is_a_whole_record(tail: bytes, following: int) -> None:
+    image = f.scan(FILE + b"\0" * 512 + tail)
+
+    assert (DAMAGED, following) == (image.verdict, image.following)
+    assert BODIES == image.bodies
