@@ -39,9 +39,10 @@ _RECORD = re.compile(rb"--- ([^\n]*)\n\.\.\. # ([0-9a-f]{8})\r?\n")
 _QUOTED = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*("|\\?\Z)')
 #: What a body has outside of texts: brackets, numbers, dates, null and tags. No control character is in any of it.
 _OUTSIDE_TEXTS = re.compile(rb"[][{}0-9A-Za-z.:,?!+ _-]*")
+#: After a bracket that closes comes another one, or a comma.
+_GOES_ON_AMISS = re.compile(rb"[]}][^]},]")
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 _BRACKET = re.compile(rb"[][{}]")
-_CHECKSUM = re.compile(rb"\.\.\. # [0-9a-f]{8}\r?")
 _COMMIT_MARKER = re.compile(rb"\.\.\. # [0-9a-f]{8}(?:--- [^\n]*)?\r?")
 _LAST_AT_COLUMN_0 = re.compile(rb"(?s).*\n([^ \t#\r\n][^\n]*)")
 _LAST_WITH_CONTENT = re.compile(rb"(?s).*\n[ \t]*([^ \t#\r\n][^\n]*)")
@@ -350,7 +351,7 @@ def _is_body(body: bytes, whole: bool) -> bool:
     except UnicodeDecodeError:
         return False
     outside = _QUOTED.sub(b"", body)
-    if _CONTROL.search(body) or not _OUTSIDE_TEXTS.fullmatch(outside):
+    if _CONTROL.search(body) or not _OUTSIDE_TEXTS.fullmatch(outside) or _GOES_ON_AMISS.search(outside):
         return False
     depth = 0
     for bracket in _BRACKET.finditer(outside):
