@@ -381,7 +381,7 @@ JUDGED = {
     1: (JOURNAL, CLEAN, 4),
     2: (JOURNAL + TRAILER, MOVED, 4),
     3: (changed(JOURNAL, MARKER_LINE, b"... # pstate whatever\n"), DAMAGED, 0),
-    4: (JOURNAL + b'--- [["set",[],"counter",5]]\n... # 0', TORN, 4),
+    4: (JOURNAL + f.encode_record('[["set",[],"counter",5]]', int(JOURNAL[-9:-1], 16))[0][:-8], TORN, 4),
     5: (changed(JOURNAL, b"... # 5fccd6ff", b"... # 5fccd6fe"), DAMAGED, 2),
 }
 BROKEN_TORN_LINES = {

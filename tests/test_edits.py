@@ -37,6 +37,7 @@ from pstate import (
 )
 from pstate import log as pstate_log
 from pstate.edits import merge
+from pstate.format import encode_record
 from pstate.fs import FileSystem
 
 BASE = b"""\
@@ -697,7 +698,9 @@ def test_another_process_finds_the_edit_when_the_one_that_committed_was_killed(w
 
 def tails(content: bytes) -> dict[str, bytes]:
     """Unfinished things of ours that an editor may have read at the end of the file."""
-    record = content[content.rindex(b"--- [") :]
+    last = content[content.rindex(b"--- [") :]
+    body, _, marker = last.removeprefix(b"--- ").partition(b"\n")
+    record, _ = encode_record(body.decode(), int(marker[-9:-1], 16))  # the same once more
     generation = re.findall(rb"(?m)^\.\.\. # pstate 1 ([0-9a-f]{8}) ", content)[-1]
     return {
         "trailer": b"--- # pstate moved %b 0000000100 0a0b0c0d 0000000001 01020304\n" % generation,
