@@ -1,7 +1,7 @@
 """Draw the pictures of docs/concepts.md from real runs on the simulated disk: `make reference`.
 
-What is torn, new or seen is not said here: `pstate.format.scan` judges the bytes, the step before tells what is new,
-and another program opens the files to see what they say. tests/test_pictures.py draws them again and compares.
+`pstate.file.format.scan` judges which bytes are torn, the step before tells which are new, and another program opens
+the files to see what they say. tests/test_pictures.py draws them again and compares.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pstate import PersistedState
-from pstate import format as f
+from pstate.file import format as f
 from pstate.testing import Killed, SimulatedDisk, SimulatedSystem, kill
 
 FOLDER = Path(__file__).parent / "pictures"

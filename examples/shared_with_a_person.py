@@ -30,7 +30,7 @@ import yaml
 from pstate import InvalidEditError, PersistedState
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from stress.editors import EDITORS, Changes, Editor, Save
+from stress.real.editors import EDITORS, Changes, Editor, Save
 
 BAKERS: list[str] = ["anna", "ben", "cleo"]
 FLOUR = 100_000

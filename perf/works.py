@@ -26,8 +26,9 @@ from zlib import crc32
 
 from perf import peers
 from perf.peers import Peer, Result
-from pstate import PersistedState, lock, log
-from pstate.fs import SYSTEM, FileSystem
+from pstate import PersistedState
+from pstate.file import lock, log
+from pstate.file.fs import SYSTEM, FileSystem
 
 #: A measurement of something slow does it less often, so that a round takes about so many seconds of it.
 SECONDS = 0.15
@@ -298,7 +299,7 @@ def recover(theirs: bool, folder: Path) -> float:
     """Seconds for each record of a journal that a killed program has left."""
     number = 900 if theirs else 100_000  # it vacuums after 1,000
     program = (
-        f"import os, sys\n{'' if theirs else 'from pstate import log; log.JOURNAL_MINIMUM = 1 << 40'}\n"
+        f"import os, sys\n{'' if theirs else 'from pstate.file import log; log.JOURNAL_MINIMUM = 1 << 40'}\n"
         f"from {'persistedstate' if theirs else 'pstate'} import PersistedState\n"
         "state = PersistedState(sys.argv[1], counter=0)\n"
         f"for value in range({number}): state.counter = value\n"

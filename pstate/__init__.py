@@ -37,13 +37,13 @@ from pstate.errors import (
     UnsupportedValueError,
     WriteError,
 )
-from pstate.ops import ABSENT
+from pstate.memory.ops import ABSENT
 from pstate.state import PersistedState
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from pstate.changes import Change
+    from pstate.memory.changes import Change
     from pstate.watch import Watch
 
 __all__ = [
@@ -81,7 +81,7 @@ __all__ = [
 def __getattr__(name: str) -> object:
     """What not every script needs is imported when it is asked for."""
     if name == "Change":
-        from pstate.changes import Change
+        from pstate.memory.changes import Change
 
         return Change
     if name == "Watch":

@@ -11,16 +11,17 @@ from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping
 from types import GeneratorType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar
 
-from pstate import containers, ops, store
+from pstate import store
 from pstate.errors import ClosedAttributeError, ClosedError, MissingPathError, ReadOnlyError, TransactionError
-from pstate.fs import SYSTEM, FileSystem
+from pstate.file.fs import SYSTEM, FileSystem
 from pstate.logger import Logger
+from pstate.memory import containers, ops
+from pstate.memory.transaction import Changes, Mark
 from pstate.signals import expected
-from pstate.transaction import Changes, Mark
 from pstate.values import check_key, place_text, shown, take
 
 if TYPE_CHECKING:
-    from pstate.changes import Change
+    from pstate.memory.changes import Change
     from pstate.watch import Watch
 
 logger = Logger("pstate.state")

@@ -29,10 +29,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
-from pstate import codec, containers, ops
 from pstate import logger as told
-from pstate.codec import encode_body, encode_set
-from pstate.containers import MappedList
 from pstate.errors import (
     BypassedError,
     ClosedError,
@@ -44,15 +41,19 @@ from pstate.errors import (
     TransactionError,
     WriteError,
 )
-from pstate.format import BaseMarker
-from pstate.fs import SYSTEM, FileSystem
-from pstate.journal import View, close_inherited
-from pstate.lock import UNLOCK
-from pstate.log import FileLog
+from pstate.file.format import BaseMarker
+from pstate.file.fs import SYSTEM, FileSystem
+from pstate.file.journal import View, close_inherited
+from pstate.file.lock import UNLOCK
+from pstate.file.log import FileLog
 from pstate.logger import Logger, send, waiting
-from pstate.ops import ABSENT, DETACHED, NODES, REMOVED, ROOT, apply, node_path, prepare
+from pstate.memory import containers, ops
+from pstate.memory.containers import MappedList
+from pstate.memory.ops import ABSENT, DETACHED, NODES, REMOVED, ROOT, apply, node_path, prepare
+from pstate.memory.transaction import Changes, Mark, beginning
 from pstate.signals import expected, tolerating
-from pstate.transaction import Changes, Mark, beginning
+from pstate.text import codec
+from pstate.text.codec import encode_body, encode_set
 from pstate.values import SCALARS
 
 State = dict[Any, Any]
@@ -1194,12 +1195,15 @@ _here = threading.local()
 class _EndOfThread:
     """What goes with a thread."""
 
-    __slots__ = ("_name", "_process", "_thread")
+    # What `__del__` finds where an exception of a signal handler has cut `__init__` off.
+    _process = 0
+    _thread = 0
+    _name = ""
 
     def __init__(self, thread: int) -> None:
-        self._process = os.getpid()
         self._thread = thread
         self._name = _name_of(str(thread))  # by its end, Python has forgotten it
+        self._process = os.getpid()
         _noticed.add(thread)
 
     def __del__(self) -> None:
@@ -1336,7 +1340,7 @@ def abandon(fs: FileSystem) -> None:
 
 #: What is imported when it is needed first.
 _IMPORTED_LATE = (
-    "base64", "ctypes", "fcntl", "inspect", "logging", "pstate.edits", "pstate.legacy", "pstate.splice",
+    "base64", "ctypes", "fcntl", "inspect", "logging", "pstate.file.edits", "pstate.file.legacy", "pstate.text.splice",
     "pstate.watch", "pwd", "struct", "yaml",
 )  # fmt: skip
 

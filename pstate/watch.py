@@ -17,15 +17,17 @@ from threading import get_ident
 from types import TracebackType
 from typing import Any, Self
 
-from pstate import changes, containers, ops, paths
 from pstate import logger as told
-from pstate.changes import Change
+from pstate.engine import Leg
 from pstate.errors import ClosedError, EditConflict, PStateError, ReentrantError, TransactionError
-from pstate.journal import Journal
+from pstate.file.journal import Journal
+from pstate.file.recovery import State, decode, document
+from pstate.file.trail import Trail
 from pstate.logger import send, waiting
-from pstate.recovery import State, decode, document
+from pstate.memory import changes, containers, ops
+from pstate.memory.changes import Change
 from pstate.signals import expected
-from pstate.trail import Leg, Trail
+from pstate.text import paths
 
 #: How often a watch looks whether there is something new, in seconds.
 WATCH_INTERVAL = 0.020

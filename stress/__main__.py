@@ -66,9 +66,9 @@ class Hung(BrokenPromise):
 
 def load_checks() -> None:
     """Import every module here, which registers its checks."""
-    for module in pkgutil.iter_modules(stress.__path__):
-        if module.name != "__main__":
-            importlib.import_module(f"stress.{module.name}")
+    for module in pkgutil.walk_packages(stress.__path__, "stress."):
+        if module.name != "stress.__main__":
+            importlib.import_module(module.name)
 
 
 def describe(trial: Trial) -> str:

@@ -21,7 +21,7 @@ import yaml
 from ruamel.yaml import YAML
 
 from pstate import PersistedState
-from pstate.fs import FileSystem
+from pstate.file.fs import FileSystem
 
 State = dict[Any, Any]
 

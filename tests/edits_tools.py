@@ -21,7 +21,7 @@ import yaml
 from procs_tools import BIRTH
 
 import pstate
-from pstate import log
+from pstate.file import log
 
 Save = Callable[[Path, bytes], None]
 

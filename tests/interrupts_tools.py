@@ -27,8 +27,9 @@ from typing import Any
 from procs_tools import Other, is_locked
 
 import pstate
-from pstate import PersistedState, ops
-from pstate.fs import FileSystem
+from pstate import PersistedState
+from pstate.file.fs import FileSystem
+from pstate.memory import ops
 from pstate.values import same
 
 State = dict[Any, Any]

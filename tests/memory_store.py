@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pstate import containers, ops
 from pstate.errors import RemovedError
+from pstate.memory import containers, ops
 from pstate.values import SCALARS, same, take
 
 

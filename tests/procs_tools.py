@@ -21,7 +21,7 @@ import yaml
 
 import pstate
 from pstate import PersistedState
-from pstate.fs import FileSystem
+from pstate.file.fs import FileSystem
 
 METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 BIRTH: Any = multiprocessing.get_context(METHOD)

@@ -12,7 +12,7 @@ from zlib import crc32
 from cli_tools import Run
 
 from pstate import PersistedState
-from pstate.format import BaseMarker, encode_record
+from pstate.file.format import BaseMarker, encode_record
 
 #: Damage at every place, not at a sample: minutes instead of seconds.
 EVERY = bool(os.environ.get("PSTATE_EVERY_DAMAGE"))

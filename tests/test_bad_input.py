@@ -53,8 +53,8 @@ from pstate import (
     UnsupportedValueError,
     WriteError,
 )
-from pstate import format as f
-from pstate.fs import FileSystem
+from pstate.file import format as f
+from pstate.file.fs import FileSystem
 
 ROOT = os.geteuid() == 0 if hasattr(os, "geteuid") else False
 NOBODY = 65534
@@ -855,7 +855,7 @@ def open_folder() -> Iterator[Path]:
 def as_nobody(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """Permissions mean nothing to root, and the tests may run as root."""
     # What is imported late may lie where nobody can read.
-    modules = "ctypes, logging, yaml, pstate.legacy, pstate.splice"
+    modules = "ctypes, logging, yaml, pstate.file.legacy, pstate.text.splice"
     become = f"import {modules}; os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})\n" if ROOT else ""
     return python(become + textwrap.dedent(code), *arguments)
 
@@ -1067,8 +1067,8 @@ def test_a_state_on_a_read_only_file_system(tmp_path: Path) -> None:
 SEVERAL_SESSIONS = """
     import logging
     logging.basicConfig(stream=sys.stdout, format="%(levelname)s %(name)s %(message)s")
-    import pstate.log
-    pstate.log.JOURNAL_MINIMUM = 200  # a vacuum is due again and again
+    import pstate.file.log
+    pstate.file.log.JOURNAL_MINIMUM = 200  # a vacuum is due again and again
     for session in range(2):
         state = PersistedState(PATH, counter=0)
         print("SESSION", state.counter)
@@ -1127,7 +1127,7 @@ def test_a_file_that_cannot_be_replaced_keeps_its_journal(
     tmp_path: Path, number: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same by a double, for every reason that a system may have: never truncated and rewritten in place instead."""
-    monkeypatch.setattr("pstate.log.JOURNAL_MINIMUM", 200)
+    monkeypatch.setattr("pstate.file.log.JOURNAL_MINIMUM", 200)
     path = tmp_path / "state.yaml"
     path.write_bytes(READABLE)
     inode = path.stat().st_ino

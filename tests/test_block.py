@@ -20,11 +20,11 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pstate import block, codec
+from pstate.text import block, codec
 from pstate.values import MAX_DEPTH
-from stress import documents
 from stress.check import BrokenPromise, Trial
-from stress.documents import alike, difference, python_parser, runs_from
+from stress.files import documents
+from stress.files.documents import alike, difference, python_parser, runs_from
 
 pytestmark = pytest.mark.skipif(not block._IS_EXACT, reason="the regular expressions of this Python make mistakes")
 
@@ -629,7 +629,7 @@ def test_most_files_are_read_without_pyyaml():
     )
     script = f"""if True:
         import sys
-        from pstate import codec
+        from pstate.text import codec
         codec.load({text!r}.encode(), "s.yaml")
         assert "yaml" not in sys.modules
         codec.load(b"a: 0777", "s.yaml")

@@ -441,7 +441,7 @@ def test_what_cannot_be_written_has_a_code_of_its_own(run: Run, monkeypatch: pyt
     def refuse(*_: Any) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    from pstate.fs import SYSTEM
+    from pstate.file.fs import SYSTEM
 
     monkeypatch.setattr(SYSTEM, "write", refuse)
     code, out, err = run("set", "state.yaml", "counter", "9")

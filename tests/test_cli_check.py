@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from cli_tools import FILES, Run, run
 
-from pstate import PersistedState, codec, vacuum
-from pstate.fs import SYSTEM
+from pstate import PersistedState
+from pstate.file import vacuum
+from pstate.file.fs import SYSTEM
+from pstate.text import codec
 
 __all__ = ["run"]
 
@@ -61,7 +63,7 @@ def test_what_is_found(run: Run, content: bytes, code: int, found: list[tuple[An
 def test_a_record_that_does_not_fit_is_an_error_with_its_line(run: Run) -> None:
     from zlib import crc32
 
-    from pstate.format import BaseMarker, encode_record
+    from pstate.file.format import BaseMarker, encode_record
 
     base = b"a: 1\n"
     record, crc = encode_record('[["set",[],"b",1]]', 0x22FF0040)

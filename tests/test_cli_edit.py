@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pstate import PersistedState, WriteError
-from pstate.changes import between
 from pstate.cli import changes, values
+from pstate.memory.changes import between
 from pstate.values import same
 
 __all__ = ["run"]
@@ -117,7 +117,7 @@ def test_where_the_file_cannot_be_replaced_the_values_are_saved(
     def refused(*_: object) -> None:
         raise WriteError("state.yaml: cannot be written anew.")
 
-    monkeypatch.setattr("pstate.log.FileLog.save", refused)
+    monkeypatch.setattr("pstate.file.log.FileLog.save", refused)
     code, _, err = run("edit", "state.yaml")
 
     assert (0, "iron") == (code, run("get", "state.yaml", "jobs[0].name").out.strip())

@@ -421,7 +421,7 @@ def test_a_dollar_in_a_path_is_no_variable(run: Run) -> None:
 
 
 def test_a_disk_that_is_full_leaves_the_target_as_it_was(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pstate.fs import SYSTEM
+    from pstate.file.fs import SYSTEM
 
     def full(fd: int) -> None:
         raise OSError(28, "No space left on device")
@@ -456,7 +456,7 @@ def test_killed_midway_it_leaves_the_target_as_it_was(tmp_path: Path) -> None:
     (tmp_path / "state.yaml").write_text("a: 1\n")
     (tmp_path / "out.json").write_text("mine")
     code = (
-        "import os, sys\nfrom pstate import fs\nfrom pstate.cli import main\n"
+        "import os, sys\nfrom pstate.file import fs\nfrom pstate.cli import main\n"
         "fs.SYSTEM.sync = lambda fd: os.kill(os.getpid(), 9)\nsys.exit(main(sys.argv[1:]))"
     )
     words = [sys.executable, "-c", code, "export", "state.yaml", "out.json", "--force"]

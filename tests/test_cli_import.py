@@ -921,7 +921,7 @@ def test_killed_midway_it_leaves_the_file_as_it_was_or_with_all(tmp_path: Path) 
     for call in ("write", "sync_data", "sync", "rename", "rename_new", "exchange", "unlink"):
         file.write_text("# mine\nold: 1\n")
         code = (
-            "import os, sys\nfrom pstate import fs\nfrom pstate.cli import main\n"
+            "import os, sys\nfrom pstate.file import fs\nfrom pstate.cli import main\n"
             f"assert fs.SYSTEM.{call}\nfs.SYSTEM.{call} = lambda *given: os.kill(os.getpid(), 9)\n"
             "sys.exit(main(sys.argv[1:]))"
         )

@@ -15,7 +15,8 @@ import yaml
 from cli_tools import FILES, environment, folder, holding, shell
 from test_startup import HEAVY
 
-from pstate import PersistedState, block
+from pstate import PersistedState
+from pstate.text import block
 
 __all__ = ["folder"]
 
@@ -103,7 +104,7 @@ def test_what_is_usual_imports_little(folder: Path, words: list[str]) -> None:
 
     assert set() == before & HEAVY
     unwanted = (HEAVY | {"shlex", "ast", "difflib"}) - (
-        {"ctypes", "pstate.splice"} if words[0] == "set" else set()
+        {"ctypes", "pstate.text.splice"} if words[0] == "set" else set()
     )  # for its vacuum
     assert set() == imported & unwanted
     needed = {"command", "table", "paths", "session", "show", "read" if words[0] == "get" else "write", "values"}

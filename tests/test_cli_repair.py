@@ -17,10 +17,12 @@ from cli_tools import FILES, Run, holding, run
 from crash_tools import KILLED, Dying, Failing, in_child
 from repair_tools import BASE, BODIES, EVERY, FILE, STATES, asked, beside, harmed, journal, state
 
-from pstate import PersistedState, vacuum
-from pstate.cli import examine, main, mend
+from pstate import PersistedState
+from pstate.cli import main
+from pstate.cli.mending import examine, mend
 from pstate.errors import PStateError
-from pstate.format import Trailer
+from pstate.file import vacuum
+from pstate.file.format import Trailer
 from pstate.values import same
 
 __all__ = ["run"]

@@ -14,7 +14,8 @@ from repair_tools import BASE, FILE, STATES, asked, beside, state
 from test_cli_repair import HAS_OPEN, program
 
 from pstate import PersistedState
-from pstate.cli import examine, main, mend
+from pstate.cli import main
+from pstate.cli.mending import examine, mend
 from pstate.errors import EditConflict
 
 __all__ = ["run"]

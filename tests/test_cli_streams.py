@@ -156,7 +156,9 @@ def sentences(module: Path) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("name", ["files", "lock", "log", "store", "recovery", "vacuum", "edits", "journal", "errors"])
+@pytest.mark.parametrize(
+    "name", ["store", "errors", *(f"file/{path.stem}" for path in sorted((ROOT / "pstate" / "file").glob("*.py")))]
+)
 def test_messages_name_the_options_of_the_command_line(name: str) -> None:
     """Those that a command can meet; a program meets more, such as a lock object that is not one."""
     told = [text for text in sentences(ROOT / "pstate" / f"{name}.py") if " " in text and "Nothing was" in text]

@@ -16,7 +16,7 @@ import pytest
 from cli_tools import Run, environment, folder, run
 
 from pstate import PersistedState
-from pstate.fs import SYSTEM
+from pstate.file.fs import SYSTEM
 
 __all__ = ["folder", "run"]
 

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 from ruamel.yaml.resolver import implicit_resolvers as ruamel_resolvers
 
-from pstate import block, codec
 from pstate.errors import InvalidStateError
+from pstate.text import block, codec
 from pstate.values import MAX_DEPTH
 
 C_LOADER = getattr(yaml, "CSafeLoader", None)
@@ -1225,7 +1225,7 @@ def test_pyyaml_is_imported_only_when_it_is_needed():
     """A program that only writes records does not wait for it."""
     program = """if True:
         import sys
-        from pstate import codec
+        from pstate.text import codec
         assert not codec.register_representers(dict, list, set)
         assert codec.decode_body(codec.encode_body([["set", [], "a", 1]]), "s", 1) == [["set", [], "a", 1]]
         codec.dump({"a": {1.5, b"x"}})

@@ -31,9 +31,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from memory_store import MemoryStore, in_order, state
 
-from pstate import containers, ops
-from pstate.containers import MappedDict, MappedList, MappedSet
 from pstate.errors import RemovedError, ReservedNameError, UnsupportedTypeError, UnsupportedValueError
+from pstate.memory import containers, ops
+from pstate.memory.containers import MappedDict, MappedList, MappedSet
 from pstate.values import MAX_DEPTH, same
 
 

@@ -49,8 +49,8 @@ from pstate import (
     StoreFailedError,
     WriteError,
 )
-from pstate import format as f
-from pstate.fs import SYSTEM, FileSystem
+from pstate.file import format as f
+from pstate.file.fs import SYSTEM, FileSystem
 from pstate.values import same
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked here")

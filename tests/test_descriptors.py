@@ -29,10 +29,10 @@ import yaml
 from procs_tools import PATIENCE, Crowd, Fork
 
 from pstate import InvalidEditError, MissingPathError, PersistedState, PStateError, UnreadableError, WriteError
-from pstate import fs as seam
-from pstate.fs import NO_DESCRIPTOR, Descriptor, FileSystem
-from pstate.journal import Journal
-from pstate.log import LOOK_INTERVAL
+from pstate.file import fs as seam
+from pstate.file.fs import NO_DESCRIPTOR, Descriptor, FileSystem
+from pstate.file.journal import Journal
+from pstate.file.log import LOOK_INTERVAL
 
 PACKAGE = Path(__file__).parent.parent / "pstate"
 MESSAGE = "has closed the descriptor"
@@ -694,7 +694,7 @@ def test_every_open_of_the_package_has_one_door() -> None:
     }
 
     # What a lock object of others gets instead of its lost file, to close it.
-    assert found == {"lock.py": ["os.open", "open"]}
+    assert found == {"file/lock.py": ["os.open", "open"]}
 
 
 # ---------------------------------------------------------------------- no descriptor left

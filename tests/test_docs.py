@@ -36,10 +36,12 @@ from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
 import pstate
-from pstate import EditConflict, InvalidStateError, PersistedState, ReentrantError, codec, ops
-from pstate import format as f
-from pstate.format import Verdict
-from pstate.fs import FileSystem
+from pstate import EditConflict, InvalidStateError, PersistedState, ReentrantError
+from pstate.file import format as f
+from pstate.file.format import Verdict
+from pstate.file.fs import FileSystem
+from pstate.memory import ops
+from pstate.text import codec
 from pstate.values import same
 
 ROOT = Path(__file__).parent.parent
@@ -489,7 +491,7 @@ def test_promises_and_invariants_are_numbered_and_have_tests() -> None:
 def test_the_invariants_that_the_code_cites_are_on_the_page() -> None:
     cited = {
         number
-        for file in sorted((ROOT / "pstate").glob("*.py"))
+        for file in sorted((ROOT / "pstate").rglob("*.py"))
         for number in re.findall(r"\bI(\d+)\b", file.read_text(encoding="utf-8"))
     }
     assert cited <= set(re.findall(r"^\| I(\d+) \|", GUARANTEES, re.M))
@@ -507,8 +509,9 @@ def in_code(name: str) -> Any:
     """The value of the constant, in whatever module of the package it is."""
     values = {
         getattr(module, name)
-        for info in pkgutil.iter_modules(pstate.__path__)
-        if hasattr(module := importlib.import_module(f"pstate.{info.name}"), name)
+        for info in pkgutil.walk_packages(pstate.__path__, "pstate.")
+        if info.name not in ("pstate.__main__", "pstate.testing.pytest_plugin")
+        if name in vars(module := importlib.import_module(info.name))
     }
     assert 1 == len(values), name
     return values.pop()

@@ -20,8 +20,8 @@ from edits_tools import World
 from ruamel.yaml import YAML
 
 from pstate import EditConflict
-from pstate.format import scan
-from stress.editors import EDITORS, Changes, Editor, Save, run
+from pstate.file.format import scan
+from stress.real.editors import EDITORS, Changes, Editor, Save, run
 
 DOCUMENT = """\
 # The robot; edit at will. Programs write here, too.

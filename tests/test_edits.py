@@ -35,10 +35,10 @@ from pstate import (
     PersistedState,
     RemovedError,
 )
-from pstate import log as pstate_log
-from pstate.edits import merge
-from pstate.format import encode_record
-from pstate.fs import FileSystem
+from pstate.file import log as pstate_log
+from pstate.file.edits import merge
+from pstate.file.format import encode_record
+from pstate.file.fs import FileSystem
 
 BASE = b"""\
 # the owner's notes

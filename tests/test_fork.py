@@ -23,7 +23,7 @@ import pytest
 from procs_tools import BIRTH, KERNEL, KINDS, PATIENCE, Crowd, Fork, Jobs, finish, increment, is_locked, is_plain
 
 from pstate import ClosedError, LockTimeout, PersistedState, ReadOnlyError, TransactionError
-from pstate import format as f
+from pstate.file import format as f
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 
@@ -713,7 +713,7 @@ class Slow:
     \"\"\"The import of one module takes until the fork has begun, and somewhat longer.\"\"\"
 
     def find_spec(self, name, path=None, target=None):
-        if name == "pstate.splice":
+        if name == "pstate.text.splice":
             begun.set()
             go_on.wait(0.5)
 

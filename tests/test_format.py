@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pstate import InvalidStateError, codec
-from pstate import format as f
-from pstate.format import Verdict
+from pstate import InvalidStateError
+from pstate.file import format as f
+from pstate.file.format import Verdict
+from pstate.text import codec
 from pstate.values import same
 
 CLEAN, TORN, MOVED, DAMAGED = Verdict.CLEAN, Verdict.TORN, Verdict.MOVED, Verdict.DAMAGED

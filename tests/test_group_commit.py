@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from pstate import DurabilityUnknown, PersistedState
-from pstate import format as f
-from pstate.fs import FileSystem
+from pstate.file import format as f
+from pstate.file.fs import FileSystem
 
 PATIENCE = 10.0
 

@@ -37,12 +37,12 @@ from pstate import (
     ReentrantError,
     StoreFailedError,
     TransactionError,
-    log,
-    ops,
     store,
     watch,
 )
-from pstate.fs import FileSystem
+from pstate.file import log
+from pstate.file.fs import FileSystem
+from pstate.memory import ops
 from pstate.state import Transaction
 from pstate.values import same
 

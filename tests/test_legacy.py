@@ -23,8 +23,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pstate import codec, legacy, recovery
 from pstate.errors import CorruptStateError, InvalidStateError
+from pstate.file import legacy, recovery
+from pstate.text import codec
 from pstate.values import same
 
 GOLDEN = Path(__file__).parent / "golden" / "persistedstate"

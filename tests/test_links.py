@@ -15,9 +15,10 @@ import pytest
 import yaml
 from edits_tools import World
 
-from pstate import EditConflict, PersistedState, WriteError, log
+from pstate import EditConflict, PersistedState, WriteError
 from pstate.cli import main
-from pstate.fs import FileSystem
+from pstate.file import log
+from pstate.file.fs import FileSystem
 
 
 @pytest.fixture(autouse=True)

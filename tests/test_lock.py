@@ -31,7 +31,8 @@ import pytest
 from interrupts_tools import expect_opcodes, trace_opcodes
 from procs_tools import BIRTH  # not a fork of ours: that would share what these tests are about
 
-from pstate import errors, lock
+from pstate import errors
+from pstate.file import lock
 
 KERNEL = ["file", "filelock", "portalocker"]  # these end with their holder, whatever it dies of
 OBJECTS = [
@@ -802,9 +803,10 @@ def test_a_missing_library_says_how_to_get_it(scene: Scene, monkeypatch: Any, li
 
 def test_no_lock_library_is_imported_before_it_is_chosen() -> None:
     code = (
-        "import sys, pstate.lock as lock; lock.make('file', 'x'); print({'filelock', 'portalocker'} & {*sys.modules})"
+        "import sys; from pstate.file import lock; lock.make('file', 'x'); "
+        "print({'filelock', 'portalocker'} & {*sys.modules})"
     )
-    root = os.path.dirname(os.path.dirname(lock.__file__))
+    root = os.path.dirname(os.path.dirname(os.path.dirname(lock.__file__)))
     output = subprocess.run([sys.executable, "-c", code], cwd=root, check=True, capture_output=True, text=True).stdout
     assert "set()" == output.strip()
 

@@ -21,7 +21,7 @@ from procs_tools import PATIENCE, Crowd, Fork
 
 import pstate.logger
 from pstate import PersistedState, WriteError, store
-from pstate import log as pstate_log
+from pstate.file import log as pstate_log
 
 logger = pstate.logger.Logger("pstate.test")
 

@@ -19,15 +19,9 @@ import pytest
 import yaml
 from edits_tools import World, save_in_place
 
-from pstate import (
-    DurabilityUnknown,
-    InvalidEditError,
-    PersistedState,
-    StoreFailedError,
-    WriteError,
-    log,
-)
-from pstate.fs import FileSystem
+from pstate import DurabilityUnknown, InvalidEditError, PersistedState, StoreFailedError, WriteError
+from pstate.file import log
+from pstate.file.fs import FileSystem
 
 BASE = b"n: 0\nname: first\njobs:\n- one\nplace:\n  x: 1\n"
 STATE = yaml.safe_load(BASE)

@@ -16,8 +16,8 @@ from edits_tools import World, save_by_rename, save_in_place
 from procs_tools import Crowd
 
 from pstate import BypassedError, EditConflict, PersistedState, StoreFailedError, WriteError
-from pstate import log as pstate_log
-from pstate.fs import FileSystem
+from pstate.file import log as pstate_log
+from pstate.file.fs import FileSystem
 from pstate.testing.disk import Inode, SimulatedDisk
 from pstate.testing.system import Hook, SimulatedSystem, fail
 

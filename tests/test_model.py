@@ -26,8 +26,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from pstate import PersistedState, TransactionError, codec, format
-from pstate.fs import SYSTEM
+from pstate import PersistedState, TransactionError
+from pstate.file import format
+from pstate.file.fs import SYSTEM
+from pstate.text import codec
 from pstate.values import same
 
 

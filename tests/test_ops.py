@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from memory_store import MemoryStore, check_links, in_order
 
-from pstate import ops
-from pstate.ops import DETACHED, REMOVED, ROOT
+from pstate.memory import ops
+from pstate.memory.ops import DETACHED, REMOVED, ROOT
 from pstate.values import same
 
 TREE: dict[Any, Any] = {

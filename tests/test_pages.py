@@ -43,7 +43,7 @@ def test_the_reference_has_every_public_name() -> None:
     assert {"pstate.PersistedState", "pstate.state.Transaction", "pstate.errors"} <= named
     rest = {name for name in pstate.__all__ if not hasattr(errors, name)}
     assert {"PersistedState", "Watch", "Change", "ABSENT"} == rest
-    assert {"pstate.watch.Watch", "pstate.changes.Change"} <= named
+    assert {"pstate.watch.Watch", "pstate.memory.changes.Change"} <= named
 
 
 def test_the_units_are_what_systemd_reads(tmp_path: Path) -> None:

@@ -24,9 +24,10 @@ import pytest
 import yaml
 from procs_tools import KERNEL, KINDS, Crowd, Other, is_locked, is_plain
 
-from pstate import LockTimeout, PersistedState, ReadOnlyError, RemovedError, codec
-from pstate import format as f
-from pstate.fs import FileSystem
+from pstate import LockTimeout, PersistedState, ReadOnlyError, RemovedError
+from pstate.file import format as f
+from pstate.file.fs import FileSystem
+from pstate.text import codec
 
 MARKER = b"... # pstate "
 

@@ -42,7 +42,7 @@ from pstate import (
     WriteError,
     errors,
 )
-from pstate.fs import SYSTEM
+from pstate.file.fs import SYSTEM
 from pstate.values import same
 
 GOLDEN = Path(__file__).parent / "golden" / "v1"

@@ -12,9 +12,10 @@ from crash_tools import FailingCalls, Rebooted, Seam, in_child, peek
 from edits_tools import World, save_by_rename, save_in_place
 from procs_tools import Crowd, Stepping, is_locked
 
-from pstate import BypassedError, InvalidEditError, LockTimeout, PersistedState, TransactionError, ops
-from pstate import log as pstate_log
-from pstate.fs import FileSystem
+from pstate import BypassedError, InvalidEditError, LockTimeout, PersistedState, TransactionError
+from pstate.file import log as pstate_log
+from pstate.file.fs import FileSystem
+from pstate.memory import ops
 
 
 @pytest.fixture

@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 from interrupts_tools import Interrupter
-from test_layers import ORDER, file_of
+from test_layers import FILES
 
 from pstate import LockTimeout, PersistedState, errors
-from pstate.fs import FileSystem, is_folder, real_path
+from pstate.file.fs import FileSystem, is_folder, real_path
 from pstate.signals import expected, tolerating
 
 ALARM = TimeoutError(errno.ETIMEDOUT, "the alarm rang")
@@ -255,11 +255,11 @@ ABOVE = {Exception, BaseException, errors.PStateError}
 
 #: Where something else is right, and why.
 EXCEPTIONS = {
-    ("log", "_sync"): "notes the failure before it asks whose it is",
-    ("fs", "_library"): "asks by itself: an OSError of ctypes has no number",
-    ("lock", "__call__"): "the second try of an unlocking, while the exception of the first is on its way",
-    ("lock", "take"): "_is_refusal asks; and the second try",
-    ("lock", "release"): "the second try",
+    ("file.log", "_sync"): "notes the failure before it asks whose it is",
+    ("file.fs", "_library"): "asks by itself: an OSError of ctypes has no number",
+    ("file.lock", "__call__"): "the second try of an unlocking, while the exception of the first is on its way",
+    ("file.lock", "take"): "_is_refusal asks; and the second try",
+    ("file.lock", "release"): "the second try",
     ("testing.crash", "look"): "a check of the user's, which may raise what it likes",
     ("testing.crash", "go_on"): "a script of the user's",
     ("testing.crash", "state_of"): "an error is an answer, too",
@@ -315,10 +315,10 @@ def forgotten(source: str, namespace: dict[str, Any], name: str) -> Iterator[str
             yield f"{name}:{node.lineno}: {ast.unparse(node)}"
 
 
-@pytest.mark.parametrize("name", ORDER)
+@pytest.mark.parametrize("name", FILES)
 def test_every_handler_of_an_oserror_asks_whose_it_is(name: str) -> None:
     module = importlib.import_module(f"pstate.{name}".removesuffix(".__init__"))
-    found = list(forgotten(file_of(name).read_text(encoding="utf-8"), vars(module), name))
+    found = list(forgotten(FILES[name].read_text(encoding="utf-8"), vars(module), name))
     assert not found, f"write `except expected(...)` or `with tolerating(...)`, of pstate.signals: {found}"
 
 
@@ -326,7 +326,7 @@ def test_every_handler_of_an_oserror_asks_whose_it_is(name: str) -> None:
 def test_every_exception_to_that_is_needed(name: str, function: str, monkeypatch: pytest.MonkeyPatch) -> None:
     module = importlib.import_module(f"pstate.{name}")
     monkeypatch.delitem(EXCEPTIONS, (name, function))
-    assert list(forgotten(file_of(name).read_text(encoding="utf-8"), vars(module), name))
+    assert list(forgotten(FILES[name].read_text(encoding="utf-8"), vars(module), name))
 
 
 @pytest.mark.parametrize(
@@ -366,9 +366,9 @@ def test_the_search_finds_nothing_else(source: str) -> None:
 def test_no_module_asks_os_path_for_what_it_hides() -> None:
     """`os.path.isdir` and others take the exception of a handler for a no. The commands have their process alone."""
     hiding = ("exists", "lexists", "isfile", "isdir", "islink", "ismount", "realpath", "samefile")
-    for name in ORDER:
+    for name in FILES:
         if not name.startswith("cli"):
-            tree = ast.parse(file_of(name).read_text(encoding="utf-8"))
+            tree = ast.parse(FILES[name].read_text(encoding="utf-8"))
             used = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
             found = {f"os.path.{each}" for each in hiding} & used
-            assert found <= ({"os.path.realpath"} if name == "fs" else set()), f"{name}: {found}"
+            assert found <= ({"os.path.realpath"} if name == "file.fs" else set()), f"{name}: {found}"

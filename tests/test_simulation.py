@@ -11,12 +11,12 @@ import pytest
 from pstate import PersistedState
 from pstate.testing.disk import BLOCK, Inode, SimulatedDisk
 from pstate.testing.system import SimulatedSystem
-from stress import wander
-from stress.explore import Failure, explore
-from stress.faults import FAULTS, Fault, planted
-from stress.judge import at_the_end
-from stress.scenarios import EDITORS, SCENARIOS, named
-from stress.world import PATH, PERSON, World
+from stress.simulated import wander
+from stress.simulated.explore import Failure, explore
+from stress.simulated.faults import FAULTS, Fault, planted
+from stress.simulated.judge import at_the_end
+from stress.simulated.scenarios import EDITORS, SCENARIOS, named
+from stress.simulated.world import PATH, PERSON, World
 
 #: Those that take no longer than a second or two; `make stress` follows all of them.
 QUICK = [

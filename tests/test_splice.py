@@ -23,9 +23,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from pstate import PersistedState, codec, splice, style
-from pstate import format as f
+from pstate import PersistedState
 from pstate.errors import InvalidStateError
+from pstate.file import format as f
+from pstate.text import codec, splice, style
 from pstate.values import same
 
 #: Name, document, what becomes of the state `s`, and the document that says so.
@@ -1287,7 +1288,7 @@ def no_warning() -> Iterator[None]:
             found.append(record.getMessage())
 
     handler = Handler()
-    logger = logging.getLogger("pstate.splice")
+    logger = logging.getLogger("pstate.text.splice")
     logger.addHandler(handler)
     try:
         yield

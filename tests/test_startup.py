@@ -14,7 +14,7 @@ import pytest
 HEAVY = {
     "asyncio", "base64", "concurrent.futures", "ctypes", "dataclasses", "decimal", "inspect", "logging",
     "multiprocessing", "pathlib", "pytest", "random", "rich", "shutil", "socket", "subprocess", "tempfile",
-    "traceback", "yaml", "filelock", "portalocker", "pstate.edits", "pstate.legacy", "pstate.splice",
+    "traceback", "yaml", "filelock", "portalocker", "pstate.file.edits", "pstate.file.legacy", "pstate.text.splice",
     "pstate.testing",
 }  # fmt: skip
 

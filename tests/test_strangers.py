@@ -27,10 +27,11 @@ from procs_tools import Stepping
 from users_tools import ALICE, WEB, as_user, needs_users
 from users_tools import shared as shared
 
-from pstate import NotAFileError, PersistedState, PStateError, WriteError, vacuum
-from pstate import format as f
+from pstate import NotAFileError, PersistedState, PStateError, WriteError
 from pstate.cli import main
-from pstate.fs import SYSTEM, Descriptor, NotOurs, open_beside
+from pstate.file import format as f
+from pstate.file import vacuum
+from pstate.file.fs import SYSTEM, Descriptor, NotOurs, open_beside
 
 PACKAGE = Path(__file__).parent.parent / "pstate"
 PRECIOUS = b"precious: 1\n"
@@ -400,14 +401,14 @@ def test_a_state_that_becomes_a_pipe_while_it_is_open_is_not_waited_for(tmp_path
 
 #: Every place that opens or makes a file, and why it may: all else goes through `open_beside`.
 OPENED = {
-    "fs.open_beside: file.open": "the rule itself",
-    "journal.Journal.__init__: self._file.open": "the state, whose path the user gives",
-    "files._journal: Journal": "the state, whose path the user gives",
-    "vacuum._begin: Journal": "a new file, through `open_beside`",
-    "fs.FileSystem.sync_folder: folder.open": "the folder",
-    "fs.told: file.open": "/proc",
-    "lock._replace_file: open": "/dev/null",
-    "lock._replace_file: os.open": "/dev/null",
+    "file.fs.open_beside: file.open": "the rule itself",
+    "file.journal.Journal.__init__: self._file.open": "the state, whose path the user gives",
+    "file.files._journal: Journal": "the state, whose path the user gives",
+    "file.vacuum._begin: Journal": "a new file, through `open_beside`",
+    "file.fs.FileSystem.sync_folder: folder.open": "the folder",
+    "file.fs.told: file.open": "/proc",
+    "file.lock._replace_file: open": "/dev/null",
+    "file.lock._replace_file: os.open": "/dev/null",
     "cli.command.open_closed_streams: os.open": "/dev/null",
     "cli.command.open_closed_streams: open": "a descriptor that is open",
     "cli.users._may_write: open": "/proc",

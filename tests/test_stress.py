@@ -20,12 +20,12 @@ from typing import Any
 import pytest
 
 from stress import __main__ as frame
-from stress import workers
 from stress.check import CHECKS, BrokenPromise, Check, Trial
-from stress.faults import REAL_FAULTS, Fault, planted
-from stress.history import ABORTED, UNKNOWN, Read, Transaction, judge
-from stress.signals import Program
-from stress.workers import Crew, Ended, Link, Silence
+from stress.real import workers
+from stress.real.history import ABORTED, UNKNOWN, Read, Transaction, judge
+from stress.real.signals import Program
+from stress.real.workers import Crew, Ended, Link, Silence
+from stress.simulated.faults import REAL_FAULTS, Fault, planted
 
 ROOT = Path(__file__).parent.parent
 

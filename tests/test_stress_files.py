@@ -9,13 +9,13 @@ from random import Random
 
 import pytest
 
-import stress.crash_states
-import stress.cut
-import stress.disk_full
-import stress.edits
+import stress.files.crash_states
+import stress.files.cut
+import stress.real.disk_full
+import stress.real.edits
 import stress.soak
 from stress.check import CHECKS, Trial
-from stress.comments import Comments
+from stress.real.comments import Comments
 
 
 @pytest.mark.parametrize("name", ["cut", "flip", "crash-states", "disk-full", "edits"])

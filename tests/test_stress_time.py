@@ -16,13 +16,13 @@ import pytest
 from test_stress import evidence, made_up, trial
 
 from stress import __main__ as frame
-from stress import simulation, wander
 from stress.check import BrokenPromise, Trial
-from stress.explore import Failure, Tally, explore
-from stress.faults import FAULTS, planted
 from stress.limit import OutOfTime, descendants, limited
-from stress.scenarios import SCENARIOS, named
-from stress.world import Actor, Scenario
+from stress.simulated import simulation, wander
+from stress.simulated.explore import Failure, Tally, explore
+from stress.simulated.faults import FAULTS, planted
+from stress.simulated.scenarios import SCENARIOS, named
+from stress.simulated.world import Actor, Scenario
 
 __all__ = ["evidence", "made_up", "trial"]
 

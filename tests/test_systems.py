@@ -18,7 +18,7 @@ from users_tools import ALICE, WEB, as_user, needs_users
 from users_tools import shared as shared
 
 from pstate import PersistedState, WriteError
-from pstate.fs import NO_SUCH_RENAME, FileSystem
+from pstate.file.fs import NO_SUCH_RENAME, FileSystem
 
 #: A Python that was built without libffi.
 NO_CTYPES = """

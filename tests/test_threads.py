@@ -31,8 +31,8 @@ import yaml
 from interrupts_tools import expect_opcodes, trace_opcodes
 from procs_tools import PATIENCE, Crowd
 
-from pstate import ClosedError, LockTimeout, PatchedError, PersistedState, TransactionError
-from pstate.fs import FileSystem
+from pstate import ClosedError, LockTimeout, PatchedError, PersistedState, TransactionError, store
+from pstate.file.fs import FileSystem
 from pstate.store import Store
 
 
@@ -1359,3 +1359,18 @@ def test_a_read_while_another_thread_replaces_or_closes_the_file_harms_nothing(t
     bystander.close()
 
     assert [] == errors
+
+
+def test_what_goes_with_a_thread_says_nothing_where_it_was_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception of a signal handler within its `__init__`: its `__del__` is called all the same."""
+
+    def cut_off(_: str) -> str:
+        raise KeyboardInterrupt
+
+    said: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", said.append)
+    monkeypatch.setattr(store, "_name_of", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        store._EndOfThread(threading.get_ident())
+
+    assert not said

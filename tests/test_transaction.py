@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from crash_tools import peek
 
-from pstate import BypassedError, PersistedState, ReentrantError, RemovedError, TransactionError, codec, store
-from pstate import format as f
+from pstate import BypassedError, PersistedState, ReentrantError, RemovedError, TransactionError, store
+from pstate.file import format as f
+from pstate.text import codec
 from pstate.values import same
 
 

@@ -28,10 +28,11 @@ from users_tools import (
 )  # fmt: skip
 from users_tools import shared as shared
 
-from pstate import PersistedState, ReadOnlyError, WriteError, rights
+from pstate import PersistedState, ReadOnlyError, WriteError
 from pstate.cli import main
-from pstate.fs import FileSystem
-from pstate.rights import Rights
+from pstate.file import rights
+from pstate.file.fs import FileSystem
+from pstate.file.rights import Rights
 
 
 def write(path: Path, **values: Any) -> None:

@@ -19,8 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from procs_tools import Crowd, Fork
 
-from pstate import ABSENT, Change, ClosedError, EditConflict, PersistedState, TransactionError, Watch, changes
-from pstate.fs import SYSTEM, FileSystem
+from pstate import ABSENT, Change, ClosedError, EditConflict, PersistedState, TransactionError, Watch
+from pstate.file.fs import SYSTEM, FileSystem
+from pstate.memory import changes
 from pstate.testing.disk import SimulatedDisk
 from pstate.testing.system import SimulatedSystem
 from pstate.values import same

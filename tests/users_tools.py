@@ -15,9 +15,9 @@ import pytest
 from crash_tools import in_child
 
 # Imported late, and from where other users may not read.
-import pstate.edits
-import pstate.legacy
-import pstate.splice
+import pstate.file.edits
+import pstate.file.legacy
+import pstate.text.splice
 import pstate.watch  # noqa: F401
 
 ALICE, WEB, CAROL, SHARED = 61001, 61002, 61003, 62000  #: numbers that no system gives to its users

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pstate import codec, paths
-from pstate.changes import Change
 from pstate.cli import show
-from pstate.ops import ABSENT
+from pstate.memory.changes import Change
+from pstate.memory.ops import ABSENT
+from pstate.text import codec, paths
 
 _COLOURS = {"+": "green", "-": "red", "~": "yellow"}
 

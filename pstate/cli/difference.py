@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from pstate import recovery
-from pstate.changes import between
 from pstate.cli import changes, session, show
 from pstate.cli.command import Command, Parser, declare_file, declare_json
-from pstate.fs import SYSTEM
+from pstate.file import recovery
+from pstate.file.fs import SYSTEM
+from pstate.memory.changes import between
 
 
 def _declare(parser: Parser) -> None:

@@ -2,8 +2,8 @@
 
 The lock is not held while the editor runs, as `visudo` would: a lunch break would be everybody's LockTimeout. The copy
 is an edit of the state that it was made from, so at the end it is merged with what others have committed meanwhile,
-like any save (`pstate.edits`), and the file is written from it as a vacuum would write it. `--lock` is for those who
-want others to wait.
+like any save (`pstate.file.edits`), and the file is written from it as a vacuum would write it. With `--lock`, others
+wait.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ import sys
 import tempfile
 from typing import Any, NamedTuple
 
-from pstate import codec, edits, recovery, vacuum
 from pstate.cli import session, values
 from pstate.cli.command import Command, No, Parser, declare_file, declare_writing, tell
-from pstate.containers import store_of
 from pstate.errors import InvalidStateError, WriteError
-from pstate.fs import SYSTEM
+from pstate.file import edits, recovery, vacuum
+from pstate.file.fs import SYSTEM
+from pstate.memory.containers import store_of
 from pstate.signals import expected
+from pstate.text import codec
 
 
 class Original(NamedTuple):

@@ -7,11 +7,11 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from pstate import recovery
-from pstate.changes import Change, grown, play
 from pstate.cli import changes, paths, session, show
 from pstate.cli.command import Command, Parser, declare_file, declare_json, declare_path
-from pstate.fs import SYSTEM
+from pstate.file import recovery
+from pstate.file.fs import SYSTEM
+from pstate.memory.changes import Change, grown, play
 from pstate.state import PersistedState
 from pstate.watch import WATCH_INTERVAL
 

@@ -1,13 +1,13 @@
-"""A PATH of a command line: `pstate.paths`, with the ways in which commands say no."""
+"""A PATH of a command line: `pstate.text.paths`, with the ways in which commands say no."""
 
 from __future__ import annotations
 
 import contextlib
 from typing import Any
 
-from pstate import paths
 from pstate.cli.command import No, Usage, any_integer
-from pstate.paths import index, show, step
+from pstate.text import paths
+from pstate.text.paths import index, show, step
 
 __all__ = ["find", "index", "nothing", "parse", "show", "step"]
 

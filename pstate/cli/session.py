@@ -13,13 +13,14 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from pstate import files, ops, recovery
-from pstate.changes import grown
 from pstate.cli.command import Usage
-from pstate.containers import store_of
 from pstate.errors import MissingPathError, PStateError
-from pstate.format import BaseMarker
-from pstate.fs import SYSTEM
+from pstate.file import files, recovery
+from pstate.file.format import BaseMarker
+from pstate.file.fs import SYSTEM
+from pstate.memory import ops
+from pstate.memory.changes import grown
+from pstate.memory.containers import store_of
 from pstate.signals import expected
 from pstate.state import PersistedState
 

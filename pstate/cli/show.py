@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from datetime import date
 from typing import Any, TextIO
 
-from pstate import codec
 from pstate.cli.command import any_integer, printing
+from pstate.text import codec
 
 _COLOURS = {"red": 31, "green": 32, "yellow": 33, "cyan": 36, "dim": 2}
 

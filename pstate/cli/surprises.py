@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import date, datetime
 from typing import Any, NamedTuple
 
-from pstate import codec
+from pstate.text import codec
 
 #: A version rather than a number, such as 1.10.
 _ENDS_IN_ZERO = re.compile(r"[0-9]+\.[0-9]+0")

@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from pstate import lock, vacuum
 from pstate.cli import session, show
 from pstate.cli.command import Command, Parser, declare_file, declare_json, declare_writing
+from pstate.file import lock, vacuum
 from pstate.signals import expected, tolerating
 
 

@@ -6,9 +6,9 @@ import contextlib
 import re
 from typing import Any
 
-from pstate import codec
 from pstate.cli.command import Parser, Usage, any_integer
 from pstate.errors import InvalidStateError
+from pstate.text import codec
 from pstate.values import same, unchanged_ends
 
 #: What means the same behind a key as in a document of its own, or is no value there. There it is mostly read without

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from pstate.changes import Change
 from pstate.cli import changes, paths, session, show
 from pstate.cli.command import (
     Command,
@@ -24,7 +23,8 @@ from pstate.cli.command import (
     seconds,
     tell,
 )
-from pstate.ops import ABSENT
+from pstate.memory.changes import Change
+from pstate.memory.ops import ABSENT
 from pstate.signals import expected
 from pstate.state import PersistedState
 from pstate.watch import WATCH_INTERVAL, Watch

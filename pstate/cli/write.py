@@ -9,10 +9,10 @@ import copy
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from pstate import codec
 from pstate.cli import paths, session, show, values
 from pstate.cli.command import Command, Input, No, Parser, Usage, declare_file, declare_path, declare_writing, tell
 from pstate.errors import UnsupportedTypeError, UnsupportedValueError
+from pstate.text import codec
 from pstate.values import same
 
 Change = Callable[[Any, Any], str | None]

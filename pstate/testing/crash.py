@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from operator import is_
 from typing import Any, Literal
 
-from pstate import codec, store
-from pstate.containers import MappedDict, MappedList, MappedSet
+from pstate import store
 from pstate.errors import PStateError
+from pstate.memory.containers import MappedDict, MappedList, MappedSet
 from pstate.signals import expected
 from pstate.state import PersistedState
 from pstate.testing.disk import Image, SimulatedDisk
 from pstate.testing.schedule import Call, told
 from pstate.testing.system import Killed, SimulatedSystem
+from pstate.text import codec
 
 #: Where the state file is on the simulated disk.
 PATH = "/state.yaml"

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from pstate import codec
-from pstate import format as f
+from pstate.file import format as f
 from pstate.testing.system import SimulatedSystem
+from pstate.text import codec
 from pstate.values import place_text
 
 #: What changes nothing on the disk, and is left out.

@@ -1,4 +1,4 @@
-"""What one simulated process sees of a `SimulatedDisk`: every system call of `pstate.fs`, with a hook before each.
+"""What one simulated process sees of a `SimulatedDisk`: every system call of `pstate.file.fs`, with a hook before each.
 
 The hook decides: it may let others run first, make the call fail, let a write do only a part, or end the process. After
 its end a process changes nothing any more, whatever its `finally` blocks and finalizers still try.
@@ -14,8 +14,8 @@ from typing import Any, NoReturn
 from weakref import WeakValueDictionary
 from zlib import crc32
 
-from pstate.fs import FileSystem, Identity
-from pstate.lock import EXCLUSIVE_NOW, UNLOCK
+from pstate.file.fs import FileSystem, Identity
+from pstate.file.lock import EXCLUSIVE_NOW, UNLOCK
 from pstate.testing.disk import Description, Inode, SimulatedDisk
 
 #: Descriptors begin where no real ones are, so that nobody who goes round the seam meets a file of the test's.

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from pstate.changes import between
 from pstate.cli import changes, paths, session, show
 from pstate.cli.command import Command, No, Parser, Usage, declare_file, declare_writing, tell
 from pstate.cli.transfer import sources
 from pstate.cli.transfer.arrival import Arrival
 from pstate.cli.transfer.faults import LEFT_OUT, counted, declare_skipping
-from pstate.ops import ABSENT
+from pstate.memory.changes import between
+from pstate.memory.ops import ABSENT
 
 
 def _declare(parser: Parser) -> None:

@@ -14,12 +14,12 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
-from pstate import codec
 from pstate.cli.command import No, Usage
 from pstate.cli.transfer.faults import Say
 from pstate.errors import WriteError
-from pstate.fs import NO_SUCH_RENAME, SYSTEM, Descriptor, open_beside
+from pstate.file.fs import NO_SUCH_RENAME, SYSTEM, Descriptor, open_beside
 from pstate.signals import expected, tolerating
+from pstate.text import codec
 
 #: What a name of a shelf may get behind it.
 _ENDINGS = ("", ".db", ".dat", ".dir", ".bak", ".pag")

@@ -13,11 +13,12 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from pstate import codec, legacy, recovery
 from pstate.cli import session
 from pstate.cli.transfer.faults import BadSource
 from pstate.errors import StateFileError
-from pstate.fs import SYSTEM
+from pstate.file import legacy, recovery
+from pstate.file.fs import SYSTEM
+from pstate.text import codec
 
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
 _IN_TOML = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")

@@ -1,0 +1,1 @@
+"""The commands that look at, repair and bring together damaged files."""

@@ -1,0 +1,248 @@
+"""`pstate resolve`: the document above a crashed program's journal was edited, and a person says which of both counts.
+
+What the document was before is not in the file, only its length and checksum. Where a copy with both is found, edit and
+commits are brought together as by a program that had known it (`edits.merge`). Where none is, the commits can still be
+applied to the edited document, as far as they fit.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, NamedTuple
+
+from pstate.cli import changes, session, show
+from pstate.cli.command import Command, No, Parser, Usage, declare_file
+from pstate.cli.mending import ancestors, mend
+from pstate.cli.mending.ancestors import Ancestor
+from pstate.cli.mending.examine import settled
+from pstate.cli.mending.pieces import Head, head, pieces
+from pstate.cli.mending.salvage import Lost, Replay, lost_lines, problem
+from pstate.errors import InvalidStateError, PStateError
+from pstate.file import edits, vacuum
+from pstate.file import format as f
+from pstate.file.recovery import State
+from pstate.memory.changes import Change, between
+from pstate.signals import expected
+from pstate.text import codec
+
+
+class Resolution(NamedTuple):
+    """What the file would be."""
+
+    text: bytes
+    state: State
+    told: list[str]  #: what a person must know about it
+    lost: list[Lost]
+
+
+def _declare(parser: Parser) -> None:
+    declare_file(parser)
+    side = parser.add_mutually_exclusive_group(required=True)
+    side.add_argument(
+        "--edit", dest="side", action="store_const", const="edit", help="keep the document as edited, drop the commits"
+    )
+    side.add_argument(
+        "--journal",
+        dest="side",
+        action="store_const",
+        const="journal",
+        help="keep the commits, undo the edit: only if the document from before it is found",
+    )
+    side.add_argument(
+        "--both",
+        dest="side",
+        action="store_const",
+        const="both",
+        help="keep the edit, and the commits as far as they fit",
+    )
+    parser.add_argument(
+        "--ancestor", metavar="OLD", help="a copy of the document from before the edit; else one is looked for"
+    )
+    mend.declare(parser)
+
+
+def _run(arguments: Any) -> int:
+    path = os.path.realpath(arguments.file)
+    data = settled(path)[0]
+    found = _edited(path, data)
+    if found is None:
+        return _say_nothing_to_do(path, arguments)
+    ancestor = _ancestor(path, found, arguments.ancestor)
+    resolution = _resolution(path, data, found, ancestor, arguments.side)
+    mend.must_come_back(path, resolution.text, resolution.state)
+    where = None if ancestor is None else ancestor.where
+    if not arguments.json:
+        show.write(_shown(path, found, where, resolution), mend.UNTOUCHED)
+    copy, refusal = None, None
+    try:
+        if not arguments.dry_run:
+            mend.refuse_while_open(path, arguments)
+            copy = mend.replace(path, data, resolution.text, "before-resolve", arguments)
+    except expected(No, Usage, PStateError) as raised:
+        refusal = raised
+    effect = mend.done("resolved", copy) if refusal is None else str(refusal)
+    if arguments.json:
+        show.write(show.json_text(_fields(path, found, where, resolution, copy)) + "\n", effect)
+    if refusal is not None:
+        raise refusal
+    if not arguments.json:
+        show.write(mend.verdict("resolved", copy), effect)
+    return 0
+
+
+def _edited(path: str, data: bytes) -> Head | None:
+    """The journal whose document was edited; None where the file can be used. Raises what else is wrong."""
+    error = problem(data, path)
+    if error is None:
+        return None
+    found = head(data)
+    if found is None or found.marker is None or found.is_intact or f.scan(data).version != f.VERSION:
+        raise No(f"{error} This is no edit above a journal. See what can be kept: pstate repair {path}")
+    return found
+
+
+def _say_nothing_to_do(path: str, arguments: Any) -> int:
+    if arguments.json:
+        show.write(show.json_text({"file": path, "ok": True, "done": False}) + "\n")
+    else:
+        show.write(f"{path}: nothing to resolve, the file can be used as it is.\n")
+    return 0
+
+
+def _ancestor(path: str, found: Head, given: str | None) -> Ancestor | None:
+    assert found.marker is not None
+    if given is None:
+        return ancestors.find(path, found.marker)
+    content = session.content(given)
+    base = ancestors.of(content, found.marker)
+    if base is None:
+        raise No(
+            f"{given}: is not what the document was before the edit: that had {found.marker.length} bytes, with the "
+            f"checksum {found.marker.crc:08x}. Nothing was changed. Look for an older copy."
+        )
+    return Ancestor(base, given)
+
+
+# ------------------------------------------------------------------------------------------------------------ the sides
+
+
+def _resolution(path: str, data: bytes, found: Head, ancestor: Ancestor | None, side: str) -> Resolution:
+    if side == "journal":
+        if ancestor is None:
+            raise No(
+                f"{path}:{found.line}: to undo the edit, the document from before it is needed, and no copy of it was "
+                "found beside the file or in git. Nothing was changed. Name one: --ancestor OLD; or keep the commits "
+                "as far as they fit the document as it is now: --both"
+            )
+        replay = _replay(path, data, found, codec.load(ancestor.base, ancestor.where).value, everything=False)
+        text = vacuum.document(ancestor.base, replay.state, path)[0]
+        return Resolution(text, replay.state, ["the edit is undone", *_counted(replay)], replay.lost)
+    edited = _document(path, found)
+    if side == "edit":
+        replay = _replay(path, data, found, edited if ancestor is None else _state(ancestor), everything=True)
+        return Resolution(found.base, edited, ["the document is kept as it was edited"], replay.all)
+    if ancestor is None:
+        replay = _replay(path, data, found, edited, everything=True)
+        told = ["where both changed the same value, the commit counts, as nobody knows what the document was before"]
+        text = vacuum.document(found.base, replay.state, path)[0]
+        return Resolution(text, replay.state, [*_counted(replay), *told], replay.lost)
+    old = _state(ancestor)
+    replay = _replay(path, data, found, old, everything=False)
+    merged, gave_way = edits.merge(old, edited, replay.state)
+    told = [f"changed by the edit and by a commit, the edit wins: {sentence}" for sentence in gave_way]
+    return Resolution(vacuum.document(found.base, merged, path)[0], merged, [*_counted(replay), *told], replay.lost)
+
+
+def _state(ancestor: Ancestor) -> State:
+    return codec.load(ancestor.base, ancestor.where).value
+
+
+def _document(path: str, found: Head) -> State:
+    try:
+        return codec.load(found.base, path).value
+    except InvalidStateError as error:
+        raise No(
+            f"{error} This is the document that was edited, above the journal from line {found.line} on. Correct it "
+            "first; or undo the edit: --journal; or keep what is whole: pstate repair --salvage"
+        ) from error
+
+
+def _replay(path: str, data: bytes, found: Head, state: State, everything: bool) -> Replay:
+    replay = Replay(state, everything)
+    for number, piece in enumerate(pieces(data, found), 1):
+        replay.take(number, piece, path)
+    return replay
+
+
+def _counted(replay: Replay) -> list[str]:
+    return [f"kept: {', '.join(replay.kept)}"]
+
+
+# ------------------------------------------------------------------------------------------------------------- printing
+
+
+def _shown(path: str, found: Head, where: str | None, resolution: Resolution) -> str:
+    lines = [f"{path}:{found.line}: the document above the journal of a program that did not close the file was edited"]
+    if where is not None:
+        lines.append(f"what it was before the edit: {where}")
+    lines += resolution.told
+    if resolution.lost:
+        lines += [f"{show.coloured('lost', 'red')}:", *lost_lines(resolution.lost)]
+    differences = _differences(path, found, resolution)
+    if differences is None:
+        return "".join(f"{line}\n" for line in lines)
+    lines.append(
+        "what becomes of the document above the journal:" if differences else "the document above the journal stays"
+    )
+    return "".join(f"{line}\n" for line in [*lines, *(f"  {changes.line(change)}" for change in differences)])
+
+
+def _differences(path: str, found: Head, resolution: Resolution) -> list[Change] | None:
+    """From the document as it is to the result; None if it does not parse."""
+    try:
+        return list(between(codec.load(found.base, path).value, resolution.state))
+    except InvalidStateError:
+        return None
+
+
+def _fields(path: str, found: Head, where: str | None, resolution: Resolution, copy: str | None) -> dict[str, Any]:
+    differences = _differences(path, found, resolution)
+    return {
+        "file": path,
+        "ok": False,
+        "line": found.line,
+        "ancestor": where,
+        "told": resolution.told,
+        "lost": [each.fields() for each in resolution.lost],
+        "changes": None if differences is None else [changes.fields(change) for change in differences],
+        "done": copy is not None,
+        "copy": copy,
+    }
+
+
+COMMANDS = {
+    "resolve": Command(
+        "resolve",
+        "choose between an edit and the commits of a crashed program",
+        "Bring FILE in order whose document was edited above the journal of a program that did not close it, so that\n"
+        "it cannot be opened: keep the edit, or the commits, or both. The document from before the edit is looked for\n"
+        "beside the file, and in git, and is known by its checksum. If it is found, both are merged value by value,\n"
+        "and where both changed the same one, the edit wins; if not, the commits are applied to the document as it is\n"
+        "now. What results is shown, and a copy of the file is kept beside it. Exit code 1 if it cannot be done.",
+        "$ pstate resolve edited.yaml --both\n"
+        "$PWD/edited.yaml:5: the document above the journal of a program that did not close the file was edited\n"
+        "kept: commits 1 to 3\n"
+        "where both changed the same value, the commit counts, as nobody knows what the document was before\n"
+        "what becomes of the document above the journal:\n"
+        "  ~ counter: 3 -> 5\n"
+        "  ~ key.nested: 2 -> 3\n"
+        "resolved; as it was: $PWD/edited.yaml.before-resolve\n"
+        "$ cat edited.yaml\n"
+        "counter: 5\n"
+        "key:\n"
+        "  nested: 3   # too many?\n"
+        "size: 1",
+        _declare,
+        _run,
+    )
+}

@@ -1,0 +1,179 @@
+"""A person's edit and our commits, brought together value by value. Pure functions on plain trees.
+
+The edit wins where both changed the same place; everything else of both sides is kept. Noticing an edit, and writing
+the result, is the business of `log`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+from zlib import crc32
+
+from pstate.file import format as f
+from pstate.file.recovery import Operations, State, decode, document, edited_above_journal
+from pstate.values import place_text, same, shown
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What a process knows when it meets an edit."""
+
+    path: str
+    state: State  #: what memory is
+    base: bytes  #: the document that the journal stands on
+    generation: str | None  #: of the journal; None where there is none
+    index: int  #: the last commit that memory has
+    crc: int  #: its checksum
+    #: Base document and generation of each journal before this one in which commits of ours stood not long ago.
+    previous: list[tuple[bytes, str | None]]
+    replay: Callable[[State, list[Operations]], State]
+    bodies: list[str]  #: the records of the journal, up to there
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The state after an edit."""
+
+    state: State
+    write: bool  #: the file does not say it yet
+    lost: list[str]  #: our values that gave way to the edit
+    conflict: str = ""  #: why the edit cannot hold all our commits; they must be kept elsewhere
+    contains: int = 0  #: the last commit of our generation that the edit had in its journal
+
+
+def reconcile(known: History, image: f.Image, edited: State, data: bytes, ancestor: State | None = None) -> Result:
+    """What the state is after an edit that left *data*, which is *image*, whose base document says *edited*.
+
+    With *ancestor*, another process has brought the edit together with our commits, but only up to that state. Raises
+    EditConflict when document and journal do not belong together and we know neither.
+    """
+    records = decode(image.bodies, known.path, lambda: data)
+    if ancestor is not None:
+        return _merged(ancestor, known.replay(edited, records), known.state)
+    if image.marker is None:
+        result = _merged(document(known.base, known.path), edited, known.state)
+        return replace(result, conflict=_stale(known, edited))
+    if image.marker.generation == known.generation or (known.generation is None and image.marker.describes(known.base)):
+        contains = image.index >= known.index and _chain(image, known.index) == known.crc
+        before = document(known.base, known.path)
+        if contains and not image.base_edited:
+            return Result(known.replay(edited, records), write=False, lost=[])
+        if contains:
+            merged, lost = merge(before, edited, known.replay(before, records))
+            return Result(merged, True, lost, _stale(known, edited), contains=image.index)
+        common = _common(known.bodies, image.bodies)
+        if common < image.index and not image.base_edited:
+            # Others have gone on from the copy, without the commits that it lacks.
+            edited, before = known.replay(edited, records), known.replay(before, records[:common])
+        merged, lost = merge(before, edited, known.state)
+        return Result(merged, True, lost, _stale(known, edited) if image.base_edited else "")
+    for base, generation in known.previous:
+        if image.marker.generation == generation:
+            merged, lost = merge(document(base, known.path), edited, known.state)
+            return Result(merged, True, lost)
+    if image.base_edited:
+        raise edited_above_journal(image, data, known.path)
+    theirs = known.replay(edited, records)
+    result = _merged(document(known.base, known.path), theirs, known.state)
+    stale = _stale(known, edited)
+    if not stale and not result.write and not result.lost:
+        return result
+    return Result(theirs, False, [], stale or "another program has gone on from it without our commits")
+
+
+def _stale(known: History, edited: State) -> str:
+    """Why *edited* may lack commits that are not in our journal any more; or ""."""
+    now = document(known.base, known.path)
+    if not any(reverts(document(base, known.path), edited, now) for base, _ in known.previous):
+        return ""
+    return "it has values from before one of our vacuums, as a copy has that was read before our commits"
+
+
+def _merged(old: State, edited: State, ours: State) -> Result:
+    merged, lost = merge(old, edited, ours)
+    return Result(merged, not same(merged, edited), lost)
+
+
+def _common(mine: list[str], theirs: list[str]) -> int:
+    """How many records two journals begin with in common."""
+    return next((n for n, (a, b) in enumerate(zip(mine, theirs, strict=False)) if a != b), min(len(mine), len(theirs)))
+
+
+def _chain(image: f.Image, index: int) -> int:
+    """The checksum of commit *index* of *image*; of none, 0 as in the view of a file without a journal."""
+    if index == 0 or image.marker is None:
+        return 0
+    crc = f.first_crc(image.marker.generation)
+    for body in image.bodies[:index]:
+        crc = crc32(body.encode(), crc)
+    return crc
+
+
+def merge(old: Any, edited: Any, ours: Any) -> tuple[Any, list[str]]:
+    """The state that has the changes of both *edited* and *ours* over their common ancestor *old*.
+
+    Returns it with one sentence for each of our values that gave way to the edit. Merging the result again gives the
+    result: it does not matter how many processes notice the same edit.
+    """
+    lost: list[str] = []
+    return _merge(old, edited, ours, [], lost), lost
+
+
+def _merge(old: Any, edited: Any, ours: Any, path: list[Any], lost: list[str]) -> Any:
+    if same(edited, old):
+        return ours
+    if same(ours, old) or same(ours, edited):
+        return edited
+    if type(old) is type(edited) is type(ours):
+        if type(old) is dict:
+            return _merge_dicts(old, edited, ours, path, lost)
+        if type(old) is set:
+            return (ours - (old - edited)) | (edited - old)
+        if type(old) is list and same(ours[: len(old)], old):
+            # We only appended, which is what most programs do to a list in a file that people edit.
+            return edited + ours[len(old) :]
+    lost.append(f"{place_text(path)} was {shown(ours)}")
+    return edited
+
+
+def _merge_dicts(
+    old: dict[Any, Any], edited: dict[Any, Any], ours: dict[Any, Any], path: list[Any], lost: list[str]
+) -> dict[Any, Any]:
+    merged: dict[Any, Any] = {}
+    for key, value in edited.items():
+        here = [*path, key]
+        if key in ours:
+            if key in old:
+                merged[key] = _merge(old[key], value, ours[key], here, lost)
+            elif type(value) is dict and type(ours[key]) is dict:
+                merged[key] = _merge({}, value, ours[key], here, lost)
+            else:
+                if not same(value, ours[key]):
+                    lost.append(f"{place_text(here)} was {shown(ours[key])}")
+                merged[key] = value
+        elif key not in old:
+            merged[key] = value
+        elif not same(value, old[key]):
+            lost.append(f"{place_text(here)} had been deleted")
+            merged[key] = value
+    for key, value in ours.items():
+        if key in edited:
+            continue
+        if key not in old:
+            merged[key] = value
+        elif not same(value, old[key]):
+            lost.append(f"{place_text([*path, key])} was {shown(value)}")
+    return merged
+
+
+def reverts(old: Any, edited: Any, new: Any) -> bool:
+    """Whether *edited* has, at some place, what *old* had there and *new* has not any more."""
+    if same(old, new):
+        return False
+    if type(old) is type(edited) is type(new) is dict:
+        missing = object()
+        keys = {*old, *edited, *new}
+        return any(reverts(old.get(key, missing), edited.get(key, missing), new.get(key, missing)) for key in keys)
+    return old is edited or (type(old) is type(edited) and same(old, edited))

@@ -1,0 +1,171 @@
+"""What becomes of a state, noted for those who watch it, by the log, at the few places where it cannot be read later.
+
+The records themselves stand in the journals, as far as memory knows them. So a commit costs nothing for being watched;
+but a journal that is left must be noted first, and nobody may vacuum the next one before its watchers have come to it:
+they keep a mark on the file that they are in, and whoever replaces that waits for them (I12).
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from itertools import chain
+from zlib import crc32
+
+from pstate.engine import Leg, Origin
+from pstate.errors import EditConflict
+from pstate.file.format import Image, first_crc
+from pstate.file.fs import FileSystem
+from pstate.file.journal import Journal, Place
+from pstate.file.recovery import State
+
+
+class Trail:
+    """The notes for one watch, which begins behind record *index* of *journal*, at *place*."""
+
+    def __init__(self, journal: Journal, index: int, place: Place | None, unknown: int) -> None:
+        self._legs: list[Leg] = []
+        self._journal = journal
+        self._index = index
+        self._place = place
+        #: Behind the first of each pair, up to the second.
+        self._others: list[tuple[int, int]] = []
+        self._unknown = unknown
+        #: What nobody but the thread that follows was told, for who asks next.
+        self.conflict: EditConflict | None = None
+
+    def take(self, number: int | None = None) -> list[Leg]:
+        """The first *number* of the notes since the last call, or all."""
+        if number is None:
+            number = self.collect()
+        legs, self._legs = self._legs[:number], self._legs[number:]
+        return legs
+
+    def collect(self) -> int:
+        """Note what stands in the journal; returns how many notes there are."""
+        bodies, place = self._journal.behind(self._place)
+        if bodies:
+            others = frozenset(chain.from_iterable(range(start + 1, last + 1) for start, last in self._others))
+            legs = [*self._legs, Leg(None, None, bodies, self._index, others, self._unknown)]
+            # No call among these, so that no exception of a signal handler comes in between.
+            self._legs, self._index, self._place = legs, self._index + len(bodies), place
+            self._others = [(start, last) for start, last in self._others if last > self._index]
+        return len(self._legs)
+
+    def others(self, before: int, last: int) -> None:
+        """The records behind number *before*, up to *last*, are of other processes."""
+        self._others.append((before, last))
+
+    def become(self, journal: Journal, state: State | None, origin: Origin, index: int, place: Place | None) -> None:
+        """Memory goes on in *journal*, behind record *index*, at *place*: as *state*, or as it is if that is None."""
+        self.collect()
+        if state is not None:
+            self._legs.append(Leg(state, origin, [], 0, frozenset(), 0))
+        self._journal, self._index, self._place = journal, index, place
+        self._others, self._unknown = [], 0
+
+    def move(self, journal: Journal) -> None:
+        """Go on in *journal*, which knows what the one before knew."""
+        self._journal = journal
+
+    def load(self, journal: Journal, image: Image, base: State, state: State, origin: Origin) -> None:
+        """*journal*, which is *image*, is about to be read into memory; it says *state*, its document *base*."""
+        self.collect()
+        before = self._journal.marker
+        if before is None or image.marker is None or image.marker.generation != before.generation:
+            self.become(journal, base, origin, 0, None)
+        elif self._is_beginning_of(image):
+            self._journal = journal
+        else:
+            # An old copy, which a person has put there: what stands in it was told before.
+            self.become(journal, state, "edit", image.index, place_behind(image))
+            return
+        self.others(self._index, image.index)
+
+    def _is_beginning_of(self, image: Image) -> bool:
+        """Whether *image*, of our generation, goes on behind the records that we know."""
+        assert image.marker is not None
+        crc = first_crc(image.marker.generation)
+        expected = self._place[1] if self._place is not None else crc
+        for body in image.bodies[: self._index]:
+            crc = crc32(body.encode(), crc)
+        return image.index >= self._index and crc == expected
+
+
+def place_behind(image: Image) -> Place | None:
+    """Behind the last record of *image*; None where there is none, nor a marker perhaps."""
+    return (image.end, image.crc) if image.index else None
+
+
+class Trails:
+    """The trails of all watches of one state. What is called here is called for each; the caller has the memory."""
+
+    __slots__ = ("_fs", "_is_followed", "_marked", "_references")
+
+    def __init__(self, fs: FileSystem) -> None:
+        self._fs = fs
+        #: Borrowed: a watch that nobody has any more is not told. Nearly always empty.
+        self._references: tuple[weakref.ref[Trail], ...] = ()
+        self._marked: Journal | None = None
+        #: Threads of this process follow them. Without those, others would wait for us in vain.
+        self._is_followed = False
+
+    def __bool__(self) -> bool:
+        return bool(self._references)
+
+    def _each(self) -> Iterator[Trail]:
+        return (trail for reference in self._references if (trail := reference()) is not None)
+
+    def add(self, trail: Trail, journal: Journal) -> None:
+        """Begin *trail*, or go on with it in a forked child. Memory is the newest commit, in *journal*."""
+        self._references = (*(weakref.ref(other) for other in self._each() if other is not trail), weakref.ref(trail))
+        self._is_followed = True
+        self._mark(journal)
+
+    def remove(self, trail: Trail | None = None) -> None:
+        """End *trail*, and those that nobody has any more."""
+        self._references = tuple(weakref.ref(other) for other in self._each() if other is not trail)
+        if not self._references:
+            self._mark(None)
+
+    def others(self, before: int, last: int) -> None:
+        """See `Trail.others`."""
+        for trail in self._each():
+            trail.others(before, last)
+
+    def become(self, journal: Journal, state: State | None, origin: Origin, index: int, place: Place | None) -> None:
+        """See `Trail.become`."""
+        for trail in self._each():
+            trail.become(journal, state, origin, index, place)
+        self._mark(journal)
+
+    def move(self, journal: Journal) -> None:
+        """Memory goes on in *journal*: the same file, opened again, and all that is known of it."""
+        for trail in self._each():
+            trail.move(journal)
+        self._mark(journal)
+
+    def load(self, journal: Journal, image: Image, base: State, state: State, origin: Origin) -> None:
+        """See `Trail.load`."""
+        for trail in self._each():
+            trail.load(journal, image, base, state, origin)
+        self._mark(journal)
+
+    def rest(self) -> None:
+        """The journal is let go of; the next one is to be loaded."""
+        self._mark(None)
+
+    def forget(self) -> None:
+        """In a forked child: the mark is the parent's, and so are the threads."""
+        self._marked = None
+        self._is_followed = False
+
+    def _mark(self, journal: Journal | None) -> None:
+        """Those who watch are in *journal* from now on, and have all that stands in the one before."""
+        if journal is not None and not (self._is_followed and any(True for _ in self._each())):
+            journal = None
+        if journal is not None and journal.is_ours():
+            self._fs.watch(journal.fd)  # first: an exception of a signal handler leaves one mark too many, not too few
+        before, self._marked = self._marked, journal
+        if before is not None and before is not journal and before.is_ours():
+            self._fs.unwatch(before.fd)

@@ -1,0 +1,129 @@
+"""A place in the state, as people write it: ``jobs[3].name``, ``jobs[-1]["odd key"]``, ``a.b``.
+
+A path is a list of keys and indices. `parse` and `show` are each other's inverse; `step` walks.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from pstate.errors import InvalidStateError
+from pstate.values import SCALARS
+
+_NAME = re.compile(r"""[^.\[\]"'\s]+""")
+_SIMPLE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+_BRACKET = re.compile(r"""\[\s*(?:("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|([^\]]*?))\s*\]""", re.S)
+_INTEGER = re.compile(r"-?\d+")
+
+
+def parse(text: str) -> list[Any]:
+    """The keys and indices in *text*; ``.`` is the whole state. Raises ValueError.
+
+    Between dots stands a text; in brackets a number, a text in quotes, or any other key as YAML writes it.
+    """
+    if text == ".":
+        return []
+    path: list[Any] = []
+    position = 0
+    while position < len(text) or not path:
+        if text[position : position + 1] == "[":
+            found = _BRACKET.match(text, position)
+            if found is None:
+                raise _wrong(text, position, "this bracket has no end")
+            path.append(_quoted(text, position, found[1]) if found[1] else _unquoted(text, position, found[2]))
+        else:
+            start = position + (text[position : position + 1] == "." and position > 0)
+            found = _NAME.match(text, start)
+            if position > 0 and start == position:
+                raise _wrong(text, position, f"a key with {text[position]!r} in it needs brackets and quotes")
+            if found is None:
+                raise _wrong(text, position, "a key must stand here")
+            path.append(found[0])
+        position = found.end()
+    return path
+
+
+def _wrong(text: str, position: int, what: str) -> ValueError:
+    return ValueError(
+        f"path {text!r}, character {position + 1}: {what}. Nothing was done. "
+        """Write jobs[3].name, or jobs["odd key"]."""
+    )
+
+
+def _quoted(text: str, position: int, quoted: str) -> str:
+    try:
+        return str(json.loads(quoted))
+    except ValueError:
+        import ast
+
+        try:
+            return str(ast.literal_eval(quoted))  # in Python's spelling
+        except (ValueError, SyntaxError):
+            raise _wrong(text, position, "this is no text in quotes") from None
+
+
+def _unquoted(text: str, position: int, key: str) -> Any:
+    if _INTEGER.fullmatch(key) and len(key) < 600:
+        return int(key)
+    from pstate.text import codec
+
+    try:
+        documents = codec.load_all(f"[{key}]".encode(), "PATH")
+        (value,) = documents[0].value
+    except (InvalidStateError, UnicodeError, ValueError):
+        raise _wrong(text, position, "this is no key") from None
+    if type(value) is str and key[:1] != "!":
+        raise _wrong(text, position, "a text in brackets needs quotes")
+    if type(value) not in SCALARS or value != value:
+        raise _wrong(text, position, "this is no key")
+    return value
+
+
+def show(path: list[Any]) -> str:
+    """*path* as `parse` reads it."""
+    from pstate.text import codec
+
+    parts: list[str] = []
+    for key in path:
+        if type(key) is str and _SIMPLE.fullmatch(key):
+            parts.append(f".{key}" if parts else key)
+        elif type(key) is str:
+            parts.append(f"[{json.dumps(key, ensure_ascii=False)}]")
+        else:
+            parts.append(f"[{codec.scalar(key)}]")
+    return "".join(parts) or "."
+
+
+def step(container: Any, key: Any) -> Any:
+    """What *container* has at *key*. Raises LookupError."""
+    if isinstance(container, dict):
+        return container[key]
+    if isinstance(container, list):
+        return container[index(key)]
+    if isinstance(container, set) and key in container:
+        return key
+    raise LookupError(key)
+
+
+def index(key: Any) -> int:
+    """*key* as an index of a list; digits between dots are one too. Raises LookupError."""
+    if type(key) is int:
+        return key
+    if type(key) is str and _INTEGER.fullmatch(key) and len(key) < 600:
+        return int(key)
+    raise LookupError(key)
+
+
+def check(keys: Iterable[Any]) -> list[Any]:
+    """*keys* as a path. Raises TypeError for what is none."""
+    path = list(keys) if isinstance(keys, list | tuple) else [keys]
+    for key in path:
+        if type(key) not in SCALARS or key != key:
+            raise TypeError(
+                f"{keys!r} is no path. Nothing was done. Write a text, as in 'jobs[3].name', or the keys and indices "
+                "themselves, as in ('jobs', 3, 'name')."
+            )
+    return path

@@ -1,0 +1,1 @@
+"""Bytes: what a file may hold after a crash, and what is read from it."""

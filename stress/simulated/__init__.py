@@ -1,0 +1,1 @@
+"""Every schedule, crash and fault of simulated processes."""
