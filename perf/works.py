@@ -27,7 +27,7 @@ from zlib import crc32
 from perf import peers
 from perf.peers import Peer, Result
 from pstate import PersistedState
-from pstate.file import lock, log
+from pstate.file import limits, lock
 from pstate.file.fs import SYSTEM, FileSystem
 
 #: A measurement of something slow does it less often, so that a round takes about so many seconds of it.
@@ -299,7 +299,7 @@ def recover(theirs: bool, folder: Path) -> float:
     """Seconds for each record of a journal that a killed program has left."""
     number = 900 if theirs else 100_000  # it vacuums after 1,000
     program = (
-        f"import os, sys\n{'' if theirs else 'from pstate.file import log; log.JOURNAL_MINIMUM = 1 << 40'}\n"
+        f"import os, sys\n{'' if theirs else 'from pstate.file import limits; limits.JOURNAL_MINIMUM = 1 << 40'}\n"
         f"from {'persistedstate' if theirs else 'pstate'} import PersistedState\n"
         "state = PersistedState(sys.argv[1], counter=0)\n"
         f"for value in range({number}): state.counter = value\n"
@@ -376,10 +376,10 @@ class Counting(FileSystem):
 def bytes_written(vacuums: bool, folder: Path) -> float:
     """Bytes that a commit writes, those of the *vacuums* included or not, in a state of 0.2 MB."""
     system = Counting()
-    factor = log.JOURNAL_MINIMUM
+    factor = limits.JOURNAL_MINIMUM
     try:
         if not vacuums:
-            log.JOURNAL_MINIMUM = 1 << 40
+            limits.JOURNAL_MINIMUM = 1 << 40
         with PersistedState.open(
             folder / "state.yaml", fs=system, defaults={"rows": rows(5_000), "counter": 0}
         ) as state:
@@ -392,7 +392,7 @@ def bytes_written(vacuums: bool, folder: Path) -> float:
                 number += 1
             return system.written / number
     finally:
-        log.JOURNAL_MINIMUM = factor
+        limits.JOURNAL_MINIMUM = factor
 
 
 # ------------------------------------------------------------------ several processes, whole scripts, memory

@@ -11,9 +11,8 @@ from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping
 from types import GeneratorType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar
 
-from pstate import store
+from pstate import engines, store
 from pstate.errors import ClosedAttributeError, ClosedError, MissingPathError, ReadOnlyError, TransactionError
-from pstate.file.fs import SYSTEM, FileSystem
 from pstate.logger import Logger
 from pstate.memory import containers, ops
 from pstate.memory.transaction import Changes, Mark
@@ -86,7 +85,7 @@ class PersistedState(containers.MappedDict):
         lock_timeout: float | None = 10.0,
         locking: Any = "file",
         read_only: bool = False,
-        fs: FileSystem = SYSTEM,
+        fs: engines.FileSystem | None = None,
     ) -> Self:
         """Open the state file at *path*, with options, which therefore never collide with a key.
 
@@ -125,7 +124,7 @@ class PersistedState(containers.MappedDict):
         path: str | os.PathLike[str],
         defaults: dict[Any, Any],
         options: dict[str, Any],
-        fs: FileSystem = SYSTEM,
+        fs: engines.FileSystem | None = None,
     ) -> None:
         text = os.fspath(path)
         if not isinstance(text, str):
@@ -155,7 +154,7 @@ class PersistedState(containers.MappedDict):
         _put(self, "_key", None)
         _put(self, "_reopen", (absolute, options))
         try:
-            core = store.shared(absolute, self, fs=fs, **settings)
+            core = store.shared(absolute, self, engine=engines.engine_of(absolute, fs), **settings)
             if taken and not core.read(_has_all, core.root, taken):
                 self._commit_defaults(core, taken)
         except BaseException:

@@ -1,17 +1,16 @@
-"""The hall between memory and disk: one commit protocol, transactions, threads, fork and the end of the process.
+"""The hall between memory and an engine: one commit protocol, transactions, threads, fork and the end of the process.
 
-The store is the only module that sees both wings. It keeps the tree of containers (`ops`, `containers`) equal to the
-log (`log`): it decides who may change memory when, and in which order memory and file change.
+The store keeps the tree of containers (`memory`) equal to the log of an engine (`engine.Log`): it decides who may
+change memory when, and in which order memory and log change. It does not know where the commits are.
 
 A thread has the *mutex* while it reads or changes something, and for as long as its transaction is open. No lock of
 Python's can be given back by another thread. So a thread that has to end the transaction of another one puts a new
 mutex in the place of the old one (`_take_over`): who waits asks again which it is.
 
 The rules for memory (docs/guarantees.md numbers them): nothing in memory changes before the record is in the file,
-except inside the owner's transaction; while memory changes, `self.view` is None, so that no other thread finds it
-fresh;
-the new view is the last thing to be set. Whoever finds None, and no transaction, reads the file again: so an exception
-at any instruction needs no handling of its own.
+except inside the owner's transaction. While memory changes, `self.view` is None, so that no other thread takes it for
+fresh; the new view is the last thing to be set. A thread that finds None, and no transaction, reads the file again: so
+an exception at any instruction needs no handling of its own.
 """
 
 from __future__ import annotations
@@ -25,11 +24,13 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from threading import get_ident
-from time import monotonic
+from time import monotonic, sleep
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
+from pstate import engines
 from pstate import logger as told
+from pstate.engine import Engine, Log, Overtaken, State, View
 from pstate.errors import (
     BypassedError,
     ClosedError,
@@ -41,11 +42,6 @@ from pstate.errors import (
     TransactionError,
     WriteError,
 )
-from pstate.file.format import BaseMarker
-from pstate.file.fs import SYSTEM, FileSystem
-from pstate.file.journal import View, close_inherited
-from pstate.file.lock import UNLOCK
-from pstate.file.log import FileLog
 from pstate.logger import Logger, send, waiting
 from pstate.memory import containers, ops
 from pstate.memory.containers import MappedList
@@ -56,7 +52,6 @@ from pstate.text import codec
 from pstate.text.codec import encode_body, encode_set
 from pstate.values import SCALARS
 
-State = dict[Any, Any]
 R = TypeVar("R")
 Plan = Callable[..., tuple[Sequence[ops.Op], Any]]
 
@@ -95,6 +90,7 @@ class Store:
         "changes",
         "closed",
         "ended",
+        "engine",
         "fresh",
         "lock_timeout",
         "locking",
@@ -114,27 +110,28 @@ class Store:
         lock_timeout: float | None = 10.0,
         locking: object = "file",
         read_only: bool = False,
-        fs: FileSystem = SYSTEM,
+        engine: Engine = engines.FILES,
     ) -> None:
-        self.path = path
+        self.engine = engine
         self.lock_timeout = lock_timeout
         self.locking = locking
         self.root = dict.__new__(containers.MappedDict)
         for name, value in (("_store", self), ("_parent", ROOT), ("_key", None)):
             object.__setattr__(self.root, name, value)
-        #: Where memory stands, or None: see `log.Memory`.
+        #: Where memory is, or None: see `engine.Memory`.
         self.view: View | None = None
-        self.log = FileLog(
+        self.log: Log = engine.log(
             path,
             self,
-            fs,
-            power=durability == "power",
+            settles=durability == "power",
             lock_timeout=lock_timeout,
             locking=locking,
             read_only=read_only,
         )
-        #: See `FileLog.fresh`: bound once, because every read of a value asks it.
-        self.fresh = self.log.fresh_durable if durability == "power" and not read_only else self.log.fresh
+        #: For people.
+        self.path = self.log.address
+        #: See `engine.Log.freshness`: bound once, because every read of a value asks it.
+        self.fresh = self.log.freshness()
         self.closed = False
         self.mutex = threading.RLock()
         self._ending = threading.RLock()  #: see `_take_over`
@@ -190,7 +187,7 @@ class Store:
                 pass  # we have not got it
             if waiting:
                 send()
-        if self.log.power:
+        if self.log.settles:
             self.log.settle_what_is_read(view)
         return result
 
@@ -250,7 +247,7 @@ class Store:
             advice = "It may wait for another process, or be at a large file."
         else:
             thread = _name_of(str(changes.thread))
-            doing = f"has been in a transaction for {self.log.fs.clock() - changes.since:.1f} s"
+            doing = f"has been in a transaction for {monotonic() - changes.since:.1f} s"
             advice = "A transaction belongs to the thread that entered it: within it, do not wait for another thread."
         return LockTimeout(
             f"{self.path}: waited {waited:.1f} s for the thread {thread!r} of this process, which {doing}. Nothing was "
@@ -292,7 +289,6 @@ class Store:
                     return
             else:
                 log = self.log
-                flock = log.flock  # see `FileLog.begin`
                 written: View | None = None
                 mutex = self.mutex
                 try:
@@ -324,19 +320,20 @@ class Store:
                                                     _dict_set(handle, key, value)
                                         log.publish(view)
                                         written = view
+                                except Overtaken:
+                                    pass  # `mutate` goes on
                                 except WriteError:
-                                    log.drop_lock()
+                                    log.hold.drop_lost()
                                     raise
                                 finally:
                                     self._busy = False
                                     try:
-                                        if log.fd >= 0:
-                                            flock(log.fd, UNLOCK)
+                                        log.hold.unlock()
                                     except expected(OSError) as error:
-                                        if log.unlock_again(error):
+                                        if log.hold.unlock_again(error):
                                             raise
                                     except BaseException:
-                                        log.release()  # as in `mutate`
+                                        log.hold.release()  # as in `mutate`
                                         raise
                 finally:
                     try:
@@ -346,7 +343,7 @@ class Store:
                     if waiting:
                         send()
                 if written is not None:
-                    if log.power:
+                    if log.settles:
                         log.settle(written)
                     return
         self.mutate(node, _set, key, value)
@@ -421,51 +418,54 @@ class Store:
                     finally:
                         self._busy = False
             log = self.log
-            self._busy = True
-            try:
-                if self.closed:
-                    self._refuse_closed(node)
-                else:
-                    log.begin(timeout)
-                if path.__class__ is not list or (path and self.view is not view):
-                    path = node_path(node)
-                    if path.__class__ is not list:
-                        return self._mutate_outside(node, path, plan, args)
-                if node.__class__ is MappedList and list.__len__(node) != node._size:
-                    raise self._bypassed()
-                operations, result = plan(node, *args)
-                if not operations:
-                    return result
-                if len(operations) == 1:
-                    # Without the two comprehensions, 0.3 µs less.
-                    op = operations[0]
-                    prepared = [prepare(node, op, self)]
-                    body = encode_body([[op[0], path, *op[1:]]])
-                else:
-                    prepared = [prepare(node, op, self) for op in operations]
-                    body = encode_body([[op[0], path, *op[1:]] for op in operations])
-                view = log.commit(body)
-                self.view = None
-                for op in prepared:
-                    apply(node, op, True)
-                if not path:
-                    self._mirror(prepared)
-                log.publish(view)
-            except WriteError:
-                log.drop_lock()
-                raise
-            finally:
-                self._busy = False
+            while True:
+                self._busy = True
                 try:
-                    if log.fd >= 0:
-                        log.flock(log.fd, UNLOCK)
-                except expected(OSError) as error:
-                    if log.unlock_again(error):
-                        raise
-                except BaseException:
-                    # An exception may have come before the first instruction of a lock that is written in Python.
-                    log.release()
+                    if self.closed:
+                        self._refuse_closed(node)
+                    else:
+                        log.begin(timeout)
+                    if path.__class__ is not list or (path and self.view is not view):
+                        path = node_path(node)
+                        if path.__class__ is not list:
+                            return self._mutate_outside(node, path, plan, args)
+                    if node.__class__ is MappedList and list.__len__(node) != node._size:
+                        raise self._bypassed()
+                    operations, result = plan(node, *args)
+                    if not operations:
+                        return result
+                    if len(operations) == 1:
+                        # Without the two comprehensions, 0.3 µs less.
+                        op = operations[0]
+                        prepared = [prepare(node, op, self)]
+                        body = encode_body([[op[0], path, *op[1:]]])
+                    else:
+                        prepared = [prepare(node, op, self) for op in operations]
+                        body = encode_body([[op[0], path, *op[1:]] for op in operations])
+                    view = log.commit(body)
+                    self.view = None
+                    for op in prepared:
+                        apply(node, op, True)
+                    if not path:
+                        self._mirror(prepared)
+                    log.publish(view)
+                    break
+                except Overtaken:
+                    continue
+                except WriteError:
+                    log.hold.drop_lost()
                     raise
+                finally:
+                    self._busy = False
+                    try:
+                        log.hold.unlock()
+                    except expected(OSError) as error:
+                        if log.hold.unlock_again(error):
+                            raise
+                    except BaseException:
+                        # An exception may have come before the first instruction of a lock that is written in Python.
+                        log.hold.release()
+                        raise
         finally:
             try:
                 mutex.release()
@@ -473,7 +473,7 @@ class Store:
                 pass  # we have not got it
             if waiting:
                 send()
-        if log.power:
+        if log.settles:
             log.settle(view)
         return result
 
@@ -559,7 +559,7 @@ class Store:
     # ------------------------------------------------------------------ memory, as the log sees it
 
     def apply(self, operations: list[Any]) -> None:
-        """Apply a record that somebody else has committed. See `log.Memory`."""
+        """Apply a record that somebody else has committed. See `engine.Memory`."""
         root = self.root
         for name, path, *rest in operations:
             node = ops.find(root, path)
@@ -648,8 +648,9 @@ class Store:
                     self._refuse_closed(None)
                 if thread not in _noticed:
                     _here.end = _EndOfThread(thread)
-                changes.since = self.log.begin(timeout)
-                if self.log.power:
+                self.log.begin_block(timeout)
+                changes.since = monotonic()
+                if self.log.settles:
                     self.log.settle_what_is_read(self.view)
                 self._base_view = None
                 self._interrupted = False
@@ -662,9 +663,9 @@ class Store:
                 self._busy = False
                 if self.changes is not changes:
                     try:
-                        self.log.release()
+                        self.log.hold.release()
                     except BaseException:
-                        self.log.release()
+                        self.log.hold.release()
                         raise
         finally:
             if self.changes is not changes:
@@ -748,28 +749,28 @@ class Store:
         self.owner = 0
         self._busy = True
         if self._base_view is None or not changes.operations:
-            self.log.drop_lock()
+            self.log.hold.drop_lost()
             if self._base_view is not None:
-                self.view = _renewed(self._base_view)
+                self.view = self.log.renewed(self._base_view)
             return None
         try:
             view = self.log.commit(encode_body(changes.operations), self._base_view)
         except expected(WriteError, UnicodeError, StateFileError):
             # Nothing was written. Any other exception may have come behind the write, from a signal handler: then the
             # file says, at the next access.
-            self.log.drop_lock()
+            self.log.hold.drop_lost()
             self._undo(changes.back_to(beginning()))
-            self.view = _renewed(self._base_view)
+            self.view = self.log.renewed(self._base_view)
             raise
         self.log.publish(view)
-        return view if self.log.power else None
+        return view if self.log.settles else None
 
     def roll_back(self, mark: Mark | None = None) -> None:
         """Undo the open transaction, or what came after *mark*."""
         changes = self.changes
         assert changes is not None
         if mark is None:
-            self.log.drop_lock()  # before `leave` unlocks
+            self.log.hold.drop_lost()  # before `leave` unlocks
         if self._base_view is None or (mark is not None and 0 < self.ended < mark[3]):
             return  # nothing was changed, or it was undone with a block around
         if self._interrupted:
@@ -782,7 +783,7 @@ class Store:
             self._interrupted = False
             if not changes.operations:
                 # A new object: a thread that read a value under the old one must not find it again.
-                self.view = _renewed(self._base_view)
+                self.view = self.log.renewed(self._base_view)
                 self._base_view = None
         finally:
             self._busy = False
@@ -922,7 +923,7 @@ class Store:
                 elif monotonic() - began >= PATIENCE:
                     raise self._timed_out(monotonic() - began, changes, "done")
                 else:
-                    self.log.fs.sleep(0.001)
+                    sleep(0.001)
         finally:
             if not taken:
                 self.mutex = theirs
@@ -963,13 +964,12 @@ class Store:
             self._base_view = None
             self.ended = 0
             try:
-                if self.log.fd >= 0:
-                    self.log.flock(self.log.fd, UNLOCK)
+                self.log.hold.unlock()
             except expected(OSError) as error:
-                if self.log.unlock_again(error):
+                if self.log.hold.unlock_again(error):
                     raise
             except BaseException:
-                self.log.release()  # as in `mutate`
+                self.log.hold.release()  # as in `mutate`
                 raise
         finally:
             self.changes = None
@@ -997,14 +997,14 @@ class Store:
 
     def vacuum(self) -> None:
         """Write the file anew as one plain document. Raises TransactionError inside a transaction."""
-        self._rewrite("vacuum()", self.log.begin_vacuum, self.log.vacuum)
+        self._rewrite("vacuum()", self.log.vacuum)
 
-    def _rewrite(self, name: str, begin: Callable[[float | None], object], rewrite: Callable[[], R]) -> R:
-        """Take the write lock by *begin*, and call *rewrite*. *name* is what the caller is called, for people."""
-        rewritten: R = self.alone(self.lock_timeout, self._rewrite_alone, name, begin, rewrite)
+    def _rewrite(self, name: str, rewrite: Callable[[], R]) -> R:
+        """Exclude all others, and call *rewrite*. *name* is what the caller is called, for people."""
+        rewritten: R = self.alone(self.lock_timeout, self._rewrite_alone, name, rewrite)
         return rewritten
 
-    def _rewrite_alone(self, name: str, begin: Callable[[float | None], object], rewrite: Callable[[], R]) -> R:
+    def _rewrite_alone(self, name: str, rewrite: Callable[[], R]) -> R:
         if self._busy:
             raise self._reentrant()
         if self.changes is not None:
@@ -1015,21 +1015,15 @@ class Store:
         try:
             if self.closed:
                 self._refuse_closed(None)
-            begin(self.lock_timeout)
+            self.log.begin_rewrite(self.lock_timeout)
             return rewrite()
         finally:
             self._busy = False
             try:
-                self.log.release()
+                self.log.hold.release()
             except BaseException:
-                self.log.release()
+                self.log.hold.release()
                 raise
-
-    @property
-    def marker(self) -> BaseMarker | None:
-        """That of the journal which the file has, as far as memory knows; None where there is none."""
-        view = self.view
-        return view[4].marker if view is not None else None
 
     def save(self, original: State, text: bytes) -> list[str]:
         """Take over the document *text* that a person has made of a copy that said *original*, comments and all.
@@ -1038,8 +1032,7 @@ class Store:
         sentence of the list that is returned says so. Raises as `vacuum`, and InvalidStateError when *text* is no
         state.
         """
-        base = codec.load(text, self.path)
-        return self._rewrite("save()", partial(self.log.begin, look=True), partial(self.log.save, original, text, base))
+        return self._rewrite("save()", partial(self.log.save, original, text))
 
     def _open(self) -> None:
         self._busy = True
@@ -1232,13 +1225,7 @@ def _set(node: ops.Node, key: Any, value: Any) -> tuple[Sequence[ops.Op], Any]:
     return [("set", key, value)], None
 
 
-def _renewed(view: View) -> View:
-    """An equal view that is another object."""
-    fd, end, crc, index, journal = view
-    return (fd, end, crc, index, journal)
-
-
-# One store for each file in a process: `flock` excludes per descriptor, so that two would lock each other out (F16).
+# One store for each file in a process: `flock` excludes per descriptor, so that two would lock each other out.
 _stores: weakref.WeakValueDictionary[tuple[Any, ...], Store] = weakref.WeakValueDictionary()
 #: Those whose name was a symbolic link, or went through one. They follow it.
 _by_link: weakref.WeakSet[Store] = weakref.WeakSet()
@@ -1271,9 +1258,9 @@ def shared(
     lock_timeout: float | None,
     locking: object,
     read_only: bool,
-    fs: FileSystem,
+    engine: Engine,
 ) -> Store:
-    """The store of the file at *path* in this process, opened, and shown by *handle* from now on.
+    """The store of the state at *path* in this process, opened, and shown by *handle* from now on.
 
     A second opener gets the same one. The stricter durability counts for both, the last lock_timeout too. Raises
     ValueError for another kind of locking: the two would not exclude each other. LockTimeout where another thread's
@@ -1283,16 +1270,19 @@ def shared(
         raise patched(path)
     while True:
         with _stores_mutex:
-            store = _find(path, read_only, fs)
+            store = _find(path, read_only, engine)
             is_new = store is None
             if store is None:
-                real = fs.real_path(path)
-                # A lock that is not the file's own is for one path, so there no link is followed again.
-                name = path if locking == "file" or read_only else real
-                store = _stores[id(fs), name, read_only] = Store(
-                    name, durability=durability, lock_timeout=lock_timeout, locking=locking, read_only=read_only, fs=fs
+                store = Store(
+                    path,
+                    durability=durability,
+                    lock_timeout=lock_timeout,
+                    locking=locking,
+                    read_only=read_only,
+                    engine=engine,
                 )
-                if name != real:
+                _stores[engine, store.path, read_only] = store
+                if store.path != engine.name(path):
                     _by_link.add(store)
             elif store.locking != locking:
                 raise ValueError(
@@ -1304,44 +1294,38 @@ def shared(
             if not is_new:
                 store.lock_timeout = store.log.lock_timeout = lock_timeout
                 if durability == "power" and not read_only:
-                    store.log.power = True
-                    store.fresh = store.log.fresh_durable
+                    store.log.stricter()
+                    store.fresh = store.log.freshness()
             return store
 
 
-def _find(path: str, read_only: bool, fs: FileSystem) -> Store | None:
-    """The open store of the file at *path*, by whatever name it was opened."""
-    real = fs.real_path(path)
+def _find(path: str, read_only: bool, engine: Engine) -> Store | None:
+    """The open store of the state at *path*, by whatever name it was opened."""
+    real = engine.name(path)
     for name in (path, real):
-        store = _stores.get((id(fs), name, read_only))
-        if store is not None and not store.closed and _leads_to(store, real):
+        store = _stores.get((engine, name, read_only))
+        if store is not None and not store.closed and store.log.leads_to(real):
             return store
     for store in list(_by_link):
-        if (store.log.fs, store.log.read_only) == (fs, read_only) and not store.closed and _leads_to(store, real):
-            # Each of its names means this file, and not each of them is the link. So it stays with the file.
-            store.log.path = real
-            _stores[id(fs), real, read_only] = store
+        if (store.engine, store.log.read_only) == (engine, read_only) and not store.closed and store.log.leads_to(real):
+            # Each of its names means this state, and not each of them is the link. So it stays with the state.
+            store.log.stay_at(real)
+            _stores[engine, real, read_only] = store
             _by_link.discard(store)
             return store
     return None
 
 
-def _leads_to(store: Store, real: str) -> bool:
-    """Whether the path that *store* follows leads to the file *real*."""
-    return store.log.path == real or store.log.fs.real_path(store.log.path) == real
-
-
-def abandon(fs: FileSystem) -> None:
-    """For simulations: the process that saw its files through *fs* is dead. Its finalizers touch nothing any more."""
-    for store in [store for store in _open.copy() if store.log.fs is fs]:
+def abandon(engine: Engine) -> None:
+    """For simulations: the process that had its states by *engine* is dead. Its finalizers touch nothing any more."""
+    for store in [store for store in _open.copy() if store.engine == engine]:
         store.closed = True
         _open.discard(store)
 
 
 #: What is imported when it is needed first.
 _IMPORTED_LATE = (
-    "base64", "ctypes", "fcntl", "inspect", "logging", "pstate.file.edits", "pstate.file.legacy", "pstate.text.splice",
-    "pstate.watch", "pwd", "struct", "yaml",
+    "base64", "inspect", "logging", "pstate.text.splice", "pstate.watch", "yaml", *engines.IMPORTED_LATE,
 )  # fmt: skip
 
 
@@ -1363,7 +1347,8 @@ def _after_fork_in_child() -> None:
     told.forget()
     for store in list(_stores.values()):
         store.after_fork()
-    close_inherited()
+    for engine in {engine for engine, _, _ in _stores} | {engines.FILES}:
+        engine.close_inherited()
 
 
 def _at_exit() -> None:

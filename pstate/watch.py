@@ -18,11 +18,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from pstate import logger as told
-from pstate.engine import Leg
+from pstate.engine import Leg, Operations, State, Trail
 from pstate.errors import ClosedError, EditConflict, PStateError, ReentrantError, TransactionError
-from pstate.file.journal import Journal
-from pstate.file.recovery import State, decode, document
-from pstate.file.trail import Trail
 from pstate.logger import send, waiting
 from pstate.memory import changes, containers, ops
 from pstate.memory.changes import Change
@@ -78,32 +75,26 @@ class Watch:
         if now and (found := list(changes.between_at({}, ops.plain(self._root), self._place))):
             self._found.append(found)
 
-    def _begin(self, history: bool, root: Any, marked: Journal | None) -> Journal:
-        core = self._core
-        _, end, crc, index, journal = core.view
-        if marked is not None and journal is marked:
+    def _begin(self, history: bool, root: Any, marked: object) -> object:
+        log = self._core.log
+        if marked is not None and log.journal is marked:
             return marked
-        if history:
-            self._root = changes.grown(document(journal.base, core.path))
-            self._trail = Trail(journal, 0, None, index)
-        else:
-            self._root = changes.grown(ops.plain(root))
-            self._trail = Trail(journal, index, (end, crc) if journal.marker else None, 0)
+        document = log.records()[0] if history else ops.plain(root)
+        self._root = changes.grown(document)
+        self._trail: Trail = log.trail(history)
         return self._go_on(root, marked)
 
-    def _go_on(self, root: Any, marked: Journal | None) -> Journal:
-        journal: Journal = self._core.view[4]
-        self._core.log.trails.add(self._trail, journal)
-        return journal
+    def _go_on(self, root: Any, marked: object) -> object:
+        return self._core.log.follow(self._trail)
 
-    def _have_followed(self, begin: Callable[[Any, Journal | None], Journal]) -> None:
+    def _have_followed(self, begin: Callable[[Any, object], object]) -> None:
         """Begin, in this process, by *begin*, which is given the journal that was the newest one, and returns it."""
         core, marked = self._core, None
-        # Again: who replaced the file before it had our mark has not waited for us, and will not.
+        # Again: a process that replaced the file before it had our mark has not waited for us, and will not.
         while (journal := core.read(begin, core.root, marked)) is not marked:
             marked = journal
         trail = self._trail
-        if core.log.fs.flock is None:  # not in a simulation, which has no threads
+        if core.log.has_threads:
             threading.Thread(target=_follow, args=(weakref.ref(trail), core), name="pstate watch", daemon=True).start()
 
     def poll(self) -> list[Change]:
@@ -126,7 +117,7 @@ class Watch:
         """End it: what was not asked for is gone. Idempotent."""
         if not self._is_closed:
             core = self._core
-            core.alone(core.lock_timeout, core.log.trails.remove, self._trail)
+            core.alone(core.lock_timeout, core.log.unfollow, self._trail)
             self._is_closed = True
             self._found.clear()
 
@@ -161,7 +152,7 @@ class Watch:
                 found = [change._replace(origin=leg.origin) for change in difference]
                 self._root = changes.grown(leg.state)
                 yield found
-            for number, operations in enumerate(decode(leg.bodies, self._core.path, bytes), leg.before + 1):
+            for number, operations in enumerate(leg.records, leg.before + 1):
                 origin = leg.origin_of(number)
                 commit = [change for operation in operations for change in self._play(operation)]
                 yield [change._replace(origin=origin, commit=number) for change in commit]
@@ -276,7 +267,7 @@ def _follow(reference: weakref.ref[Trail], core: Any) -> None:
             pass  # who asks is told
         del trail
         time.sleep(WATCH_INTERVAL)
-    core.alone(None, core.log.trails.remove)
+    core.alone(None, core.log.unfollow)
     core.detach(None)  # the last handle may have gone while we were at it
 
 
@@ -293,21 +284,21 @@ def _take_state(root: Any, trail: Trail) -> State:
 def history(state: containers.MappedDict, path: str | Iterable[Any] | None = None) -> Iterator[Change]:
     """See `PersistedState.history`."""
     core, place = containers.store_of(state), place_of(path)
-    base, bodies = core.read(_records, core)
-    return _told(core.path, place, base, bodies)
+    document, records = core.read(_records, core)
+    return _told(place, document, records)
 
 
-def _told(path: str, place: list[Any], base: bytes, bodies: list[str]) -> Iterator[Change]:
-    root = changes.grown(document(base, path))
-    for number, operations in enumerate(decode(bodies, path, bytes), 1):
+def _told(place: list[Any], document: State, records: Iterable[Operations]) -> Iterator[Change]:
+    root = changes.grown(document)
+    for number, operations in enumerate(records, 1):
         for operation in operations:
             for change in changes.play(root, operation, place):
                 yield change._replace(commit=number)
 
 
-def _records(core: Any) -> tuple[bytes, list[str]]:
-    journal = core.view[4]
-    return journal.base, journal.bodies(core.view[3])
+def _records(core: Any) -> tuple[State, Iterable[Operations]]:
+    document, records = core.log.records()
+    return document, records
 
 
 def place_of(path: str | Iterable[Any] | None) -> list[Any]:

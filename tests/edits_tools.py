@@ -21,7 +21,7 @@ import yaml
 from procs_tools import BIRTH
 
 import pstate
-from pstate.file import log
+from pstate.file import limits
 
 Save = Callable[[Path, bytes], None]
 
@@ -118,7 +118,7 @@ def _serve(pipe: Any) -> None:
         "sys": sys,
         "pstate": pstate,
         "PersistedState": pstate.PersistedState,
-        "log": log,
+        "limits": limits,
         "lines": handler.lines,
     }
     space: dict[str, Any] = {}
@@ -130,10 +130,10 @@ def _serve(pipe: Any) -> None:
         answer: Any = None
         try:
             if kind == "reset":
-                log.LOOK_INTERVAL = log.CHECK_INTERVAL = log.QUIET = 0.0
-                log.CHECK_COST = 0
-                log.MISSING = 0.02
-                log.STALE_COPY = 600.0
+                limits.LOOK_INTERVAL = limits.CHECK_INTERVAL = limits.QUIET = 0.0
+                limits.CHECK_COST = 0
+                limits.MISSING = 0.02
+                limits.STALE_COPY = 600.0
                 handler.lines.clear()
                 space.clear()
                 space.update(clean)

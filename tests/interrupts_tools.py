@@ -292,7 +292,7 @@ class Scene:
     def go_on(self) -> None:
         """Everybody changes the state and sees what the others changed.
 
-        With numbers of the same length as those of the action: then the file may have a size that was seen before (F2).
+        With numbers of the same length as those of the action: then the file may have a size that was seen before.
         """
         state = self.state
         state["n"] = 7

@@ -1068,7 +1068,7 @@ SEVERAL_SESSIONS = """
     import logging
     logging.basicConfig(stream=sys.stdout, format="%(levelname)s %(name)s %(message)s")
     import pstate.file.log
-    pstate.file.log.JOURNAL_MINIMUM = 200  # a vacuum is due again and again
+    pstate.file.limits.JOURNAL_MINIMUM = 200  # a vacuum is due again and again
     for session in range(2):
         state = PersistedState(PATH, counter=0)
         print("SESSION", state.counter)
@@ -1127,7 +1127,7 @@ def test_a_file_that_cannot_be_replaced_keeps_its_journal(
     tmp_path: Path, number: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same by a double, for every reason that a system may have: never truncated and rewritten in place instead."""
-    monkeypatch.setattr("pstate.file.log.JOURNAL_MINIMUM", 200)
+    monkeypatch.setattr("pstate.file.limits.JOURNAL_MINIMUM", 200)
     path = tmp_path / "state.yaml"
     path.write_bytes(READABLE)
     inode = path.stat().st_ino

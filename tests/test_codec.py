@@ -193,7 +193,7 @@ trees = st.recursive(
 
 AWARE = datetime(2024, 2, 29, 23, 59, 59, 123456, tzinfo=timezone(timedelta(hours=-5, minutes=-30)))
 
-# F20 of the review and what else a loader trips over.
+# What loaders trip over.
 SCALARS = [
     *(None, True, False, 0, 1, -1, 10**18, 2**64, 10**599, 10**600, -(10**600), 10**4299, 10**4300, -(10**5000)),
     *(0.0, -0.0, 0.1, 1e16, -1e16, 1.5e300, 1e-7, 5e-324, 1.7976931348623157e308, math.inf, -math.inf, math.nan, 1e22),
@@ -972,7 +972,7 @@ APPENDABLE = [
 
 @pytest.mark.parametrize(("text", "appendable"), APPENDABLE, ids=lambda value: ascii(value)[:30])
 def test_a_marker_is_appended_only_where_it_changes_nothing(parser, text, appendable):
-    """F3: to all that is called appendable, a base marker and a record can be appended, and all loaders agree."""
+    """To all that is called appendable, a base marker and a record can be appended, and all loaders agree."""
     base = codec.load(text.encode(), "s.yaml")
     assert appendable is base.appendable
     if appendable:

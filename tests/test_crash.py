@@ -419,7 +419,7 @@ def with_hole(history: History, index: int) -> bytes:
 def test_a_hole_after_another_boot_is_a_prefix_and_the_rest_is_kept(
     history: History, tmp_path: Path, caplog: pytest.LogCaptureFixture, index: int
 ) -> None:
-    """Unsynced blocks reach the disk in any order, so a power cut leaves holes in front of good records (F11)."""
+    """Unsynced blocks reach the disk in any order, so a power cut leaves holes in front of good records."""
     path = tmp_path / "state.yaml"
     start = max(history.ends[index], history.data.index(b"\n", history.ends[0]) + 1)
     stop = history.ends[index + 1]
@@ -495,7 +495,7 @@ def test_a_system_without_a_boot_id_forgives_no_hole(history: History, tmp_path:
         opened(unknown, tmp_path, fs=Rebooted())
 
 
-# ------------------------------------------------------------------ documents that a journal may stand behind (F3)
+# ------------------------------------------------------------------ documents that a journal may stand behind
 
 BASES = {
     "empty": b"",
@@ -734,7 +734,7 @@ def set_up(scenario: Scenario, path: Path, fs: Seam) -> tuple[Any, State]:
         with open(path, "ab") as file:
             file.write(scenario.tail)
     if scenario.small_journal:
-        state._store.log._vacuum_at = 0
+        state._store.log.journal.vacuum_at = 0
     return state, before
 
 
@@ -939,7 +939,7 @@ def test_a_store_that_cannot_even_cut_back_takes_no_more_writes(tmp_path: Path) 
 
 @pytest.mark.parametrize("failing", ["sync_data", "sync_folder"])
 def test_a_failed_sync_says_so_and_refuses_writes_until_a_vacuum(failing: str, tmp_path: Path) -> None:
-    """The record is committed and visible; whether it is durable nobody knows, and a second sync may lie (F12)."""
+    """The record is committed and visible; whether it is durable nobody knows, and a second sync may lie."""
     path = tmp_path / "state.yaml"
     fs = FailingCalls()
     state = PersistedState.open(path, fs=fs, durability="power")
@@ -1044,7 +1044,7 @@ def test_a_vacuum_keeps_a_symbolic_link_and_replaces_its_target(relative: bool, 
 
 
 def test_a_person_s_file_under_the_temporary_name_is_kept(tmp_path: Path) -> None:
-    """A crash between two exchanges leaves a person's save there: only what is provably a vacuum's is deleted (F7)."""
+    """A crash between two exchanges leaves a person's save there: only what is provably a vacuum's is deleted."""
     path = tmp_path / "state.yaml"
     path.write_bytes(b"x: 1\n")
     (tmp_path / ".state.yaml.swap").write_bytes(b"x: 1\nmine: precious\n")

@@ -32,7 +32,7 @@ from pstate import InvalidEditError, MissingPathError, PersistedState, PStateErr
 from pstate.file import fs as seam
 from pstate.file.fs import NO_DESCRIPTOR, Descriptor, FileSystem
 from pstate.file.journal import Journal
-from pstate.file.log import LOOK_INTERVAL
+from pstate.file.limits import LOOK_INTERVAL
 
 PACKAGE = Path(__file__).parent.parent / "pstate"
 MESSAGE = "has closed the descriptor"
@@ -40,7 +40,7 @@ MESSAGE = "has closed the descriptor"
 
 def descriptor_of(state: Any) -> int:
     """The number under which *state* has its file open."""
-    journal = state._store.log._journal
+    journal = state._store.log.standing.journal
     assert journal is not None
     return int(journal.fd)
 
@@ -864,8 +864,8 @@ def test_a_thread_that_waits_for_the_lock_touches_no_other_file(path: Path, stat
         number = descriptor_of(state)
         waiting = threading.Thread(target=state.__setitem__, args=("log", ["mine"]))
         waiting.start()
-        held = state._store.log
-        while held.fd != number:
+        hold = state._store.log.hold
+        while hold.journal is None or hold.journal.fd != number:
             time.sleep(0.001)
         stranger.take(number)
         other.leave()

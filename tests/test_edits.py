@@ -35,7 +35,7 @@ from pstate import (
     PersistedState,
     RemovedError,
 )
-from pstate.file import log as pstate_log
+from pstate.file import limits
 from pstate.file.edits import merge
 from pstate.file.format import encode_record
 from pstate.file.fs import FileSystem
@@ -68,11 +68,11 @@ def world(world: World) -> World:
 @pytest.fixture(autouse=True)
 def looks_are_not_throttled(monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process too; a `Peer` does it for itself."""
-    monkeypatch.setattr(pstate_log, "LOOK_INTERVAL", 0.0)
-    monkeypatch.setattr(pstate_log, "CHECK_INTERVAL", 0.0)
-    monkeypatch.setattr(pstate_log, "QUIET", 0.0)
-    monkeypatch.setattr(pstate_log, "CHECK_COST", 0)
-    monkeypatch.setattr(pstate_log, "MISSING", 0.02)
+    monkeypatch.setattr(limits, "LOOK_INTERVAL", 0.0)
+    monkeypatch.setattr(limits, "CHECK_INTERVAL", 0.0)
+    monkeypatch.setattr(limits, "QUIET", 0.0)
+    monkeypatch.setattr(limits, "CHECK_COST", 0)
+    monkeypatch.setattr(limits, "MISSING", 0.02)
 
 
 every_save = pytest.mark.parametrize("save", SAVES, ids=lambda save: save.__name__)
@@ -307,7 +307,7 @@ def test_an_in_place_save_in_pieces_keeps_the_whole_edit(
     """
     peers = [world.peer() for _ in range(count)]
     for peer in peers:
-        peer.do("log.QUIET, log.QUIET_AT_MOST = 3600.0, 0.0")
+        peer.do("limits.QUIET, limits.QUIET_AT_MOST = 3600.0, 0.0")
     counter = 3
     if journal:
         peers[0].do("state.counter = 10")
@@ -338,7 +338,7 @@ def test_an_in_place_save_in_pieces_keeps_the_whole_edit(
     for _ in steps:
         act()
     for peer in peers:
-        peer.do("log.QUIET = 0.0")
+        peer.do("limits.QUIET = 0.0")
     assert not act()
     state = world.finish()
 
@@ -807,7 +807,7 @@ def test_between_moving_away_and_writing_reads_go_on_and_a_write_waits(world: Wo
     """vim's save, step by step. The write does not create a file in the editor's way."""
     peers = [world.peer() for _ in range(count)]
     for peer in peers:
-        peer.do("log.MISSING = 50.0")
+        peer.do("limits.MISSING = 50.0")
     peers[0].do("state.counter = 10")
     content = world.content
     world.path.replace(world.path.with_name("state.yaml~"))
@@ -1131,7 +1131,7 @@ def test_an_acknowledged_commit_is_in_the_file_that_the_editor_put_there(
 def test_a_rename_in_the_middle_of_a_vacuum_is_not_overwritten(
     tmp_path: Path, call: str, stale: bool, save: Save
 ) -> None:
-    """Between the vacuum's look and its rename the file at the path has become a person's (F7)."""
+    """Between the vacuum's look and its rename the file at the path has become a person's."""
     path = tmp_path / "state.yaml"
     path.write_bytes(BASE)
     fs = Editing(path)

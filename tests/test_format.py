@@ -249,7 +249,7 @@ def test_every_kind_of_damage_has_its_verdict(
 
 
 def test_a_commit_behind_a_moved_trailer_is_not_lost_silently() -> None:
-    """A trailer counts only as the last line: an editor's copy may end in one, and a commit may follow it (F9)."""
+    """A trailer counts only as the last line: an editor's copy may end in one, and a commit may follow it."""
     record, _ = f.encode_record('[["set",[],"late",1]]', f.scan(FILE).crc)
     image = f.scan(trailer_behind(FILE) + record)
 

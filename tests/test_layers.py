@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "file": GROUND | {"text", "engine"},
 }
 #: Who else may know that the state is in a file.
-SEE_FILE = {"store", "state", "watch", "testing", "cli"}
+SEE_FILE = {"engines", "testing", "cli"}
 #: Of the commands, those that look at a damaged file, or at what is beside one, and write a file without a state.
 COMMANDS_THAT_SEE_FILE = {"mending", "transfer", "session", "edit", "users", "difference", "history"}
 

@@ -17,14 +17,14 @@ from edits_tools import World
 
 from pstate import EditConflict, PersistedState, WriteError
 from pstate.cli import main
-from pstate.file import log
+from pstate.file import limits
 from pstate.file.fs import FileSystem
 
 
 @pytest.fixture(autouse=True)
 def looks_are_not_throttled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log, "LOOK_INTERVAL", 0.0)
-    monkeypatch.setattr(log, "MISSING", 0.02)
+    monkeypatch.setattr(limits, "LOOK_INTERVAL", 0.0)
+    monkeypatch.setattr(limits, "MISSING", 0.02)
 
 
 class Releases:

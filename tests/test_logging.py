@@ -21,7 +21,7 @@ from procs_tools import PATIENCE, Crowd, Fork
 
 import pstate.logger
 from pstate import PersistedState, WriteError, store
-from pstate.file import log as pstate_log
+from pstate.file import limits
 
 logger = pstate.logger.Logger("pstate.test")
 
@@ -71,8 +71,8 @@ def listen() -> Iterator[Callable[[Callable[[], Any]], Handler]]:
 
 @pytest.fixture(autouse=True)
 def _missing_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pstate_log, "MISSING", 0.0)
-    monkeypatch.setattr(pstate_log, "LOOK_INTERVAL", 0.0)
+    monkeypatch.setattr(limits, "MISSING", 0.0)
+    monkeypatch.setattr(limits, "LOOK_INTERVAL", 0.0)
 
 
 def until(done: Callable[[], Any]) -> None:

@@ -20,7 +20,7 @@ import yaml
 from edits_tools import World, save_in_place
 
 from pstate import DurabilityUnknown, InvalidEditError, PersistedState, StoreFailedError, WriteError
-from pstate.file import log
+from pstate.file import limits, log
 from pstate.file.fs import FileSystem
 
 BASE = b"n: 0\nname: first\njobs:\n- one\nplace:\n  x: 1\n"
@@ -162,7 +162,7 @@ def test_what_is_acknowledged_after_a_look_is_in_the_file_at_the_path(
     path = tmp_path / "state.yaml"
     state, fs = opened(path, durability=durability)
     edit = happening(path)
-    fs.now += 2 * log.LOOK_INTERVAL
+    fs.now += 2 * limits.LOOK_INTERVAL
     assert state.n == 1  # a look, which finds something else, and a save that may not be over
 
     expected = {**STATE, "n": 1, **edit, **change(state)}
@@ -182,7 +182,7 @@ def test_a_save_that_does_not_parse_is_not_written_over_by_the_first_change(
     save(path)
     broken = b"n: [\n" + path.read_bytes()
     path.write_bytes(broken)
-    fs.now += 2 * log.LOOK_INTERVAL
+    fs.now += 2 * limits.LOOK_INTERVAL
 
     with pytest.raises(InvalidEditError, match=r"state\.yaml:"):
         change(state)
@@ -205,7 +205,7 @@ def test_a_change_of_a_file_whose_folder_is_gone_is_an_error_and_no_change(
     path.parent.mkdir()
     state, fs = opened(path, durability=durability)
     shutil.rmtree(path.parent)
-    fs.now += 2 * log.LOOK_INTERVAL
+    fs.now += 2 * limits.LOOK_INTERVAL
     if looks:
         assert state.n == 1
 
@@ -287,7 +287,7 @@ def test_the_first_read_after_a_save_of_three_seconds_ago_sees_it(
     fs.now += 3
 
     assert state.name == "edited"
-    assert fs.slept <= log.QUIET_FOR_READERS
+    assert fs.slept <= limits.QUIET_FOR_READERS
     state.close()
 
 
@@ -298,7 +298,7 @@ def test_a_save_of_just_now_is_not_believed_at_once(system: Callable[[Timed], No
     state, fs = opened(path)
     system(fs)
     saved_anew_in_place(path)
-    fs.now += log.CHECK_INTERVAL
+    fs.now += limits.CHECK_INTERVAL
 
     assert state.name == "first"
     assert fs.slept == 0
@@ -377,7 +377,7 @@ def test_a_path_that_cannot_be_reached_is_told_each_time(tmp_path: Path, caplog:
 def test_each_vacuum_that_is_put_off_after_one_that_worked_is_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log, "JOURNAL_MINIMUM", 300)
+    monkeypatch.setattr(limits, "JOURNAL_MINIMUM", 300)
     state, fs = opened(tmp_path / "state.yaml")
     for _ in range(2):
         fs.failing = ".vacuum"

@@ -16,7 +16,7 @@ from edits_tools import World, save_by_rename, save_in_place
 from procs_tools import Crowd
 
 from pstate import BypassedError, EditConflict, PersistedState, StoreFailedError, WriteError
-from pstate.file import log as pstate_log
+from pstate.file import limits
 from pstate.file.fs import FileSystem
 from pstate.testing.disk import Inode, SimulatedDisk
 from pstate.testing.system import Hook, SimulatedSystem, fail
@@ -103,7 +103,7 @@ def test_a_torn_tail_below_a_replaced_file_does_not_make_others_judge_again(worl
 def test_a_vacuum_of_a_file_without_a_final_newline_is_followed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:
-    monkeypatch.setattr(pstate_log, "LOOK_INTERVAL", 3600.0)
+    monkeypatch.setattr(limits, "LOOK_INTERVAL", 3600.0)
     path = tmp_path / "state.yaml"
     path.write_bytes(content)
     with Crowd(path) as crowd:
@@ -163,7 +163,7 @@ def test_after_a_failed_sync_a_failed_vacuum_lets_no_write_through(tmp_path: Pat
 def test_with_power_the_first_commit_to_a_file_of_others_syncs_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pstate_log, "LOOK_INTERVAL", 0.0)
+    monkeypatch.setattr(limits, "LOOK_INTERVAL", 0.0)
     path = tmp_path / "state.yaml"
     fs = Seam()
     other = PersistedState.open(path, fs=Seam())
@@ -439,7 +439,7 @@ def test_a_file_that_is_moved_away_and_then_changed_is_not_the_state(spoilt: byt
 def test_a_symbolic_link_that_leads_nowhere_is_an_error_not_a_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pstate_log, "MISSING", 0.02)
+    monkeypatch.setattr(limits, "MISSING", 0.02)
     path = tmp_path / "state.yaml"
     with PersistedState(path, n=0) as state:
         state.n = 1
@@ -449,7 +449,7 @@ def test_a_symbolic_link_that_leads_nowhere_is_an_error_not_a_wait(
             state.vacuum()
         assert 1 == state.n
         path.unlink()
-        time.sleep(1.5 * pstate_log.LOOK_INTERVAL)
+        time.sleep(1.5 * limits.LOOK_INTERVAL)
         with state.transaction():
             state.n = 2
     assert b'"n": 2\n' == path.read_bytes()
@@ -493,7 +493,7 @@ def test_a_broken_successor_does_not_push_older_documents_out() -> None:
         other.n = number
         other.vacuum()
         meeting.look()
-    remembered = meeting.state._store.log._previous
+    remembered = meeting.state._store.log.past._previous
     other.n = 4
     other.vacuum()
     inode = meeting.disk.names["/state.yaml"]
@@ -507,18 +507,18 @@ def test_a_broken_successor_does_not_push_older_documents_out() -> None:
     inode.write(0, whole)
     meeting.look()
 
-    kept = [base for base, _, _ in meeting.state._store.log._previous]
+    kept = [base for base, _, _ in meeting.state._store.log.past._previous]
     assert [base for base, _, _ in remembered] == kept[: len(remembered)]
 
 
-@pytest.mark.parametrize(("size", "vacuums", "left"), [(10, 110, pstate_log.STALE_COPIES), (400_000, 7, 4)])
+@pytest.mark.parametrize(("size", "vacuums", "left"), [(10, 110, limits.STALE_COPIES), (400_000, 7, 4)])
 def test_what_is_kept_to_recognise_stale_copies_is_limited(size: int, vacuums: int, left: int) -> None:
     meeting = Meeting(b"n: 0\ntext: %s\n" % (size * b"x"))
     for number in range(vacuums):
         meeting.state.n = number
         meeting.state.vacuum()
 
-    kept = meeting.state._store.log._previous
+    kept = meeting.state._store.log.past._previous
     assert left == len(kept)
     assert (b"n: %d\n" % (vacuums - 2)) in kept[-1][0].replace(b'"', b"")
 

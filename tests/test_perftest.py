@@ -84,8 +84,8 @@ def test_every_work_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_the_bytes_of_vacuums_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(works, "COMMITS", 3_000)
-    monkeypatch.setattr(works.log, "JOURNAL_MINIMUM", 1 << 10)
-    monkeypatch.setattr(works.log, "JOURNAL_FACTOR", 0.2)
+    monkeypatch.setattr(works.limits, "JOURNAL_MINIMUM", 1 << 10)
+    monkeypatch.setattr(works.limits, "JOURNAL_FACTOR", 0.2)
     (tmp_path / "with").mkdir()
     (tmp_path / "without").mkdir()
 

@@ -13,7 +13,7 @@ from edits_tools import World, save_by_rename, save_in_place
 from procs_tools import Crowd, Stepping, is_locked
 
 from pstate import BypassedError, InvalidEditError, LockTimeout, PersistedState, TransactionError
-from pstate.file import log as pstate_log
+from pstate.file import limits
 from pstate.file.fs import FileSystem
 from pstate.memory import ops
 
@@ -27,8 +27,8 @@ def world(world: World) -> World:
 @pytest.fixture
 def unthrottled(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("LOOK_INTERVAL", "CHECK_INTERVAL", "QUIET"):
-        monkeypatch.setattr(pstate_log, name, 0.0)
-    monkeypatch.setattr(pstate_log, "CHECK_COST", 0)
+        monkeypatch.setattr(limits, name, 0.0)
+    monkeypatch.setattr(limits, "CHECK_COST", 0)
 
 
 def changing(fs: Seam) -> list[str]:
@@ -36,7 +36,7 @@ def changing(fs: Seam) -> list[str]:
 
 
 def test_a_generation_is_never_that_of_the_journal_before(tmp_path: Path) -> None:
-    """Records of an old journal, in blocks that a power cut brings back, would be valid in the new one (F11)."""
+    """Records of an old journal, in blocks that a power cut brings back, would be valid in the new one."""
     fs = FileSystem()
     tokens = iter(["00000000", "11111111", "11111111", "22222222"])
     fs.token = lambda: next(tokens)  # type: ignore[method-assign]
@@ -51,7 +51,7 @@ def test_a_generation_is_never_that_of_the_journal_before(tmp_path: Path) -> Non
 
 
 def test_who_follows_a_vacuum_syncs_the_folder_before_its_first_acknowledgement(tmp_path: Path) -> None:
-    """Whoever renamed may have died before it synced the folder (F12)."""
+    """Whoever renamed may have died before it synced the folder."""
     path = tmp_path / "state.yaml"
     fs = Seam()
     state = PersistedState.open(path, fs=fs, durability="power")
@@ -143,7 +143,7 @@ def test_memory_is_nobodys_while_an_edit_is_adopted(
 def test_a_value_set_back_long_after_a_vacuum_is_what_the_person_wants(world: World) -> None:
     peer = world.peer()
     before = world.content
-    peer.do("log.STALE_COPY = 0.0; state.counter = 4; state.vacuum()")
+    peer.do("limits.STALE_COPY = 0.0; state.counter = 4; state.vacuum()")
     save_by_rename(world.path, before)
     assert 3 == peer.get("state.counter")
     assert {"counter": 3, "name": "first"} == world.finish()
@@ -224,7 +224,7 @@ def test_with_durability_power_a_commit_looks_at_the_path_after_its_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However young the last look is (I6)."""
-    monkeypatch.setattr(pstate_log, "LOOK_INTERVAL", 3600.0)
+    monkeypatch.setattr(limits, "LOOK_INTERVAL", 3600.0)
     path = tmp_path / "state.yaml"
     path.write_bytes(b"a: 1\nname: first\n")
     fs = Stepping()

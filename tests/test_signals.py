@@ -255,7 +255,7 @@ ABOVE = {Exception, BaseException, errors.PStateError}
 
 #: Where something else is right, and why.
 EXCEPTIONS = {
-    ("file.log", "_sync"): "notes the failure before it asks whose it is",
+    ("file.settling", "_sync"): "notes the failure before it asks whose it is",
     ("file.fs", "_library"): "asks by itself: an OSError of ctypes has no number",
     ("file.lock", "__call__"): "the second try of an unlocking, while the exception of the first is on its way",
     ("file.lock", "take"): "_is_refusal asks; and the second try",

@@ -523,7 +523,7 @@ def test_a_child_that_uses_only_the_state_keeps_nobody(path: Path) -> None:
 
 
 def marked(state: PersistedState) -> bool:
-    return state._store.log.trails._marked is not None
+    return state._store.log.standing.trails._marked is not None
 
 
 def test_a_child_that_was_forked_in_the_middle_of_a_look_can_look(path: Path) -> None:

@@ -16,7 +16,6 @@ from typing import Any
 from pstate.cli.command import Usage
 from pstate.errors import MissingPathError, PStateError
 from pstate.file import files, recovery
-from pstate.file.format import BaseMarker
 from pstate.file.fs import SYSTEM
 from pstate.memory import ops
 from pstate.memory.changes import grown
@@ -37,8 +36,9 @@ def opened(arguments: Any, create: bool = True) -> Iterator[PersistedState]:
     if not create:
         must_exist(arguments.file)
     state = _open(arguments, arguments.durability or "process")
-    found = store_of(state).marker
-    if found is not None and found.power and not arguments.durability:
+    log = store_of(state).log
+    found = log.generation
+    if log.promises_power and not arguments.durability:
         # A commit that was not synced does not go into this journal: the file would be written anew first.
         with state:
             state = _open(arguments, "power")  # the same store, which does as the stricter of the two from now on
@@ -59,10 +59,10 @@ def _open(arguments: Any, durability: Any) -> PersistedState:
         raise Usage(str(error)) from error
 
 
-def _leave(state: PersistedState, found: BaseMarker | None) -> None:
+def _leave(state: PersistedState, found: str | None) -> None:
+    """Close *state*. A command ends the journal that it has begun: *found* is the generation that was there before."""
     core = store_of(state)
-    now = core.marker
-    if now is None or (found is not None and now.generation == found.generation):
+    if core.log.generation in (None, found):
         state.close(keep_journal=True)
         return
     # The journal is ours. A plain close gives up where another writer holds the lock at this moment, and that may be a

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 from zlib import crc32
 
+from pstate.engine import Operations, State
 from pstate.file import format as f
-from pstate.file.recovery import Operations, State, decode, document, edited_above_journal
+from pstate.file.recovery import decode, document, edited_above_journal
 from pstate.values import place_text, same, shown
 
 

@@ -287,7 +287,7 @@ def takes_trailer(base: bytes) -> bool:
 
     The first byte of it could be the last element of a list: behind `a:`, say, or `- x`. It is decided by the last
     lines alone, as every look at the path asks for it, and in doubt against the trailer: then who has the file open
-    takes the new one for an edit that says the same, and looks at the path before each read (F3).
+    takes the new one for an edit that says the same, and looks at the path before each read.
     """
     last = _LAST_AT_COLUMN_0.match(b"\n" + base.removeprefix(b"\xef\xbb\xbf"))
     content = _LAST_WITH_CONTENT.match(b"\n" + base.removeprefix(b"\xef\xbb\xbf"))

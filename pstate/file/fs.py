@@ -31,6 +31,12 @@ _LAST_STANDARD = 2
 #: We have no descriptor, or no memory, left: nothing is wrong with the file that is being opened.
 SHORTAGE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
+
+def is_shortage(error: Exception) -> bool:
+    """Whether *error* says that we have no descriptor left: nobody has done anything to the file."""
+    return isinstance(error, OSError) and error.errno in SHORTAGE
+
+
 #: Device and inode number of an open file, and the flags that it was opened with.
 Identity: TypeAlias = tuple[int, int, int]
 _NO_REPLACE, _EXCHANGE = 1, 2  # linux/fs.h: RENAME_NOREPLACE, RENAME_EXCHANGE

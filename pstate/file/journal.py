@@ -8,11 +8,21 @@ from __future__ import annotations
 import errno
 import os
 import weakref
+from collections.abc import Callable
 from typing import NoReturn
 from zlib import crc32
 
 from pstate.errors import StoreFailedError, UnreadableError, WriteError
-from pstate.file.format import BaseMarker, first_crc, read_marker, read_records, takes_trailer
+from pstate.file import limits
+from pstate.file.format import (
+    NO_GENERATION,
+    BaseMarker,
+    first_crc,
+    first_node,
+    read_marker,
+    read_records,
+    takes_trailer,
+)
 from pstate.file.fs import NO_DESCRIPTOR, Descriptor, FileSystem, open_beside
 from pstate.signals import expected
 
@@ -25,11 +35,20 @@ View = tuple[int, int, int, int, "Journal"]
 Place = tuple[int, int]
 
 
+#: What somebody knows of a history: the generation of its journal, and how many records of that.
+Known = tuple[str, int]
+
 _all: weakref.WeakSet[Journal] = weakref.WeakSet()
 
 
+def known(view: View) -> Known:
+    """What a process at *view* knows of the history."""
+    _, _, _, index, journal = view
+    return (journal.marker.generation if journal.marker else NO_GENERATION), index
+
+
 def close_inherited() -> None:
-    """In a forked child: also what another thread of the parent had open in the middle of something (F15)."""
+    """In a forked child: also what another thread of the parent had open in the middle of something."""
     for journal in list(_all):
         journal.close()
 
@@ -50,15 +69,23 @@ class Journal:
         "canonical",
         "content",
         "fd",
+        "folder_due",
         "fs",
         "identity",
+        "is_put_off",
+        "is_ready",
         "marker",
         "mode",
         "mtime",
         "owner",
         "path",
         "published",
+        "refusal",
+        "synced",
         "takes_trailer",
+        "unjudged",
+        "unlock",
+        "vacuum_at",
         "write",
     )
 
@@ -80,7 +107,23 @@ class Journal:
         self.owner = status.st_uid
         self.identity = (status.st_dev, status.st_ino)
         self.mode = status.st_mode
+        #: The time stamp as of which its content is known to be ours.
         self.mtime = status.st_mtime_ns
+        #: The call that unlocks it, of C: see `Hold`, which knows which lock it has.
+        self.unlock: Callable[[], object] = int
+        #: Why no write is begun in it, or "".
+        self.refusal = ""
+        #: What the last sync has raised, until it is known whether the system did.
+        self.unjudged: OSError | None = None
+        #: A process that made the file, or renamed it, may have died before it synced the folder.
+        self.folder_due = True
+        #: Up to where all is on stable storage, as far as was asked for.
+        self.synced = 0
+        #: Where it ends when a vacuum is due; and a vacuum that was due has failed.
+        self.vacuum_at = 0
+        self.is_put_off = False
+        #: The marker, and the durability that it promises, are such that a record may follow.
+        self.is_ready = False
         self.base = b""
         self.base_crc = 0
         self.marker: BaseMarker | None = None
@@ -121,6 +164,10 @@ class Journal:
     def take_over(self, lost: Journal) -> None:
         """Know what *lost* knew. This is its file, opened again."""
         self.set_base(lost.base, lost.marker, lost.appendable)
+        self.refusal = self.refusal or lost.refusal
+        self.unjudged = lost.unjudged
+        self.vacuum_at = lost.vacuum_at
+        self.is_put_off = lost.is_put_off
         self.canonical = lost.canonical
         self.takes_trailer = lost.takes_trailer
         self.content[:] = lost.content
@@ -139,6 +186,23 @@ class Journal:
         self.appendable = appendable
         self.takes_trailer = marker is not None or takes_trailer(base)
         self.content = bytearray(base)
+        self.is_ready = False
+        self.synced = 0
+        # The bytes that vacuums write are at most a quarter of those that commits wrote, however large the state is.
+        self.vacuum_at = len(base) + max(limits.JOURNAL_FACTOR * len(base), limits.JOURNAL_MINIMUM)
+        self.is_put_off = False
+
+    def takes_marker(self) -> bool:
+        """Whether a base marker may follow the document, or does already; if not, it is written anew first."""
+        return self.appendable or self.marker is not None or bool(first_node(self.base))
+
+    def is_easy(self) -> bool:
+        """Whether a commit may go straight to the end: the marker has a place, and a vacuum of others shows."""
+        return self.takes_marker() and self.takes_trailer
+
+    def is_file_of(self, status: os.stat_result) -> bool:
+        """Whether *status* is that of the file, whatever path it was asked for by."""
+        return (status.st_dev, status.st_ino) == self.identity
 
     def bodies(self, index: int) -> list[str]:
         """The bodies of the first *index* records, as far as there are."""
@@ -219,7 +283,7 @@ class Journal:
         """After *cause*, bring the file back to *end*. Raises as `append`.
 
         The exception of a signal handler does not come here: then the file decides. Where it has come to *complete*
-        all the same, the record is whole, and stays, whatever was raised (F2): then *cause* is raised.
+        all the same, the record is whole, and stays, whatever was raised: then *cause* is raised.
         """
         if cause.errno is not None and not self.is_ours():
             raise self._lost() from cause

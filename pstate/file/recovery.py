@@ -6,8 +6,9 @@ The verdict on the bytes is `format.scan`'s. Here it becomes a state, or an erro
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from pstate.engine import Operations, State
 from pstate.errors import CorruptStateError, EditConflict, InvalidStateError
 from pstate.file import format as f
 from pstate.logger import Logger
@@ -19,9 +20,6 @@ _NOT_BEGUN = (
     "an unfinished write leaves the beginning of one record, which this is not. What a person wrote there belongs "
     'above the first line that begins with "... # pstate"'
 )
-
-Operations = list[Any]
-State = dict[Any, Any]
 
 
 class Content(NamedTuple):
@@ -180,7 +178,7 @@ def judge(image: f.Image, data: bytes, path: str, boot_id: Callable[[], str]) ->
 
 
 def _power_cut_explains(image: f.Image, boot_id: Callable[[], str]) -> bool:
-    """Blocks reach the disk in any order, so a power cut may leave a hole in what was not synced (F11)."""
+    """Blocks reach the disk in any order, so a power cut may leave a hole in what was not synced."""
     marker = image.marker
     if marker is None:
         return image.hole  # what would tell the boot is what is missing

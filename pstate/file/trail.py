@@ -12,12 +12,11 @@ from collections.abc import Iterator
 from itertools import chain
 from zlib import crc32
 
-from pstate.engine import Leg, Origin
-from pstate.errors import EditConflict
+from pstate.engine import Leg, Origin, State
+from pstate.file import recovery
 from pstate.file.format import Image, first_crc
 from pstate.file.fs import FileSystem
 from pstate.file.journal import Journal, Place
-from pstate.file.recovery import State
 
 
 class Trail:
@@ -32,7 +31,7 @@ class Trail:
         self._others: list[tuple[int, int]] = []
         self._unknown = unknown
         #: What nobody but the thread that follows was told, for who asks next.
-        self.conflict: EditConflict | None = None
+        self.conflict: Exception | None = None
 
     def take(self, number: int | None = None) -> list[Leg]:
         """The first *number* of the notes since the last call, or all."""
@@ -45,8 +44,9 @@ class Trail:
         """Note what stands in the journal; returns how many notes there are."""
         bodies, place = self._journal.behind(self._place)
         if bodies:
+            records = recovery.decode(bodies, self._journal.path, bytes)
             others = frozenset(chain.from_iterable(range(start + 1, last + 1) for start, last in self._others))
-            legs = [*self._legs, Leg(None, None, bodies, self._index, others, self._unknown)]
+            legs = [*self._legs, Leg(None, None, records, self._index, others, self._unknown)]
             # No call among these, so that no exception of a signal handler comes in between.
             self._legs, self._index, self._place = legs, self._index + len(bodies), place
             self._others = [(start, last) for start, last in self._others if last > self._index]

@@ -30,20 +30,17 @@ from collections.abc import Callable, Iterator
 from itertools import count
 from zlib import crc32
 
+from pstate.engine import State
 from pstate.file import files, recovery
 from pstate.file import format as f
 from pstate.file.fs import NO_SUCH_RENAME, FileSystem, NotOurs
-from pstate.file.journal import Journal, View
+from pstate.file.journal import Journal, Known, View, known
 from pstate.file.lock import EXCLUSIVE_NOW, Flock
-from pstate.file.recovery import State
 from pstate.logger import Logger
 from pstate.signals import expected, tolerating
 from pstate.text import codec
 
 logger = Logger("pstate.file.vacuum")
-
-#: Generation and index of the last commit that somebody knows.
-Known = tuple[str, int]
 
 #: How long to wait for those who watch the old file, in seconds. They look 50 times a second.
 WATCHERS_AT_MOST = 1.0
@@ -103,8 +100,8 @@ def replace(
     publish: Callable[[Journal], None],
     judged: Known | None = None,
     absent: bool = False,
-) -> None:
-    """Put a new file with the base document *text* at the path of *old*.
+) -> Journal:
+    """Put a new file with the base document *text* at the path of *old*; returns its journal.
 
     The caller holds the write lock of *old*, which ends at *view*, is what the path shows, and consists of *content*.
     As soon as the new file is at the path, and locked, *publish* is called with its journal: from there on it is the
@@ -113,6 +110,7 @@ def replace(
     Raises OSError, or EditCameOut, with the old file at the path as it was, or as a person has saved it meanwhile.
     """
     path = old.path
+    _, end, _, _, _ = view
     new, building = _write(fs, old, text, absent)
     swap = building
     trailer = b""
@@ -122,12 +120,12 @@ def replace(
             raise EditCameOut  # somebody has saved in place since
         # Before the exchange: a reader of the old file must not miss the move. And before the second name: there, the
         # trailer is the proof that the file is ours.
-        if len(content) == view[1] and _takes_trailer(old, content):
+        if len(content) == end and _takes_trailer(old, content):
             # Otherwise, if we died within it, the file would say something else. One that ends elsewhere was moved away
             # and changed.
             recognised = (len(text), new.base_crc) if judged is None else _EDITED
             trailer = _trailer(content, judged or known(view), *recognised)
-            old.append(trailer, view[1])
+            old.append(trailer, end)
         # Each noted before it is tried: an exception may come as soon as the file has that name.
         for swap in names(path, "swap"):
             if _has_renamed(fs, building, swap):
@@ -156,6 +154,7 @@ def replace(
     # Only after the sync: before it, a power cut may leave the path naming a file without a link.
     if _identity(fs, swap) == old.identity:
         fs.unlink(swap)
+    return new
 
 
 def await_watchers(old: Journal) -> None:
@@ -214,12 +213,6 @@ def leave_edit_trailer(old: Journal, judged: Known) -> None:
         old.append(newline + _trailer(data + newline, judged, *_EDITED), len(data))
     except expected(OSError) as error:
         logger.warning("%s: other programs will have to judge the edit themselves: %s", old.path, error)
-
-
-def known(view: View) -> Known:
-    """What somebody who stands at *view* knows of the history."""
-    marker = view[4].marker
-    return (marker.generation if marker else f.NO_GENERATION), view[3]
 
 
 def _trailer(content: bytes, judged: Known, length: int, crc: int) -> bytes:

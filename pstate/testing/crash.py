@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from operator import is_
 from typing import Any, Literal
 
-from pstate import store
+from pstate import engines, store
 from pstate.errors import PStateError
 from pstate.memory.containers import MappedDict, MappedList, MappedSet
 from pstate.signals import expected
@@ -168,7 +168,7 @@ def crash_at_every_step(
 def kill(system: SimulatedSystem) -> None:
     """End a simulated process, as the system would: without a close, and with finalizers that do nothing."""
     system.die()
-    store.abandon(system)
+    store.abandon(engines.Files(system))
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pstate.file import log
+from pstate.file import limits
 from stress.check import BrokenPromise, Trial, check
 from stress.real.workers import Crew, Ended, Link, Worker, expect_tidy, in_threads, logged, open_state
 
@@ -157,7 +157,7 @@ def branch(link: Link, path: Path, seed: int, clerks: list[str]) -> None:
     dice = random.Random(seed)
     sys.setswitchinterval(dice.choice([1e-3, 1e-4, 1e-5]))
     if dice.random() < 0.5:
-        log.JOURNAL_MINIMUM = SMALL_JOURNAL
+        limits.JOURNAL_MINIMUM = SMALL_JOURNAL
     state = open_state(path, lock_timeout=60)
 
     def clerk(name: str, dice: random.Random) -> Iterator[None]:

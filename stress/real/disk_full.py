@@ -22,7 +22,7 @@ from typing import Any
 
 from pstate import PersistedState, StoreFailedError, WriteError
 from pstate.file import format as f
-from pstate.file import log
+from pstate.file import limits
 from pstate.values import same
 from stress.check import BrokenPromise, Trial, check
 from stress.real.workers import Crew, Link, Worker, expect_tidy, logged, open_state, read_fresh
@@ -128,7 +128,7 @@ def join_disk(pid: int) -> None:
 
 def write(link: Link, path: Path, disk: int, durability: str) -> None:
     """A program with the state open, that does what it is told. Tells how that went, and what memory is then."""
-    log.JOURNAL_MINIMUM = SMALL_JOURNAL
+    limits.JOURNAL_MINIMUM = SMALL_JOURNAL
     logging.raiseExceptions = False  # the limit is also one for the file of the log
     if disk:
         join_disk(disk)

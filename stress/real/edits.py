@@ -33,7 +33,7 @@ import yaml
 
 from pstate import DurabilityUnknown, EditConflict, InvalidEditError, StateFileError
 from pstate.file import format as f
-from pstate.file import log
+from pstate.file import limits
 from pstate.values import same
 from stress.check import BrokenPromise, Trial, check
 from stress.real.comments import Comments
@@ -67,7 +67,7 @@ JOBS = [f"job{number}" for number in range(4)]
 
 def write(link: Link, path: Path) -> None:
     """A program that commits when it is told to, and tells what was acknowledged."""
-    log.QUIET, log.QUIET_AT_MOST = QUIET, 20.0
+    limits.QUIET, limits.QUIET_AT_MOST = QUIET, 20.0
     state = open_state(path, lock_timeout=PATIENCE)
     dice = Random(link.name)
     link.tell("here")

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from pstate import ClosedError, LockTimeout, TransactionError
-from pstate.file import log
+from pstate.file import limits
 from stress.check import BrokenPromise, Trial, check
 from stress.real.workers import PATIENCE, Silence, expect_tidy, is_locked, log_to, logged, open_state, read_fresh
 
@@ -60,7 +60,7 @@ class Member:
         self.generation = 0
         self.dice = random.Random(seed)
         if self.dice.random() < 0.5:
-            log.JOURNAL_MINIMUM = SMALL_JOURNAL
+            limits.JOURNAL_MINIMUM = SMALL_JOURNAL
         self.state: Any = open_state(path, lock_timeout=PATIENCE)
         self.deep: Any = self.state.deep  #: a reference from before the forks
 

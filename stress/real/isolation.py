@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from pstate.file import log
+from pstate.file import limits
 from stress.check import BrokenPromise, Trial, check
 from stress.real.history import ABORTED, COMMITTED, UNKNOWN, Read, Transaction, judge
 from stress.real.workers import Crew, Ended, Link, Worker, expect_tidy, in_threads, logged, open_state
@@ -184,7 +184,7 @@ def run_clients(link: Link, path: Path, seed: int, numbers: list[int]) -> None:
     dice = random.Random(seed)
     sys.setswitchinterval(dice.choice([1e-3, 1e-4, 1e-5]))
     if dice.random() < 0.5:
-        log.JOURNAL_MINIMUM = SMALL_JOURNAL
+        limits.JOURNAL_MINIMUM = SMALL_JOURNAL
     state = open_state(path, lock_timeout=60)
     clients = [Client(link, state, f"{link.name}.{number}", number, dice.random()) for number in numbers]
     in_threads(link, [client.run for client in clients])

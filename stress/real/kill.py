@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from pstate.file import format as f
-from pstate.file import log
+from pstate.file import limits
 from pstate.file.fs import FileSystem
 from stress.check import BrokenPromise, Trial, check
 from stress.real.workers import (
@@ -174,7 +174,7 @@ class Undo(Exception):
 
 def write(link: Link, path: Path, durability: str, seed: int, doom: int) -> None:
     """A writer, until it is called or killed. Tells ("done", kind, k) after each commit."""
-    log.JOURNAL_MINIMUM = SMALL_JOURNAL
+    limits.JOURNAL_MINIMUM = SMALL_JOURNAL
     dice = random.Random(seed)
     options: dict[str, Any] = {"durability": durability, "lock_timeout": None}
     if doom:

@@ -27,7 +27,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from pstate.file import log
+from pstate.file import limits
 from stress.check import BrokenPromise, Trial, check
 from stress.real.workers import PATIENCE, Crew, Ended, Link, expect_tidy, is_locked, logged, open_state, read_fresh
 
@@ -118,7 +118,7 @@ class Program:
         self.dice = random.Random(seed)
         self.options = {"lock_timeout": PATIENCE, "durability": self.dice.choice(["process", "process", "power"])}
         if self.dice.random() < 0.5:
-            log.JOURNAL_MINIMUM = SMALL_JOURNAL
+            limits.JOURNAL_MINIMUM = SMALL_JOURNAL
         self.armed = False
         self.struck = 0
         self.place = ""  #: where the last action was struck

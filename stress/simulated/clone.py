@@ -9,7 +9,7 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
-from pstate import PersistedState, store
+from pstate import PersistedState, engines, store
 from pstate.file.fs import Descriptor
 from pstate.file.journal import Journal
 from pstate.file.log import FileLog
@@ -25,17 +25,9 @@ def forked(
     """*state*, and *transaction* in which it is, as the child of a fork finds them; *system* is the child's."""
     parent = state._store
     child = _copied(Store, parent)
-    log = _copied(FileLog, parent.log)
-    journals: dict[int, Journal] = {}
-    for name in ("_journal", "held", "_ready"):
-        journal = getattr(log, name)
-        if journal is not None:
-            if id(journal) not in journals:
-                journals[id(journal)] = _journal(journal, system)
-            setattr(log, name, journals[id(journal)])
-    log._known = None
-    log.fs, log.flock, log._clock, log._lseek, log.memory = system, system.flock, system.clock, system.lseek, child
-    child.log, child.fresh = log, log.fresh
+    child.engine = engines.Files(system)
+    log = child.log = _log(parent.log, child, system)
+    child.fresh = log.fresh
     child.root = ops.graft(ops.plain(parent.root), child, ops.ROOT, None)
     handle = PersistedState.__new__(PersistedState)
     for name, value in (("_store", child), ("_parent", ops.ROOT), ("_key", None), ("_reopen", state._reopen)):
@@ -49,6 +41,22 @@ def forked(
     return handle, left
 
 
+def _log(one: FileLog, memory: Store, system: SimulatedSystem) -> FileLog:
+    """The log of the child. Of what *one* knows, it has what `forget` lets go of."""
+    log = FileLog(one.address, memory, system, lock_timeout=one.lock_timeout)
+    log.settles = one.settles
+    copies: dict[int, Journal] = {}
+    for mine, theirs in ((log.standing, one.standing), (log.hold, one.hold)):
+        journal = theirs.journal
+        if journal is not None:
+            if id(journal) not in copies:
+                copies[id(journal)] = _journal(journal, system)
+            mine.journal = copies[id(journal)]
+    if log.hold.journal is not None:
+        log.hold.take(log.hold.journal)
+    return log
+
+
 def _copied(kind: Any, one: Any) -> Any:
     copy = object.__new__(kind)
     for name in kind.__slots__:
@@ -59,7 +67,7 @@ def _copied(kind: Any, one: Any) -> Any:
 
 def _journal(one: Journal, system: SimulatedSystem) -> Journal:
     copy: Journal = _copied(Journal, one)
-    copy.fs, copy.write = system, system.write
+    copy.fs, copy.write, copy.unlock = system, system.write, int
     copy._file = Descriptor(system)
     copy._file.identity = one._file.identity
     copy._file._noted.append(one.fd)

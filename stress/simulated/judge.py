@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from pstate import ABSENT, PersistedState, PStateError, StateFileError, store
+from pstate import ABSENT, PersistedState, PStateError, StateFileError, engines, store
 from pstate.testing.disk import SimulatedDisk
 from pstate.testing.system import Hook, SimulatedSystem
 from pstate.values import same
@@ -74,7 +74,7 @@ def after_boot(files: Files) -> tuple[str, ...] | str | None:
     except PStateError as error:
         return f"{type(error).__name__}: {error}"
     finally:
-        store.abandon(system)
+        store.abandon(engines.Files(system))
     try:
         document = yaml.safe_load(disk.names[PATH].content)
     except yaml.YAMLError as error:

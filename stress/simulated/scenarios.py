@@ -12,7 +12,7 @@ from zlib import crc32
 
 from pstate import PersistedState
 from pstate.errors import PStateError, StateFileError, WriteError
-from pstate.file.log import LOOK_INTERVAL
+from pstate.file.limits import LOOK_INTERVAL
 from pstate.state import Transaction
 from stress.check import BrokenPromise
 from stress.simulated.judge import opened
@@ -193,7 +193,7 @@ def _save(actor: Actor, flags: int, *pieces: bytes) -> None:
     for piece in pieces:
         actor.system.write(fd, piece)
     if actor.system.descriptors[fd].inode is actor.world.disk.names.get(PATH):
-        # Otherwise a vacuum came in between, and the save is lost: nobody can promise more (F8).
+        # Otherwise a vacuum came in between, and the save is lost: nobody can promise more.
         actor.saved = actor.saves
     actor.world.busy_editors.discard(actor.name)
     actor.system.close(fd)

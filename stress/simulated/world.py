@@ -21,7 +21,7 @@ from typing import Any
 
 from greenlet import greenlet
 
-from pstate import Change, PersistedState, Watch, store
+from pstate import Change, PersistedState, Watch, engines, store
 from pstate.errors import DurabilityUnknown, EditConflict, StateFileError
 from pstate.file.lock import UNLOCK
 from pstate.file.vacuum import is_temporary
@@ -309,7 +309,7 @@ class Actor:
     def become_a_daemon(self, content: bytes, locked: bool) -> None:
         """Close all descriptors, and open a log with *content*, which gets the number of the state's file."""
         assert self.state is not None
-        journal = self.state._store.log._journal
+        journal = self.state._store.log.standing.journal
         assert journal is not None
         system = self.system
         number = journal.fd
@@ -597,7 +597,7 @@ class World:
 
     def _kill(self, actor: Actor) -> None:
         actor.system.die()
-        store.abandon(actor.system)
+        store.abandon(engines.Files(actor.system))
         actor.history = 0
         actor.pending = None
         self.busy_editors.discard(actor.name)
@@ -695,7 +695,7 @@ class World:
                 self._kill(actor)
             else:
                 actor.system.die()
-                store.abandon(actor.system)
+                store.abandon(engines.Files(actor.system))
 
     def descriptions(self) -> list[Description]:
         return [each for actor in self.actors.values() for each in actor.system.descriptors.values()]

@@ -14,7 +14,7 @@ from pstate.errors import PStateError, StateFileError
 from pstate.file import files, recovery, vacuum
 from pstate.file import format as f
 from pstate.file.fs import SYSTEM
-from pstate.file.log import JOURNAL_FACTOR, JOURNAL_MINIMUM, QUIET
+from pstate.file.limits import JOURNAL_FACTOR, JOURNAL_MINIMUM, QUIET
 from pstate.signals import expected
 from pstate.text import codec
 

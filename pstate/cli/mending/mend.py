@@ -14,13 +14,13 @@ from typing import Any, NoReturn
 from pstate.cli import show
 from pstate.cli.command import No, Parser, Usage, declare_writing
 from pstate.cli.users import User, users_of
+from pstate.engine import State
 from pstate.errors import DurabilityUnknown, InvalidStateError, WriteError
 from pstate.file import files, lock, vacuum
 from pstate.file import format as f
 from pstate.file.fs import SYSTEM
-from pstate.file.journal import Journal, View
+from pstate.file.journal import Journal, View, known
 from pstate.file.lock import UNLOCK, Flock
-from pstate.file.recovery import State
 from pstate.signals import expected, tolerating
 from pstate.text import codec
 from pstate.values import same
@@ -157,7 +157,7 @@ def _exchange(flock: Flock, old: Journal, before: bytes, text: bytes, kept: str)
 
     try:
         # Nobody's memory is what the new file says, as after an edit: the trailer makes all others read it.
-        vacuum.replace(SYSTEM, flock, old, view, before, text, publish, vacuum.known(view))
+        vacuum.replace(SYSTEM, flock, old, view, before, text, publish, known(view))
     except vacuum.EditCameOut:
         _refuse_changed(path)
     except expected(OSError) as error:

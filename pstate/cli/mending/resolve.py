@@ -17,10 +17,10 @@ from pstate.cli.mending.ancestors import Ancestor
 from pstate.cli.mending.examine import settled
 from pstate.cli.mending.pieces import Head, head, pieces
 from pstate.cli.mending.salvage import Lost, Replay, lost_lines, problem
+from pstate.engine import State
 from pstate.errors import InvalidStateError, PStateError
 from pstate.file import edits, vacuum
 from pstate.file import format as f
-from pstate.file.recovery import State
 from pstate.memory.changes import Change, between
 from pstate.signals import expected
 from pstate.text import codec

@@ -13,11 +13,11 @@ from pstate.cli import changes, session
 from pstate.cli.command import No
 from pstate.cli.mending.fragments import Fragments, Span, readable
 from pstate.cli.mending.pieces import Head, Piece, Proof, head, pieces
+from pstate.engine import State
 from pstate.errors import InvalidStateError, StateFileError
 from pstate.file import format as f
 from pstate.file import recovery, vacuum
 from pstate.file.fs import SYSTEM
-from pstate.file.recovery import State
 from pstate.memory import ops
 from pstate.memory.changes import Change, effects, grown
 from pstate.text import codec

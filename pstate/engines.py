@@ -1,0 +1,59 @@
+"""Which engine keeps the state at an address. The only module beside the file wing that knows one."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from pstate.engine import Engine, Log, Memory
+from pstate.file.fs import SYSTEM, FileSystem
+from pstate.file.journal import close_inherited
+from pstate.file.log import FileLog
+
+__all__ = ["FILES", "Files", "FileSystem", "engine_of"]
+
+#: Modules of engines that are imported when they are needed first.
+IMPORTED_LATE = ("ctypes", "fcntl", "pstate.file.edits", "pstate.file.legacy", "pwd", "struct")
+
+
+class Files(NamedTuple):
+    """States in files, seen through *fs*."""
+
+    fs: FileSystem
+
+    def log(
+        self,
+        address: str,
+        memory: Memory,
+        *,
+        settles: bool,
+        lock_timeout: float | None,
+        locking: object,
+        read_only: bool,
+    ) -> Log:
+        """See `engine.Engine.log`."""
+        return FileLog(
+            address,
+            memory,
+            self.fs,
+            settles=settles,
+            lock_timeout=lock_timeout,
+            locking=locking,
+            read_only=read_only,
+        )
+
+    def name(self, address: str) -> str:
+        """The path without links."""
+        return self.fs.real_path(address)
+
+    def close_inherited(self) -> None:
+        """See `engine.Engine.close_inherited`."""
+        close_inherited()
+
+
+#: States in files of the operating system.
+FILES = Files(SYSTEM)
+
+
+def engine_of(address: str, fs: FileSystem | None = None) -> Engine:
+    """The engine for *address*; *fs* is another operating system, for tests."""
+    return FILES if fs is None or fs is SYSTEM else Files(fs)

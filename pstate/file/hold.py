@@ -1,0 +1,84 @@
+"""The write lock: which file is locked, and how to unlock it."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from functools import partial
+
+from pstate.file import lock
+from pstate.file.journal import Journal
+from pstate.file.lock import UNLOCK, Flock
+from pstate.file.site import Site
+
+
+class Hold:
+    """What was locked last. It is unlocked by a single call, in the `finally` of the one who locked it."""
+
+    __slots__ = ("_site", "flock", "is_of_file", "journal", "unlock")
+
+    def __init__(self, site: Site, locking: object) -> None:
+        self._site = site
+        #: Each file has its own lock, so others can come to a new file while we hold the old one. Otherwise one lock is
+        #: for the path, whatever file is there.
+        self.is_of_file = locking == "file"
+        self.flock: Flock = site.fs.flock if site.fs.flock and self.is_of_file else lock.make(locking, site.path)
+        #: Its descriptor cannot be closed, and the number given to another file, before it was unlocked.
+        self.journal: Journal | None = None
+        #: A call of C, because an asynchronous exception comes after a call: a function of ours could be cut off before
+        #: its first instruction. It may be called twice, and when nothing is held.
+        self.unlock: Callable[[], object] = int
+
+    def take(self, journal: Journal) -> None:
+        """What comes next is the lock of *journal*, which `unlock` will give back."""
+        self.journal = journal
+        self.unlock = self.unlocker(journal)
+
+    def unlocker(self, journal: Journal) -> Callable[[], object]:
+        """The call that unlocks *journal*. It is made once for each journal."""
+        if journal.unlock is int:
+            journal.unlock = partial(self.flock, journal.fd, UNLOCK)
+        return journal.unlock
+
+    def acquire(self, journal: Journal, timeout: float | None, meanwhile: Callable[[], object] = int) -> None:
+        """Lock *journal*, see `lock.acquire`; call *meanwhile* at each pause. Raises LockTimeout."""
+        fs = self._site.fs
+        may_unlock = partial(self._may_unlock, journal)
+        lock.acquire(self.flock, journal.fd, self._site.path, timeout, fs.clock, fs.sleep, meanwhile, may_unlock)
+
+    def release(self) -> None:
+        """Unlock, whether locked or not. An exception may come before its first instruction: then call it again."""
+        self.drop_lost()
+        self.unlock()
+
+    def release_other(self, journal: Journal) -> None:
+        """Unlock *journal*, which is not the one that is held, or not any more."""
+        if self._may_unlock(journal):
+            self.flock(journal.fd, UNLOCK)
+
+    def leave(self, old: Journal) -> None:
+        """Unlock *old*, in whose place another file is held by now. A lock for the path is not given back here."""
+        if self.is_of_file:
+            self.release_other(old)
+
+    def _may_unlock(self, journal: Journal) -> bool:
+        """Whether a lock call for *journal* touches no file of others."""
+        return not self.is_of_file or journal.is_ours()
+
+    def unlock_again(self, error: OSError) -> bool:
+        """Unlock, after the system has refused it with *error*; returns whether to raise that.
+
+        A lock that cannot be given back because its descriptor is closed went with the descriptor.
+        """
+        self.release()
+        return self.unlock is not int or error.errno != errno.EBADF
+
+    def drop_lost(self) -> None:
+        """Hold nothing, if the descriptor that was locked is not ours any more: the lock went with it."""
+        if self.is_of_file and self.journal is not None and not self.journal.is_ours():
+            self.unlock = int
+
+    def drop(self) -> None:
+        """Hold nothing. Nothing is unlocked."""
+        self.unlock = int
+        self.journal = None

@@ -1,0 +1,124 @@
+"""Another document in the place of ours: a new file at the path."""
+
+from __future__ import annotations
+
+from pstate.engine import State
+from pstate.errors import StateFileError
+from pstate.file import recovery, vacuum
+from pstate.file.beside import Beside
+from pstate.file.journal import Journal, Known, View
+from pstate.file.past import Past
+from pstate.file.standing import Standing
+from pstate.logger import Logger
+from pstate.signals import expected
+from pstate.values import same
+
+logger = Logger("pstate.file.rewriting")
+
+
+class Rewriting:
+    """Puts a new file at the path, in the place of the one that memory is at, and takes its lock along."""
+
+    __slots__ = ("beside", "fs", "hold", "past", "site", "standing")
+
+    def __init__(self, standing: Standing, past: Past, beside: Beside) -> None:
+        self.site, self.fs = standing.site, standing.fs
+        self.standing, self.hold, self.past, self.beside = standing, standing.hold, past, beside
+
+    def put(
+        self,
+        view: View,
+        content: bytes,
+        document: tuple[bytes, bool],
+        state: State,
+        judged: Known | None = None,
+        absent: bool = False,
+        appendable: bool = True,
+    ) -> None:
+        """Write *document*, which says *state*, in the place of the file that ends at *view*, and whose lock we hold;
+        then memory is that.
+
+        *content* is what that file says, which is what *state* was made from.
+
+        With *judged*, *state* is a person's edit brought together with the commits that we knew. Until the new file is
+        at the path nothing of it is noted, so that whatever interrupts us leaves what we know as it was.
+
+        *document* comes with whether it is the canonical one. *appendable*: a marker may stand behind it, as behind all
+        that is not a person's own.
+        """
+        standing, hold, memory = self.standing, self.hold, self.standing.memory
+        _, _, _, _, old = view
+        before = standing.journal
+        text, canonical = document
+        if absent:
+            old.path = self.fs.real_path(self.site.path)  # a link may lead elsewhere by now
+        elif old.path != self.site.path and self.site.is_moved(old):
+            # The link was switched between the two calls that opened the file.
+            old.path = self.fs.real_path(self.site.path)
+            raise vacuum.EditCameOut
+        self.clear_leftovers(old)
+
+        def publish(new: Journal) -> None:
+            new.appendable = appendable
+            new.canonical = canonical
+            unlock = hold.unlocker(new)
+            # No call among these, so that no exception of a signal handler comes in between.
+            new.published = True
+            standing.journal = hold.journal = new
+            hold.unlock = unlock
+            if standing.trails:
+                standing.trails.become(new, None if judged is None else state, "edit", 0, None)
+            if judged is not None:
+                memory.view = None
+                memory.adopt(state)
+            if before is not None:
+                self.past.remember(before)
+            standing.publish(new, (new.fd, len(text), 0, 0, new))
+
+        try:
+            new = vacuum.replace(self.fs, hold.flock, old, view, content, text, publish, judged, absent)
+            new.folder_due = False
+            new.synced = len(text)
+        except vacuum.EditCameOut:
+            standing.look.expect_change()
+            raise
+        finally:
+            # The new file's lock is the one that the caller releases. The old one's descriptor is not closed before its
+            # last view is gone: another thread may be about to ask for its size, and the number could be another
+            # file's.
+            if standing.journal is not before:
+                try:
+                    hold.leave(old)
+                except BaseException:
+                    hold.leave(old)  # an exception may have come before its first instruction
+                    raise
+        self.await_watchers(old)
+
+    def clear_leftovers(self, old: Journal) -> None:
+        """Delete what killed vacuums of *old* have left; what may be a person's is kept."""
+        _, _, _, _, journal = self.standing.view
+        for name, stranger in vacuum.leftovers(old):
+            if not self._says_the_same(stranger, journal.base):
+                kept = self.beside.keep("conflict", stranger, self.standing.journal)
+                logger.error("%s: a save that a killed vacuum had pushed aside was kept in %s", self.site.path, kept)
+            self.fs.unlink(name)
+
+    def _says_the_same(self, content: bytes, base: bytes) -> bool:
+        """Whether the file with *content* says what the document *base* says.
+
+        So does the file that a vacuum had replaced, when a power cut took the trailer that proves it.
+        """
+        try:
+            found = recovery.read(content, self.site.path, self.fs.boot_id)
+            state = self.standing.replay(found.state, found.records, lambda: content)
+            return same(state, recovery.document(base, self.site.path))
+        except expected(StateFileError):
+            return False
+
+    def await_watchers(self, old: Journal) -> None:
+        """Another file has come in the place of *old*, which we have unlocked. Those who watch that are waited for.
+
+        With a lock for the path they could not come before we give it back.
+        """
+        if self.hold.is_of_file:
+            vacuum.await_watchers(old)

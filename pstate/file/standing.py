@@ -1,0 +1,243 @@
+"""Where memory is in the history of the file, and how it comes to be elsewhere."""
+
+from __future__ import annotations
+
+import bisect
+import os
+from collections.abc import Callable
+from zlib import crc32
+
+from pstate.engine import Memory, Operations, Origin, State
+from pstate.errors import CorruptStateError, StateFileError
+from pstate.file import format as f
+from pstate.file import recovery
+from pstate.file.hold import Hold
+from pstate.file.journal import Journal, View, known
+from pstate.file.look import Look
+from pstate.file.recovery import Records
+from pstate.file.site import Site
+from pstate.file.trail import Trails
+from pstate.signals import expected
+
+
+class Standing:
+    """Which journal memory is at, and up to where. It applies what others commit, and reads a file whole."""
+
+    __slots__ = ("before", "fs", "hold", "journal", "look", "memory", "site", "trails")
+
+    def __init__(self, site: Site, look: Look, hold: Hold, memory: Memory) -> None:
+        self.site, self.fs, self.look, self.hold, self.memory = site, site.fs, look, hold, memory
+        #: The file that memory was read from; None before it is opened, and at rest.
+        self.journal: Journal | None = None
+        #: Where memory was before the last change of it.
+        self.before: View | None = None
+        #: The notes for those who watch the state.
+        self.trails = Trails(site.fs)
+
+    @property
+    def view(self) -> View:
+        """Where memory is. Only to be asked where it can be trusted."""
+        view: View | None = self.memory.view
+        assert view is not None
+        return view
+
+    def has_no_commits(self) -> bool:
+        """Whether memory is what a document says, and no record has followed that yet."""
+        if self.memory.view is None:
+            return False
+        _, _, _, index, _ = self.view
+        return not index
+
+    def catch_up(self) -> bytes | None:
+        """Apply what was committed since. Returns the bytes behind the last commit, None if the file has shrunk.
+
+        Raises as `Journal.demand`: what another file says is not believed.
+        """
+        view = self.view
+        fd, end, crc, index, journal = view
+        journal.demand()
+        while True:
+            size = self.fs.lseek(fd, 0, os.SEEK_END)
+            if size == end:
+                return b""
+            if size < end:
+                return None
+            data = journal.read(end)
+            if end + len(data) >= size:
+                break  # otherwise somebody cut it between the two calls, and perhaps to save in place
+        start = 0
+        base, marker = journal.base, journal.marker
+        if marker is None:
+            prefix = f.first_node(base)
+            if prefix and data.startswith(prefix):
+                start = len(prefix)
+                base += prefix
+            found = f.read_marker(data, start)
+            if found is None or not found[0].describes(base):
+                return data
+            marker, start = found
+            crc = f.first_crc(marker.generation)
+        bodies, stop, crc = f.read_records(data, start, crc)
+        if not bodies:
+            return data
+        records = recovery.decode(bodies, self.site.path, journal.read, index)
+        self.trails.others(index, index + len(bodies))
+        self.before = view
+        self.memory.view = None
+        for number, record in enumerate(records):
+            try:
+                self.memory.apply(record)
+            except expected(LookupError, TypeError, ValueError) as error:
+                following = len(records) - number - 1
+                raise recovery.does_not_fit(self.site.path, journal.read(), index + number, following, error) from error
+        if marker is not journal.marker:
+            journal.set_base(base, marker, appendable=True)
+        # By position: a commit of ours that an exception kept from being published may stand there already.
+        journal.content[end:] = data[:stop]
+        self.memory.view = (fd, end + stop, crc, index + len(bodies), journal)
+        return data[stop:]
+
+    def is_changed_in_place(self, status: os.stat_result, now: float) -> bool:
+        """Whether somebody rewrote our file where it is. Its time stamp tells when to compare its content."""
+        view = self.view
+        _, _, _, _, journal = view
+        if status.st_mtime_ns == journal.mtime or now < self.look.check_at:
+            return False
+        if not journal.holds(view):
+            return True
+        journal.mtime = status.st_mtime_ns
+        self.look.check_after(now)
+        return False
+
+    def is_foreign(self, journal: Journal, now: float) -> bool:
+        """Whether the bytes behind `end` are there because the whole file is another one than memory knows."""
+        if now < self.look.check_at:
+            return False
+        foreign = not self.is_ours(recovery.scan(journal.read()), journal)
+        self.look.check_after(now)
+        return foreign
+
+    def is_ours(self, image: f.Image, journal: Journal) -> bool:
+        """Whether *image*, of the whole file, shows the history that memory knows, up to the same commit."""
+        _, end, crc, index, _ = self.view
+        return (image.end, image.crc, image.index) == (end, crc, index) and crc32(image.base) == journal.base_crc
+
+    def looked(self, now: float) -> None:
+        """The path shows our file, as of *now*."""
+        self.look.looked(now, self.journal is not None and self.journal.is_easy())
+
+    def restore(self, view: View) -> None:
+        """Make memory what it was at *view*, from what we know and not from the file."""
+        fd, end, crc, index, journal = view
+        self.memory.adopt(self._replay_of(journal, index))
+        self.memory.view = (fd, end, crc, index, journal)
+
+    def load(self, journal: Journal, origin: Origin = "other") -> None:
+        """Read *journal* whole and make memory equal to it. Raises StateFileError, with memory as it was.
+
+        *origin*: where what differs comes from, if the file is not the one that memory knows.
+        """
+        mtime = self.fs.fstat(journal.fd).st_mtime_ns
+        data = journal.read()
+        journal.demand()  # or it would be another file that was read
+        try:
+            content = recovery.read(data, self.site.path, self.fs.boot_id)
+        except CorruptStateError:
+            # A reader waits for no lock: somebody may have cut a torn tail, and written there, while we read.
+            before, data = data, journal.read()
+            if data == before:
+                raise
+            content = recovery.read(data, self.site.path, self.fs.boot_id)
+        state = self.replay(content.state, content.records, journal.read)
+        if self.trails:
+            self.trails.load(journal, content.image, content.state, state, origin)
+        self.become(state, journal, data, content.image, content.appendable, mtime)
+
+    def become(self, state: State, journal: Journal, data: bytes, image: f.Image, appendable: bool, mtime: int) -> None:
+        """Memory is *state* from now on, which is what *journal* says, or is about to."""
+        self.memory.view = None
+        journal.set_base(image.base, image.marker, appendable)
+        journal.content[:] = data[: image.end]
+        self.memory.adopt(state)
+        journal.mtime = mtime
+        self.publish(journal, (journal.fd, image.end, image.crc, image.index, journal))
+
+    def replay(self, state: State, records: list[Operations] | Records, file: Callable[[], bytes]) -> State:
+        """What *state* becomes by *records*, the first ones of what *file* gives. Raises CorruptStateError."""
+        if not records:
+            return state
+        try:
+            return self.memory.replay(state, records)
+        except expected(StateFileError):
+            raise  # a record that cannot be decoded
+        except expected(LookupError, TypeError, ValueError) as error:
+            known = list(records)
+            good = bisect.bisect_left(range(len(known)), True, key=lambda count: not self.fit(state, known, count))
+            following = len(records) - good
+            raise recovery.does_not_fit(self.site.path, file(), good - 1, following, error) from error
+
+    def fit(self, state: State, records: list[Operations], count: int) -> bool:
+        """Whether *state* takes the first *count* of *records*."""
+        try:
+            self.memory.replay(state, records[:count])
+        except expected(LookupError, TypeError, ValueError):
+            return False
+        return True
+
+    def publish(self, journal: Journal, view: View) -> None:
+        """Memory is at *view*, in *journal*, which is at the path: all is well."""
+        self.hold.unlocker(journal)
+        self.journal = journal
+        now = self.fs.clock()
+        self.look.check_at = now
+        self.looked(now)
+        self.memory.view = view
+
+    def ends_there(self, journal: Journal, base: bytes) -> bool:
+        """Whether *base*, with which *journal* begins, is its whole base document, not the beginning of one."""
+        behind = journal.read(len(base), 64)
+        found = f.read_marker(behind)
+        return not behind or (found is not None and found[0].describes(base))
+
+    def trailer_after_edit(self, journal: Journal) -> f.Trailer | None:
+        """The trailer of another process that has dealt with an edit in place of our file, if there is one."""
+        trailer = f.scan(journal.read()).trailer
+        if trailer is None or not self.is_of_ours(trailer):
+            return None
+        # What it says of the new file holds for the edited state, not for what memory is.
+        return f.Trailer(trailer.generation, 0, trailer.crc, trailer.index, trailer.own_crc)
+
+    def read_trailer(self, rest: bytes | None) -> f.Trailer | None:
+        """The trailer that *rest*, what stands behind `view`, consists of."""
+        trailer = f.read_trailer(rest) if rest else None
+        return trailer if trailer is not None and self.is_of_ours(trailer) else None
+
+    def is_of_ours(self, trailer: f.Trailer) -> bool:
+        """Whether who wrote *trailer* knew our generation, if it had begun then.
+
+        Otherwise a save in place within our first commit has overwritten that, with a copy that had another one's.
+        """
+        generation, index = known(self.view)
+        return not index or trailer.generation in (generation, f.NO_GENERATION)
+
+    def lacks(self, trailer: f.Trailer) -> bool:
+        """Whether we know commits that the one who dealt with an edit in place had not read before it."""
+        generation, index = known(self.view)
+        # Who stood in front of the first commit knew no generation yet.
+        return trailer.generation in (generation, f.NO_GENERATION) and trailer.index < index
+
+    def replay_known(self, index: int) -> State:
+        """What the state was after the first *index* records that memory knows."""
+        _, _, _, _, journal = self.view
+        return self._replay_of(journal, index)
+
+    def _replay_of(self, journal: Journal, index: int) -> State:
+        records = recovery.decode(journal.bodies(index), self.site.path, journal.read)
+        return self.replay(recovery.document(journal.base, self.site.path), records, journal.read)
+
+    def rest(self) -> None:
+        """Let go of the file."""
+        if self.trails:
+            self.trails.rest()
+        self.memory.view = None
+        self.journal = self.before = None
