@@ -14,8 +14,8 @@ from pathlib import Path
 from threading import get_ident
 
 import pytest
-from edits_tools import Peers, World
 from hypothesis import HealthCheck, settings
+from tools.edits import Peers, World
 
 from pstate.logger import waiting
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_tools import FILES, Run, holding, run
+from tools.cli import FILES, Run, holding, run
 
 from pstate import PersistedState
 from pstate.cli import main, paths

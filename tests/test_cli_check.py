@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_tools import FILES, Run, run
+from tools.cli import FILES, Run, run
 
 from pstate import PersistedState
 from pstate.file import vacuum

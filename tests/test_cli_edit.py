@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_tools import FILES, Run, environment, run
 from hypothesis import given
 from hypothesis import strategies as st
+from tools.cli import FILES, Run, environment, run
 
 from pstate import PersistedState, WriteError
 from pstate.cli import changes, values

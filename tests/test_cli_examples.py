@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from cli_tools import PAGE, ROOT, shell, write_files
+from tools.cli import PAGE, ROOT, shell, write_files
 
 from pstate.cli.reference import updated
 from pstate.cli.table import MODULES, command

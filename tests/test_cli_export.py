@@ -22,9 +22,9 @@ import pytest
 import sqlitedict
 import tinydb
 import yaml
-from cli_tools import FILES, Run, run
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from tools.cli import FILES, Run, run
 
 from pstate import PersistedState
 from pstate.cli import main

@@ -26,7 +26,7 @@ import pickledb
 import pytest
 import sqlitedict
 import tinydb
-from cli_tools import FILES, Run, environment, run
+from tools.cli import FILES, Run, environment, run
 
 from pstate import PersistedState
 from pstate.values import same

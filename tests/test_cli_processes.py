@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from cli_tools import FILES, environment, folder, holding, shell
 from test_startup import HEAVY
+from tools.cli import FILES, environment, folder, holding, shell
 
 from pstate import PersistedState
 from pstate.text import block

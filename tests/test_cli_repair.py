@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 import yaml
-from cli_tools import FILES, Run, holding, run
-from crash_tools import KILLED, Dying, Failing, in_child
-from repair_tools import BASE, BODIES, EVERY, FILE, STATES, asked, beside, harmed, journal, state
+from tools.cli import FILES, Run, holding, run
+from tools.crash import KILLED, Dying, Failing, in_child
+from tools.repair import BASE, BODIES, EVERY, FILE, STATES, asked, beside, harmed, journal, state
 
 from pstate import PersistedState
 from pstate.cli import main

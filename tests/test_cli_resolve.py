@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_tools import Run, run
-from crash_tools import KILLED, Dying, in_child
-from repair_tools import BASE, FILE, STATES, asked, beside, state
 from test_cli_repair import HAS_OPEN, program
+from tools.cli import Run, run
+from tools.crash import KILLED, Dying, in_child
+from tools.repair import BASE, FILE, STATES, asked, beside, state
 
 from pstate import PersistedState
 from pstate.cli import main

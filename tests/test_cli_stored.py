@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_tools import Run, run
+from tools.cli import Run, run
 
 from pstate import PersistedState
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from cli_tools import FILES, ROOT, folder, shell
+from tools.cli import FILES, ROOT, folder, shell
 
 from pstate.cli.command import in_our_words
 from pstate.cli.table import MODULES
@@ -168,7 +168,7 @@ def test_messages_name_the_options_of_the_command_line(name: str) -> None:
 
 
 def test_a_timeout_names_the_option(folder: Path, tmp_path: Path) -> None:
-    from cli_tools import holding
+    from tools.cli import holding
 
     with holding(folder / "state.yaml"):
         done = shell("pstate set state.yaml x 1 --lock-timeout 0.05", folder, tmp_path / "bin")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_tools import Run, environment, folder, run
+from tools.cli import Run, environment, folder, run
 
 from pstate import PersistedState
 from pstate.file.fs import SYSTEM

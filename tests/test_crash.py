@@ -21,7 +21,7 @@ from zlib import crc32
 
 import pytest
 import yaml
-from crash_tools import (
+from tools.crash import (
     KILLED,
     LOADERS,
     Dying,

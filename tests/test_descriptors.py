@@ -26,7 +26,7 @@ import filelock
 import portalocker
 import pytest
 import yaml
-from procs_tools import PATIENCE, Crowd, Fork
+from tools.processes import PATIENCE, Crowd, Fork
 
 from pstate import InvalidEditError, MissingPathError, PersistedState, PStateError, UnreadableError, WriteError
 from pstate.file import fs as seam

@@ -33,9 +33,9 @@ from zlib import crc32
 
 import pytest
 import yaml
-from docs_tools import PAGES
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
+from tools.docs import PAGES
 
 import pstate
 from pstate import EditConflict, InvalidStateError, PersistedState, ReentrantError

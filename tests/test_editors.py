@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 import yaml
-from edits_tools import World
 from ruamel.yaml import YAML
+from tools.edits import World
 
 from pstate import EditConflict
 from pstate.file.format import scan

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from edits_tools import (
+from tools.edits import (
     SAVES,
     Peer,
     Save,

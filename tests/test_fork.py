@@ -20,7 +20,7 @@ from typing import Any
 
 import filelock
 import pytest
-from procs_tools import BIRTH, KERNEL, KINDS, PATIENCE, Crowd, Fork, Jobs, finish, increment, is_locked, is_plain
+from tools.processes import BIRTH, KERNEL, KINDS, PATIENCE, Crowd, Fork, Jobs, finish, increment, is_locked, is_plain
 
 from pstate import ClosedError, LockTimeout, PersistedState, ReadOnlyError, TransactionError
 from pstate.file import format as f

@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from interrupts_tools import EVERY, PREPARE_OTHER, Action, Hurried, Interrupter, Scene, State, chosen
-from procs_tools import Other
+from tools.interrupts import EVERY, PREPARE_OTHER, Action, Hurried, Interrupter, Scene, State, chosen
+from tools.processes import Other
 
 from pstate import (
     ABSENT,
@@ -772,7 +772,7 @@ def test_a_storm_of_real_signals_loses_no_acknowledged_step(tmp_path: Path, lock
     """At moments that nobody has chosen, within system calls too. Memory tells after each whether the step was made."""
     seconds = 20 if EVERY else 1.2 if locking == "file" else 0.6
     arguments = (str(tmp_path / "state.yaml"), locking, seconds, os.getpid())
-    code = f"import json, interrupts_tools; print(json.dumps(interrupts_tools.weather{arguments!r}))"
+    code = f"import json, tools.interrupts; print(json.dumps(tools.interrupts.weather{arguments!r}))"
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=Path(__file__).parent,

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from edits_tools import World
+from tools.edits import World
 
 from pstate import EditConflict, PersistedState, WriteError
 from pstate.cli import main

@@ -28,8 +28,8 @@ from typing import Any
 import filelock
 import portalocker
 import pytest
-from interrupts_tools import expect_opcodes, trace_opcodes
-from procs_tools import BIRTH  # not a fork of ours: that would share what these tests are about
+from tools.interrupts import expect_opcodes, trace_opcodes
+from tools.processes import BIRTH  # not a fork of ours: that would share what these tests are about
 
 from pstate import errors
 from pstate.file import lock

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from crash_tools import FailingCalls
-from edits_tools import save_by_rename
-from procs_tools import PATIENCE, Crowd, Fork
+from tools.crash import FailingCalls
+from tools.edits import save_by_rename
+from tools.processes import PATIENCE, Crowd, Fork
 
 import pstate.logger
 from pstate import PersistedState, WriteError, store

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
-from edits_tools import World, save_in_place
+from tools.edits import World, save_in_place
 
 from pstate import DurabilityUnknown, InvalidEditError, PersistedState, StoreFailedError, WriteError
 from pstate.file import limits, log

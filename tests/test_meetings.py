@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from crash_tools import FailingCalls, Seam, peek
-from edits_tools import World, save_by_rename, save_in_place
-from procs_tools import Crowd
+from tools.crash import FailingCalls, Seam, peek
+from tools.edits import World, save_by_rename, save_in_place
+from tools.processes import Crowd
 
 from pstate import BypassedError, EditConflict, PersistedState, StoreFailedError, WriteError
 from pstate.file import limits

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from crash_tools import peek, plain_document, play, replayed, spare_the_disk
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -25,6 +24,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from tools.crash import peek, plain_document, play, replayed, spare_the_disk
 
 from pstate import PersistedState, TransactionError
 from pstate.file import format

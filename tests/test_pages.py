@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from docs_tools import PAGES, follow
+from tools.docs import PAGES, follow
 
 import pstate
 from pstate import errors, testing

@@ -1,7 +1,7 @@
 """Many processes, one file: writers exclude each other, readers are fresh and never wait, and the dead hold nothing.
 
-The others are real processes that do what they are told over a pipe (`procs_tools`); a message that arrived is proof
-that what they did before it is done.
+The others are real processes that do what they are told over a pipe (`tools.processes`). A message that arrived is
+proof that what they did before it is done.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 import yaml
-from procs_tools import KERNEL, KINDS, Crowd, Other, is_locked, is_plain
+from tools.processes import KERNEL, KINDS, Crowd, Other, is_locked, is_plain
 
 from pstate import LockTimeout, PersistedState, ReadOnlyError, RemovedError
 from pstate.file import format as f

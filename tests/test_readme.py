@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from docs_tools import PAGES
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
+from tools.docs import PAGES
 
 from pstate import PersistedState
 

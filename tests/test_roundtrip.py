@@ -18,7 +18,9 @@ from typing import Any
 
 import pytest
 import yaml
-from crash_tools import (
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from tools.crash import (
     LOADERS,
     Crashing,
     FailingCalls,
@@ -29,8 +31,6 @@ from crash_tools import (
     replayed,
     spare_the_disk,
 )
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
 import pstate
 from pstate import (

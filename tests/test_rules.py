@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
-from crash_tools import FailingCalls, Rebooted, Seam, in_child, peek
-from edits_tools import World, save_by_rename, save_in_place
-from procs_tools import Crowd, Stepping, is_locked
+from tools.crash import FailingCalls, Rebooted, Seam, in_child, peek
+from tools.edits import World, save_by_rename, save_in_place
+from tools.processes import Crowd, Stepping, is_locked
 
 from pstate import BypassedError, InvalidEditError, LockTimeout, PersistedState, TransactionError
 from pstate.file import limits

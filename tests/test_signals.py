@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from interrupts_tools import Interrupter
 from test_layers import FILES
+from tools.interrupts import Interrupter
 
 from pstate import LockTimeout, PersistedState, errors
 from pstate.file.fs import FileSystem, is_folder, real_path

@@ -18,10 +18,10 @@ from unittest.mock import patch
 
 import pytest
 import yaml
-from edits_tools import World, save_by_rename, save_in_place
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
+from tools.edits import World, save_by_rename, save_in_place
 
 from pstate import PersistedState
 from pstate.errors import InvalidStateError

@@ -23,9 +23,9 @@ from zlib import crc32
 
 import pytest
 import yaml
-from procs_tools import Stepping
-from users_tools import ALICE, WEB, as_user, needs_users
-from users_tools import shared as shared
+from tools.processes import Stepping
+from tools.users import ALICE, WEB, as_user, needs_users
+from tools.users import shared as shared
 
 from pstate import NotAFileError, PersistedState, PStateError, WriteError
 from pstate.cli import main

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 import yaml
-from crash_tools import Seam
-from users_tools import ALICE, WEB, as_user, needs_users
-from users_tools import shared as shared
+from tools.crash import Seam
+from tools.users import ALICE, WEB, as_user, needs_users
+from tools.users import shared as shared
 
 from pstate import PersistedState, WriteError
 from pstate.file.fs import NO_SUCH_RENAME, FileSystem

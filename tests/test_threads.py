@@ -28,8 +28,8 @@ from typing import Any
 
 import pytest
 import yaml
-from interrupts_tools import expect_opcodes, trace_opcodes
-from procs_tools import PATIENCE, Crowd
+from tools.interrupts import expect_opcodes, trace_opcodes
+from tools.processes import PATIENCE, Crowd
 
 from pstate import ClosedError, LockTimeout, PatchedError, PersistedState, TransactionError, store
 from pstate.file.fs import FileSystem

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from crash_tools import peek
+from tools.crash import peek
 
 from pstate import BypassedError, PersistedState, ReentrantError, RemovedError, TransactionError, store
 from pstate.file import format as f

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 import yaml
-from procs_tools import Stepping
-from users_tools import (
+from tools.processes import Stepping
+from tools.users import (
     ALICE,
     CAROL,
     ROOT,
@@ -26,7 +26,7 @@ from users_tools import (
     set_access,
     set_default_access,
 )  # fmt: skip
-from users_tools import shared as shared
+from tools.users import shared as shared
 
 from pstate import PersistedState, ReadOnlyError, WriteError
 from pstate.cli import main

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from edits_tools import SAVES, Save
 from hypothesis import given
 from hypothesis import strategies as st
-from procs_tools import Crowd, Fork
+from tools.edits import SAVES, Save
+from tools.processes import Crowd, Fork
 
 from pstate import ABSENT, Change, ClosedError, EditConflict, PersistedState, TransactionError, Watch
 from pstate.file.fs import SYSTEM, FileSystem

@@ -15,9 +15,9 @@ from typing import Any
 from zlib import crc32
 
 import yaml
-from pstate.fs import FileSystem
 
 from pstate import PersistedState
+from pstate.file.fs import FileSystem
 
 HERE = Path(__file__).parent
 BASE = b"# how far the program has come\ncounter: 3  # of 100\nkey:\n  nested: 2\nlog: []\n"

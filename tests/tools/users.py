@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from crash_tools import in_child
 
 # Imported late, and from where other users may not read.
 import pstate.file.edits
 import pstate.file.legacy
 import pstate.text.splice
 import pstate.watch  # noqa: F401
+from tools.crash import in_child
 
 ALICE, WEB, CAROL, SHARED = 61001, 61002, 61003, 62000  #: numbers that no system gives to its users
 

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from cli_tools import Run
-
 from pstate import PersistedState
 from pstate.file.format import BaseMarker, encode_record
+from tools.cli import Run
 
 #: Damage at every place, not at a sample: minutes instead of seconds.
 EVERY = bool(os.environ.get("PSTATE_EVERY_DAMAGE"))

@@ -16,7 +16,7 @@ import pytest
 
 from pstate.cli import main
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
 
 #: The files that the page begins with, by name.

@@ -27,11 +27,12 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from cli_tools import environment
 from sybil import Document, Example, Region, Sybil
 from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
 
-ROOT = Path(__file__).parent.parent
+from tools.cli import environment
+
+ROOT = Path(__file__).parent.parent.parent
 
 #: What is followed so. The other documents have tests of their own, and their Python is executed by test_readme.py.
 PAGES = [

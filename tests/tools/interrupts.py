@@ -24,13 +24,12 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-from procs_tools import Other, is_locked
-
 import pstate
 from pstate import PersistedState
 from pstate.file.fs import FileSystem
 from pstate.memory import ops
 from pstate.values import same
+from tools.processes import Other, is_locked
 
 State = dict[Any, Any]
 Action = Callable[[Any], Any]
@@ -305,7 +304,7 @@ class Scene:
 
 #: What the other process needs for `Scene`.
 PREPARE_OTHER = """
-from interrupts_tools import Hurried
+from tools.interrupts import Hurried
 hurried = Hurried()
 def open_hurried(path, locking):
     return pstate.PersistedState.open(path, fs=hurried, locking=locking, lock_timeout=0.5)

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from procs_tools import BIRTH
 
 import pstate
+from tools.processes import BIRTH
 from pstate.file import limits
 
 Save = Callable[[Path, bytes], None]

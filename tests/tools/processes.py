@@ -26,7 +26,7 @@ from pstate.file.fs import FileSystem
 METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 BIRTH: Any = multiprocessing.get_context(METHOD)
 if METHOD == "forkserver":
-    BIRTH.set_forkserver_preload(["procs_tools", "edits_tools", "test_lock", "json"])
+    BIRTH.set_forkserver_preload(["tools.processes", "tools.edits", "test_lock", "json"])
 
 KERNEL = ["file", "filelock", "portalocker"]  #: these end with their holder, whatever it dies of
 KINDS = [*KERNEL, "SoftFileLock", "multiprocessing.Lock"]
