@@ -15,7 +15,8 @@ from threading import get_ident
 
 import pytest
 from hypothesis import HealthCheck, settings
-from tools.edits import Peers, World
+from tools.edits import Peer, World
+from tools.processes import Pool
 
 from pstate.logger import waiting
 
@@ -48,14 +49,14 @@ def _nothing_untold() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def pool() -> Iterator[Peers]:
-    peers = Peers()
+def pool() -> Iterator[Pool]:
+    peers = Pool(Peer)
     yield peers
     peers.end()
 
 
 @pytest.fixture
-def world(tmp_path: Path, pool: Peers) -> Iterator[World]:
+def world(tmp_path: Path, pool: Pool) -> Iterator[World]:
     """A state file, and programs that have it open. Modules say what it contains."""
     world = World(tmp_path / "state.yaml", pool)
     yield world

@@ -33,6 +33,7 @@ from uuid import UUID
 
 import pytest
 import yaml
+from tools.disks import Disk, Failing
 
 from pstate import (
     ClosedAttributeError,
@@ -54,7 +55,6 @@ from pstate import (
     WriteError,
 )
 from pstate.file import format as f
-from pstate.file.fs import FileSystem
 
 ROOT = os.geteuid() == 0 if hasattr(os, "geteuid") else False
 NOBODY = 65534
@@ -614,22 +614,15 @@ def test_while_the_path_cannot_be_reached_reads_go_on_and_writes_are_refused(
     path = folder / "state.yaml"
     number = {"a file in the place of the folder": errno.ENOTDIR, "a loop": errno.ELOOP}.get(trouble, errno.EACCES)
 
-    class Unreachable(FileSystem):
-        def __init__(self) -> None:
-            super().__init__()
-            stat, self.broken = self.stat, False
+    def refuse(call: str, name: str) -> None:
+        if number == errno.EACCES:  # which root always has
+            raise PermissionError(number, os.strerror(number), name)
 
-            def asked(name: str) -> os.stat_result:
-                if self.broken and number == errno.EACCES:  # which root always has
-                    raise PermissionError(number, os.strerror(number), name)
-                return stat(name)
-
-            self.stat = asked
-
-    fs = Unreachable()
+    fs = Disk("stat")
+    fs.before, fs.armed = refuse, False
     state = PersistedState.open(path, fs=fs, defaults={"a": 1})
     folder.rename(tmp_path / "moved")
-    fs.broken = True
+    fs.armed = True
     if number == errno.ENOTDIR:
         folder.write_bytes(b"")
     elif number == errno.ELOOP:
@@ -650,7 +643,7 @@ def test_while_the_path_cannot_be_reached_reads_go_on_and_writes_are_refused(
         sentences(str(caught.value), f"{path}: ", os.strerror(number), "reads go on", "writes are refused")
         assert 1 == state.a
 
-    fs.broken = False
+    fs.armed = False
     if number != errno.EACCES:
         folder.unlink()
         (tmp_path / "moved").rename(folder)
@@ -1097,31 +1090,6 @@ def test_a_single_file_mounted_into_a_container(tmp_path: Path) -> None:
     assert path.read_bytes().startswith(READABLE + b"... # pstate ")
 
 
-class Busy(FileSystem):
-    """What a file mounted on its own says to being replaced, and systems without an exchange."""
-
-    def __init__(self, path: Path, number: int) -> None:
-        super().__init__()
-        self.path = str(path)
-        self.number = number
-        self.asked = 0
-        rename = self.rename
-
-        def refuse(first: str, second: str) -> None:
-            if self.path in (first, second):
-                self._refuse()
-            rename(first, second)
-
-        self.rename = refuse
-
-    def exchange(self, first: str, second: str) -> None:
-        self._refuse()
-
-    def _refuse(self) -> None:
-        self.asked += 1
-        raise OSError(self.number, os.strerror(self.number), self.path)
-
-
 @pytest.mark.parametrize("number", [errno.EBUSY, errno.EXDEV, errno.EPERM, errno.EIO])
 def test_a_file_that_cannot_be_replaced_keeps_its_journal(
     tmp_path: Path, number: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
@@ -1131,7 +1099,16 @@ def test_a_file_that_cannot_be_replaced_keeps_its_journal(
     path = tmp_path / "state.yaml"
     path.write_bytes(READABLE)
     inode = path.stat().st_ino
-    fs = Busy(path, number)
+    fs = Disk("rename", "exchange")
+    asked: list[str] = []
+
+    def refuse(call: str, first: str, second: str) -> None:
+        """What a file mounted on its own says to being replaced, and systems without an exchange."""
+        if call == "exchange" or str(path) in (first, second):
+            asked.append(call)
+            raise OSError(number, os.strerror(number), str(path))
+
+    fs.before = refuse
     with caplog.at_level(logging.WARNING, "pstate"):
         with PersistedState.open(path, fs=fs) as state:
             for _ in range(200):
@@ -1141,7 +1118,7 @@ def test_a_file_that_cannot_be_replaced_keeps_its_journal(
             assert 203 == state.counter
     assert (str(path), number) == (caught.value.path, caught.value.errno)
     sentences(str(caught.value), f"{path}: ", "could not be written anew", "unchanged", "journal stays")
-    assert fs.asked
+    assert asked
     messages = [record.getMessage() for record in caplog.records]
     assert 1 <= len(messages) <= 4, "logged once, and once more at close; not at every attempt"
     assert all(str(path) in message for message in messages)
@@ -1218,61 +1195,6 @@ def test_a_full_disk(tmp_path: Path) -> None:
     )
 
 
-class Failing(FileSystem):
-    """A system in which chosen calls fail, from the *first* to the *last*; a failing write may have taken a part."""
-
-    CALLS = (
-        "write",
-        "truncate",
-        "sync",
-        "sync_data",
-        "rename_new",
-        "unlink",
-        "open",
-        "stat",
-        "fstat",
-        "pread",
-        "lseek",
-    )
-
-    def __init__(self, names: tuple[str, ...], part: float = 0.0, number: int = errno.ENOSPC) -> None:
-        super().__init__()
-        self.first = self.last = -1  #: none fails
-        self.count = 0
-        self.names = names
-        self.part = part
-        self.number = number
-        for name in self.CALLS:
-            if name in names:
-                setattr(self, name, self._failing(name, getattr(self, name)))
-
-    def _fails(self) -> bool:
-        self.count += 1
-        return self.first <= self.count - 1 <= self.last
-
-    def _failing(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any) -> Any:
-            if self._fails():
-                if name == "write" and (taken := int(len(arguments[1]) * self.part)):
-                    # The system took a part, and says why at the next call.
-                    self.last = max(self.last, self.count)
-                    return function(arguments[0], arguments[1][:taken])
-                raise OSError(self.number, os.strerror(self.number))
-            return function(*arguments)
-
-        return call
-
-    def exchange(self, first: str, second: str) -> None:
-        if "exchange" in self.names and self._fails():
-            raise OSError(self.number, os.strerror(self.number))
-        super().exchange(first, second)
-
-    def sync_folder(self, path: str) -> None:
-        if "sync_folder" in self.names and self._fails():
-            raise OSError(self.number, os.strerror(self.number))
-        super().sync_folder(path)
-
-
 def session(fs: Failing, path: Path, acknowledged: list[int], refused: list[BaseException]) -> None:
     """Commits, a transaction and a vacuum; whatever is refused is noted, and the session goes on."""
     state = PersistedState.open(path, fs=fs)
@@ -1305,7 +1227,7 @@ def test_an_error_at_any_single_write_loses_nothing(tmp_path: Path, part: float,
         path = tmp_path / str(at) / "state.yaml"
         path.parent.mkdir()
         path.write_bytes(b"# comment\ncounter: 0\ntext: ''\n")
-        fs = Failing(("write",), part, number)
+        fs = Failing("write", error=number, part=part)
         fs.first = fs.last = at
         acknowledged: list[int] = []
         refused: list[BaseException] = []
@@ -1329,8 +1251,8 @@ def test_from_some_write_on_every_write_fails(tmp_path: Path, start: int) -> Non
     """A disk that stays full: reads go on, nothing acknowledged is lost, close does not raise."""
     path = tmp_path / "state.yaml"
     path.write_bytes(b"counter: 0\ntext: ''\n")
-    fs = Failing(("write",), 0.5)
-    fs.first, fs.last = start, 10_000
+    fs = Failing("write", error=errno.ENOSPC)
+    fs.first = start
     acknowledged: list[int] = []
     session(fs, path, acknowledged, [])
     last = acknowledged[-1] if acknowledged else 0
@@ -1349,7 +1271,7 @@ def test_an_error_at_any_other_single_call_of_a_vacuum_loses_nothing(tmp_path: P
         path = tmp_path / str(at) / "state.yaml"
         path.parent.mkdir()
         path.write_bytes(b"counter: 0\ntext: ''\n")
-        fs = Failing((call,), number=errno.EIO)
+        fs = Failing(call)
         fs.first = fs.last = at
         acknowledged: list[int] = []
         refused: list[BaseException] = []
@@ -1369,10 +1291,10 @@ def test_when_even_cutting_back_fails_the_state_refuses_writes(tmp_path: Path) -
     """The end of the file is unknown then; nothing is committed until the unfinished record can be cut off."""
     path = tmp_path / "state.yaml"
     path.write_bytes(READABLE)
-    fs = Failing(("write", "truncate"), 0.5, errno.EIO)
+    fs = Failing()
     state = PersistedState.open(path, fs=fs)
     state.counter = 4
-    fs.first, fs.last = fs.count, 10_000
+    fs.failing = {"write", "truncate"}
     with pytest.raises(WriteError) as caught:
         state.counter = 5
     sentences(str(caught.value), f"{path}: ", "failed", "nothing was committed", "refuses writes until", "try again")

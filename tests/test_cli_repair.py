@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from tools.cli import FILES, Run, holding, run
-from tools.crash import KILLED, Dying, Failing, in_child
+from tools.crash import KILLED, Dying, FailingAt, in_child
 from tools.repair import BASE, BODIES, EVERY, FILE, STATES, asked, beside, harmed, journal, state
 
 from pstate import PersistedState
@@ -592,7 +592,7 @@ def test_failure_of_every_call(run: Run, monkeypatch: pytest.MonkeyPatch, lastin
         for name in beside():
             os.unlink(name)
         Path("state.yaml").write_bytes(DAMAGED)
-        fs = Failing(number, lasting=lasting)
+        fs = FailingAt(number, lasting=lasting)
         mend.SYSTEM = fs
         fs.armed = True
         code, _, err = run("repair", "--yes", "state.yaml")

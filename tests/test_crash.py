@@ -21,22 +21,8 @@ from zlib import crc32
 
 import pytest
 import yaml
-from tools.crash import (
-    KILLED,
-    LOADERS,
-    Dying,
-    Failing,
-    FailingCalls,
-    Rebooted,
-    Seam,
-    State,
-    in_child,
-    opened,
-    peek,
-    plain_document,
-    replayed,
-    spare_the_disk,
-)
+from tools.crash import KILLED, LOADERS, Dying, FailingAt, State, in_child, opened, peek, plain_document, replayed
+from tools.disks import Disk, Failing, Rebooted, Seam, spare_the_disk
 
 from pstate import (
     CorruptStateError,
@@ -388,21 +374,15 @@ def test_what_no_write_leaves_is_an_error_and_stays(history: History, tmp_path: 
 def test_a_reader_that_meets_a_writer_who_cuts_reads_again(short: History, tmp_path: Path) -> None:
     """It waits for no lock, so its bytes may be of two moments."""
 
-    class Meeting(FileSystem):
-        mixed = b""
+    mixed = [short.data[:-9] + bytes(9)]
 
-        def __init__(self) -> None:
-            super().__init__()
-            self.pread = self._pread
-
-        def _pread(self, fd: int, length: int, offset: int) -> bytes:
-            data, self.mixed = self.mixed, b""
-            return data[offset : offset + length] or os.pread(fd, length, offset)
+    def meet(name: str, fd: int, length: int, offset: int) -> bytes | None:
+        return (mixed.pop()[offset : offset + length] or None) if mixed else None
 
     path = tmp_path / "state.yaml"
     path.write_bytes(short.data)
-    fs = Meeting()
-    fs.mixed = short.data[:-9] + bytes(9)
+    fs = Disk("pread")
+    fs.before = meet
     with PersistedState.open(path, read_only=True, fs=fs) as state:
         assert same(short.states[-1], state.snapshot())
 
@@ -484,12 +464,8 @@ def test_a_hole_after_another_boot_is_damage_when_every_commit_was_synced(tmp_pa
 
 
 def test_a_system_without_a_boot_id_forgives_no_hole(history: History, tmp_path: Path) -> None:
-    class Unknown(FileSystem):
-        def boot_id(self) -> str:
-            return "00000000"
-
     with pytest.raises(CorruptStateError):
-        opened(with_hole(history, 2), tmp_path, fs=Unknown())
+        opened(with_hole(history, 2), tmp_path, fs=Rebooted("00000000"))
     unknown = re.sub(rb"( [0-9a-f]{8}) p\n", b" 00000000 p\n", with_hole(history, 2), count=1)
     with pytest.raises(CorruptStateError):
         opened(unknown, tmp_path, fs=Rebooted())
@@ -840,7 +816,7 @@ def test_failure_of_every_call(scenario: Scenario, error: int, lasting: bool, tm
     for number in range(100):
         path = tmp_path / str(number) / "state.yaml"
         path.parent.mkdir()
-        fs = Failing(number, error, lasting)
+        fs = FailingAt(number, error, lasting)
         try:
             fail_once(scenario, path, fs)
         except (AssertionError, OSError, ValueError) as problem:
@@ -851,7 +827,7 @@ def test_failure_of_every_call(scenario: Scenario, error: int, lasting: bool, tm
     assert number > 0
 
 
-def fail_once(scenario: Scenario, path: Path, fs: Failing) -> None:
+def fail_once(scenario: Scenario, path: Path, fs: FailingAt) -> None:
     write_the_file(scenario, path)
     subject, before = set_up(scenario, path, fs)
     fs.armed = True
@@ -896,7 +872,7 @@ def fail_once(scenario: Scenario, path: Path, fs: Failing) -> None:
 def test_a_disk_that_is_full_gives_a_clear_error(transaction: bool, tmp_path: Path) -> None:
     path = tmp_path / "state.yaml"
     path.write_bytes(b"a: 1\n")
-    fs = FailingCalls(errno.ENOSPC)
+    fs = Failing(error=errno.ENOSPC)
     state = PersistedState.open(path, fs=fs)
     for value in (2, 3):  # the first commit, and another
         before, contents = path.read_bytes(), state.snapshot()
@@ -920,7 +896,7 @@ def test_a_disk_that_is_full_gives_a_clear_error(transaction: bool, tmp_path: Pa
 def test_a_store_that_cannot_even_cut_back_takes_no_more_writes(tmp_path: Path) -> None:
     path = tmp_path / "state.yaml"
     path.write_bytes(b"a: 1\n")
-    fs = FailingCalls()
+    fs = Failing()
     state = PersistedState.open(path, fs=fs)
     state["a"] = 2
     fs.failing = {"write", "truncate"}
@@ -941,7 +917,7 @@ def test_a_store_that_cannot_even_cut_back_takes_no_more_writes(tmp_path: Path) 
 def test_a_failed_sync_says_so_and_refuses_writes_until_a_vacuum(failing: str, tmp_path: Path) -> None:
     """The record is committed and visible; whether it is durable nobody knows, and a second sync may lie."""
     path = tmp_path / "state.yaml"
-    fs = FailingCalls()
+    fs = Failing()
     state = PersistedState.open(path, fs=fs, durability="power")
     if failing == "sync_data":
         state["a"] = 1
@@ -967,7 +943,7 @@ def test_a_failed_sync_says_so_and_refuses_writes_until_a_vacuum(failing: str, t
 
 def test_a_failed_sync_is_over_when_the_file_is_opened_again(tmp_path: Path) -> None:
     path = tmp_path / "state.yaml"
-    fs = FailingCalls()
+    fs = Failing()
     state = PersistedState.open(path, fs=fs, durability="power")
     state["a"] = 1
     fs.failing = {"sync_data"}

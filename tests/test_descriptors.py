@@ -26,6 +26,7 @@ import filelock
 import portalocker
 import pytest
 import yaml
+from tools.disks import Failing
 from tools.processes import PATIENCE, Crowd, Fork
 
 from pstate import InvalidEditError, MissingPathError, PersistedState, PStateError, UnreadableError, WriteError
@@ -700,21 +701,6 @@ def test_every_open_of_the_package_has_one_door() -> None:
 # ---------------------------------------------------------------------- no descriptor left
 
 
-class Limited(FileSystem):
-    """The real system, which opens nothing while `full`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.full = False
-        self._really = self.open
-        self.open = self._unless_full
-
-    def _unless_full(self, *args: Any) -> int:
-        if self.full:
-            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        return self._really(*args)
-
-
 SHORT: dict[str, Callable[[Any], Any]] = {
     name: ACTS[name] for name in ("set", "append", "read", "snapshot", "transaction", "vacuum", "watch")
 }
@@ -728,13 +714,13 @@ def test_no_descriptor_left_when_others_have_replaced_the_file(
 ) -> None:
     """The newest commit is in a file that cannot be opened: an error of ours, not an old value, and no edit."""
     path.write_bytes(text)
-    fs = Limited()
+    fs = Failing(error=errno.EMFILE)
     state: Any = PersistedState.open(path, read_only=read_only, fs=fs)
     with Crowd(path) as crowd:
         other = crowd.other()
         other.run("state.n = 2; state.vacuum(); state.n = 3; state.vacuum(); state.n = 4; state.vacuum()")
         time_passes()
-        fs.full = True
+        fs.failing = {"open"}
         wants_to_write = act in ("set", "transaction", "vacuum")
         with pytest.raises(PStateError) as refused:
             SHORT[act](state)
@@ -744,7 +730,7 @@ def test_no_descriptor_left_when_others_have_replaced_the_file(
             assert isinstance(refused.value, UnreadableError)
             assert refused.value.errno == errno.EMFILE
             assert "ulimit" in str(refused.value)
-        fs.full = False
+        fs.failing = set()
         assert state.n == 4
         if not read_only:
             state.n = 5
@@ -753,16 +739,16 @@ def test_no_descriptor_left_when_others_have_replaced_the_file(
 
 
 def test_no_descriptor_left_when_ours_is_lost(path: Path, stranger: Stranger) -> None:
-    fs = Limited()
+    fs = Failing(error=errno.EMFILE)
     state: Any = PersistedState.open(path, defaults={"n": 0, "log": []}, fs=fs)
     state.n = 1
     stranger.take(descriptor_of(state))
-    fs.full = True
+    fs.failing = {"open"}
     for act in ("set", "append", "read", "snapshot", "transaction", "vacuum"):
         with pytest.raises(UnreadableError) as refused:
             ACTS[act](state)
         assert refused.value.errno == errno.EMFILE
-    fs.full = False
+    fs.failing = set()
 
     state.n += 1
 
@@ -773,16 +759,16 @@ def test_no_descriptor_left_when_ours_is_lost(path: Path, stranger: Stranger) ->
 
 
 def test_no_descriptor_left_for_a_vacuum(path: Path) -> None:
-    fs = Limited()
+    fs = Failing(error=errno.EMFILE)
     state: Any = PersistedState.open(path, defaults={"n": 0}, fs=fs)
-    fs.full = True
+    fs.failing = {"open"}
 
     with pytest.raises(WriteError) as refused:
         state.vacuum()
     assert refused.value.errno == errno.EMFILE
     state.n = 1
 
-    fs.full = False
+    fs.failing = set()
     state.vacuum()
     assert path.read_bytes() == b'"n": 1\n'
     state.close()

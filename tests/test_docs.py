@@ -35,13 +35,13 @@ import pytest
 import yaml
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
+from tools.disks import Disk
 from tools.docs import PAGES
 
 import pstate
 from pstate import EditConflict, InvalidStateError, PersistedState, ReentrantError
 from pstate.file import format as f
 from pstate.file.format import Verdict
-from pstate.file.fs import FileSystem
 from pstate.memory import ops
 from pstate.text import codec
 from pstate.values import same
@@ -148,33 +148,14 @@ def test_the_trailers_that_are_shown_are_those_of_their_files() -> None:
     assert edited == before + f.Trailer("5f2c81d0", 0, 0xFFFFFFFF, 1, crc32(before)).encode()
 
 
-class Witness(FileSystem):
+class Witness(Disk):
     """Reproducible, and notes every call that changes something."""
 
-    CHANGING = ("write", "truncate", "sync", "sync_data", "rename_new", "unlink")
-
     def __init__(self) -> None:
-        super().__init__()
-        self.calls: list[str] = []
+        super().__init__("write", "truncate", "sync", "sync_data", "rename_new", "unlink", "exchange", "sync_folder")
+        self.changed: list[str] = []
+        self.after = lambda name, *_: self.changed.append(name)  # what failed has changed nothing
         self.drawn = 0x5F2C81CF
-        for name in self.CHANGING:
-            setattr(self, name, self.noting(name, getattr(self, name)))
-
-    def noting(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        def noted(*args: Any) -> Any:
-            result = call(*args)
-            self.calls.append(name)  # what failed has changed nothing
-            return result
-
-        return noted
-
-    def exchange(self, first: str, second: str) -> None:
-        super().exchange(first, second)
-        self.calls.append("exchange")
-
-    def sync_folder(self, path: str) -> None:
-        super().sync_folder(path)
-        self.calls.append("sync_folder")
 
     def token(self) -> str:
         self.drawn += 1
@@ -619,11 +600,11 @@ def calls_of(folder: Path, durability: Any) -> dict[tuple[str, str], list[str]]:
     seen: dict[tuple[str, str], list[str]] = {}
 
     def note(what: str) -> None:
-        seen[what, durability] = list(fs.calls)
-        fs.calls.clear()
+        seen[what, durability] = list(fs.changed)
+        fs.changed.clear()
 
     state: Any = PersistedState.open(path, fs=fs, durability=durability)
-    fs.calls.clear()
+    fs.changed.clear()
     state.a = 1
     note("first commit of a new file")
     state.a = 2
@@ -638,32 +619,22 @@ def calls_of(folder: Path, durability: Any) -> dict[tuple[str, str], list[str]]:
     note("vacuum")
     state.close()
     state = PersistedState.open(path, fs=fs, durability=durability)
-    fs.calls.clear()
+    fs.changed.clear()
     assert 3 == state.a
     note("first read of a file that is there")
     state.close()
     return seen
 
 
-class Signalling(FileSystem):
-    """A signal arrives in front of the next write."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.armed = False
-        write = self.write
-
-        def signalled(fd: int, data: bytes) -> int:
-            if self.armed:
-                self.armed = False
-                signal.raise_signal(signal.SIGUSR1)
-            return write(fd, data)
-
-        self.write = signalled
-
-
 def test_a_handler_that_uses_the_state_in_the_middle_of_a_change_is_refused(tmp_path: Path) -> None:
-    fs = Signalling()
+    """The signal arrives in front of the next write."""
+    fs = Disk("write")
+
+    def ring(*_: Any) -> None:
+        fs.armed = False
+        signal.raise_signal(signal.SIGUSR1)
+
+    fs.before, fs.armed = ring, False
     state: Any = PersistedState.open(tmp_path / "state.yaml", fs=fs)
     refused: list[ReentrantError] = []
 

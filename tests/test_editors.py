@@ -92,18 +92,18 @@ class Writers:
         self.peers = {name: world.peer() for name in names}
         self.done = dict.fromkeys(names, 0)  #: commits that they were told to make; a call that returns has made them
         for peer in self.peers.values():
-            peer.do(WORK)
+            peer.run(WORK)
 
     def begin(self, times: int) -> None:
         """All commit so often, at the same time."""
         for name, peer in self.peers.items():
-            peer.send("do", f"work({name!r}, {times})")
+            peer.tell(f"work({name!r}, {times})")
             self.done[name] += times
 
     def finish(self) -> None:
         for peer in self.peers.values():
             while peer.waiting:
-                peer.receive()
+                peer.answer()
 
     def work(self, times: int) -> None:
         self.begin(times)
@@ -115,7 +115,7 @@ class Writers:
         for _ in range(2):  # what the last one brings together with its commits, the first one has not seen yet
             for peer in reversed(self.peers.values()):  # "a", which may have opened the file anew, knows least
                 try:
-                    peer.do("with state.transaction(): pass")
+                    peer.run("with state.transaction(): pass")
                 except EditConflict as error:
                     told.append(error.conflict_path)
         return told
@@ -177,7 +177,7 @@ def test_comments_edits_and_commits_are_all_there(world: World, writers: Writers
         writers.finish()
         assert [] == writers.settle()
         if not number:
-            writers.peers["a"].do("state.jobs.insert(1, 'dry')")
+            writers.peers["a"].run("state.jobs.insert(1, 'dry')")
     state = world.finish()
 
     assert [] == world.conflicts()
@@ -206,7 +206,7 @@ def test_a_copy_from_before_a_rewrite_loses_no_comment_and_no_commit(
 
     def commit() -> None:
         writers.work(5)
-        writers.peers["a"].do(f"path = {str(world.path)!r}; {rewrite}")
+        writers.peers["a"].run(f"path = {str(world.path)!r}; {rewrite}")
         world.all_agree()
         writers.work(5)
         world.all_agree()

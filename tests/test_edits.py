@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tools.disks import CHANGING, Disk
 from tools.edits import (
     SAVES,
     Peer,
@@ -38,7 +39,6 @@ from pstate import (
 from pstate.file import limits
 from pstate.file.edits import merge
 from pstate.file.format import encode_record
-from pstate.file.fs import FileSystem
 
 BASE = b"""\
 # the owner's notes
@@ -101,7 +101,7 @@ def test_a_save_of_a_file_without_a_journal_is_adopted(world: World, save: Save,
     save(world.path, with_name(world.content))
 
     for peer in peers:
-        assert "edited" == peer.get("state.name")
+        assert "edited" == peer.ask("state.name")
     assert {**STATE, "name": "edited"} == world.finish()
 
 
@@ -111,14 +111,14 @@ def test_a_save_above_a_live_journal_keeps_the_edit_and_every_commit(world: Worl
     """The editor kept the journal below the document."""
     peers = [world.peer() for _ in range(count)]
     for number, peer in enumerate(peers):
-        peer.do(f"state.counter = {10 + number}; state.jobs.insert(0, 'from {number}')")
-    jobs = peers[0].get("state.snapshot()['jobs']")
+        peer.run(f"state.counter = {10 + number}; state.jobs.insert(0, 'from {number}')")
+    jobs = peers[0].ask("state.snapshot()['jobs']")
     save(world.path, with_name(world.content))
 
     for peer in peers:
-        assert "edited" == peer.get("state.name")
-        assert 9 + count == peer.get("state.counter")
-        assert jobs == peer.get("state.snapshot()['jobs']")
+        assert "edited" == peer.ask("state.name")
+        assert 9 + count == peer.ask("state.counter")
+        assert jobs == peer.ask("state.snapshot()['jobs']")
     assert {**STATE, "name": "edited", "counter": 9 + count, "jobs": jobs} == world.finish()
     assert [] == world.conflicts()
 
@@ -128,13 +128,13 @@ def test_a_save_above_a_live_journal_keeps_the_edit_and_every_commit(world: Worl
 def test_a_save_without_the_journal_gets_the_commits_back(world: World, save: Save, count: int) -> None:
     """The person deleted the lines below the document, or the editor did; a living process knows what stood there."""
     peers = [world.peer() for _ in range(count)]
-    peers[0].do("state.counter = 10; state.jobs.append('three')")
-    peers[-1].do("state.added = [1]")
+    peers[0].run("state.counter = 10; state.jobs.append('three')")
+    peers[-1].run("state.added = [1]")
     save(world.path, with_name(base_of(world.content)))
 
     for peer in peers:
-        assert "edited" == peer.get("state.name")
-        assert 10 == peer.get("state.counter")
+        assert "edited" == peer.ask("state.name")
+        assert 10 == peer.ask("state.counter")
     expected = {**STATE, "name": "edited", "counter": 10, "jobs": ["one", "two", "three"], "added": [1]}
     assert expected == world.finish()
     assert [] == world.conflicts()
@@ -145,22 +145,22 @@ def test_a_save_without_the_journal_gets_the_commits_back(world: World, save: Sa
 def test_commits_between_an_editors_read_and_its_save_come_back_once(world: World, save: Save, count: int) -> None:
     """The copy has the older half of the journal. An insert into a list is there once, whoever notices first."""
     peers = [world.peer() for _ in range(count)]
-    peers[0].do("state.counter = 10")
+    peers[0].run("state.counter = 10")
     stale = with_name(world.content)
-    peers[0].do("state.jobs.insert(0, 'zero')")
-    peers[-1].do("state.jobs.append('three')")
+    peers[0].run("state.jobs.insert(0, 'zero')")
+    peers[-1].run("state.jobs.append('three')")
     save(world.path, stale)
 
     for peer in peers:
-        peer.send("get", "(state.name, state.snapshot()['jobs'])")  # all notice at the same time
+        peer.tell("(state.name, state.snapshot()['jobs'])", "ask")  # all notice at the same time
     for peer in peers:
-        peer.receive()
+        peer.answer()
     for peer in peers:
         # Who met the other's lock did not wait, and looks again now. What a save in place has overwritten is known
         # only to who has read it, so the first may not know "three" before the second has looked.
-        peer.get("state.name")
+        peer.ask("state.name")
     for peer in peers:
-        assert ("edited", ["zero", "one", "two", "three"]) == peer.get("(state.name, state.snapshot()['jobs'])")
+        assert ("edited", ["zero", "one", "two", "three"]) == peer.ask("(state.name, state.snapshot()['jobs'])")
     expected = {**STATE, "name": "edited", "counter": 10, "jobs": ["zero", "one", "two", "three"]}
     assert expected == world.finish()
     assert [] == world.conflicts()
@@ -172,13 +172,13 @@ def test_a_copy_read_before_the_first_commit_gets_the_commits_on_top(world: Worl
     """The copy has no journal at all, because there was none when it was read."""
     peers = [world.peer() for _ in range(count)]
     stale = with_name(world.content)
-    peers[0].do("state.jobs.insert(0, 'zero')")
-    peers[-1].do("state.counter += 1")
+    peers[0].run("state.jobs.insert(0, 'zero')")
+    peers[-1].run("state.counter += 1")
     save(world.path, stale)
 
     # This time the first to notice is a writer.
-    peers[-1].do("state.jobs.insert(0, 'minus one')")
-    peers[0].do("state.jobs.insert(0, 'minus two')")
+    peers[-1].run("state.jobs.insert(0, 'minus one')")
+    peers[0].run("state.jobs.insert(0, 'minus two')")
     expected = {**STATE, "name": "edited", "counter": 4, "jobs": ["minus two", "minus one", "zero", "one", "two"]}
     assert expected == world.finish()
     assert [] == world.conflicts()
@@ -188,8 +188,8 @@ def test_a_copy_read_before_the_first_commit_gets_the_commits_on_top(world: Worl
 def test_an_edit_between_two_sessions_is_simply_read(world: World, save: Save) -> None:
     """Nobody has the file open: it is a YAML file."""
     first = world.peer()
-    first.do("state.counter = 4")
-    first.do("state.close()")
+    first.run("state.counter = 4")
+    first.run("state.close()")
     save(world.path, with_name(world.content))
 
     first.open(world.path)
@@ -200,10 +200,10 @@ def test_an_edit_between_two_sessions_is_simply_read(world: World, save: Save) -
 def test_a_commit_is_the_first_to_notice_an_edit(world: World, save: Save) -> None:
     """No read comes before the commit; it must not go to the file that the editor has replaced."""
     peer = world.peer()
-    peer.do("state.counter = 4")
+    peer.run("state.counter = 4")
     save(world.path, with_name(world.content))
 
-    peer.do("state.counter += 1")
+    peer.run("state.counter += 1")
     world.kill(peer)
     assert {**STATE, "counter": 5, "name": "edited"} == world.all_agree()
     world.peer()
@@ -218,14 +218,14 @@ def test_many_edits_in_a_row(world: World, save: Save) -> None:
     name = b"name: first\n"
     for number in range(4):
         stale = world.content
-        (peer, other)[number % 2].do(f"state.jobs.append({number})")
+        (peer, other)[number % 2].run(f"state.jobs.append({number})")
         jobs.append(number)
         save(world.path, re.sub(rb"(?m)^name: .*\n", b"name: edit %d\n" % number, stale, count=1))
         readers = (peer, other)[:: -1 if number // 2 else 1]
         for reader in readers:
-            reader.get("state.name")  # after this round, whoever knows the commit has seen the edit
+            reader.ask("state.name")  # after this round, whoever knows the commit has seen the edit
         for reader in readers:
-            assert (f"edit {number}", jobs) == reader.get("(state.name, list(state.jobs))")
+            assert (f"edit {number}", jobs) == reader.ask("(state.name, list(state.jobs))")
         name = b"name: edit %d\n" % number
     assert name in world.content
     assert {**STATE, "name": "edit 3", "jobs": jobs} == world.finish()
@@ -243,7 +243,7 @@ def test_while_an_edit_does_not_parse_reads_go_on_and_writes_are_refused(
     """The editor is half way through. Nothing of it is overwritten; when it is done, everybody goes on."""
     peers = [world.peer() for _ in range(count)]
     if journal:
-        peers[0].do("state.counter = 10")
+        peers[0].run("state.counter = 10")
     counter = 10 if journal else 3
     world.all_agree()
     whole = with_name(world.content).replace(b"name: edited\n", b'name: "edited\n  twice"\n')
@@ -255,10 +255,10 @@ def test_while_an_edit_does_not_parse_reads_go_on_and_writes_are_refused(
     assert whole[:cut] == half
 
     for peer in peers:
-        assert counter == peer.get("state.counter")
-        assert "first" == peer.get("state.name")
+        assert counter == peer.ask("state.counter")
+        assert "first" == peer.ask("state.name")
         with pytest.raises(InvalidEditError) as caught:
-            peer.do("state.counter = 99")
+            peer.run("state.counter = 99")
         error = caught.value
         assert str(world.path) == error.path
         assert 3 <= (error.line or 0) <= 4
@@ -268,14 +268,14 @@ def test_while_an_edit_does_not_parse_reads_go_on_and_writes_are_refused(
         assert "writes are refused until it parses" in str(error)
         with pytest.raises(InvalidEditError), _transaction(peer):
             pass
-        assert counter == peer.get("state.counter")
+        assert counter == peer.ask("state.counter")
         assert half == world.content
     assert [world.path.name] == list(world.listing)
 
     next(steps)
     for peer in peers:
-        assert "edited twice" == peer.get("state.name")
-        peer.do("state.counter += 1")
+        assert "edited twice" == peer.ask("state.name")
+        peer.run("state.counter += 1")
     steps.close()
     assert {**STATE, "name": "edited twice", "counter": counter + count} == world.finish()
 
@@ -287,10 +287,10 @@ class _transaction:
         self.peer = peer
 
     def __enter__(self) -> None:
-        self.peer.do("block = state.transaction(); block.__enter__()")
+        self.peer.run("block = state.transaction(); block.__enter__()")
 
     def __exit__(self, *_: object) -> None:
-        self.peer.do("block.__exit__(None, None, None)")
+        self.peer.run("block.__exit__(None, None, None)")
 
 
 @one_and_two
@@ -307,10 +307,10 @@ def test_an_in_place_save_in_pieces_keeps_the_whole_edit(
     """
     peers = [world.peer() for _ in range(count)]
     for peer in peers:
-        peer.do("limits.QUIET, limits.QUIET_AT_MOST = 3600.0, 0.0")
+        peer.run("limits.QUIET, limits.QUIET_AT_MOST = 3600.0, 0.0")
     counter = 3
     if journal:
-        peers[0].do("state.counter = 10")
+        peers[0].run("state.counter = 10")
         counter = 10
     world.all_agree()
     whole = with_name(world.content)
@@ -323,10 +323,10 @@ def test_an_in_place_save_in_pieces_keeps_the_whole_edit(
         refused = False
         for peer in peers:
             if action == "read":
-                peer.get("state.counter if 'counter' in state else None")
+                peer.ask("state.counter if 'counter' in state else None")
                 continue
             try:
-                peer.do("state.added = state.get('added', 0) + 1")
+                peer.run("state.added = state.get('added', 0) + 1")
             except InvalidEditError:
                 refused = True
             else:
@@ -338,7 +338,7 @@ def test_an_in_place_save_in_pieces_keeps_the_whole_edit(
     for _ in steps:
         act()
     for peer in peers:
-        peer.do("limits.QUIET = 0.0")
+        peer.run("limits.QUIET = 0.0")
     assert not act()
     state = world.finish()
 
@@ -359,11 +359,11 @@ def test_an_edit_of_the_same_size_in_place_is_noticed(world: World, count: int) 
     assert len(before) == len(world.content)
 
     for peer in peers:
-        assert "FIRST" == peer.get("state.name")
-    peers[0].do("state.counter = 4")
+        assert "FIRST" == peer.ask("state.name")
+    peers[0].run("state.counter = 4")
     save_in_place_without_truncation(world.path, world.content.replace(b"name: FIRST", b"name: third"))
     for peer in peers:
-        assert ("third", 4) == peer.get("(state.name, state.counter)")
+        assert ("third", 4) == peer.ask("(state.name, state.counter)")
     assert {**STATE, "name": "third", "counter": 4} == world.finish()
 
 
@@ -371,35 +371,35 @@ def test_an_edit_of_the_same_size_in_place_is_noticed(world: World, count: int) 
 def test_a_record_changed_by_hand_is_not_taken_for_a_torn_tail(world: World, changed: bytes) -> None:
     """A person changed a value inside of the journal: its checksum is wrong, and commits follow."""
     peer = world.peer()
-    peer.do("state.counter = 10; state.counter = 11; state.counter = 12")
+    peer.run("state.counter = 10; state.counter = 11; state.counter = 12")
     good = world.content
     damaged = good.replace(b'"counter",11', changed)
     assert damaged != good
     save_in_place(world.path, damaged)
 
-    assert 12 == peer.get("state.counter")
+    assert 12 == peer.ask("state.counter")
     with pytest.raises((InvalidEditError, CorruptStateError)) as caught:
-        peer.do("state.counter = 13")
+        peer.run("state.counter = 13")
     assert str(world.path) in str(caught.value)
     assert damaged == world.content
 
     save_in_place(world.path, good)
-    peer.do("state.counter += 1")
+    peer.run("state.counter += 1")
     assert {**STATE, "counter": 13} == world.finish()
 
 
 def test_a_change_of_the_same_size_inside_of_the_journal_is_noticed_at_the_vacuum_at_the_latest(world: World) -> None:
     """A vacuum would overwrite it: it is refused, with the file as the person left it."""
     peer = world.peer()
-    peer.do("state.counter = 10; state.counter = 11; state.counter = 12")
+    peer.run("state.counter = 10; state.counter = 11; state.counter = 12")
     good = world.content
     damaged = good.replace(b'"counter",11', b'"counter",77')
     assert damaged != good
     save_in_place_without_truncation(world.path, damaged)
 
-    assert 12 == peer.get("state.counter")
+    assert 12 == peer.ask("state.counter")
     with pytest.raises((InvalidEditError, CorruptStateError)):
-        peer.do("state.vacuum()")
+        peer.run("state.vacuum()")
     assert damaged == world.content
     save_in_place_without_truncation(world.path, good)
     assert {**STATE, "counter": 12} == world.finish()
@@ -423,12 +423,12 @@ def test_an_edit_that_is_no_state_is_refused_and_left_alone(
 ) -> None:
     """Not only what does not parse: whatever would not be opened is not adopted either."""
     peer = world.peer()
-    peer.do("state.counter = 4")
+    peer.run("state.counter = 4")
     save(world.path, content)
 
-    assert 4 == peer.get("state.counter")
+    assert 4 == peer.ask("state.counter")
     with pytest.raises(InvalidEditError) as caught:
-        peer.do("state.counter = 5")
+        peer.run("state.counter = 5")
     assert abs((caught.value.line or 0) - line) <= 1
     assert content == world.content
     assert {**STATE, "counter": 4} == peer.snapshot()
@@ -448,11 +448,11 @@ def test_where_both_changed_the_same_value_the_edit_wins_and_the_log_names_the_o
     """The person's value stands in the file; the program's is not lost without a trace."""
     peers = [world.peer() for _ in range(count)]
     stale = world.content.replace(b"counter: 3", b"counter: 100").replace(b"retries: 5", b"retries: 500")
-    peers[0].do("state.counter = 41; state.settings['retries'] = 42; state.settings['verbose'] = True")
+    peers[0].run("state.counter = 41; state.settings['retries'] = 42; state.settings['verbose'] = True")
     save(world.path, stale)
 
     for peer in peers:
-        assert (100, 500, True) == peer.get("(state.counter, state.settings['retries'], state.settings['verbose'])")
+        assert (100, 500, True) == peer.ask("(state.counter, state.settings['retries'], state.settings['verbose'])")
     warnings = [line for peer in peers for line in peer.log("WARNING")]
     assert any("state.counter" in line and "41" in line and str(world.path) in line for line in warnings), warnings
     assert any("state.settings.retries" in line and "42" in line for line in warnings), warnings
@@ -465,12 +465,12 @@ def test_an_edit_that_deletes_what_we_changed_wins(world: World, count: int) -> 
     """The record's container is gone: the change cannot be made again, and is named in the log."""
     peers = [world.peer() for _ in range(count)]
     stale = BASE[: BASE.index(b"settings:")]
-    peers[0].do("state.settings['retries'] = 42; state.counter = 4")
+    peers[0].run("state.settings['retries'] = 42; state.counter = 4")
     save_by_rename(world.path, stale)
 
     for peer in peers:
-        assert not peer.get("'settings' in state")
-        assert 4 == peer.get("state.counter")
+        assert not peer.ask("'settings' in state")
+        assert 4 == peer.ask("state.counter")
     assert any("settings" in line and "42" in line for peer in peers for line in peer.log("WARNING"))
     assert {"counter": 4, "name": "first", "jobs": ["one", "two"]} == world.finish()
 
@@ -479,11 +479,11 @@ def test_an_edit_brings_back_what_we_deleted_if_it_changed_it(world: World) -> N
     """The same place changed by both, the other way round."""
     peer = world.peer()
     stale = with_name(BASE)
-    peer.do("del state.name; del state['settings']")
+    peer.run("del state.name; del state['settings']")
     save_by_rename(world.path, stale)
 
-    assert "edited" == peer.get("state.name")
-    assert not peer.get("'settings' in state")
+    assert "edited" == peer.ask("state.name")
+    assert not peer.ask("'settings' in state")
     assert any("state.name" in line for line in peer.log("WARNING"))
     assert {"counter": 3, "name": "edited", "jobs": ["one", "two"]} == world.finish()
 
@@ -491,10 +491,10 @@ def test_an_edit_brings_back_what_we_deleted_if_it_changed_it(world: World) -> N
 def test_an_edit_and_a_commit_of_the_same_value_are_no_conflict(world: World) -> None:
     peer = world.peer()
     stale = BASE.replace(b"counter: 3", b"counter: 4")
-    peer.do("state.counter = 4")
+    peer.run("state.counter = 4")
     save_by_rename(world.path, stale)
 
-    assert 4 == peer.get("state.counter")
+    assert 4 == peer.ask("state.counter")
     assert [] == peer.log("WARNING")
     assert {**STATE, "counter": 4} == world.finish()
 
@@ -512,19 +512,19 @@ def test_a_stale_copy_saved_across_a_vacuum_loses_no_commit(
     """The commits are in the base now, no longer in records. They come back, or are kept beside with an error."""
     peers = [world.peer() for _ in range(count)]
     if read == "with a journal":
-        peers[0].do("state.early = 1")
+        peers[0].run("state.early = 1")
     stale = with_name(world.content)
-    peers[0].do("state.counter = 41")
-    peers[-1].do("state.jobs.append('three')")
-    peers[0].do("state.vacuum()")
+    peers[0].run("state.counter = 41")
+    peers[-1].run("state.jobs.append('three')")
+    peers[0].run("state.vacuum()")
     if later:
-        peers[-1].do("state.late = 1")
+        peers[-1].run("state.late = 1")
     save(world.path, stale)
 
     errors = []
     for peer in peers:
         try:
-            peer.get("state.counter")
+            peer.ask("state.counter")
         except EditConflict as error:
             errors.append(error)
     for error in errors:
@@ -547,7 +547,7 @@ def test_a_stale_copy_saved_across_a_vacuum_loses_no_commit(
 def test_a_copy_from_before_many_vacuums_is_still_known(world: World) -> None:
     peer = world.peer()
     stale = with_name(world.content)
-    peer.do("for n in range(30): state.jobs.append(n); state.vacuum()")
+    peer.run("for n in range(30): state.jobs.append(n); state.vacuum()")
     save_by_rename(world.path, stale)
     with pytest.raises(EditConflict) as caught:
         peer.snapshot()
@@ -562,16 +562,16 @@ def test_a_conflict_file_holds_our_whole_state_and_is_logged_as_an_error(world: 
     other.write_bytes(b"counter: 900\nelsewhere: 1\n")
     stranger = world.closed_peer()
     stranger.open(other)
-    stranger.do("state.counter = 901")
+    stranger.run("state.counter = 901")
     foreign = other.read_bytes()
     world.kill(stranger)
     other.unlink()
 
     peer = world.peer()
-    peer.do("state.counter = 41; state.added = 1")
+    peer.run("state.counter = 41; state.added = 1")
     save_by_rename(world.path, foreign)
     with pytest.raises(EditConflict) as caught:
-        peer.get("state.name")
+        peer.ask("state.name")
 
     conflict_path = caught.value.conflict_path
     assert conflict_path is not None
@@ -590,18 +590,18 @@ def test_a_file_of_another_history_never_makes_our_value_disappear_without_a_wor
     other.write_bytes(BASE.replace(b"counter: 3", b"counter: 900"))
     stranger = world.closed_peer()
     stranger.open(other)
-    stranger.do("state.name = 'foreign'")
+    stranger.run("state.name = 'foreign'")
     foreign = other.read_bytes()
     world.kill(stranger)
     other.unlink()
 
     peer = world.peer()
-    peer.do("state.counter = 41")
+    peer.run("state.counter = 41")
     save_by_rename(world.path, foreign)
     with contextlib.suppress(EditConflict):
-        peer.get("state.name")
+        peer.ask("state.name")
 
-    assert (900, "foreign") == peer.get("(state.counter, state.name)")
+    assert (900, "foreign") == peer.ask("(state.counter, state.name)")
     named = any("state.counter" in line and "41" in line for line in peer.log("WARNING"))
     assert named or any(41 == yaml.safe_load(path.read_bytes())["counter"] for path in world.conflicts())
     assert {**STATE, "counter": 900, "name": "foreign"} == world.finish()
@@ -635,8 +635,8 @@ def test_an_edit_above_the_journal_of_a_killed_process_is_an_error_that_names_bo
 
     save_in_place(world.path, crashed)  # "undo the edit"
     peer.open(world.path, "read_only=True")
-    assert (4, "first", "zero") == peer.get("(state.counter, state.name, state.jobs[0])")
-    peer.do("state.close()")
+    assert (4, "first", "zero") == peer.ask("(state.counter, state.name, state.jobs[0])")
+    peer.run("state.close()")
 
     lines = edited.splitlines(keepends=True)
     save_in_place(world.path, b"".join(lines[: line - 1]))  # "delete the lines from … on"
@@ -670,9 +670,9 @@ def test_a_crash_after_an_edit_was_noticed_loses_neither(world: World) -> None:
     """The merged state is in the file, not only in the memory of whoever merged it."""
     peer = world.peer()
     stale = with_name(BASE)
-    peer.do("state.counter = 4")
+    peer.run("state.counter = 4")
     save_by_rename(world.path, stale)
-    assert "edited" == peer.get("state.name")
+    assert "edited" == peer.ask("state.name")
     world.kill(peer)
 
     world.peer()
@@ -683,9 +683,9 @@ def test_another_process_finds_the_edit_when_the_one_that_committed_was_killed(w
     """Only the survivor knows the commits that the copy lacks."""
     writer, reader = world.peer(), world.peer()
     stale = with_name(BASE)
-    writer.do("state.counter = 4")
-    writer.do("state.jobs.insert(0, 'zero')")
-    assert 4 == reader.get("state.counter")
+    writer.run("state.counter = 4")
+    writer.run("state.jobs.insert(0, 'zero')")
+    assert 4 == reader.ask("state.counter")
     world.kill(writer)
     save_by_rename(world.path, stale)
 
@@ -730,13 +730,13 @@ def test_a_copy_that_ends_in_something_half_written_of_ours_takes_commits(
 ) -> None:
     """The editor read while we were writing. A commit must not land behind the rest and be lost with it."""
     peers = [world.peer() for _ in range(count)]
-    peers[0].do("state.counter = 4")
+    peers[0].run("state.counter = 4")
     copy = with_name(world.content) + tails(world.content)[tail]
-    peers[0].do("state.jobs.append('three')")
+    peers[0].run("state.jobs.append('three')")
     save(world.path, copy)
 
     for number, peer in enumerate(peers):
-        peer.do(f"state.jobs.append({number})")
+        peer.run(f"state.jobs.append({number})")
     state = {**STATE, "counter": 4, "name": "edited", "jobs": ["one", "two", "three", *range(count)]}
     assert state == world.all_agree()
     for peer in peers[1:]:
@@ -751,7 +751,7 @@ def test_a_copy_that_ends_in_a_half_base_marker_takes_commits(world: World, save
     peer = world.peer()
     marker = b"... # pstate 1 5f2c81d0 0000000100 0a0b0c0d 01020304 p\n"[:length]
     save(world.path, with_name(BASE) + marker)
-    peer.do("state.counter = 4")
+    peer.run("state.counter = 4")
     world.kill(peer)
     world.peer()
     assert {**STATE, "name": "edited", "counter": 4} == world.finish()
@@ -779,7 +779,7 @@ def test_an_editor_that_changes_line_ends_or_adds_a_bom_harms_nothing(
     peers = [world.peer() for _ in range(count)]
     expected = dict(STATE)
     if journal:
-        peers[0].do("state.counter = 10; state.jobs.insert(0, 'zero')")
+        peers[0].run("state.counter = 10; state.jobs.insert(0, 'zero')")
         expected |= {"counter": 10, "jobs": ["zero", "one", "two"]}
     content = world.content
     if edit:
@@ -790,7 +790,7 @@ def test_an_editor_that_changes_line_ends_or_adds_a_bom_harms_nothing(
     for peer in peers:
         assert expected == peer.snapshot()
     for peer in peers:
-        peer.do("state.counter += 1; state.jobs.append('more')")
+        peer.run("state.counter += 1; state.jobs.append('more')")
     expected = {**expected, "counter": expected["counter"] + count, "jobs": expected["jobs"] + ["more"] * count}
     assert expected == world.all_agree()
     for peer in peers[1:]:
@@ -807,19 +807,19 @@ def test_between_moving_away_and_writing_reads_go_on_and_a_write_waits(world: Wo
     """vim's save, step by step. The write does not create a file in the editor's way."""
     peers = [world.peer() for _ in range(count)]
     for peer in peers:
-        peer.do("limits.MISSING = 50.0")
-    peers[0].do("state.counter = 10")
+        peer.run("limits.MISSING = 50.0")
+    peers[0].run("state.counter = 10")
     content = world.content
     world.path.replace(world.path.with_name("state.yaml~"))
     for peer in peers:
-        assert 10 == peer.get("state.counter")
+        assert 10 == peer.ask("state.counter")
     assert not world.path.exists()
 
     for peer in peers:
-        peer.send("do", "state.jobs.append('waited')")
+        peer.tell("state.jobs.append('waited')")
     save_by_rename(world.path, with_name(content))
     for peer in peers:
-        peer.receive()
+        peer.answer()
     assert {**STATE, "name": "edited", "counter": 10, "jobs": ["one", "two"] + ["waited"] * count} == world.finish()
 
 
@@ -832,7 +832,7 @@ def test_a_file_deleted_while_it_is_open_is_written_again_by_the_next_commit(
     peers = [world.peer() for _ in range(count)]
     expected = dict(STATE)
     if journal:
-        peers[0].do("state.counter = 10; state.jobs.insert(0, 'zero')")
+        peers[0].run("state.counter = 10; state.jobs.insert(0, 'zero')")
         expected |= {"counter": 10, "jobs": ["zero", "one", "two"]}
         assert [expected] * count == [peer.snapshot() for peer in peers]
     world.path.unlink()
@@ -841,7 +841,7 @@ def test_a_file_deleted_while_it_is_open_is_written_again_by_the_next_commit(
         assert expected == peer.snapshot()
     assert {} == world.listing
     for peer in peers:
-        peer.do("state.jobs.append('after')")
+        peer.run("state.jobs.append('after')")
     expected["jobs"] = expected["jobs"] + ["after"] * count
     assert expected == world.all_agree()
     assert any("deleted" in line for peer in peers for line in peer.log("WARNING"))
@@ -851,12 +851,12 @@ def test_a_file_deleted_while_it_is_open_is_written_again_by_the_next_commit(
 def test_a_deleted_file_that_a_person_writes_again_is_an_edit(world: World) -> None:
     """Deleted, then made anew with other content, while a process has it open."""
     peer = world.peer()
-    peer.do("state.counter = 10")
+    peer.run("state.counter = 10")
     world.path.unlink()
-    assert 10 == peer.get("state.counter")
+    assert 10 == peer.ask("state.counter")
     world.path.write_bytes(with_name(BASE))
 
-    assert ("edited", 10) == peer.get("(state.name, state.counter)")
+    assert ("edited", 10) == peer.ask("(state.name, state.counter)")
     assert {**STATE, "name": "edited", "counter": 10} == world.finish()
 
 
@@ -868,16 +868,16 @@ def test_a_deleted_file_that_a_person_writes_again_is_an_edit(world: World) -> N
 def test_references_held_before_an_edit_see_it_and_can_be_used(world: World, save: Save, stale: bool) -> None:
     """An edit changes the containers in place; a program need not take them anew."""
     peer = world.peer()
-    peer.do("state.counter = 4")
+    peer.run("state.counter = 4")
     copy = world.content
-    peer.do("jobs = state.jobs; settings = state.settings; settings['ours'] = 1")
+    peer.run("jobs = state.jobs; settings = state.settings; settings['ours'] = 1")
     copy = copy if stale else world.content
     save(world.path, copy.replace(b"- two\n", b"- two\n- three\n").replace(b"retries: 5", b"retries: 6"))
 
-    assert ["one", "two", "three"] == peer.get("list(jobs)")
-    assert (6, 1) == peer.get("(settings['retries'], settings['ours'])")
-    assert peer.get("settings is state.settings and jobs is state.jobs")
-    peer.do("jobs.append('four'); settings['more'] = 2")
+    assert ["one", "two", "three"] == peer.ask("list(jobs)")
+    assert (6, 1) == peer.ask("(settings['retries'], settings['ours'])")
+    assert peer.ask("settings is state.settings and jobs is state.jobs")
+    peer.run("jobs.append('four'); settings['more'] = 2")
     settings = {"retries": 6, "verbose": False, "ours": 1, "more": 2}
     expected = {**STATE, "counter": 4, "jobs": ["one", "two", "three", "four"], "settings": settings}
     assert expected == world.finish()
@@ -885,13 +885,13 @@ def test_references_held_before_an_edit_see_it_and_can_be_used(world: World, sav
 
 def test_a_reference_to_what_an_edit_removed_raises_when_it_is_changed(world: World) -> None:
     peer = world.peer()
-    peer.do("settings = state.settings")
+    peer.run("settings = state.settings")
     save_by_rename(world.path, BASE[: BASE.index(b"settings:")])
 
-    assert not peer.get("'settings' in state")
+    assert not peer.ask("'settings' in state")
     before = world.content
     with pytest.raises(RemovedError) as caught:
-        peer.do("settings['retries'] = 6")
+        peer.run("settings['retries'] = 6")
     assert isinstance(caught.value, ReferenceError)
     assert "an edit" in str(caught.value)
     assert "Nothing was changed" in str(caught.value)
@@ -902,17 +902,17 @@ def test_a_reference_to_what_an_edit_removed_raises_when_it_is_changed(world: Wo
 def test_commits_touch_no_byte_of_the_document(world: World) -> None:
     """They stand behind it; a session that only reads changes nothing at all, and a close only what has changed."""
     reader = world.peer()
-    assert 3 == reader.get("state.counter")
-    reader.do("state.close()")
+    assert 3 == reader.ask("state.counter")
+    reader.run("state.close()")
     assert BASE == world.content
 
     peer = world.peer()
     world.kill(reader)
-    peer.do("state.counter = 4; state.jobs.append('three')")
+    peer.run("state.counter = 4; state.jobs.append('three')")
     assert world.content.startswith(BASE)
     edited = world.content.replace(b"# how many", b"# how many of them")
     save_by_rename(world.path, edited)
-    peer.do("state.counter = 5")
+    peer.run("state.counter = 5")
     assert {**STATE, "counter": 5, "jobs": ["one", "two", "three"]} == world.finish()
     expected = BASE.replace(b"# how many", b"# how many of them").replace(b"counter: 3", b"counter: 5")
     assert expected.replace(b"- two\n", b"- two\n- three\n") == world.content
@@ -924,17 +924,17 @@ def test_a_read_only_state_adopts_edits(world: World, save: Save, writer: bool) 
     """It writes nothing itself; what it cannot bring together is the writers' business."""
     reader = world.peer("read_only=True")
     writers = [world.peer() for _ in range(writer)]
-    assert 3 == reader.get("state.counter")
+    assert 3 == reader.ask("state.counter")
     save(world.path, with_name(world.content))
-    assert "edited" == reader.get("state.name")
+    assert "edited" == reader.ask("state.name")
     for peer in writers:
-        peer.do("state.counter = 4")
-        assert 4 == reader.get("state.counter")
+        peer.run("state.counter = 4")
+        assert 4 == reader.ask("state.counter")
     edited = re.sub(rb"(?m)^name: edited", b"name: again", world.content, count=1)
     save(world.path, edited)
     for peer in writers:
-        assert ("again", 4) == peer.get("(state.name, state.counter)")
-    assert ("again", 4 if writer else 3) == reader.get("(state.name, state.counter)")
+        assert ("again", 4) == peer.ask("(state.name, state.counter)")
+    assert ("again", 4 if writer else 3) == reader.ask("(state.name, state.counter)")
     if not writer:
         assert edited == world.content
     world.finish()
@@ -957,7 +957,7 @@ def test_a_read_only_state_serves_the_last_good_state_while_an_edit_does_not_par
     save_in_place(world.path, b'name: "not yet')
     assert STATE == reader.snapshot()
     save_in_place(world.path, with_name(BASE))
-    assert "edited" == reader.get("state.name")
+    assert "edited" == reader.ask("state.name")
     world.finish()
 
 
@@ -968,23 +968,23 @@ def test_an_edit_while_a_transaction_is_open(world: World, save: Save, count: in
     """All of the transaction or nothing of it (then it raises EditConflict), and the whole edit, for everybody."""
     peers = [world.peer() for _ in range(count)]
     peer = peers[0]
-    peer.do("state.counter = 4")
-    peer.do("block = state.transaction(); block.__enter__()")
+    peer.run("state.counter = 4")
+    peer.run("block = state.transaction(); block.__enter__()")
     if moment != "before its first change":
-        peer.do("state.counter += 1")
+        peer.run("state.counter += 1")
     if moment == "before its commit":
-        peer.do("state.jobs.append('three')")
+        peer.run("state.jobs.append('three')")
     save(world.path, with_name(world.content))
     conflict = None
     try:
         if moment == "before its first change":
-            peer.do("state.counter += 1")
+            peer.run("state.counter += 1")
         if moment != "before its commit":
-            peer.do("state.jobs.append('three')")
-        peer.do("block.__exit__(None, None, None)")
+            peer.run("state.jobs.append('three')")
+        peer.run("block.__exit__(None, None, None)")
     except EditConflict as error:
         conflict = error
-        peer.do("block.__exit__(None, None, None)")
+        peer.run("block.__exit__(None, None, None)")
     expected = {**STATE, "counter": 4, "name": "edited"}
     if conflict:
         assert str(world.path) in str(conflict)
@@ -1005,22 +1005,22 @@ def test_a_stale_copy_that_is_saved_while_a_transaction_is_open(
     peers = [world.peer() for _ in range(count)]
     peer = peers[0]
     stale = world.content
-    peer.do("state.counter = 4")
+    peer.run("state.counter = 4")
     if copy == "without its last commit":
         stale = world.content
-    peer.do("state.jobs.append('three')")
+    peer.run("state.jobs.append('three')")
     if copy == "without its journal":
         stale = base_of(world.content)
     world.all_agree()
-    peer.do("block = state.transaction(); block.__enter__()")
+    peer.run("block = state.transaction(); block.__enter__()")
     if moment == "before its commit":
-        peer.do("state.counter += 1; state.jobs.append('four')")
+        peer.run("state.counter += 1; state.jobs.append('four')")
     save(world.path, with_name(stale))
     conflict = None
     try:
         if moment == "before its first change":
-            peer.do("state.counter += 1; state.jobs.append('four')")
-        peer.do("block.__exit__(None, None, None)")
+            peer.run("state.counter += 1; state.jobs.append('four')")
+        peer.run("block.__exit__(None, None, None)")
     except EditConflict as error:
         conflict = error
         assert str(world.path) in str(conflict)
@@ -1034,10 +1034,10 @@ def test_a_stale_copy_that_is_saved_while_a_transaction_is_open(
 
 def test_an_edit_while_a_transaction_is_rolled_back(world: World) -> None:
     peer = world.peer()
-    peer.do("state.counter = 4")
-    peer.do("block = state.transaction(); block.__enter__(); state.counter = 99; state.jobs.clear()")
+    peer.run("state.counter = 4")
+    peer.run("block = state.transaction(); block.__enter__(); state.counter = 99; state.jobs.clear()")
     save_by_rename(world.path, with_name(world.content))
-    peer.do("block.__exit__(KeyError, KeyError(), None)")
+    peer.run("block.__exit__(KeyError, KeyError(), None)")
 
     assert {**STATE, "counter": 4, "name": "edited"} == world.finish()
 
@@ -1045,43 +1045,28 @@ def test_an_edit_while_a_transaction_is_rolled_back(world: World) -> None:
 # ---------------------------------------------------------------------- an editor at one chosen system call
 
 
-class Editing(FileSystem):
+class Editing(Disk):
     """A system where a person saves just before (or after) one call of ours."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__()
+        super().__init__(*CHANGING, "stat", "lseek", "pread")
         self.path = path
-        self.armed = ""
-        self.content = b""
-        self.how: Save = save_by_rename
-        for name in ("write", "stat", "lseek", "pread", "rename", "rename_new", "unlink", "truncate", "sync"):
-            setattr(self, name, self._watched(name, getattr(self, name)))
+        self.armed = False
 
     def arm(self, call: str, content: bytes, how: Save = save_by_rename) -> None:
         """Save *content* at the next *call*: a name for before it, "after NAME" for after it."""
-        self.armed, self.content, self.how = call, content, how
 
-    def _save(self) -> None:
-        self.armed = ""
-        self.how(self.path, self.content)
+        def save(name: str, *_: Any) -> None:
+            if name == call.removeprefix("after "):
+                self.armed = False
+                how(self.path, content)
 
-    def _watched(self, name: str, function: Any) -> Any:
-        def call(*args: Any) -> Any:
-            if self.armed == name:
-                self._save()
-            result = function(*args)
-            if self.armed == f"after {name}":
-                self._save()
-            return result
+        self.armed = True
+        self.before, self.after = (nothing, save) if call.startswith("after ") else (save, nothing)
 
-        return call
 
-    def exchange(self, first: str, second: str) -> None:
-        if self.armed == "exchange":
-            self._save()
-        super().exchange(first, second)
-        if self.armed == "after exchange":
-            self._save()
+def nothing(*_: Any) -> None:
+    pass
 
 
 CALLS = ["write", "after write", "stat", "after stat", "lseek", "after lseek"]
@@ -1187,8 +1172,8 @@ def test_a_persons_save_that_a_crashed_vacuum_pushed_aside_is_kept(world: World)
     pushed_aside = with_name(BASE)
     world.path.with_name(".state.yaml.swap").write_bytes(pushed_aside)
     peer = world.peer()
-    peer.do("state.counter = 4")
-    peer.do("state.vacuum()")
+    peer.run("state.counter = 4")
+    peer.run("state.vacuum()")
 
     assert not world.path.with_name(".state.yaml.swap").exists()
     errors = peer.log("ERROR")
@@ -1205,9 +1190,9 @@ def test_a_session_that_only_reads_an_edited_file_changes_no_byte_of_it(world: W
     edited = with_name(BASE) + b"# by hand\n"
     save_by_rename(world.path, edited)
     for peer in peers:
-        assert "edited" == peer.get("state.name")
+        assert "edited" == peer.ask("state.name")
     for peer in peers:
-        peer.do("state.close()")
+        peer.run("state.close()")
     assert {"state.yaml": edited} == world.listing
 
 

@@ -13,46 +13,24 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
+from tools.disks import Gated
 
 from pstate import DurabilityUnknown, PersistedState
 from pstate.file import format as f
-from pstate.file.fs import FileSystem
 
 PATIENCE = 10.0
 
 
-class Disk(FileSystem):
-    """Its syncs wait at a gate, and may fail behind it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gate = threading.Event()
-        self.gate.set()
-        self.syncs = 0
-        self.waiting = threading.Event()
-        self.problem: OSError | None = None
-        self.sync_data = self._sync
-
-    def _sync(self, fd: int) -> None:
-        self.syncs += 1
-        self.waiting.set()
-        assert self.gate.wait(PATIENCE)
-        if self.problem is not None:
-            raise self.problem
+@pytest.fixture
+def disk() -> Gated:
+    return Gated()
 
 
 @pytest.fixture
-def disk() -> Disk:
-    return Disk()
-
-
-@pytest.fixture
-def state(tmp_path: Path, disk: Disk) -> Iterator[PersistedState]:
+def state(tmp_path: Path, disk: Gated) -> Iterator[PersistedState]:
     state = PersistedState.open(tmp_path / "state.yaml", defaults={"n": 0}, durability="power", fs=disk)
     state.n = 1
-    disk.gate.clear()
-    disk.waiting.clear()
-    disk.syncs = 0
+    disk.close_the_gate()
     yield state
     disk.gate.set()
     disk.problem = None
@@ -76,7 +54,7 @@ def change(state: PersistedState, key: str) -> None:
 
 
 def commit_while_the_first_syncs(
-    state: PersistedState, disk: Disk, pool: ThreadPoolExecutor, path: Path, keys: str
+    state: PersistedState, disk: Gated, pool: ThreadPoolExecutor, path: Path, keys: str
 ) -> list[Future[None]]:
     """One commit that waits at the gate, and behind it one of each of *keys*, which have written."""
     before = f.scan(path.read_bytes()).index
@@ -91,7 +69,7 @@ def commit_while_the_first_syncs(
 
 
 def test_one_sync_serves_all_who_have_written_meanwhile(
-    state: PersistedState, disk: Disk, pool: ThreadPoolExecutor, tmp_path: Path
+    state: PersistedState, disk: Gated, pool: ThreadPoolExecutor, tmp_path: Path
 ) -> None:
     commits = commit_while_the_first_syncs(state, disk, pool, tmp_path / "state.yaml", "abcdef")
     assert not any(commit.done() for commit in commits), "acknowledged before the sync"
@@ -105,7 +83,7 @@ def test_one_sync_serves_all_who_have_written_meanwhile(
 
 
 def test_nobody_sees_what_another_thread_has_not_synced_yet(
-    state: PersistedState, disk: Disk, pool: ThreadPoolExecutor, tmp_path: Path
+    state: PersistedState, disk: Gated, pool: ThreadPoolExecutor, tmp_path: Path
 ) -> None:
     commits = commit_while_the_first_syncs(state, disk, pool, tmp_path / "state.yaml", "a")
     readers = [
@@ -126,7 +104,7 @@ def test_nobody_sees_what_another_thread_has_not_synced_yet(
 
 
 def test_a_block_begins_on_what_is_synced(
-    state: PersistedState, disk: Disk, pool: ThreadPoolExecutor, tmp_path: Path
+    state: PersistedState, disk: Gated, pool: ThreadPoolExecutor, tmp_path: Path
 ) -> None:
     commits = commit_while_the_first_syncs(state, disk, pool, tmp_path / "state.yaml", "")
     begun = threading.Event()
@@ -145,7 +123,7 @@ def test_a_block_begins_on_what_is_synced(
 
 
 def test_other_processes_may_write_while_one_syncs(
-    state: PersistedState, disk: Disk, pool: ThreadPoolExecutor, tmp_path: Path
+    state: PersistedState, disk: Gated, pool: ThreadPoolExecutor, tmp_path: Path
 ) -> None:
     commits = commit_while_the_first_syncs(state, disk, pool, tmp_path / "state.yaml", "a")
     fd = os.open(tmp_path / "state.yaml", os.O_RDWR)
@@ -162,7 +140,9 @@ def test_other_processes_may_write_while_one_syncs(
         commit.result(PATIENCE)
 
 
-def test_a_block_is_acknowledged_when_it_is_synced(state: PersistedState, disk: Disk, pool: ThreadPoolExecutor) -> None:
+def test_a_block_is_acknowledged_when_it_is_synced(
+    state: PersistedState, disk: Gated, pool: ThreadPoolExecutor
+) -> None:
     block = pool.submit(change, state, "a")
     assert disk.waiting.wait(PATIENCE)
     assert not block.done()
@@ -171,7 +151,7 @@ def test_a_block_is_acknowledged_when_it_is_synced(state: PersistedState, disk: 
 
 
 def test_a_failed_sync_is_told_to_each_who_waited_for_it(
-    state: PersistedState, disk: Disk, pool: ThreadPoolExecutor, tmp_path: Path
+    state: PersistedState, disk: Gated, pool: ThreadPoolExecutor, tmp_path: Path
 ) -> None:
     commits = commit_while_the_first_syncs(state, disk, pool, tmp_path / "state.yaml", "abc")
     disk.problem = OSError(errno.EIO, os.strerror(errno.EIO))
@@ -190,7 +170,7 @@ def test_a_failed_sync_is_told_to_each_who_waited_for_it(
     assert 1 == state.d
 
 
-def test_a_handler_may_commit_while_its_thread_syncs(state: PersistedState, disk: Disk) -> None:
+def test_a_handler_may_commit_while_its_thread_syncs(state: PersistedState, disk: Gated) -> None:
     """A signal handler runs in the thread that it interrupts: it must not wait for the sync that is under way in it."""
     handled = []
 
@@ -205,7 +185,7 @@ def test_a_handler_may_commit_while_its_thread_syncs(state: PersistedState, disk
 
 
 def test_a_child_that_was_forked_while_another_thread_syncs_commits_by_itself(
-    state: PersistedState, disk: Disk, pool: ThreadPoolExecutor, tmp_path: Path
+    state: PersistedState, disk: Gated, pool: ThreadPoolExecutor, tmp_path: Path
 ) -> None:
     commits = commit_while_the_first_syncs(state, disk, pool, tmp_path / "state.yaml", "")
     child = os.fork()

@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tools.disks import Disk
 from tools.interrupts import EVERY, PREPARE_OTHER, Action, Hurried, Interrupter, Scene, State, chosen
-from tools.processes import Other
+from tools.processes import Other, end, with_a_state
 
 from pstate import (
     ABSENT,
@@ -41,7 +42,6 @@ from pstate import (
     watch,
 )
 from pstate.file import log
-from pstate.file.fs import FileSystem
 from pstate.memory import ops
 from pstate.state import Transaction
 from pstate.values import same
@@ -109,12 +109,10 @@ HANDLERS: dict[Any, type[BaseException]] = {
 @pytest.fixture(scope="module")
 def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Other]:
     folder = tmp_path_factory.mktemp("other")
-    other = Other(str(folder / "unused.yaml"), opened=False)
+    other = Other(with_a_state, str(folder / "unused.yaml"), "file", None, {"opened": False})
     other.run(PREPARE_OTHER)
     yield other
-    other.kill()
-    other.pipe.close()
-    other.process.close()
+    end([other])
 
 
 @pytest.fixture
@@ -1016,20 +1014,11 @@ def test_an_exception_in_the_users_code_changes_nothing(scene: Scene, name: str,
 def test_an_alarm_behind_the_write_leaves_the_record_whole(tmp_path: Path, block: bool) -> None:
     """`signal.alarm` handlers raise TimeoutError, an OSError: it must not be taken for a failed write, and cut off."""
 
-    class Alarmed(FileSystem):
-        armed = False
+    def ring(*_: Any) -> None:
+        raise TimeoutError("the alarm rang")
 
-        def __init__(self) -> None:
-            super().__init__()
-            self.write = self._write
-
-        def _write(self, fd: int, data: bytes) -> int:
-            written = os.write(fd, data)
-            if self.armed:
-                raise TimeoutError("the alarm rang")
-            return written
-
-    fs = Alarmed()
+    fs = Disk("write")
+    fs.after, fs.armed = ring, False
     state = PersistedState.open(tmp_path / "state.yaml", defaults={"a": 1}, fs=fs)
     state.a = 2
     fs.armed = True

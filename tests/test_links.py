@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tools.disks import Disk
 from tools.edits import World
 
 from pstate import EditConflict, PersistedState, WriteError
@@ -121,19 +122,19 @@ def test_two_programs_bring_their_commits_to_the_new_target_once(releases: Relea
     peers = [world.closed_peer() for _ in range(2)]
     for peer in peers:
         peer.open(releases.path)
-    peers[0].do("state.log = ['a']; state.log.append('b')")
-    peers[1].do("state.log.append('c')")
+    peers[0].run("state.log = ['a']; state.log.append('b')")
+    peers[1].run("state.log.append('c')")
     second = releases.add(2, "release: 2\nlog: []\n")
     releases.switch(2)
 
     for peer in (*peers, *peers):
-        assert 2 == peer.get("state.release")
-    logs = [peer.get("state.log.copy()") for peer in peers]
+        assert 2 == peer.ask("state.release")
+    logs = [peer.ask("state.log.copy()") for peer in peers]
     assert logs[0] == logs[1]
-    peers[1].do("state.n = 5")
-    assert 5 == peers[0].get("state.n")
+    peers[1].run("state.n = 5")
+    assert 5 == peers[0].ask("state.n")
     for peer in peers:
-        peer.do("state.close()")
+        peer.run("state.close()")
     assert {"release": 2, "n": 5, "log": logs[0]} == yaml.safe_load(second.read_text())
     world.release()
 
@@ -177,18 +178,15 @@ def test_a_vacuum_works_where_the_link_leads_by_now(releases: Releases) -> None:
 
 @pytest.mark.parametrize("call", ["stat", "exchange", "rename_new", "write", "sync"])
 def test_a_link_that_is_switched_within_a_vacuum_loses_nothing(releases: Releases, call: str) -> None:
-    class Switching(FileSystem):
-        armed = False
+    fs = Disk("stat", "exchange", "rename_new", "write", "sync")
+    fs.armed = False
 
-        def strike(self, name: str) -> None:
-            if self.armed and name == call:
-                self.armed = False
-                releases.switch(2)
+    def switch(name: str, *_: Any) -> None:
+        if name == call:
+            fs.armed = False
+            releases.switch(2)
 
-    fs = Switching()
-    for name in ("stat", "exchange", "rename_new", "write", "sync"):
-        real = getattr(fs, name)
-        setattr(fs, name, lambda *arguments, name=name, real=real: (fs.strike(name), real(*arguments))[1])
+    fs.before = switch
     releases.add(2, "release: 2\nn: 9\n")
     state: Any = PersistedState.open(releases.path, fs=fs)
     state.n = 1

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tools.crash import FailingCalls
+from tools.disks import Failing
 from tools.edits import save_by_rename
 from tools.processes import PATIENCE, Crowd, Fork
 
@@ -268,7 +268,7 @@ def told_in_a_block(state: Any, crowd: Crowd) -> None:
 def test_what_was_told_in_a_change_that_fails_is_told(
     crowd: Crowd, listen: Callable[[Callable[[], Any]], Handler]
 ) -> None:
-    fs = FailingCalls()
+    fs = Failing()
     state = PersistedState.open(crowd.path, defaults={"n": 0, "told": 0}, fs=fs)
     state.n = 1
 

@@ -317,14 +317,14 @@ def test_a_commit_that_a_save_lacks_is_brought_back_once_for_all(
     """Behind these documents no trailer may come before the exchange; all programs are told of it all the same."""
     world.write(b"edited: 0\nlog:\n- a\n")
     peers = [world.peer() for _ in range(count)]
-    peers[0].do("state.log.append('journal')")
-    assert ["a", "journal"] == [peer.get("state.log.copy()") for peer in peers][-1]
+    peers[0].run("state.log.append('journal')")
+    assert ["a", "journal"] == [peer.ask("state.log.copy()") for peer in peers][-1]
     save_in_place(world.path, b"edited: 7\nlog:\n- a\n- b" + end)
 
     for peer in peers if first == "the one that committed" else reversed(peers):
-        assert ["a", "b", "journal"] == peer.get("state.log.copy()")
+        assert ["a", "b", "journal"] == peer.ask("state.log.copy()")
     for peer in peers:
-        assert ["a", "b", "journal"] == peer.get("state.log.copy()")
+        assert ["a", "b", "journal"] == peer.ask("state.log.copy()")
     assert ["a", "b", "journal"] == world.finish()["log"]
     assert [] == world.conflicts()
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tools.crash import FailingCalls, Seam, peek
+from tools.crash import peek
+from tools.disks import Failing, Seam
 from tools.edits import World, save_by_rename, save_in_place
 from tools.processes import Crowd
 
@@ -31,10 +32,10 @@ def world(world: World) -> World:
 @pytest.mark.parametrize("saved", [b"a: 3", b"a: 3\nb: |+\n  text"])
 def test_a_save_in_place_without_a_final_newline_takes_commits(world: World, saved: bytes) -> None:
     peer = world.peer()
-    peer.do("state.a = 1; state.a = 2")
+    peer.run("state.a = 1; state.a = 2")
     save_in_place(world.path, saved)
-    assert 3 == peer.get("state.a")
-    peer.do("state.c = 1")
+    assert 3 == peer.ask("state.a")
+    peer.run("state.c = 1")
     assert 1 == world.finish()["c"]
 
 
@@ -42,15 +43,15 @@ def test_a_save_in_place_without_a_final_newline_takes_commits(world: World, sav
 def test_a_save_in_the_middle_of_a_transaction_that_must_write_the_document_anew(world: World, saved: bytes) -> None:
     world.write("log:\n- a\n- b")
     peer = world.peer()
-    peer.do("block = state.transaction(); block.__enter__(); first = state.log[0]")
+    peer.run("block = state.transaction(); block.__enter__(); first = state.log[0]")
     save_in_place(world.path, saved)
     try:
-        peer.do("took = state.log.pop(0)\nblock.__exit__(None, None, None)")
+        peer.run("took = state.log.pop(0)\nblock.__exit__(None, None, None)")
     except (EditConflict, WriteError):
-        peer.do("block.__exit__(KeyError, None, None)")
+        peer.run("block.__exit__(KeyError, None, None)")
         expected = saved
     else:
-        assert "a" == peer.get("took")
+        assert "a" == peer.ask("took")
         expected = saved.replace(b"- a\n", b"")
     import yaml
 
@@ -59,12 +60,12 @@ def test_a_save_in_the_middle_of_a_transaction_that_must_write_the_document_anew
 
 def test_a_newcomers_commits_to_a_stale_copy_are_kept(world: World) -> None:
     first = world.peer()
-    first.do("state.x = 1")
+    first.run("state.x = 1")
     copy = world.content
-    first.do("state.y = 2")
+    first.run("state.y = 2")
     save_by_rename(world.path, copy)
     second = world.peer()
-    second.do("state.z = 3")
+    second.run("state.z = 3")
     state = first.snapshot()
     assert (1, 2, 3) == (state["x"], state["y"], state.get("z"))
     world.finish()
@@ -74,7 +75,7 @@ def test_a_copy_from_before_a_vacuum_that_is_saved_in_place_within_a_commit_is_a
     """The commit lands behind the copy, and makes it look like an edit of the document that the vacuum wrote."""
     peer = world.peer()
     copy = world.content
-    peer.do("state.log.append('b'); state.vacuum(); state.log.append('c')")
+    peer.run("state.log.append('b'); state.vacuum(); state.log.append('c')")
     _, journal, records = world.content.partition(b"... # pstate")
     save_in_place(world.path, copy + journal + records)
     with pytest.raises(EditConflict) as caught:
@@ -88,13 +89,13 @@ def test_a_torn_tail_below_a_replaced_file_does_not_make_others_judge_again(worl
     copy = world.content.replace(b"- a\n", b"- new\n- a\n")
     first = world.peer()
     second = world.peer()
-    first.do("state.log.append('b')")
-    assert ["a", "b"] == second.get("list(state.log)")
+    first.run("state.log.append('b')")
+    assert ["a", "b"] == second.ask("list(state.log)")
     with world.path.open("ab") as file:
         file.write(b'--- [["set",[],"z",')
     save_by_rename(world.path, copy)
-    first.do("state.m = 1")
-    assert 1 == second.get("state.m")
+    first.run("state.m = 1")
+    assert 1 == second.ask("state.m")
     assert ["new", "a", "b"] == world.finish()["log"]
     assert [] == world.conflicts()
 
@@ -143,7 +144,7 @@ def test_opening_waits_for_no_other_file(tmp_path: Path) -> None:
 
 def test_after_a_failed_sync_a_failed_vacuum_lets_no_write_through(tmp_path: Path) -> None:
     path = tmp_path / "state.yaml"
-    fs = FailingCalls()
+    fs = Failing()
     state = PersistedState.open(path, fs=fs, durability="power")
     state["a"] = 1
     fs.failing = {"sync_data"}

@@ -24,7 +24,8 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from tools.crash import peek, plain_document, play, replayed, spare_the_disk
+from tools.crash import peek, plain_document, play, replayed
+from tools.disks import spare_the_disk
 
 from pstate import PersistedState, TransactionError
 from pstate.file import format

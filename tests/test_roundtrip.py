@@ -20,17 +20,8 @@ import pytest
 import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tools.crash import (
-    LOADERS,
-    Crashing,
-    FailingCalls,
-    in_child,
-    opened,
-    peek,
-    plain_document,
-    replayed,
-    spare_the_disk,
-)
+from tools.crash import LOADERS, Crashing, in_child, opened, peek, plain_document, replayed
+from tools.disks import Failing, spare_the_disk
 
 import pstate
 from pstate import (
@@ -556,7 +547,7 @@ def test_one_call_is_one_record_however_many_elements_it_touches(tmp_path: Path)
 def test_a_write_that_fails_rolls_a_whole_transaction_back(tmp_path: Path) -> None:
     path = tmp_path / "state.yaml"
     start(path).close()
-    fs = FailingCalls()
+    fs = Failing()
     state = PersistedState.open(path, fs=fs)
     held = state["d"]["sub"]
     for _ in range(2):

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import yaml
-from tools.crash import FailingCalls, Rebooted, Seam, in_child, peek
+from tools.crash import in_child, peek
+from tools.disks import Disk, Failing, Rebooted, Seam
 from tools.edits import World, save_by_rename, save_in_place
-from tools.processes import Crowd, Stepping, is_locked
+from tools.processes import Crowd, is_locked
 
 from pstate import BypassedError, InvalidEditError, LockTimeout, PersistedState, TransactionError
 from pstate.file import limits
@@ -80,7 +81,7 @@ def test_a_sync_that_fails_in_a_read_is_logged_and_refuses_writes(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "state.yaml"
-    fs = FailingCalls()
+    fs = Failing()
     state = PersistedState.open(path, fs=fs, durability="power")
     state["a"] = 1
     other = PersistedState.open(path, fs=Seam())
@@ -143,9 +144,9 @@ def test_memory_is_nobodys_while_an_edit_is_adopted(
 def test_a_value_set_back_long_after_a_vacuum_is_what_the_person_wants(world: World) -> None:
     peer = world.peer()
     before = world.content
-    peer.do("limits.STALE_COPY = 0.0; state.counter = 4; state.vacuum()")
+    peer.run("limits.STALE_COPY = 0.0; state.counter = 4; state.vacuum()")
     save_by_rename(world.path, before)
-    assert 3 == peer.get("state.counter")
+    assert 3 == peer.ask("state.counter")
     assert {"counter": 3, "name": "first"} == world.finish()
     assert [] == world.conflicts()
 
@@ -184,7 +185,7 @@ def test_what_is_kept_beside_is_on_the_disk_before_it_is_cut(tmp_path: Path) -> 
 def test_a_save_in_the_middle_of_the_vacuum_of_a_close_is_brought_together_with_our_commits(tmp_path: Path) -> None:
     path = tmp_path / "state.yaml"
     path.write_bytes(b"a: 1\nb: 1\n")
-    fs = Stepping()
+    fs = Disk()
     state = PersistedState.open(path, fs=fs)
     copy = path.read_bytes()
     state["a"] = 2
@@ -203,7 +204,7 @@ def test_a_save_in_the_middle_of_the_vacuum_of_a_close_is_brought_together_with_
 def test_the_new_file_is_locked_before_anybody_can_find_it(tmp_path: Path) -> None:
     """A follower would commit to it before the one who made it has switched."""
     path = tmp_path / "state.yaml"
-    fs = Stepping()
+    fs = Disk()
     state = PersistedState.open(path, fs=fs)
     state["a"] = 1
     locked = []
@@ -227,7 +228,7 @@ def test_with_durability_power_a_commit_looks_at_the_path_after_its_write(
     monkeypatch.setattr(limits, "LOOK_INTERVAL", 3600.0)
     path = tmp_path / "state.yaml"
     path.write_bytes(b"a: 1\nname: first\n")
-    fs = Stepping()
+    fs = Disk()
     state = PersistedState.open(path, fs=fs, durability="power")
     state["a"] = 2
     copy = path.read_bytes()
@@ -266,7 +267,7 @@ def test_a_reader_that_finds_an_edit_does_not_wait_for_a_writer(tmp_path: Path, 
     path = tmp_path / "state.yaml"
     with Crowd(path) as crowd:
         crowd.begin(n=0)
-        fs = Stepping()
+        fs = Disk()
 
         def sleep(_: float) -> None:
             raise AssertionError("a reader waits")
@@ -287,16 +288,16 @@ def test_another_history_with_an_edit_above_its_journal_is_refused(world: World)
     other.write_bytes(b"counter: 900\n")
     stranger = world.closed_peer()
     stranger.open(other)
-    stranger.do("state.counter = 901")
+    stranger.run("state.counter = 901")
     foreign = other.read_bytes().replace(b"counter: 900\n", b"counter: 950\n", 1)
     world.kill(stranger)
     other.unlink()
     peer = world.peer()
     good = world.content
     save_by_rename(world.path, foreign)
-    assert 3 == peer.get("state.counter")
+    assert 3 == peer.ask("state.counter")
     with pytest.raises(InvalidEditError):
-        peer.do("state.counter = 4")
+        peer.run("state.counter = 4")
     assert foreign == world.content
     save_by_rename(world.path, good)
     assert {"counter": 3, "name": "first"} == world.finish()

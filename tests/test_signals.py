@@ -18,10 +18,11 @@ from typing import Any
 
 import pytest
 from test_layers import FILES
+from tools.disks import Disk
 from tools.interrupts import Interrupter
 
 from pstate import LockTimeout, PersistedState, errors
-from pstate.file.fs import FileSystem, is_folder, real_path
+from pstate.file.fs import is_folder, real_path
 from pstate.signals import expected, tolerating
 
 ALARM = TimeoutError(errno.ETIMEDOUT, "the alarm rang")
@@ -203,44 +204,36 @@ def test_a_look_at_a_path_that_is_interrupted_is_no_answer(
     assert raised.value is ALARM
 
 
-class Ringing(FileSystem):
-    """The alarm rings within the next sync, before or after the disk has it."""
-
-    def __init__(self, before: bool) -> None:
-        super().__init__()
-        self.armed = False
-        self.synced = 0
-        self.before = before
-        self.sync_data = self._sync
-
-    def _ring(self) -> None:
-        if self.armed:
-            self.armed = False
-            os.kill(os.getpid(), signal.SIGUSR1)
-
-    def _sync(self, fd: int) -> None:
-        if self.before:
-            self._ring()
-        os.fsync(fd)
-        self.synced += 1
-        self._ring()
-
-
 @pytest.mark.parametrize("before", [False, True], ids=["after it", "before it"])
 @pytest.mark.parametrize("handler", HANDLERS)
 def test_a_sync_that_a_handler_interrupts_is_made_again(tmp_path: Path, handler: Any, before: bool) -> None:
     """Nothing says that it failed, and nothing that it was done."""
-    fs = Ringing(before)
+    rings, synced = False, 0
+
+    def ring() -> None:
+        nonlocal rings
+        if rings:
+            rings = False
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    def count(*_: Any) -> None:
+        nonlocal synced
+        synced += 1
+        ring()
+
+    fs = Disk("sync_data")
+    fs.before = lambda *_: ring() if before else None
+    fs.after = count
     with PersistedState.open(tmp_path / "state.yaml", defaults={"n": 0}, fs=fs, durability="power") as state:
         state.n = 1
         for again in (lambda: state.n, lambda: setattr(state, "n", 3)):
-            fs.armed = True
+            rings = True
             with handled(handler), pytest.raises(TimeoutError) as raised:
                 state.n = 2
             assert raised.value is ALARM
-            synced = fs.synced
+            made = synced
             again()
-            assert fs.synced == synced + 1
+            assert synced == made + 1
         assert state.n == 3
         with PersistedState.open(tmp_path / "state.yaml", read_only=True) as reader:
             assert reader.n == 3

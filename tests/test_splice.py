@@ -2106,12 +2106,12 @@ def test_comments_survive_every_vacuum_of_a_session(tmp_path: Path) -> None:
 def test_comments_survive_two_processes(world: World) -> None:
     world.write(SETTINGS)
     first, second = world.peer(), world.peer()
-    first.do("state.interval = 6")
-    second.do("state.jobs[1].done = True")
-    first.do("state.vacuum()")
-    second.do("state.interval = 7")
-    second.do("state.close()")
-    first.do("state.close()")
+    first.run("state.interval = 6")
+    second.run("state.jobs[1].done = True")
+    first.run("state.vacuum()")
+    second.run("state.interval = 7")
+    second.run("state.close()")
+    first.run("state.close()")
     expected = SETTINGS.replace("interval: 5", "interval: 7").replace("iron\n  done: false", "iron\n  done: true")
     assert expected == world.path.read_text()
 
@@ -2121,12 +2121,12 @@ def test_comments_of_an_edit_survive_the_merge(world: World, save: Any) -> None:
     """A person adds a comment while a program has commits: both are in the file, and what the person wrote is there."""
     world.write(SETTINGS)
     peer = world.peer()
-    peer.do("state.interval = 6")
+    peer.run("state.interval = 6")
     edited = world.content.replace(b"# was 10", b"# was 10, and is too fast").replace(
         b"name: iron", b"name: bake # new"
     )
     save(world.path, edited)
-    peer.do("state.jobs[0].done = True")
+    peer.run("state.jobs[0].done = True")
     world.finish()
     expected = SETTINGS.replace("interval: 5", "interval: 6").replace("was 10", "was 10, and is too fast")
     expected = expected.replace("name: iron", "name: bake # new").replace("done: false", "done: true", 1)
@@ -2138,10 +2138,10 @@ def test_comments_survive_in_a_file_that_had_none(world: World, save: Any) -> No
     """What a vacuum knows of the document that it wrote holds no longer when a person has edited it."""
     world.write("a: 1\n")
     peer = world.peer()
-    peer.do("state.a = 2")
-    peer.do("state.vacuum()")
+    peer.run("state.a = 2")
+    peer.run("state.vacuum()")
     save(world.path, b"a: 2 # two\n")
-    peer.do("state.b = 3")
+    peer.run("state.b = 3")
     world.finish()
     assert "a: 2 # two\nb: 3\n" == world.path.read_text()
 
@@ -2150,8 +2150,8 @@ def test_comments_survive_a_program_that_was_killed(world: World) -> None:
     world.write(SETTINGS)
     world.crash("state.interval = 6")
     peer = world.peer()
-    peer.do("state.interval = 7")
-    peer.do("state.close()")
+    peer.run("state.interval = 7")
+    peer.run("state.close()")
     assert SETTINGS.replace("interval: 5", "interval: 7") == world.path.read_text()
 
 

@@ -23,7 +23,7 @@ from zlib import crc32
 
 import pytest
 import yaml
-from tools.processes import Stepping
+from tools.disks import Disk
 from tools.users import ALICE, WEB, as_user, needs_users
 from tools.users import shared as shared
 
@@ -173,7 +173,7 @@ def test_many_strangers_keep_no_vacuum_off(tmp_path: Path, role: str) -> None:
 def test_what_comes_in_the_middle_of_a_vacuum_is_left_alone(tmp_path: Path, put: Put, role: str, use: str) -> None:
     """Between the last look at a name and its use, somebody takes it."""
     path = tmp_path / "state.yaml"
-    fs = Stepping()
+    fs = Disk()
     state = PersistedState.open(path, fs=fs, defaults={"n": 0})
     name = tmp_path / f".state.yaml.{role}"
     put(tmp_path / "strange")

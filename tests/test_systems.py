@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 import yaml
-from tools.crash import Seam
+from tools.disks import Disk, Failing
 from tools.users import ALICE, WEB, as_user, needs_users
 from tools.users import shared as shared
 
 from pstate import PersistedState, WriteError
-from pstate.file.fs import NO_SUCH_RENAME, FileSystem
+from pstate.file.fs import NO_SUCH_RENAME
 
 #: A Python that was built without libffi.
 NO_CTYPES = """
@@ -161,14 +161,8 @@ def test_a_true_refusal_stays_an_error_and_changes_nothing(shared: Path) -> None
 
 @pytest.mark.parametrize("number", sorted(NO_SUCH_RENAME))
 def test_what_is_said_against_an_exchange_the_plain_rename_may_contradict(tmp_path: Path, number: int) -> None:
-    class Refusing(FileSystem):
-        def exchange(self, first: str, second: str) -> None:
-            raise OSError(number, os.strerror(number), first)
-
-        rename_new = exchange
-
     path = tmp_path / "state.yaml"
-    with PersistedState.open(path, fs=Refusing()) as state:
+    with PersistedState.open(path, fs=Failing("exchange", "rename_new", error=number)) as state:
         state.n = 1
         state.vacuum()
         state.n = 2
@@ -181,15 +175,14 @@ def test_a_save_in_place_before_the_plain_rename_is_kept(tmp_path: Path) -> None
     path = tmp_path / "state.yaml"
     path.write_bytes(b"n: 1\nname: before\n")
 
-    class Saving(Seam):
-        def act(self, number: int, name: str, real: Any, args: tuple[Any, ...]) -> Any:
-            if name in ("exchange", "rename_new"):
-                if name == "exchange":
-                    path.write_bytes(b"n: 2\nname: edited\n")
-                raise OSError(errno.EPERM, "not permitted")
-            return real(*args)
+    def save(name: str, *_: Any) -> None:
+        if name == "exchange":
+            path.write_bytes(b"n: 2\nname: edited\n")
+        if name in ("exchange", "rename_new"):
+            raise OSError(errno.EPERM, "not permitted")
 
-    fs = Saving()
+    fs = Disk()
+    fs.before, fs.armed = save, False
     state = PersistedState.open(path, fs=fs)
     state.n = 2
     fs.armed = True

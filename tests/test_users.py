@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tools.processes import Stepping
+from tools.disks import Disk
 from tools.users import (
     ALICE,
     CAROL,
@@ -90,7 +90,7 @@ def test_a_new_file_is_for_nobody_else_while_it_is_written(tmp_path: Path) -> No
     path.write_bytes(b"n: 0\n")
     path.chmod(0o664)
     set_default_access(tmp_path, 0o777, user_61003=7)
-    fs = Stepping()
+    fs = Disk()
     modes: list[int] = []
 
     def look(call: str, *arguments: Any) -> None:

@@ -16,11 +16,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tools.disks import Gated
 from tools.edits import SAVES, Save
 from tools.processes import Crowd, Fork
 
 from pstate import ABSENT, Change, ClosedError, EditConflict, PersistedState, TransactionError, Watch
-from pstate.file.fs import SYSTEM, FileSystem
+from pstate.file.fs import SYSTEM
 from pstate.memory import changes
 from pstate.testing.disk import SimulatedDisk
 from pstate.testing.system import SimulatedSystem
@@ -870,19 +871,7 @@ def test_no_commit_of_programs_that_open_and_close_is_missed(crowd: Crowd) -> No
 def test_what_is_not_synced_yet_is_not_told(path: Path) -> None:
     """With durability "power": what somebody acts on, a power cut must not take back (I11)."""
 
-    class Disk(FileSystem):
-        def __init__(self) -> None:
-            super().__init__()
-            self.gate = threading.Event()
-            self.gate.set()
-            self.waiting = threading.Event()
-            self.sync_data = self._sync
-
-        def _sync(self, fd: int) -> None:
-            self.waiting.set()
-            assert self.gate.wait(PATIENCE)
-
-    disk = Disk()
+    disk = Gated()
     with PersistedState.open(path, defaults={"n": 0}, durability="power", fs=disk) as state:
         watch = state.watch(timeout=PATIENCE)
         told = threading.Event()
@@ -891,8 +880,7 @@ def test_what_is_not_synced_yet_is_not_told(path: Path) -> None:
             next(watch)
             told.set()
 
-        disk.gate.clear()
-        disk.waiting.clear()
+        disk.close_the_gate()
         writer = threading.Thread(target=setattr, args=(state, "n", 1))
         writer.start()
         assert disk.waiting.wait(PATIENCE)

@@ -8,12 +8,10 @@ from pstate.file.fs import FileSystem
 class Rebooted(FileSystem):
     """The real system under another boot id. Nothing here needs to be durable, and syncs are slow."""
 
-    def __init__(self) -> None:
+    def __init__(self, boot: str = "b0071d00") -> None:
         super().__init__()
+        self._boot = boot
         self.sync = self.sync_data = lambda fd: None
 
     def sync_folder(self, path: str) -> None:
         pass
-
-    def boot_id(self) -> str:
-        return "b0071d00"

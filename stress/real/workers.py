@@ -6,6 +6,8 @@ the workers of a round and kills what is left of them at its end, however it end
 
 Workers are born from a fork server, which knows nothing of our states and threads. They ignore Ctrl-C, which the
 terminal sends to all of us, and die when the fork server does, which dies with us: so nothing survives a killed run.
+
+The tests drive their processes with the same `Worker` (`tests/tools/processes.py`).
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import TracebackType
@@ -58,7 +60,7 @@ class Link:
     """What a worker has of us: where it tells what it has done, and hears what it shall do."""
 
     def __init__(self, pipe: Connection, name: str, folder: Path) -> None:
-        self._pipe = pipe
+        self.pipe = pipe
         self._telling = threading.Lock()
         self.name = name
         self.folder = folder  #: the trial's, for evidence
@@ -66,15 +68,15 @@ class Link:
     def tell(self, message: Any) -> None:
         """Any thread may. Waits while we do not listen, so do it outside of transactions."""
         with self._telling:
-            self._pipe.send(message)
+            self.pipe.send(message)
 
     def hear(self) -> Any:
         """Wait for what we say. Raises EOFError when we are gone."""
-        return self._pipe.recv()
+        return self.pipe.recv()
 
     def is_called(self) -> bool:
         """Whether there is something to hear. Whoever works in a loop ends it then."""
-        return self._pipe.poll(0)
+        return self.pipe.poll(0)
 
 
 class _Raised:
@@ -93,9 +95,12 @@ class Ended:
 
 
 class Worker:
-    """A process that runs ``function(link, *args)``. Made by `Crew.start`."""
+    """A process that runs ``function(link, *args)``. Made by `Crew.start`.
 
-    def __init__(self, folder: Path, name: str, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    Its log, and its stacks when it hangs, go into *folder*. Without one it logs nothing, and the stacks go to stderr.
+    """
+
+    def __init__(self, folder: Path | None, name: str, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
         self.name = name
         self.pipe, theirs = BIRTH.Pipe()
         self.process: Any = BIRTH.Process(target=_work, args=(theirs, name, folder, function, args), daemon=True)
@@ -147,11 +152,13 @@ class Worker:
         self.process.kill()
         self.join()
 
-    def join(self, limit: float = PATIENCE) -> None:
-        """Wait for a death that was ordered. Raises Silence."""
+    def join(self, limit: float = PATIENCE) -> int:
+        """Wait for a death that was ordered, and return the exit code. Raises Silence."""
         self.process.join(limit)
-        if self.process.exitcode is None:
+        code: int | None = self.process.exitcode
+        if code is None:
             raise Silence(self._silence(limit))
+        return code
 
     def is_alive(self) -> bool:
         return bool(self.process.is_alive())
@@ -163,9 +170,11 @@ class Worker:
 
     def _silence(self, limit: float) -> str:
         """Which process is silent, and where it hangs, as far as it still can tell that."""
-        stacks = self._folder / f"{self.name}.stacks"
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGUSR1)
+        if self._folder is None:
+            return f"{self} did not answer for {limit:.0f} s"
+        stacks = self._folder / f"{self.name}.stacks"
         until = time.monotonic() + 2
         while time.monotonic() < until and not (stacks.exists() and stacks.stat().st_size):
             time.sleep(0.01)  # it is stuck; nothing else announces what its signal handler writes
@@ -213,12 +222,17 @@ class Crew:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for worker in self.workers:
-            if worker.process.exitcode is None:
-                worker.process.kill()
-        for worker in self.workers:
-            worker.process.join(PATIENCE)
-            worker.close()
+        end(self.workers)
+
+
+def end(workers: Sequence[Worker]) -> None:
+    """Kill those of *workers* that still live, and wait for the death of each."""
+    for worker in workers:
+        if worker.process.exitcode is None:
+            worker.process.kill()
+    for worker in workers:
+        worker.process.join(PATIENCE)
+        worker.close()
 
 
 @contextlib.contextmanager
@@ -231,14 +245,17 @@ def _uninterrupted() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
-def _work(pipe: Connection, name: str, folder: Path, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+def _work(
+    pipe: Connection, name: str, folder: Path | None, function: Callable[..., Any], args: tuple[Any, ...]
+) -> None:
     """What a worker process does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     die_with_parent()
-    log_to(folder)
-    link = Link(pipe, name, folder)
-    with open(folder / f"{name}.stacks", "w") as stacks:
+    link = Link(pipe, name, folder or Path(os.devnull))
+    with open(folder / f"{name}.stacks", "w") if folder else os.fdopen(os.dup(2), "w") as stacks:
+        if folder:
+            log_to(folder)
         faulthandler.register(signal.SIGUSR1, file=stacks)
         try:
             result = function(link, *args)
@@ -322,7 +339,7 @@ def read_fresh(path: Path) -> dict[Any, Any]:
         return state.snapshot()
 
 
-def is_locked(path: Path) -> bool:
+def is_locked(path: str | Path) -> bool:
     """Whether somebody holds the lock of `locking="file"`."""
     import fcntl
 

@@ -7,7 +7,6 @@ the operations out on plain containers.
 from __future__ import annotations
 
 import errno
-import fcntl
 import functools
 import os
 import pickle
@@ -21,7 +20,7 @@ import yaml
 from ruamel.yaml import YAML
 
 from pstate import PersistedState
-from pstate.file.fs import FileSystem
+from tools.disks import Seam
 
 State = dict[Any, Any]
 
@@ -185,44 +184,6 @@ def _exactly(fd: int, length: int) -> bytes:
 
 # ------------------------------------------------------------------ systems that die or fail
 
-CALLS = (
-    "open", "close", "lseek", "pread", "write", "truncate", "sync", "sync_data", "stat", "fstat", "rename", "unlink",
-    "rename_new", "exchange", "sync_folder", "copy_attributes",
-)  # fmt: skip
-
-
-def spare_the_disk(fs: FileSystem) -> None:
-    """Make syncs cost nothing: a process that dies takes nothing with it that the system has been given."""
-    fs.sync = fs.sync_data = _nothing
-    fs.sync_folder = _nothing  # type: ignore[method-assign, assignment]
-
-
-def _nothing(_: object) -> None:
-    pass
-
-
-class Seam(FileSystem):
-    """The real system, with every call counted once `armed`, and one or more of them replaced by `act`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.flock = fcntl.flock
-        spare_the_disk(self)
-        self.armed = False
-        self.calls: list[str] = []
-        for name in (*CALLS, "flock"):
-            setattr(self, name, functools.partial(self._call, name, getattr(self, name)))
-
-    def _call(self, name: str, real: Callable[..., Any], *args: Any) -> Any:
-        if not self.armed:
-            return real(*args)
-        self.calls.append(name)
-        return self.act(len(self.calls) - 1, name, real, args)
-
-    def act(self, number: int, name: str, real: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        return real(*args)
-
-
 NEED_ROOM = ("write", "open", "sync", "copy_attributes", "rename", "rename_new")
 
 
@@ -252,7 +213,7 @@ class Dying(Seam):
         os._exit(KILLED)
 
 
-class Failing(Seam):
+class FailingAt(Seam):
     """Call *number* fails with *error* if it is one that can; with *lasting*, so does every later one.
 
     `lseek` does not fail on a file that is open. A write is half done before it fails, as on a disk that runs full.
@@ -277,31 +238,3 @@ class Failing(Seam):
                 real(*args)  # the descriptor is gone, whatever close says
             raise OSError(self.error, os.strerror(self.error))
         return real(*args)
-
-
-class FailingCalls(Seam):
-    """Every call with one of these names fails while the name is in `failing`."""
-
-    def __init__(self, error: int = errno.EIO) -> None:
-        super().__init__()
-        self.error = error
-        self.failing: set[str] = set()
-        self.armed = True
-
-    def act(self, number: int, name: str, real: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        if name in self.failing:
-            if name == "write":
-                real(args[0], args[1][:5])
-            raise OSError(self.error, os.strerror(self.error))
-        return real(*args)
-
-
-class Rebooted(FileSystem):
-    """The same machine after its next boot."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        spare_the_disk(self)
-
-    def boot_id(self) -> str:
-        return "b0071d00"

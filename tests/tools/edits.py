@@ -1,9 +1,6 @@
 """What the tests of hand edits need: editors (ways to save a file), and live processes that are driven over pipes.
 
-A `Peer` is a real Python process that has the state open, born from a fork server, which has not. It is told what to
-run as source text and answers with the value or with the exception itself, so a test reads like a schedule: this
-process does this, then the editor saves, then that process does that. Its looks at the path are not throttled, so
-nothing here waits for a clock.
+A `Peer` is an `Other` for such tests. Its looks at the path are not throttled, so nothing here waits for a clock.
 """
 
 from __future__ import annotations
@@ -20,6 +17,8 @@ from typing import Any
 import yaml
 
 import pstate
+from stress.real.workers import Link
+from tools.processes import Other, Pool
 from tools.processes import BIRTH
 from pstate.file import limits
 
@@ -103,14 +102,19 @@ class _Lines(logging.Handler):
         self.lines.append((record.levelname, record.getMessage()))
 
 
-def _serve(pipe: Any) -> None:
-    """What a peer does: run what it is told, and answer."""
-    gc.freeze()  # what the fork server has loaded is no garbage
-    os.dup2(2, 1)
-    handler = _Lines()
-    logging.getLogger("pstate").addHandler(handler)
+_heard = _Lines()
+
+
+def _in_a_hurry(link: Link) -> dict[str, Any]:
+    """The names of a peer, which looks at the path at every call, and keeps what pstate logs."""
+    limits.LOOK_INTERVAL = limits.CHECK_INTERVAL = limits.QUIET = 0.0
+    limits.CHECK_COST = 0
+    limits.MISSING = 0.02
+    limits.STALE_COPY = 600.0
+    logging.getLogger("pstate").addHandler(_heard)
     logging.getLogger("pstate").setLevel(logging.DEBUG)
-    clean = {
+    _heard.lines.clear()
+    return {
         "__name__": "__main__",
         "gc": gc,
         "os": os,
@@ -119,119 +123,31 @@ def _serve(pipe: Any) -> None:
         "pstate": pstate,
         "PersistedState": pstate.PersistedState,
         "limits": limits,
-        "lines": handler.lines,
+        "lines": _heard.lines,
     }
-    space: dict[str, Any] = {}
-    while True:
-        try:
-            kind, source = pipe.recv()
-        except EOFError:
-            break
-        answer: Any = None
-        try:
-            if kind == "reset":
-                limits.LOOK_INTERVAL = limits.CHECK_INTERVAL = limits.QUIET = 0.0
-                limits.CHECK_COST = 0
-                limits.MISSING = 0.02
-                limits.STALE_COPY = 600.0
-                handler.lines.clear()
-                space.clear()
-                space.update(clean)
-                gc.collect()
-            elif kind == "get":
-                answer = eval(source, space)
-            else:
-                exec(source, space)
-            data = pickle.dumps((True, answer))
-        except BaseException as error:
-            error.__traceback__ = error.__context__ = error.__cause__ = None
-            data = pickle.dumps((False, error))
-        answer = None
-        pipe.send_bytes(data)
 
 
-class Peer:
-    """One live process. `state` is what it has open."""
+class Peer(Other):
+    """A process for the tests of edits. `state` is what it has open."""
 
     def __init__(self) -> None:
-        self.waiting = 0  #: answers that were not received yet
-        self._pipe, theirs = BIRTH.Pipe()
-        self.process: Any = BIRTH.Process(target=_serve, args=(theirs,), daemon=True)
-        self.process.start()
-        theirs.close()
-
-    def send(self, kind: str, source: str) -> None:
-        """Tell it to run *source* ("do" or "get") without waiting for the answer: `receive` that."""
-        self._pipe.send((kind, source))
-        self.waiting += 1
-
-    def receive(self) -> Any:
-        """The answer; the exception that the source raised is raised here."""
-        good, answer = self._pipe.recv()
-        self.waiting -= 1
-        if not good:
-            raise answer
-        return answer
-
-    def do(self, source: str) -> None:
-        self.send("do", source)
-        self.receive()
-
-    def get(self, source: str) -> Any:
-        self.send("get", source)
-        return self.receive()
+        super().__init__(_in_a_hurry)
 
     def open(self, path: Path, options: str = "") -> None:
-        self.do(f"state = PersistedState.open({str(path)!r}, {options})")
+        self.run(f"state = PersistedState.open({str(path)!r}, {options})")
 
     def snapshot(self) -> Any:
-        return self.get("state.snapshot()")
+        return self.ask("state.snapshot()")
 
     def log(self, level: str = "") -> list[str]:
         """What pstate has logged there since the start of the test."""
-        return [message for name, message in self.get("lines") if not level or name == level]
-
-    def kill(self) -> None:
-        """SIGKILL, and wait until it is gone."""
-        self.process.kill()
-        self.process.join()
-
-    @property
-    def alive(self) -> bool:
-        return bool(self.process.is_alive())
-
-    def end(self) -> None:
-        self._pipe.close()
-        self.process.join(10)
-
-
-class Peers:
-    """Live processes, used again by the next test, because starting one costs more than a test."""
-
-    def __init__(self) -> None:
-        self.idle: list[Peer] = []
-
-    def take(self) -> Peer:
-        peer = self.idle.pop() if self.idle else Peer()
-        peer.send("reset", "")
-        peer.receive()
-        return peer
-
-    def give_back(self, peer: Peer) -> None:
-        if peer.alive:
-            self.idle.append(peer)
-        else:
-            peer.end()
-
-    def end(self) -> None:
-        for peer in self.idle:
-            peer.end()
+        return [message for name, message in self.ask("lines") if not level or name == level]
 
 
 class World:
     """One state file, the processes that have it open, and what must hold at the end of every test."""
 
-    def __init__(self, path: Path, pool: Peers) -> None:
+    def __init__(self, path: Path, pool: Pool) -> None:
         self.path = path
         self._pool = pool
         self.peers: list[Peer] = []
@@ -256,7 +172,7 @@ class World:
         """A process opens the state, runs *source*, and is killed."""
         peer = self.peer()
         for line in source:
-            peer.do(line)
+            peer.run(line)
         self.kill(peer)
 
     def kill(self, peer: Peer) -> None:
@@ -283,7 +199,7 @@ class World:
         try:
             late.open(self.path, "read_only=True")
             snapshots.append(late.snapshot())
-            late.do("state.close(); del state")
+            late.run("state.close(); del state")
         finally:
             self._pool.give_back(late)
         assert all(snapshot == snapshots[0] for snapshot in snapshots), snapshots
@@ -294,25 +210,25 @@ class World:
         before = self.all_agree()
         marks = {}
         for number, peer in enumerate(self.peers):
-            if peer.get("state._store.log.read_only"):
+            if peer.ask("state._store.log.read_only"):
                 continue
-            peer.do(f"state.went_on_{number} = {number}")
+            peer.run(f"state.went_on_{number} = {number}")
             marks[f"went_on_{number}"] = number
         assert self.all_agree() == {**before, **marks}
         for peer in self.peers:
             for name in list(marks):
-                if not peer.get("state._store.log.read_only"):
-                    peer.do(f"del state.{name}")
+                if not peer.ask("state._store.log.read_only"):
+                    peer.run(f"del state.{name}")
                     del marks[name]
         assert self.all_agree() == before
         return before
 
     def finish(self) -> Any:
         """Everybody goes on, then closes: one plain YAML document, and no file of ours beside it."""
-        writers = [peer for peer in self.peers if not peer.get("state._store.log.read_only")]
+        writers = [peer for peer in self.peers if not peer.ask("state._store.log.read_only")]
         state = self.go_on()
         for peer in self.peers:
-            peer.do("state.close()")
+            peer.run("state.close()")
         if writers:
             documents = list(yaml.safe_load_all(self.content))
             assert [state] == documents
@@ -328,7 +244,6 @@ class World:
         for peer in peers:
             if peer.waiting:
                 peer.kill()
-            elif peer.alive:
-                peer.send("reset", "")
-                peer.receive()
+            elif peer.is_alive():
+                peer.forget()
             self._pool.give_back(peer)

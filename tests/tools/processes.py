@@ -1,13 +1,15 @@
 """Real processes for the tests of what processes promise each other, and the few things that such tests share.
 
-An `Other` is a process of its own that runs what it is told over a pipe and answers when that is done, so that no test
-waits for time to pass. It is born from a fork server, which knows nothing of the states that the test has open.
+An `Other` is a process of its own that runs what it is told over a pipe and answers when that is done. A test that
+drives some of them reads like a schedule: this process does this, then the editor saves, then that process does that.
+No test waits for time to pass. It is a `Worker` of the stress checks, so it is born from a fork server, which knows
+nothing of the states that the test has open.
 """
 
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
+import gc
 import os
 import pickle
 import signal
@@ -21,10 +23,9 @@ import yaml
 
 import pstate
 from pstate import PersistedState
-from pstate.file.fs import FileSystem
+from stress.real.workers import BIRTH, METHOD, Link, Worker, end, is_locked
+from tools.disks import Disk
 
-METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-BIRTH: Any = multiprocessing.get_context(METHOD)
 if METHOD == "forkserver":
     BIRTH.set_forkserver_preload(["tools.processes", "tools.edits", "test_lock", "json"])
 
@@ -33,29 +34,6 @@ KINDS = [*KERNEL, "SoftFileLock", "multiprocessing.Lock"]
 
 #: How long a process may take to answer before the test says which one did not.
 PATIENCE = 45
-
-
-class Stepping(FileSystem):
-    """The real system, with a look before each call that changes something.
-
-    `before` is called with the name of the call and its arguments. It may do part of it, raise, wait or kill. If it
-    returns something, that is the result, and the call is not made.
-    """
-
-    CHANGING = ("open", "write", "truncate", "sync", "rename", "rename_new", "exchange", "unlink", "sync_folder")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.before: Callable[..., Any] = lambda name, *args: None
-        for name in self.CHANGING:
-            setattr(self, name, self._stepping(name, getattr(self, name)))
-
-    def _stepping(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        def step(*args: Any) -> Any:
-            result = self.before(name, *args)
-            return call(*args) if result is None else result
-
-        return step
 
 
 class Jobs(PersistedState):
@@ -81,20 +59,6 @@ def finish(argument: tuple[Jobs, str]) -> str:
     return type(jobs).__name__
 
 
-def is_locked(path: str) -> bool:
-    """Whether somebody holds the lock of `locking="file"`."""
-    import fcntl
-
-    fd = os.open(path, os.O_RDWR)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False
-
-
 def locking_of(kind: str, path: str, shared: Any) -> Any:
     """What a user passes as `locking=`; *shared* is the lock object that must be the same in all processes."""
     if kind == "SoftFileLock":
@@ -102,50 +66,60 @@ def locking_of(kind: str, path: str, shared: Any) -> Any:
     return shared if kind == "multiprocessing.Lock" else kind
 
 
-def _serve(pipe: Any, path: str, kind: str, shared: Any, options: dict[str, Any]) -> None:
-    fs = Stepping()
-    world: dict[str, Any] = {
+def serve(link: Link, prepare: Callable[..., dict[str, Any]], args: tuple[Any, ...]) -> None:
+    """What an `Other` does: run what it is told in the names that *prepare* returns, and answer."""
+    gc.freeze()  # what the fork server has loaded is no garbage
+    os.dup2(2, 1)
+    names = prepare(link, *args)
+    while True:
+        how, code = link.hear()
+        answer: Any = None
+        try:
+            if how == "forget":
+                names.clear()
+                gc.collect()
+                names.update(prepare(link, *args))
+            elif how == "ask":
+                answer = eval(code, names)
+            else:
+                exec(code, names)
+            data = pickle.dumps((True, answer))
+        except BaseException as error:
+            error.__traceback__ = error.__context__ = error.__cause__ = None
+            data = pickle.dumps((False, error))
+        answer = None
+        link.pipe.send_bytes(data)
+
+
+def with_a_state(link: Link, path: str, kind: str, shared: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """The names of a process of a `Crowd`: it has the state open as `state`."""
+    fs = Disk()
+    options = {"stepping": False, "opened": True, **options}
+    if options.pop("stepping"):
+        options["fs"] = fs
+    opened = options.pop("opened")
+    names: dict[str, Any] = {
         "path": path,
-        "pipe": pipe,
+        "pipe": link.pipe,
         "fs": fs,
         "os": os,
         "pstate": pstate,
         "yaml": yaml,
         "increment": increment,
         "is_locked": is_locked,
+        "reopened": lambda: PersistedState.open(path, locking=locking_of(kind, path, shared), **options),
     }
-    if options.pop("stepping", False):
-        options["fs"] = fs
-    world["reopened"] = lambda: PersistedState.open(path, locking=locking_of(kind, path, shared), **options)
-    if options.pop("opened", True):
-        world["state"] = world["reopened"]()
-    while True:
-        try:
-            how, code = pipe.recv()
-        except EOFError:
-            return
-        answer: Any = None
-        try:
-            if how == "ask":
-                answer = eval(code, world)
-                pickle.dumps(answer)
-            else:
-                exec(code, world)
-        except BaseException as error:
-            pipe.send((False, error))
-        else:
-            pipe.send((True, answer))
+    if opened:
+        names["state"] = names["reopened"]()
+    return names
 
 
-class Other:
-    """Another process that has the state open as `state`."""
+class Other(Worker):
+    """Another process, which runs what it is told in the names that ``prepare(link, *args)`` returns."""
 
-    def __init__(self, path: str, kind: str = "file", shared: Any = None, **options: Any) -> None:
-        self.pipe, theirs = BIRTH.Pipe()
-        self.process: Any = BIRTH.Process(target=_serve, args=(theirs, path, kind, shared, options), daemon=True)
-        self.process.start()
-        theirs.close()
-        self.pid: int = self.process.pid
+    def __init__(self, prepare: Callable[..., dict[str, Any]], *args: Any) -> None:
+        super().__init__(None, "another one", serve, (prepare, args))
+        self.waiting = 0  #: answers that were not received yet
 
     def ask(self, expression: str) -> Any:
         """What *expression* is over there; containers come as plain values. Raises what it raises."""
@@ -160,24 +134,26 @@ class Other:
     def tell(self, code: str, how: str = "run") -> None:
         """Let it begin to run *code*; `answer` waits for the end of it, `hear` for what it sends meanwhile."""
         self.pipe.send((how, _outdented(code)))
+        self.waiting += 1
 
     def answer(self) -> Any:
         succeeded, answer = self.hear()
+        self.waiting -= 1
         if not succeeded:
             raise answer
         return answer
 
-    def hear(self) -> Any:
+    def hear(self, limit: float = PATIENCE) -> Any:
         """The next thing that it sends. Raises EOFError when it is dead."""
-        if not self.pipe.poll(PATIENCE):
-            raise TimeoutError(f"process {self.pid} does not answer")
-        try:
-            return self.pipe.recv()
-        except ConnectionResetError:
-            raise EOFError from None
+        return super().hear(limit)
 
     def has_answered(self) -> bool:
         return bool(self.pipe.poll(0))
+
+    def forget(self) -> None:
+        """Let it drop all that it has, and begin again."""
+        self.tell("", "forget")
+        self.answer()
 
     def enter(self, change: str = "pass") -> None:
         """Begin a transaction that lasts until `leave`, and make *change* in it."""
@@ -186,21 +162,40 @@ class Other:
     def leave(self) -> None:
         self.run("block.__exit__(None, None, None)")
 
-    def kill(self) -> None:
-        """SIGKILL, and wait for its death."""
-        self.process.kill()
-        self.process.join(PATIENCE)
 
-    def join(self) -> int | None:
-        """Wait for a death that it was told to die."""
-        self.process.join(PATIENCE)
-        code: int | None = self.process.exitcode
-        return code
+class Pool:
+    """Processes that the next test uses again, because starting one costs more than a test."""
+
+    def __init__(self, make: Callable[[], Other]) -> None:
+        self._make = make
+        self._idle: list[Any] = []
+
+    def take(self) -> Any:
+        """An idle one, or a new one. Any, because only the caller knows what it makes."""
+        if not self._idle:
+            return self._make()
+        other = self._idle.pop()
+        other.forget()
+        return other
+
+    def give_back(self, other: Other) -> None:
+        if other.is_alive():
+            self._idle.append(other)
+        else:
+            other.close()
+
+    def end(self) -> None:
+        """Let them end by themselves."""
+        for other in self._idle:
+            other.pipe.close()
+        for other in self._idle:
+            other.join()
+            other.close()
 
 
 def _outdented(code: str) -> str:
     lines = [line for line in code.split("\n") if line.strip()]
-    indent = min(len(line) - len(line.lstrip()) for line in lines)
+    indent = min((len(line) - len(line.lstrip()) for line in lines), default=0)
     return "\n".join(line[indent:] for line in lines)
 
 
@@ -222,7 +217,7 @@ class Crowd:
         return state
 
     def other(self, **options: Any) -> Other:
-        other = Other(self.path, self.kind, self.shared, **options)
+        other = Other(with_a_state, self.path, self.kind, self.shared, options)
         self.others.append(other)
         return other
 
@@ -243,12 +238,7 @@ class Crowd:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for other in self.others:
-            other.process.kill()
-        for other in self.others:
-            other.process.join(PATIENCE)
-            other.pipe.close()
-            other.process.close()
+        end(self.others)
         for state in self.states:
             with contextlib.suppress(pstate.TransactionError, pstate.LockTimeout):
                 state.close()
@@ -314,9 +304,11 @@ __all__ = [
     "Fork",
     "Jobs",
     "Other",
-    "Stepping",
+    "Pool",
+    "end",
     "finish",
     "increment",
     "is_locked",
     "is_plain",
+    "with_a_state",
 ]
