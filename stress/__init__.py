@@ -42,7 +42,7 @@ PROMISES: dict[str, tuple[str, ...]] = {
     # Comments and style stay.
     "P12": ("edits",),
     # A watch misses no commit.
-    "P13": ("watch", "schedules", "chance"),
+    "P13": ("watch", "schedules"),
     # Nobody cuts a whole record.
     "I1": ("cut", "schedules", "chance"),
     # Only the holder of the lock writes.
@@ -56,5 +56,5 @@ PROMISES: dict[str, tuple[str, ...]] = {
     # With durability "power", nothing is given or acknowledged that a power cut takes back.
     "I11": ("crash-states", "schedules", "chance"),
     # No journal goes that a watch has not read.
-    "I12": ("watch", "schedules", "chance"),
+    "I12": ("watch", "schedules"),
 }  # fmt: skip

@@ -241,7 +241,8 @@ def main(arguments: list[str] | None = None, began: float | None = None) -> int:
     if options.command == "list":
         listed = Table(box=None, pad_edge=False, show_header=False)
         for check in CHECKS.values():
-            listed.add_row(check.name, check.promise)
+            attacked = [promise for promise, names in stress.PROMISES.items() if check.name in names]
+            listed.add_row(check.name, check.promise, " ".join(attacked) or "all")
         Console().print(listed)
         return 0
     unknown = [name for name in options.names if name not in CHECKS]

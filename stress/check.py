@@ -8,9 +8,12 @@ is stopped.
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -93,3 +96,38 @@ def check(name: str, promise: str, share: float = 1.0) -> Callable[[Callable[[Tr
         return function
 
     return register
+
+
+def rounds(trial: Trial, name: str, one: Callable[[Trial, Path], None]) -> None:
+    """Go on with rounds of *one*, each on the path of a state in a folder *name* that is empty at its beginning."""
+    with logged(trial.folder):
+        while trial.goes_on():
+            folder = trial.folder / name
+            folder.mkdir(exist_ok=True)
+            one(trial, folder / "state.yaml")
+            for leftover in folder.iterdir():
+                leftover.unlink()
+
+
+def log_to(folder: Path) -> None:
+    """What pstate logs is evidence, and nothing for the terminal: torn tails are daily bread here."""
+    logger = logging.getLogger("pstate")
+    handler = logging.FileHandler(folder / "log.txt")
+    handler.setFormatter(logging.Formatter(f"%(asctime)s {os.getpid()} %(levelname)s %(message)s"))
+    logger.addHandler(handler)
+    logger.propagate = False
+
+
+@contextlib.contextmanager
+def logged(folder: Path) -> Iterator[None]:
+    """The same for the process of the check, until the end of the block."""
+    logger = logging.getLogger("pstate")
+    before, propagates = list(logger.handlers), logger.propagate
+    log_to(folder)
+    try:
+        yield
+    finally:
+        for handler in [each for each in logger.handlers if each not in before]:
+            logger.removeHandler(handler)
+            handler.close()
+        logger.propagate = propagates

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+import stress
 from stress import __main__ as frame
 from stress.check import CHECKS, BrokenPromise, Check, Trial
 from stress.real import workers
@@ -130,6 +131,16 @@ def test_the_list_names_every_check_and_its_promise(capsys: pytest.CaptureFixtur
     for name in REAL:
         assert name in shown
     assert "No acknowledged commit is lost" in shown
+
+
+def test_the_table_names_every_check_and_promises_that_exist() -> None:
+    text = (ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8")
+    exist = {*re.findall(r"^\*\*(P\d+)\.", text, flags=re.M), *re.findall(r"^\| (I\d+) \|", text, flags=re.M)}
+    promises = {each for each in exist if each.startswith("P")}
+    assert (13, 12) == (len(promises), len(exist - promises))
+
+    assert promises <= stress.PROMISES.keys() <= exist
+    assert set(CHECKS) - {"soak"} == {name for names in stress.PROMISES.values() for name in names}
 
 
 def test_a_name_that_is_no_check_is_an_error_of_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -33,11 +33,11 @@ from typing import Any
 import yaml
 
 from pstate.values import same
-from stress.check import BrokenPromise, Trial, check
+from stress.check import BrokenPromise, Trial, check, logged
 from stress.files.disk_trace import Event, Recorder, Recording, noted, read_strace, strace_command
 from stress.files.journals import State, commit
 from stress.files.rebooted import Rebooted
-from stress.real.workers import LOADER, logged, open_state
+from stress.real.workers import LOADER, open_state
 
 NAME = "state.yaml"
 #: What a disk may write whole or not at all: sectors, and the pages that a system writes.

@@ -25,10 +25,10 @@ from pstate.file import format as f
 from pstate.file import recovery
 from pstate.file.fs import SYSTEM
 from pstate.values import same
-from stress.check import BrokenPromise, Trial, check
+from stress.check import BrokenPromise, Trial, check, logged
 from stress.files.journals import Journal, State, make
 from stress.files.rebooted import Rebooted
-from stress.real.workers import LOADER, logged, open_state
+from stress.real.workers import LOADER, open_state
 
 _RECORD = re.compile(rb"--- [^\n]*\n\.\.\. # [0-9a-f]{8}\r?\n")
 _MARKER_LINE = re.compile(rb"\.\.\. # pstate [^\n]*\n")

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from pstate.file import limits
-from stress.check import BrokenPromise, Trial, check
-from stress.real.workers import Crew, Ended, Link, Worker, expect_tidy, in_threads, logged, open_state
+from pstate.file import log
+from stress.check import BrokenPromise, Trial, check, rounds
+from stress.real.workers import Crew, Ended, Link, Worker, expect_tidy, in_threads, open_state
 
 NAMES = [f"account {n}" for n in range(8)]
 EACH = 1_000
@@ -263,10 +264,4 @@ def one_day(trial: Trial, path: Path) -> None:
 
 @check("bank", "Whoever adds up the accounts, anywhere and at any moment, finds the same sum.")
 def bank(trial: Trial) -> None:
-    with logged(trial.folder):
-        while trial.goes_on():
-            folder = trial.folder / "day"
-            folder.mkdir(exist_ok=True)
-            one_day(trial, folder / "state.yaml")
-            for leftover in folder.iterdir():
-                leftover.unlink()
+    rounds(trial, "day", one_day)

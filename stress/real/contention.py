@@ -15,8 +15,8 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
-from stress.check import BrokenPromise, Trial, check
-from stress.real.workers import PATIENCE, Crew, Link, expect_tidy, logged, open_state
+from stress.check import BrokenPromise, Trial, check, logged
+from stress.real.workers import PATIENCE, Crew, Link, expect_tidy, open_state
 
 PROCESSES = [2, 4, 8, 16]
 #: About what it takes to have one process more on a busy machine, in seconds.

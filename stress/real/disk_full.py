@@ -24,8 +24,8 @@ from pstate import PersistedState, StoreFailedError, WriteError
 from pstate.file import format as f
 from pstate.file import limits
 from pstate.values import same
-from stress.check import BrokenPromise, Trial, check
-from stress.real.workers import Crew, Link, Worker, expect_tidy, logged, open_state, read_fresh
+from stress.check import BrokenPromise, Trial, check, logged
+from stress.real.workers import Crew, Link, Worker, expect_tidy, open_state, read_fresh
 
 _CLONE_NEWNS = 0x0002_0000  # linux/sched.h
 _CLONE_NEWUSER = 0x1000_0000

@@ -35,10 +35,10 @@ from pstate import DurabilityUnknown, EditConflict, InvalidEditError, StateFileE
 from pstate.file import format as f
 from pstate.file import limits
 from pstate.values import same
-from stress.check import BrokenPromise, Trial, check
+from stress.check import BrokenPromise, Trial, check, logged
 from stress.real.comments import Comments
 from stress.real.editors import EDITORS, Editor, Save
-from stress.real.workers import LOADER, PATIENCE, Crew, Ended, Link, Worker, logged, open_state, read_fresh
+from stress.real.workers import LOADER, PATIENCE, Crew, Ended, Link, Worker, open_state, read_fresh
 
 #: For the programs: how long a file that is saved in place must be left alone. Longer than in life, because here
 #: everybody shares few processors, and an editor may have to wait for its turn.

@@ -32,8 +32,9 @@ from typing import Any
 
 from pstate import ClosedError, LockTimeout, TransactionError
 from pstate.file import limits
-from stress.check import BrokenPromise, Trial, check
-from stress.real.workers import PATIENCE, Silence, expect_tidy, is_locked, log_to, logged, open_state, read_fresh
+from pstate.file import log
+from stress.check import BrokenPromise, Trial, check, log_to, rounds
+from stress.real.workers import PATIENCE, Silence, expect_tidy, is_locked, open_state, read_fresh
 
 #: Vacuums are due after so few bytes in some of the families.
 SMALL_JOURNAL = 2_000
@@ -401,13 +402,7 @@ def one_family(trial: Trial, path: Path) -> None:
 
 @check("fork", "A forked child breaks nothing of its parent's, and can use the state itself.")
 def fork(trial: Trial) -> None:
-    with logged(trial.folder):
-        while trial.goes_on():
-            folder = trial.folder / "family"
-            folder.mkdir(exist_ok=True)
-            one_family(trial, folder / "state.yaml")
-            for leftover in folder.iterdir():
-                leftover.unlink()
+    rounds(trial, "family", one_family)
 
 
 if __name__ == "__main__":

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from pstate.file import limits
-from stress.check import BrokenPromise, Trial, check
+from pstate.file import log
+from stress.check import BrokenPromise, Trial, check, rounds
 from stress.real.history import ABORTED, COMMITTED, UNKNOWN, Read, Transaction, judge
-from stress.real.workers import Crew, Ended, Link, Worker, expect_tidy, in_threads, logged, open_state
+from stress.real.workers import Crew, Ended, Link, Worker, expect_tidy, in_threads, open_state
 
 KEYS = [f"k{n}" for n in range(6)]
 #: Vacuums are due after so few bytes in some of the processes.
@@ -262,10 +263,4 @@ def one_history(trial: Trial, path: Path) -> None:
     share=2.0,
 )
 def isolation(trial: Trial) -> None:
-    with logged(trial.folder):
-        while trial.goes_on():
-            folder = trial.folder / "history"
-            folder.mkdir(exist_ok=True)
-            one_history(trial, folder / "state.yaml")
-            for leftover in folder.iterdir():
-                leftover.unlink()
+    rounds(trial, "history", one_history)

@@ -25,7 +25,7 @@ from typing import Any
 from pstate.file import format as f
 from pstate.file import limits
 from pstate.file.fs import FileSystem
-from stress.check import BrokenPromise, Trial, check
+from stress.check import BrokenPromise, Trial, check, rounds
 from stress.real.workers import (
     PATIENCE,
     Crew,
@@ -34,7 +34,6 @@ from stress.real.workers import (
     Silence,
     Worker,
     expect_tidy,
-    logged,
     open_state,
     read_fresh,
 )
@@ -375,10 +374,4 @@ def stop(storm: Storm) -> None:
 
 @check("kill", "No acknowledged commit is lost when writers are killed anywhere, and none is seen half.", share=2.0)
 def kill(trial: Trial) -> None:
-    with logged(trial.folder):
-        while trial.goes_on():
-            folder = trial.folder / "storm"
-            folder.mkdir(exist_ok=True)
-            one_storm(trial, folder / "state.yaml")
-            for leftover in folder.iterdir():
-                leftover.unlink()
+    rounds(trial, "storm", one_storm)

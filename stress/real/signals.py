@@ -28,8 +28,9 @@ from types import FrameType
 from typing import Any
 
 from pstate.file import limits
-from stress.check import BrokenPromise, Trial, check
-from stress.real.workers import PATIENCE, Crew, Ended, Link, expect_tidy, is_locked, logged, open_state, read_fresh
+from pstate.file import log
+from stress.check import BrokenPromise, Trial, check, rounds
+from stress.real.workers import PATIENCE, Crew, Ended, Link, expect_tidy, is_locked, open_state, read_fresh
 
 #: How long one program is struck, in seconds, before the next one begins with a new file.
 LENGTH = 1.5
@@ -372,10 +373,4 @@ def one_program(trial: Trial, path: Path) -> None:
 
 @check("signals", "An exception from a signal handler leaves a change whole or undone, and memory equal to the file.")
 def signals(trial: Trial) -> None:
-    with logged(trial.folder):
-        while trial.goes_on():
-            folder = trial.folder / "program"
-            folder.mkdir(exist_ok=True)
-            one_program(trial, folder / "state.yaml")
-            for leftover in folder.iterdir():
-                leftover.unlink()
+    rounds(trial, "program", one_program)

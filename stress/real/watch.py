@@ -24,8 +24,8 @@ from typing import Any
 
 from pstate import Change, StateFileError
 from pstate.file.vacuum import WATCHERS_AT_MOST
-from stress.check import BrokenPromise, Trial, check
-from stress.real.workers import PATIENCE, Crew, Link, Worker, expect_tidy, logged, open_state
+from stress.check import BrokenPromise, Trial, check, rounds
+from stress.real.workers import PATIENCE, Crew, Link, Worker, expect_tidy, open_state
 
 #: What a busy machine may add to a second, in seconds.
 GRACE = 5.0
@@ -249,10 +249,4 @@ def one_day(trial: Trial, path: Path, edited: bool) -> None:
 
 @check("watch", "Every watch tells every commit once, in order, whoever commits, vacuums, saves, stops or dies.")
 def watch(trial: Trial) -> None:
-    with logged(trial.folder):
-        while trial.goes_on():
-            folder = trial.folder / "day"
-            folder.mkdir(exist_ok=True)
-            one_day(trial, folder / "state.yaml", edited=trial.random.random() < 0.4)
-            for leftover in folder.iterdir():
-                leftover.unlink()
+    rounds(trial, "day", lambda trial, path: one_day(trial, path, edited=trial.random.random() < 0.4))

@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import faulthandler
-import logging
 import multiprocessing
 import os
 import pickle
@@ -34,7 +33,7 @@ import yaml
 
 from pstate import PersistedState
 from pstate.file import format as f
-from stress.check import BrokenPromise, Trial
+from stress.check import BrokenPromise, Trial, log_to
 
 P = ParamSpec("P")
 
@@ -273,30 +272,6 @@ def die_with_parent() -> None:
     """Let the system kill this process when its parent dies. Where it cannot, the broken pipe ends it later."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def log_to(folder: Path) -> None:
-    """What pstate logs is evidence, and nothing for the terminal: torn tails are daily bread here."""
-    logger = logging.getLogger("pstate")
-    handler = logging.FileHandler(folder / "log.txt")
-    handler.setFormatter(logging.Formatter(f"%(asctime)s {os.getpid()} %(levelname)s %(message)s"))
-    logger.addHandler(handler)
-    logger.propagate = False
-
-
-@contextlib.contextmanager
-def logged(folder: Path) -> Iterator[None]:
-    """The same for the process of the check, until the end of the block."""
-    logger = logging.getLogger("pstate")
-    before, propagates = list(logger.handlers), logger.propagate
-    log_to(folder)
-    try:
-        yield
-    finally:
-        for handler in [each for each in logger.handlers if each not in before]:
-            logger.removeHandler(handler)
-            handler.close()
-        logger.propagate = propagates
 
 
 def in_threads(link: Link, bodies: list[Callable[[], Iterator[None]]]) -> None:
