@@ -471,7 +471,41 @@ def test_a_system_without_a_boot_id_forgives_no_hole(history: History, tmp_path:
         opened(unknown, tmp_path, fs=Rebooted())
 
 
-# ------------------------------------------------------------------ documents that a journal may stand behind
+def test_a_generation_is_never_that_of_the_journal_before(tmp_path: Path) -> None:
+    """Records of an old journal, in blocks that a power cut brings back, would be valid in the new one (F11)."""
+    fs = FileSystem()
+    tokens = iter(["00000000", "11111111", "11111111", "22222222"])
+    fs.token = lambda: next(tokens)  # type: ignore[method-assign]
+    path = tmp_path / "state.yaml"
+    state = PersistedState.open(path, fs=fs)
+    state["a"] = 1
+    assert b"# pstate 1 11111111 " in path.read_bytes()
+    state.vacuum()
+    state["a"] = 2
+    assert b"# pstate 1 22222222 " in path.read_bytes()
+    state.close()
+
+
+def test_what_is_kept_beside_is_on_the_disk_before_it_is_cut(tmp_path: Path) -> None:
+    path = tmp_path / "state.yaml"
+    writer = PersistedState.open(path, fs=FileSystem())
+    for n in range(4):
+        writer["n"] = n
+    data = path.read_bytes()
+    writer.close()
+    lines = data.splitlines(keepends=True)
+    lines[4] = b"\0" * len(lines[4])
+    path.write_bytes(b"".join(lines))
+    fs = Seam()
+    fs.boot_id = Rebooted().boot_id  # type: ignore[method-assign]
+    fs.armed = True
+    state = PersistedState.open(path, fs=fs)
+    cut = fs.calls.index("truncate")
+    assert ["write", "sync", "close"] == fs.calls[cut - 3 : cut]
+    state.close()
+
+
+# ------------------------------------------------------------------ documents that a journal may stand behind (F3)
 
 BASES = {
     "empty": b"",
@@ -1052,3 +1086,15 @@ def test_every_cut_of_a_trailer_behind_a_document_leaves_what_it_says(
             state["next"] = 1
         assert same({**expected, "next": 1}, peek(path)), trailer[:length]
         assert os.listdir(tmp_path) == ["state.yaml"], trailer[:length]
+
+
+def test_a_copy_that_ends_in_our_trailer_is_kept_if_its_checksum_is_wrong(tmp_path: Path) -> None:
+    """An editor's copy may end so; only the checksum of all bytes before it proves a file ours (I7)."""
+    path = tmp_path / "state.yaml"
+    path.write_bytes(b"x: 1\n")
+    mine = b"x: 1\nmine: precious\n--- # pstate moved 00000000 0000000005 01234567 0000000000 01234567\n"
+    (tmp_path / ".state.yaml.swap").write_bytes(mine)
+    state = PersistedState(path)
+    state["a"] = 1
+    state.close()
+    assert mine in [each.read_bytes() for each in tmp_path.iterdir()]

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tools.crash import peek
 from tools.disks import CHANGING, Disk
 from tools.edits import (
     SAVES,
@@ -28,6 +29,7 @@ from tools.edits import (
     save_in_place,
     save_in_place_without_truncation,
 )
+from tools.processes import Crowd
 
 from pstate import (
     CorruptStateError,
@@ -35,10 +37,13 @@ from pstate import (
     InvalidEditError,
     PersistedState,
     RemovedError,
+    WriteError,
 )
 from pstate.file import limits
 from pstate.file.edits import merge
 from pstate.file.format import encode_record
+from pstate.file.fs import FileSystem
+from pstate.memory import ops
 
 BASE = b"""\
 # the owner's notes
@@ -499,6 +504,20 @@ def test_an_edit_and_a_commit_of_the_same_value_are_no_conflict(world: World) ->
     assert {**STATE, "counter": 4} == world.finish()
 
 
+def test_a_newcomers_commits_to_a_stale_copy_are_kept(world: World) -> None:
+    world.write("counter: 3\nname: first\nlog:\n- a\n")
+    first = world.peer()
+    first.run("state.x = 1")
+    copy = world.content
+    first.run("state.y = 2")
+    save_by_rename(world.path, copy)
+    second = world.peer()
+    second.run("state.z = 3")
+    state = first.snapshot()
+    assert (1, 2, 3) == (state["x"], state["y"], state.get("z"))
+    world.finish()
+
+
 # ---------------------------------------------------------------------- across a vacuum
 
 
@@ -607,6 +626,53 @@ def test_a_file_of_another_history_never_makes_our_value_disappear_without_a_wor
     assert {**STATE, "counter": 900, "name": "foreign"} == world.finish()
 
 
+def test_a_value_set_back_long_after_a_vacuum_is_what_the_person_wants(world: World) -> None:
+    world.write("counter: 3\nname: first\n")
+    peer = world.peer()
+    before = world.content
+    peer.run("log.STALE_COPY = 0.0; state.counter = 4; state.vacuum()")
+    save_by_rename(world.path, before)
+    assert 3 == peer.ask("state.counter")
+    assert {"counter": 3, "name": "first"} == world.finish()
+    assert [] == world.conflicts()
+
+
+def test_another_history_with_an_edit_above_its_journal_is_refused(world: World) -> None:
+    world.write("counter: 3\nname: first\n")
+    other = world.path.with_name("other.yaml")
+    other.write_bytes(b"counter: 900\n")
+    stranger = world.closed_peer()
+    stranger.open(other)
+    stranger.run("state.counter = 901")
+    foreign = other.read_bytes().replace(b"counter: 900\n", b"counter: 950\n", 1)
+    world.kill(stranger)
+    other.unlink()
+    peer = world.peer()
+    good = world.content
+    save_by_rename(world.path, foreign)
+    assert 3 == peer.ask("state.counter")
+    with pytest.raises(InvalidEditError):
+        peer.run("state.counter = 4")
+    assert foreign == world.content
+    save_by_rename(world.path, good)
+    assert {"counter": 3, "name": "first"} == world.finish()
+
+
+def test_a_copy_from_before_a_vacuum_that_is_saved_in_place_within_a_commit_is_a_conflict(world: World) -> None:
+    """The commit lands behind the copy, and makes it look like an edit of the document that the vacuum wrote."""
+    world.write("counter: 3\nname: first\nlog:\n- a\n")
+    peer = world.peer()
+    copy = world.content
+    peer.run("state.log.append('b'); state.vacuum(); state.log.append('c')")
+    _, journal, records = world.content.partition(b"... # pstate")
+    save_in_place(world.path, copy + journal + records)
+    with pytest.raises(EditConflict) as caught:
+        peer.snapshot()
+
+    assert caught.value.conflict_path is not None
+    assert b"log:\n  - a\n  - b\n  - c\n" in Path(caught.value.conflict_path).read_bytes()
+
+
 # ---------------------------------------------------------------------- after a crash
 
 
@@ -693,6 +759,33 @@ def test_another_process_finds_the_edit_when_the_one_that_committed_was_killed(w
     assert {**STATE, "counter": 4, "jobs": ["zero", "one", "two"], "name": "edited"} == world.finish()
 
 
+def test_a_close_above_a_save_that_does_not_parse_keeps_our_state_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "state.yaml"
+    state = PersistedState(path, a=1)
+    state["a"] = 2
+    save_by_rename(path, b"a: [\n")
+    state.close()
+    assert b"a: [\n" == path.read_bytes()
+    (kept,) = tmp_path.glob("state.yaml.conflict-*.yaml")
+    assert {"a": 2} == yaml.safe_load(kept.read_bytes())
+
+
+def test_a_torn_tail_below_a_replaced_file_does_not_make_others_judge_again(world: World) -> None:
+    world.write("counter: 3\nname: first\nlog:\n- a\n")
+    copy = world.content.replace(b"- a\n", b"- new\n- a\n")
+    first = world.peer()
+    second = world.peer()
+    first.run("state.log.append('b')")
+    assert ["a", "b"] == second.ask("list(state.log)")
+    with world.path.open("ab") as file:
+        file.write(b'--- [["set",[],"z",')
+    save_by_rename(world.path, copy)
+    first.run("state.m = 1")
+    assert 1 == second.ask("state.m")
+    assert ["new", "a", "b"] == world.finish()["log"]
+    assert [] == world.conflicts()
+
+
 # ---------------------------------------------------------------------- the editor's copy ends in something of ours
 
 
@@ -755,6 +848,17 @@ def test_a_copy_that_ends_in_a_half_base_marker_takes_commits(world: World, save
     world.kill(peer)
     world.peer()
     assert {**STATE, "name": "edited", "counter": 4} == world.finish()
+
+
+@pytest.mark.parametrize("saved", [b"a: 3", b"a: 3\nb: |+\n  text"])
+def test_a_save_in_place_without_a_final_newline_takes_commits(world: World, saved: bytes) -> None:
+    world.write("counter: 3\nname: first\nlog:\n- a\n")
+    peer = world.peer()
+    peer.run("state.a = 1; state.a = 2")
+    save_in_place(world.path, saved)
+    assert 3 == peer.ask("state.a")
+    peer.run("state.c = 1")
+    assert 1 == world.finish()["c"]
 
 
 # ---------------------------------------------------------------------- line ends, byte order mark
@@ -858,6 +962,18 @@ def test_a_deleted_file_that_a_person_writes_again_is_an_edit(world: World) -> N
 
     assert ("edited", 10) == peer.ask("(state.name, state.counter)")
     assert {**STATE, "name": "edited", "counter": 10} == world.finish()
+
+
+def test_a_writer_waits_for_a_file_that_is_moved_away_and_written_again(tmp_path: Path) -> None:
+    path = tmp_path / "state.yaml"
+    path.write_bytes(b"a: 1\n")
+    fs = FileSystem()
+    state = PersistedState.open(path, fs=fs)
+    path.replace(tmp_path / "state.yaml~")
+    fs.sleep = lambda _: None if path.exists() else save_in_place(path, b"a: edited\n")
+    state["b"] = 1
+    assert {"a": "edited", "b": 1} == peek(path)
+    state.close()
 
 
 # ---------------------------------------------------------------------- references, comments, read_only, transactions
@@ -1042,6 +1158,43 @@ def test_an_edit_while_a_transaction_is_rolled_back(world: World) -> None:
     assert {**STATE, "counter": 4, "name": "edited"} == world.finish()
 
 
+def test_a_reader_that_finds_an_edit_does_not_wait_for_a_writer(tmp_path: Path) -> None:
+    path = tmp_path / "state.yaml"
+    with Crowd(path) as crowd:
+        crowd.begin(n=0)
+        fs = Disk()
+
+        def sleep(_: float) -> None:
+            raise AssertionError("a reader waits")
+
+        state = crowd.open(fs=fs, lock_timeout=5)
+        other = crowd.other()
+        other.enter()
+        slept, fs.sleep = fs.sleep, sleep
+        save_by_rename(path, b"n: 7\n")
+        assert 0 == state.n
+        fs.sleep = slept
+        other.kill()
+        assert 7 == state.n
+
+
+@pytest.mark.parametrize("saved", [b"log:\n- urgent\n- a\n- b\n", b"tasks:\n- a\n- b\n", b"log: []\n"])
+def test_a_save_in_the_middle_of_a_transaction_that_must_write_the_document_anew(world: World, saved: bytes) -> None:
+    world.write("log:\n- a\n- b")
+    peer = world.peer()
+    peer.run("block = state.transaction(); block.__enter__(); first = state.log[0]")
+    save_in_place(world.path, saved)
+    try:
+        peer.run("took = state.log.pop(0)\nblock.__exit__(None, None, None)")
+    except (EditConflict, WriteError):
+        peer.run("block.__exit__(KeyError, None, None)")
+        expected = saved
+    else:
+        assert "a" == peer.ask("took")
+        expected = saved.replace(b"- a\n", b"")
+    assert yaml.safe_load(expected) == world.finish()
+
+
 # ---------------------------------------------------------------------- an editor at one chosen system call
 
 
@@ -1194,6 +1347,68 @@ def test_a_session_that_only_reads_an_edited_file_changes_no_byte_of_it(world: W
     for peer in peers:
         peer.run("state.close()")
     assert {"state.yaml": edited} == world.listing
+
+
+def test_a_save_that_lands_while_the_file_is_read_is_noticed(tmp_path: Path) -> None:
+    """The time stamp that is remembered is the one from before the reading."""
+    path = tmp_path / "state.yaml"
+    path.write_bytes(b"a: 1\n")
+    fs = FileSystem()
+    pread = fs.pread
+
+    def overtaken(fd: int, length: int, offset: int) -> bytes:
+        data = pread(fd, length, offset)
+        fs.pread = pread
+        save_in_place(path, b"a: 2\n")
+        return data
+
+    fs.pread = overtaken
+    state = PersistedState.open(path, fs=fs)
+    assert 2 == state["a"]
+    state.close()
+
+
+def test_a_save_in_the_middle_of_the_vacuum_of_a_close_is_brought_together_with_our_commits(tmp_path: Path) -> None:
+    path = tmp_path / "state.yaml"
+    path.write_bytes(b"a: 1\nb: 1\n")
+    fs = Disk()
+    state = PersistedState.open(path, fs=fs)
+    copy = path.read_bytes()
+    state["a"] = 2
+
+    def before(name: str, *_: Any) -> None:
+        if name == "exchange":
+            fs.before = lambda *_: None
+            save_by_rename(path, copy.replace(b"b: 1", b"b: edited"))
+
+    fs.before = before
+    state.close()
+    assert {"a": 2, "b": "edited"} == yaml.safe_load(path.read_bytes())
+    assert ["state.yaml"] == os.listdir(tmp_path)
+
+
+def test_memory_is_nobodys_while_an_edit_is_adopted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread must not find it fresh (I4)."""
+    path = tmp_path / "state.yaml"
+    path.write_bytes(b"a: 1\nb: 1\n")
+    state = PersistedState.open(path, fs=FileSystem())
+    views = []
+    adopt = ops.adopt
+
+    def watched(root: Any, new: Any, store: Any) -> None:
+        views.append(store.view)
+        adopt(root, new, store)
+
+    monkeypatch.setattr(ops, "adopt", watched)
+    save_by_rename(path, b"a: 2\nb: 1\n")
+    assert 2 == state["a"]
+    copy = path.read_bytes()
+    state["b"] = 2
+    save_by_rename(path, copy.replace(b"a: 2", b"a: 3"))
+    assert {"a": 3, "b": 2} == state.snapshot()
+    assert len(views) >= 2
+    assert all(view is None for view in views)
+    state.close()
 
 
 # ---------------------------------------------------------------------- merge

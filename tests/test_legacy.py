@@ -22,7 +22,9 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tools.crash import peek
 
+from pstate import PersistedState
 from pstate.errors import CorruptStateError, InvalidStateError
 from pstate.file import legacy, recovery
 from pstate.text import codec
@@ -283,6 +285,22 @@ def test_an_empty_document_is_no_record() -> None:
     """`persistedstate` opens a journal whose tail was torn behind the separator, and goes on."""
     data = b'a: 1\n---\n\n---\n["set", [], "a", 2]\n---\n---\n["set", [], "b", 3]'
     assert opened(data).value == {"a": 2, "b": 3}
+
+
+@pytest.mark.parametrize("tail", [b"-", b"--", b"---"])
+def test_a_torn_separator_of_persistedstate_takes_commits(tmp_path: Path, tail: bytes) -> None:
+    path = tmp_path / "state.yaml"
+    path.write_bytes(b'a: 1\n---\n["set", [], "a", 4]\n' + tail)
+    state = PersistedState(path)
+    state["b"] = 1
+    state.close()
+    assert {"a": 4, "b": 1} == peek(path)
+
+
+def test_a_document_that_ends_in_a_dash_is_read_as_pyyaml_reads_it(tmp_path: Path) -> None:
+    path = tmp_path / "state.yaml"
+    path.write_bytes(b"a:\n- x\n-")
+    assert {"a": ["x", None]} == peek(path)
 
 
 # -------------------------------------------------------------------------------------------- interrupted vacuums

@@ -284,3 +284,18 @@ def test_the_command_line_follows_a_switched_link(releases: Releases, capfd: pyt
     assert 0 == main(["set", str(releases.path), "n", "4"])
     assert "2\n" == capfd.readouterr().out
     assert "release: 2\nn: 4\n" == (releases.folder / "releases" / "2" / "state.yaml").read_text().replace('"n"', "n")
+
+
+def test_a_symbolic_link_that_leads_nowhere_is_an_error_not_a_wait(tmp_path: Path) -> None:
+    path = tmp_path / "state.yaml"
+    with PersistedState(path, n=0) as state:
+        state.n = 1
+        path.unlink()
+        path.symlink_to(tmp_path / "nowhere" / "at all")
+        with pytest.raises(WriteError, match="could not be written again"):
+            state.vacuum()
+        assert 1 == state.n
+        path.unlink()
+        with state.transaction():
+            state.n = 2
+    assert b'"n": 2\n' == path.read_bytes()

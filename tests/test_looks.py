@@ -305,6 +305,25 @@ def test_a_save_of_just_now_is_not_believed_at_once(system: Callable[[Timed], No
     state.close()
 
 
+def test_a_file_that_others_have_replaced_twice_is_read_at_once_when_it_is_old(tmp_path: Path) -> None:
+    path = tmp_path / "state.yaml"
+    path.write_bytes(b"n: 0\n")
+    slept: list[float] = []
+    system = FileSystem()
+    system.sleep = slept.append
+    system.wall = lambda: time.time() + 1.5
+    state: Any = PersistedState.open(path, fs=system)
+    for number in (1, 2):
+        # Not in this process: that would share the store.
+        other: Any = PersistedState.open(path, fs=FileSystem())
+        other.n = number
+        other.close()
+
+    assert 2 == state.n
+    assert [] == slept
+    state.close()
+
+
 # ------------------------------------------------------------------ one commit, brought back once
 
 

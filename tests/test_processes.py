@@ -22,10 +22,12 @@ from typing import Any
 
 import pytest
 import yaml
+from tools.disks import Disk
 from tools.processes import KERNEL, KINDS, Crowd, Other, is_locked, is_plain
 
-from pstate import LockTimeout, PersistedState, ReadOnlyError, RemovedError
+from pstate import BypassedError, LockTimeout, PersistedState, ReadOnlyError, RemovedError
 from pstate.file import format as f
+from pstate.file import log as pstate_log
 from pstate.file.fs import FileSystem
 from pstate.text import codec
 
@@ -224,6 +226,38 @@ def test_what_a_writer_waited_for_is_what_it_builds_on(any_crowd: Crowd) -> None
 
     assert 50 == state.n
     assert 50 == other.ask("state.n")
+
+
+def test_the_last_lock_timeout_counts_for_every_state_of_a_file(tmp_path: Path) -> None:
+    with Crowd(tmp_path / "state.yaml") as crowd:
+        state = crowd.open(defaults={"n": 0}, lock_timeout=30)
+        other = crowd.other()
+        other.enter()
+        crowd.open(lock_timeout=0)
+        with pytest.raises(LockTimeout) as caught:
+            state.n = 1
+        assert caught.value.waited < 5
+        other.leave()
+
+
+def test_the_new_file_is_locked_before_anybody_can_find_it(tmp_path: Path) -> None:
+    """A follower would commit to it before the one who made it has switched."""
+    path = tmp_path / "state.yaml"
+    fs = Disk()
+    state = PersistedState.open(path, fs=fs)
+    state["a"] = 1
+    locked = []
+
+    def before(name: str, *_: Any) -> None:
+        if name in ("exchange", "sync_folder", "unlink"):
+            locked.append((name, is_locked(str(path)), is_locked(str(tmp_path / ".state.yaml.swap"))))
+
+    fs.before = before
+    state.vacuum()
+    fs.before = lambda *_: None
+    assert [("exchange", True, True), ("sync_folder", True, True)] == locked[:2]
+    assert ("unlink", True) == locked[2][:2]
+    state.close()
 
 
 # ---------------------------------------------------------------------- readers
@@ -445,6 +479,31 @@ def test_a_read_only_state_follows_everything(crowd: Crowd) -> None:
     with pytest.raises(ReadOnlyError):
         state.n = 9
     assert 7 == other.ask("state.n")
+
+
+@pytest.mark.parametrize("content", [b"# nothing yet", b"\xef\xbb\xbf", b"  "])
+def test_a_vacuum_of_a_file_without_a_final_newline_is_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    monkeypatch.setattr(pstate_log, "LOOK_INTERVAL", 3600.0)
+    path = tmp_path / "state.yaml"
+    path.write_bytes(content)
+    with Crowd(path) as crowd:
+        state = crowd.open()
+        other = crowd.other()
+        other.run("state.vacuum(); state.a = 1")
+        state.b = 2
+        assert {"a": 1, "b": 2} == state.snapshot() == other.ask("state.snapshot()")
+
+
+def test_a_read_that_reads_the_file_again_finds_the_vacuum(tmp_path: Path) -> None:
+    with Crowd(tmp_path / "state.yaml") as crowd:
+        state = crowd.open(defaults={"jobs": [1], "x": 1})
+        list.append(state.jobs, 2)
+        with pytest.raises(BypassedError):
+            state.jobs.append(3)
+        crowd.other().run("state.vacuum(); state.x = 2")
+        assert 2 == state.x
 
 
 # ---------------------------------------------------------------------- transactions are atomic for others

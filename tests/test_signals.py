@@ -22,7 +22,7 @@ from tools.disks import Disk
 from tools.interrupts import Interrupter
 
 from pstate import LockTimeout, PersistedState, errors
-from pstate.file.fs import is_folder, real_path
+from pstate.file.fs import FileSystem, is_folder, real_path
 from pstate.signals import expected, tolerating
 
 ALARM = TimeoutError(errno.ETIMEDOUT, "the alarm rang")
@@ -237,6 +237,29 @@ def test_a_sync_that_a_handler_interrupts_is_made_again(tmp_path: Path, handler:
         assert state.n == 3
         with PersistedState.open(tmp_path / "state.yaml", read_only=True) as reader:
             assert reader.n == 3
+
+
+def test_what_a_handler_raises_in_front_of_a_write_goes_on_as_it_is(tmp_path: Path) -> None:
+    """A TimeoutError of a signal handler is an OSError, and no failure of the disk."""
+    path = tmp_path / "state.yaml"
+    fs = FileSystem()
+
+    def write(fd: int, data: bytes) -> int:
+        if armed:
+            armed.pop()
+            raise TimeoutError("alarm")
+        return os.write(fd, data)
+
+    armed: list[bool] = []
+    fs.write = write
+    state = PersistedState.open(path, fs=fs)
+    for n in range(2):
+        armed.append(True)
+        with pytest.raises(TimeoutError, match=r"\Aalarm\Z"):
+            state["a"] = n
+        assert n == state.get("a", 0)
+        state["a"] = n + 1
+    state.close()
 
 
 # ------------------------------------------------------------------ every handler of the package

@@ -1374,3 +1374,30 @@ def test_what_goes_with_a_thread_says_nothing_where_it_was_cut_off(monkeypatch: 
         store._EndOfThread(threading.get_ident())
 
     assert not said
+
+
+def test_opening_waits_for_no_other_file(tmp_path: Path) -> None:
+    state = PersistedState(tmp_path / "a.yaml")
+    inside, opening = threading.Event(), threading.Event()
+    done = []
+
+    def transact() -> None:
+        with state.transaction():
+            inside.set()
+            opening.wait()
+            threading.Event().wait(0.2)
+            done.append(PersistedState(tmp_path / "b.yaml"))
+
+    def open_again() -> None:
+        inside.wait()
+        opening.set()
+        done.append(PersistedState(tmp_path / "a.yaml"))
+
+    threads = [threading.Thread(target=each, daemon=True) for each in (transact, open_again)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert 2 == len(done)
+    for each in [*done, state]:
+        each.close()

@@ -339,3 +339,16 @@ def test_what_a_handler_changes_behind_the_commit_of_a_block_is_refused_not_lost
     assert "late" not in state
     state["late"] = 2
     assert 2 == state["late"]
+
+
+def test_a_transaction_in_which_code_went_round_the_state_is_rolled_back(tmp_path: Path) -> None:
+    path = tmp_path / "state.yaml"
+    state = PersistedState(path, a=1, jobs=[1])
+    with pytest.raises(TransactionError):
+        with state.transaction():
+            state["a"] = 2
+            list.append(state["jobs"], 9)
+            with pytest.raises(BypassedError):
+                state["jobs"].append(3)
+    assert {"a": 1, "jobs": [1]} == state.snapshot() == peek(path)
+    state.close()
