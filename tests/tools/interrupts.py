@@ -49,6 +49,11 @@ _LOSES_FINALLY = sys.version_info[:2] == (3, 12)
 _ENDS_OF_A_COMPREHENSION = ("LIST_APPEND", "SET_ADD", "MAP_ADD")
 
 
+#: Files -> what is known of the functions in them. By their numbers, because a hash of a code object reads all of it;
+#: the code is kept, so that its number stays its own.
+_known: dict[tuple[str, ...], dict[int, tuple[CodeType, set[int]]]] = {}
+
+
 class _Signal:
     """``-signal`` makes SIGINT pending. An operator, because the interpreter looks for signals after every call."""
 
@@ -87,7 +92,7 @@ class Interrupter:
         self._handler = handler
         self._numbers = list(numbers)
         self._files = (os.path.dirname(pstate.__file__) + os.sep, *files)
-        self._codes: dict[CodeType, set[int]] = {}
+        self._codes = _known.setdefault(self._files, {})
         self._signal = _Signal()
         self._next = self._numbers.pop(0) if self._numbers else 0
         self.passed = 0
@@ -122,9 +127,11 @@ class Interrupter:
         self.swallowed.append(args.exc_value)
 
     def _trace(self, frame: FrameType, event: str, argument: Any) -> Any:
-        places = self._codes.get(frame.f_code)
-        if places is None:
-            places = self._codes[frame.f_code] = self._places(frame.f_code)
+        code = frame.f_code
+        known = self._codes.get(id(code))
+        if known is None:
+            known = self._codes[id(code)] = (code, self._places(code))
+        places = known[1]
         if event == "call":
             if not places:
                 return None
@@ -153,12 +160,17 @@ class Interrupter:
 
 
 class Hurried(FileSystem):
-    """The real system, but a look at the path is always due, and no disk is synced. `pause` is how it waits."""
+    """The real system, but a look at the path is always due, and no disk is synced. `pause` is how it waits.
+
+    No save is younger than some seconds. Else it would depend on the speed of the test whether a reader waits for the
+    end of a save, and since its clock runs faster than the time stamps of files, it would give up too early.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._now = 0.0
         self.clock = self._tick
+        self.wall = lambda: time.time() + 3.0
         self.sync = self.sync_data = lambda fd: None
         self.pause: Callable[[], Any] = lambda: None
         self.sleep = lambda seconds: self.pause()
