@@ -1,4 +1,4 @@
-"""Durability "power": what is acknowledged or read is on stable storage, whoever wrote it and whatever failed before.
+"""Durability "power": what is acknowledged or read is on stable storage, no matter which process wrote it.
 
 With several threads, one sync serves all: that is in test_group_commit.
 """

@@ -75,8 +75,11 @@ def test_every_work_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (chosen,) = [work for work in works.works() if work.name == name]
     here = ("pstate", "bare", "the same steps", "a dict", "checksum")
     ours = [contestant for contestant in chosen.contestants if contestant.label.startswith(here)]
-    if "recover" in name or "beside" in name:
+    if "recover" in name:
         ours = ours[:1]
+    if "beside" in name:
+        ours = ours[1:]  # 1 KB, not 10 MB: the same function
+        assert ours
 
     for result in measured(Work(name, ours, {}), 1, tmp_path, lambda text: None):
         assert result.seconds > 0
