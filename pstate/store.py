@@ -49,7 +49,7 @@ from pstate.memory.ops import ABSENT, DETACHED, NODES, REMOVED, ROOT, apply, nod
 from pstate.memory.transaction import Changes, Mark, beginning
 from pstate.signals import expected, tolerating
 from pstate.text import codec
-from pstate.text.codec import encode_body, encode_set
+from pstate.text.records import encode_body, encode_set
 from pstate.values import SCALARS
 
 R = TypeVar("R")

@@ -2,7 +2,8 @@
 
 A *plain tree* is what the rest of the package works with: exact builtin types only (None, bool, int, float, str, bytes,
 date, datetime, dict, list, set), no object in two places, at most `MAX_DEPTH` levels deep. `take` makes one from what a
-program assigns. How a value is spelled in the file is the codec's business, where it goes the containers'.
+program assigns. How a value is spelled in the file is the business of the modules in `text`, where it goes
+that of the containers.
 """
 
 from __future__ import annotations
@@ -124,6 +125,18 @@ def same(a: Any, b: Any) -> bool:
     if kind is float or kind is datetime:
         return bool(identity(a) == identity(b))
     return bool(a == b)
+
+
+def ordered(members: Iterable[Any]) -> list[Any]:
+    """The members of a set, always in the same order: by type, then by value."""
+    groups: dict[str, list[Any]] = {}
+    for member in members:
+        groups.setdefault(type(member).__name__, []).append(member)
+    ordered: list[Any] = []
+    for name in sorted(groups):
+        # Aware and naive datetimes do not compare with each other.
+        ordered += sorted(groups[name], key=datetime.isoformat if name == "datetime" else None)
+    return ordered
 
 
 def unchanged_ends(old: Any, new: Any, alike: Callable[[Any, Any], bool] = same) -> tuple[int, int]:

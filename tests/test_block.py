@@ -1,6 +1,6 @@
 """The quick reader: what it answers is what PyYAML's events say, and where it is not certain it gives up.
 
-The measure is `codec.load_events`, so that a document is either read in both ways with the same result, or given up.
+The measure is `reading.load_events`, so that a document is either read in both ways with the same result, or given up.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pstate.text import block, codec
+from pstate.errors import InvalidStateError
+from pstate.text import block, dumping, reading
 from pstate.values import MAX_DEPTH
 from stress.check import BrokenPromise, Trial
 from stress.files import documents
@@ -36,7 +37,7 @@ WEST = timezone(-timedelta(hours=5, minutes=30))
 
 
 def read(text: str) -> Any:
-    return block.read(text.encode(), codec.resolve)
+    return block.read(text.encode(), reading.resolve)
 
 
 def check(text: str) -> bool:
@@ -402,24 +403,24 @@ def test_bytes_that_are_no_text_are_given_up():
         b"a: 1 # \xff\n",
         "a: 1\n".encode("utf-16"),
     ):
-        assert block.read(data, codec.resolve) is block.UNSURE
+        assert block.read(data, reading.resolve) is block.UNSURE
 
 
 def test_an_interpreter_whose_patterns_match_wrongly_gives_up(monkeypatch):
     monkeypatch.setattr(block, "_IS_EXACT", False)
 
     assert read("a: 1\n") is block.UNSURE
-    assert codec.load(b"a: 1\n", "s.yaml").value == {"a": 1}
+    assert reading.load(b"a: 1\n", "s.yaml").value == {"a": 1}
 
 
 def test_errors_are_those_of_the_events():
     """The message, line and column are what they would be if there were no quick reader."""
     for text in itertools.chain.from_iterable(GIVEN_UP.values()):
         outcomes = []
-        for load in (codec.load, codec.load_events):
+        for load in (reading.load, reading.load_events):
             try:
                 outcomes.append(repr(load(text.encode(), "s.yaml")))
-            except codec.InvalidStateError as error:
+            except InvalidStateError as error:
                 outcomes.append(str(error))
         assert outcomes[0] == outcomes[1]
 
@@ -566,8 +567,8 @@ def test_runs_are_read_as_the_events_have_them(text):
 )
 def test_a_mistake_in_a_run_is_seen(text):
     assert read(text) is block.UNSURE
-    with pytest.raises(codec.InvalidStateError):
-        codec.load(text.encode(), "s.yaml")
+    with pytest.raises(InvalidStateError):
+        reading.load(text.encode(), "s.yaml")
 
 
 @pytest.mark.parametrize("entry", ["- a\n", "- a: 1\n  b: x\n", "  - a\n", "a {}: b\n"])
@@ -618,7 +619,7 @@ trees = st.recursive(
 def test_all_that_we_write_is_answered(tree: dict[Any, Any], many: int):
     """But for keys of more than 1,000 characters, and bytes as keys: too rare to be worth a risk."""
     with runs_from(many):
-        assert alike(tree, block.read(codec.dump(tree), codec.resolve))
+        assert alike(tree, block.read(dumping.dump(tree), reading.resolve))
 
 
 def test_most_files_are_read_without_pyyaml():
@@ -629,10 +630,10 @@ def test_most_files_are_read_without_pyyaml():
     )
     script = f"""if True:
         import sys
-        from pstate.text import codec
-        codec.load({text!r}.encode(), "s.yaml")
+        from pstate.text import reading
+        reading.load({text!r}.encode(), "s.yaml")
         assert "yaml" not in sys.modules
-        codec.load(b"a: 0777", "s.yaml")
+        reading.load(b"a: 0777", "s.yaml")
         assert "yaml" in sys.modules
     """
     subprocess.run([sys.executable, "-c", script], check=True)

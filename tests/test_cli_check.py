@@ -14,7 +14,7 @@ from tools.cli import FILES, Run, run
 from pstate import PersistedState
 from pstate.file import vacuum
 from pstate.file.fs import SYSTEM
-from pstate.text import codec
+from pstate.text import dumping
 
 __all__ = ["run"]
 
@@ -142,7 +142,7 @@ def test_several_files_are_one_verdict(run: Run) -> None:
 def test_ten_megabytes_take_seconds(run: Run) -> None:
     """1.1 s on the machine of docs/performance.md; a fifth of it here, as other tests run meanwhile."""
     rows = [{"name": f"item {i}", "count": i * 7, "ok": i % 2 == 0, "ratio": i / 7} for i in range(25_000)]
-    Path("large.yaml").write_bytes(codec.dump({"rows": rows}))
+    Path("large.yaml").write_bytes(dumping.dump({"rows": rows}))
     with PersistedState("large.yaml") as live:
         for i in range(1000):
             live.counter = i

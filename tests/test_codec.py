@@ -1,4 +1,4 @@
-"""The codec: what goes in comes out, for us and for stock loaders; bad input is a clear error with its place."""
+"""Text and value: what goes in comes out, for us and for stock loaders; bad input is a clear error with its place."""
 
 from __future__ import annotations
 
@@ -22,12 +22,14 @@ from ruamel.yaml import YAML
 from ruamel.yaml.resolver import implicit_resolvers as ruamel_resolvers
 
 from pstate.errors import InvalidStateError
-from pstate.text import block, codec
+from pstate.memory import pyyaml
+from pstate.text import block, dumping, reading, records, tables
+from pstate.text.scalars import scalar
 from pstate.values import MAX_DEPTH
 
 C_LOADER = getattr(yaml, "CSafeLoader", None)
-PURE = codec._Yaml(pure=True)
-FAST = codec._Yaml()
+PURE = tables.PyYaml(pure=True)
+FAST = tables.PyYaml()
 QUICK = "the quick reader, and the parser where it gives up"
 PARSERS = [pytest.param(FAST, id="c"), pytest.param(PURE, id="pure")] if C_LOADER else [pytest.param(PURE, id="pure")]
 
@@ -37,8 +39,8 @@ def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> A
     """Run the test with the C parser, with the pure one, and as base documents are read."""
     if request.param is QUICK:
         return FAST
-    monkeypatch.setattr(codec, "_yaml", lambda: request.param)
-    monkeypatch.setattr(codec, "load", codec.load_events)
+    monkeypatch.setattr(tables, "pyyaml", lambda: request.param)
+    monkeypatch.setattr(reading, "load", reading.load_events)
     return request.param
 
 
@@ -53,7 +55,7 @@ def tell(value: Any) -> Any:
     if kind is dict:
         return ["dict", *[(tell(k), tell(v)) for k, v in value.items()]]
     if kind is set:
-        return ["set", *sorted((type(member).__name__, codec.scalar(member)) for member in value)]
+        return ["set", *sorted((type(member).__name__, scalar(member)) for member in value)]
     if kind is datetime:
         return ["datetime", value.isoformat(), value.utcoffset()]
     if kind is float:
@@ -90,13 +92,13 @@ def ruamel_agrees(value: Any) -> bool:
 def ours(data: bytes) -> Iterator[tuple[str, Any]]:
     for name, parser in (("c", FAST), ("pure", PURE)):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(codec, "_yaml", lambda parser=parser: parser)
-            yield name, codec.load_events(data, "s.yaml").value
-    yield "quick", codec.load(data, "s.yaml").value
+            patch.setattr(tables, "pyyaml", lambda parser=parser: parser)
+            yield name, reading.load_events(data, "s.yaml").value
+    yield "quick", reading.load(data, "s.yaml").value
 
 
 def check_dump(value: dict[Any, Any]) -> bytes:
-    data = codec.dump(value)
+    data = dumping.dump(value)
     expected = tell(value)
     for name, seen in ours(data):
         assert expected == tell(seen), name
@@ -106,15 +108,15 @@ def check_dump(value: dict[Any, Any]) -> bytes:
     assert data.endswith(b"\n")
     assert not re.search(rb"^(---|\.\.\.|%)", data, re.M)
     # A base marker can follow, and what `format` looks for at the beginning of a line is not in it.
-    assert codec.load(data, "s.yaml").appendable
+    assert reading.load(data, "s.yaml").appendable
     return data
 
 
 def check_body(operations: list[Any]) -> str:
-    body = codec.encode_body(operations)
+    body = records.encode_body(operations)
     assert not re.search("[\n\r\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]", body)
     expected = tell(operations)
-    assert expected == tell(codec.decode_body(body, "s.yaml", 3))
+    assert expected == tell(reading.decode_body(body, "s.yaml", 3))
     record = f"--- {body}\n... # 1c0de2f3\n".encode()
     stream = b"a: 1\n... # pstate 1 5f2c81d0\n" + record + b'--- [["set",[],"a",2]]\n... # 77aa0102\n'
     following = ["list", ["list", ["str", "set"], ["list"], ["str", "a"], ["int", 2]]]
@@ -459,11 +461,11 @@ def test_a_tree_as_deep_as_allowed(parser):
         while depth(tree) < MAX_DEPTH - 2:
             tree = build(tree)
         tree = {"root": tree}
-        assert tell(tree) == tell(codec.load(codec.dump(tree), "s").value)
+        assert tell(tree) == tell(reading.load(dumping.dump(tree), "s").value)
         operations = [["splice", [], 0, 0, [tree]]]
-        assert tell(operations) == tell(codec.decode_body(codec.encode_body(operations), "s", 1))
+        assert tell(operations) == tell(reading.decode_body(records.encode_body(operations), "s", 1))
         marked = [["splice", [], 0, 0, [tree, 1e16]]]  # not JSON
-        assert tell(marked) == tell(codec.decode_body(codec.encode_body(marked), "s", 1))
+        assert tell(marked) == tell(reading.decode_body(records.encode_body(marked), "s", 1))
 
 
 def depth(tree: Any) -> int:
@@ -484,8 +486,8 @@ def test_any_tree_comes_back_from_its_document(tree):
 @example(["a\nb"])
 @example("a\n\n")
 def test_any_value_comes_back_from_a_document_or_a_line_of_its_own(value):
-    for text in (codec.dump_value(value), codec.flow(value).encode()):
-        (document,) = codec.load_all(text, "s")
+    for text in (dumping.dump_value(value), records.flow(value).encode()):
+        (document,) = reading.load_all(text, "s")
         assert tell(value) == tell(document.value)
         assert tell(value) == tell(yaml.safe_load(text))
 
@@ -499,9 +501,9 @@ def test_plain_scalars_are_noticed_where_they_stand_and_others_are_not(parser):
         return text == "yes"
 
     data = b"a: yes\nb: [yes, 7, 7]\nyes: word\nc: 'yes'\nd: |\n  yes\n"
-    base = codec.load_events(data, "s", notice)
+    base = reading.load_events(data, "s", notice)
 
-    assert tell(codec.load(data, "s").value) == tell(base.value)
+    assert tell(reading.load(data, "s").value) == tell(base.value)
     assert [("yes", True, 1, 4), ("yes", True, 2, 5), ("7", 7, 2, 10), ("yes", True, 3, 1)] == noticed
 
 
@@ -515,8 +517,8 @@ def test_any_operations_come_back_from_their_record(operations):
 @given(scalars)
 def test_the_text_of_one_scalar_fits_into_a_record(value):
     """What the store builds by hand for its hot path is what `encode_body` would have written, or reads the same."""
-    body = f'[["set",{codec.key_text(["a", 1])},"counter",{codec.scalar(value)}]]'
-    assert tell([["set", ["a", 1], "counter", value]]) == tell(codec.decode_body(body, "s", 1))
+    body = f'[["set",{records.key_text(["a", 1])},"counter",{scalar(value)}]]'
+    assert tell([["set", ["a", 1], "counter", value]]) == tell(reading.decode_body(body, "s", 1))
 
 
 def test_keys_that_are_equal_and_of_other_types_stay_what_they_are() -> None:
@@ -525,31 +527,31 @@ def test_keys_that_are_equal_and_of_other_types_stay_what_they_are() -> None:
         [1, "a"], [True, "a"], [1.0, "a"], ["1", "a"], [b"1", "a"], [1, "a"], [0.0], [-0.0], [0], [False],
         [noon], [noon.astimezone(timezone(timedelta(hours=2)))],
     ]  # fmt: skip
-    written = [codec.encode_body([["insert", path, 0, "x"]]) for path in paths]
+    written = [records.encode_body([["insert", path, 0, "x"]]) for path in paths]
 
     assert len(set(written)) == len(paths) - 1
-    assert paths == [codec.decode_body(body, "s", 1)[0][1] for body in written]
+    assert paths == [reading.decode_body(body, "s", 1)[0][1] for body in written]
     assert [list(map(type, path)) for path in paths] == [
-        list(map(type, codec.decode_body(body, "s", 1)[0][1])) for body in written
+        list(map(type, reading.decode_body(body, "s", 1)[0][1])) for body in written
     ]
 
 
 def test_the_usual_record_is_json():
     operations = [["set", [], "counter", 4], ["set", ["key"], "nested", {"a": [1, 2.5, True, None, "é"]}]]
-    body = codec.encode_body(operations)
+    body = records.encode_body(operations)
     assert operations == json.loads(body)
-    assert '[["set",[],"counter",4]]' == codec.encode_body(operations[:1])
+    assert '[["set",[],"counter",4]]' == records.encode_body(operations[:1])
 
 
 @pytest.mark.parametrize("code", [0xD800, 0xDC00, 0xDFFF], ids=hex)
 def test_a_lone_surrogate_is_refused(code):
     character = chr(code)
     for write in (
-        lambda text: codec.dump({"a": text}),
-        lambda text: codec.dump({text: 1}),
-        lambda text: codec.encode_body([["set", [], "a", text]]),
-        lambda text: codec.encode_body([["set", [], text, 1e16]]),
-        codec.scalar,
+        lambda text: dumping.dump({"a": text}),
+        lambda text: dumping.dump({text: 1}),
+        lambda text: records.encode_body([["set", [], "a", text]]),
+        lambda text: records.encode_body([["set", [], text, 1e16]]),
+        scalar,
     ):
         with pytest.raises(UnicodeEncodeError):
             write(f"a{character}b")
@@ -632,7 +634,7 @@ nested:
   a:
     - 1
 """
-    assert expected == codec.dump(tree).decode()
+    assert expected == dumping.dump(tree).decode()
     check_dump(tree)
 
 
@@ -660,7 +662,7 @@ def resolves_to_text(text: str) -> bool:
 @example("a :b")
 @example("oN")
 def test_a_plain_scalar_is_a_text_for_every_loader(text):
-    if not codec._plain(text):
+    if not dumping._plain(text):
         return
     assert resolves_to_text(text)
     data = f'{text}: {text}\n"0l":\n  - {text}\n  - {text}: {text}\n  - - {text}\n"0s": !!set\n  ? {text}\n'.encode()
@@ -693,14 +695,14 @@ WORDS = [
 @pytest.mark.parametrize("case", [str.lower, str.upper, str.title])
 @pytest.mark.parametrize("word", WORDS)
 def test_words_with_a_meaning_stand_in_quotes(word, case):
-    assert not codec._plain(case(word))
+    assert not dumping._plain(case(word))
 
 
 @pytest.mark.parametrize(
     "text", ["a", "abc def", "/usr", "_x", "a:b", "a-b", "a, b", "é", "a — b", "日本語", "Ω (ohm)", "x😀"]
 )
 def test_ordinary_texts_stand_without_quotes(text):
-    assert codec._plain(text)
+    assert dumping._plain(text)
 
 
 # ------------------------------------------------------------------------------------------------------ a person's file
@@ -800,7 +802,7 @@ def test_a_file_is_read_as_safe_load_reads_it(parser, text, ends):
     data = text.replace("\n", ends).encode()
     expected = listed(yaml.load(data, Loader=PureLoader if "<<" in text else yaml.SafeLoader))
     for bom in (b"", b"\xef\xbb\xbf"):
-        base = codec.load(bom + data, "s.yaml")
+        base = reading.load(bom + data, "s.yaml")
         assert tell(expected) == tell(base.value)
         assert ends == base.newline or "\n" not in text
         assert bool(bom) == base.bom
@@ -825,13 +827,13 @@ def test_who_wins_in_a_merge(parser, merge, expected):
     rule than longer ones (https://github.com/yaml/pyyaml/issues/953), so these tests have longer ones.
     """
     text = f"one: &one {{first: 1, second: 1}}\ntwo: &two {{second: 2, third: 2}}\nm: {merge}\n"
-    value = codec.load(text.encode(), "s.yaml").value["m"]
+    value = reading.load(text.encode(), "s.yaml").value["m"]
     assert expected == [value.get(key) for key in ("first", "second", "third")]
 
 
 def test_what_an_alias_names_is_copied(parser):
     """State is a tree: changing one place must not change another."""
-    value = codec.load(b"a: &a [1, &b {c: []}]\nd: *a\ne: {<<: *b}\nf: {<<: *b}\ng: &s !!set {x}\nh: *s\n", "s").value
+    value = reading.load(b"a: &a [1, &b {c: []}]\nd: *a\ne: {<<: *b}\nf: {<<: *b}\ng: &s !!set {x}\nh: *s\n", "s").value
     assert value["a"] == value["d"]
     parts = [value["a"], value["d"], value["a"][1], value["d"][1], value["g"], value["h"]]
     parts += [value["a"][1]["c"], value["d"][1]["c"], value["e"]["c"], value["f"]["c"]]
@@ -856,9 +858,9 @@ def test_what_pyyaml_wrote_is_read_as_it_reads_it(tree, unicode, flow, style, wi
     if b"\r" in data.replace(b"\r\n", b"\n"):
         return
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(codec, "_yaml", lambda: PURE)
-        assert tell(expected) == tell(codec.load_events(data, "s.yaml").value)
-        assert tell(expected) == tell(codec.load(data, "s.yaml").value)
+        patch.setattr(tables, "pyyaml", lambda: PURE)
+        assert tell(expected) == tell(reading.load_events(data, "s.yaml").value)
+        assert tell(expected) == tell(reading.load(data, "s.yaml").value)
 
 
 PIECES = [
@@ -935,8 +937,8 @@ def test_any_stream_is_read_as_pyyaml_reads_it_or_refused(mine, loader, text):
         expected = "an error"
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(codec, "_yaml", lambda: mine)
-            seen = [tell(document.value) for document in codec.load_all(text.encode(), "s.yaml")]
+            patch.setattr(tables, "pyyaml", lambda: mine)
+            seen = [tell(document.value) for document in reading.load_all(text.encode(), "s.yaml")]
     except InvalidStateError as error:
         seen = "an error"
         if STRICTER.search(error.message):
@@ -1000,14 +1002,14 @@ EMPTY = [
 @pytest.mark.parametrize("text", EMPTY, ids=ascii)
 @pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"], ids=["", "bom"])
 def test_a_file_without_content_is_an_empty_state(parser, text, bom):
-    base = codec.load(bom + text.encode(), "s.yaml")
+    base = reading.load(bom + text.encode(), "s.yaml")
     assert {} == base.value
     assert not base.appendable
 
 
 def test_load_all_tells_where_documents_begin_and_how_they_end(parser):
     stream = b'a: 1\n---\n["set", ["k"], "x", 1]\n--- [delete, [], y]\n...\n# c\n--- text\n...\n---\n'
-    seen = [(document.value, document.line, document.explicit_end) for document in codec.load_all(stream, "s.yaml")]
+    seen = [(document.value, document.line, document.explicit_end) for document in reading.load_all(stream, "s.yaml")]
     assert [
         ({"a": 1}, 1, False),
         (["set", ["k"], "x", 1], 2, False),
@@ -1015,7 +1017,7 @@ def test_load_all_tells_where_documents_begin_and_how_they_end(parser):
         ("text", 7, True),
         (None, 9, False),
     ] == seen
-    assert [] == codec.load_all(b"", "s.yaml")
+    assert [] == reading.load_all(b"", "s.yaml")
 
 
 # ------------------------------------------------------------------------------------------------------------ bad input
@@ -1096,10 +1098,10 @@ def test_bad_input_is_an_error_with_its_place(parser, data, line, column, what):
     """Where, what, what was left untouched, what to do; within a moment, and never executed."""
     begin = time.process_time()
     if what is None:
-        codec.load(data, "s.yaml")
+        reading.load(data, "s.yaml")
         return
     with pytest.raises(InvalidStateError) as caught:
-        codec.load(data, "dir/s.yaml")
+        reading.load(data, "dir/s.yaml")
     error = caught.value
     assert what in error.message
     assert error.message.startswith(f"dir/s.yaml:{error.line}:{error.column}: ")
@@ -1126,7 +1128,7 @@ def test_an_alias_bomb_is_refused_before_it_takes_memory(parser, shape):
     tracemalloc.start()
     try:
         with pytest.raises(InvalidStateError, match="aliases multiply"):
-            codec.load(text.encode(), "s.yaml")
+            reading.load(text.encode(), "s.yaml")
         assert tracemalloc.get_traced_memory()[1] < 60e6
     finally:
         tracemalloc.stop()
@@ -1137,7 +1139,7 @@ def test_ordinary_use_of_aliases_is_no_bomb(parser):
     text = "defaults: &d {a: 1, b: [1, 2, 3], c: text}\n" + "".join(
         f"item{i}: {{<<: *d, n: {i}}}\n" for i in range(1000)
     )
-    assert 1001 == len(codec.load(text.encode(), "s.yaml").value)
+    assert 1001 == len(reading.load(text.encode(), "s.yaml").value)
 
 
 BODIES = [
@@ -1161,18 +1163,18 @@ BODIES = [
 @pytest.mark.parametrize("body", BODIES)
 def test_a_body_that_is_no_list_is_refused_with_its_line(parser, body):
     with pytest.raises(InvalidStateError, match=r"^s\.yaml:1[78]:"):
-        codec.decode_body(body, "s.yaml", 17)
+        reading.decode_body(body, "s.yaml", 17)
 
 
 def test_a_hostile_body_is_refused(parser):
     for body in ("[" * 100_000, '["\\ud800"]', "[" + "9" * 5000 + "]", '[{"a": 1e16, "a": .inf}]'):
         with pytest.raises(InvalidStateError):
-            codec.decode_body(body, "s.yaml", 1)
+            reading.decode_body(body, "s.yaml", 1)
 
 
 def test_json_constants_are_not_taken_for_numbers(parser):
     """We never write them; for YAML they are texts."""
-    assert ["NaN", "Infinity", "-Infinity"] == codec.decode_body("[NaN, Infinity, -Infinity]", "s", 1)
+    assert ["NaN", "Infinity", "-Infinity"] == reading.decode_body("[NaN, Infinity, -Infinity]", "s", 1)
 
 
 # --------------------------------------------------------------------------------------------------------- other people
@@ -1194,7 +1196,7 @@ def test_pyyaml_writes_mapped_containers_as_plain_ones():
     tree = MappedDict(a=MappedList([1, MappedDict()]), b=MappedSet({"x"}))
     plain = {"a": [1, {}], "b": {"x"}}
     for _ in range(2):
-        assert codec.register_representers(MappedDict, MappedList, MappedSet)
+        assert pyyaml.register_representers(MappedDict, MappedList, MappedSet)
         dumpers = [yaml.SafeDumper, yaml.Dumper]
         if C_LOADER is not None:
             dumpers += [yaml.CSafeDumper, yaml.CDumper]
@@ -1213,7 +1215,7 @@ def test_pyyaml_writes_a_copy_of_one_moment():
         def copy(self):
             return {"a": [1], "b": 2}
 
-    codec.register_representers(Changing, MappedList, MappedSet)
+    pyyaml.register_representers(Changing, MappedList, MappedSet)
 
     assert "a: [1]\nb: 2\n" == yaml.safe_dump(Changing(a=5), default_flow_style=None)
     shared = MappedList([1])
@@ -1225,15 +1227,16 @@ def test_pyyaml_is_imported_only_when_it_is_needed():
     """A program that only writes records does not wait for it."""
     program = """if True:
         import sys
-        from pstate.text import codec
-        assert not codec.register_representers(dict, list, set)
-        assert codec.decode_body(codec.encode_body([["set", [], "a", 1]]), "s", 1) == [["set", [], "a", 1]]
-        codec.dump({"a": {1.5, b"x"}})
+        from pstate.text import dumping, reading, records
+        from pstate.memory import pyyaml
+        assert not pyyaml.register_representers(dict, list, set)
+        assert reading.decode_body(records.encode_body([["set", [], "a", 1]]), "s", 1) == [["set", [], "a", 1]]
+        dumping.dump({"a": {1.5, b"x"}})
         assert "yaml" not in sys.modules
-        assert codec.load(b"a: 1", "s").value == {"a": 1}
+        assert reading.load(b"a: 1", "s").value == {"a": 1}
         assert "yaml" not in sys.modules
-        codec.load(b"a: &a 1", "s")
-        assert codec.register_representers(type("D", (dict,), {}), type("L", (list,), {}), type("S", (set,), {}))
+        reading.load(b"a: &a 1", "s")
+        assert pyyaml.register_representers(type("D", (dict,), {}), type("L", (list,), {}), type("S", (set,), {}))
     """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
 
@@ -1247,9 +1250,9 @@ def test_settings_of_others_do_not_change_what_a_file_means():
     Loader.add_implicit_resolver("!x", re.compile("^x"), ["x"])
     yaml.SafeLoader.add_constructor("!other", lambda loader, node: 1)
     try:
-        assert {"a": "xyz"} == codec.load(b"a: xyz\n", "s").value
+        assert {"a": "xyz"} == reading.load(b"a: xyz\n", "s").value
         with pytest.raises(InvalidStateError):
-            codec.load(b"a: !other 1\n", "s")
+            reading.load(b"a: !other 1\n", "s")
     finally:
         del yaml.SafeLoader.yaml_constructors["!other"]
 
@@ -1270,6 +1273,6 @@ def best(call: Callable[[], Any], times: int = 3) -> float:
 def test_reading_and_writing_are_faster_than_the_stock_loader():
     chance = random.Random(1)
     tree = {f"item_{i}": {"name": f"the name {i}", "n": chance.random(), "tags": ["a", "b"]} for i in range(1500)}
-    data = codec.dump(tree)
-    assert best(lambda: codec.load(data, "s")) < best(lambda: yaml.load(data, Loader=C_LOADER))
-    assert best(lambda: codec.dump(tree)) < best(lambda: yaml.dump(tree, Dumper=yaml.CSafeDumper))
+    data = dumping.dump(tree)
+    assert best(lambda: reading.load(data, "s")) < best(lambda: yaml.load(data, Loader=C_LOADER))
+    assert best(lambda: dumping.dump(tree)) < best(lambda: yaml.dump(tree, Dumper=yaml.CSafeDumper))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pstate import InvalidStateError
 from pstate.file import format as f
 from pstate.file.format import Verdict
-from pstate.text import codec
+from pstate.text import dumping, reading, records
 from pstate.values import same
 
 CLEAN, TORN, MOVED, DAMAGED = Verdict.CLEAN, Verdict.TORN, Verdict.MOVED, Verdict.DAMAGED
@@ -321,7 +321,7 @@ def test_every_cut_of_every_kind_of_record_is_torn(name: str) -> None:
     "text", ['"' * 100_000, '\\"' * 50_000, "[" * 100_000, "... # 0123abcd" * 10_000, "é" * 50_000]
 )
 def test_a_long_text_that_is_torn_is_judged_at_once(text: str) -> None:
-    body = codec.encode_body([["set", [], "text", text]])
+    body = records.encode_body([["set", [], "text", text]])
     for cut in (body[:-2], body[: len(body) // 2], body):
         assert f.scan(FILE + b"--- " + cut.encode()).verdict is TORN
         assert f.scan(FILE + b"--- " + cut.encode() + b'x"\n... # 0123abcd\n').verdict is DAMAGED
@@ -428,7 +428,7 @@ BASES = [
 @pytest.mark.parametrize("base", BASES)
 def test_every_cut_of_a_line_of_ours_shows_the_document_before_it(base: bytes) -> None:
     """Wherever one may be written at all; and where it may not, a person's last line is not taken for it."""
-    before = codec.load(base, "")
+    before = reading.load(base, "")
     lines = []
     if before.appendable:
         lines.append(marker_of(base).encode())
@@ -438,12 +438,12 @@ def test_every_cut_of_a_line_of_ours_shows_the_document_before_it(base: bytes) -
     for line in lines:
         for cut in range(1, len(line)):
             image = f.scan(base + line[:cut])
-            assert same(before.value, codec.load(image.base, "").value), line[:cut]
+            assert same(before.value, reading.load(image.base, "").value), line[:cut]
             assert image.base + image.rest == base + line[:cut]
     for line in (b"-", b"--", b"---", b".", b"..", b"...", b"- y"):
         image = f.scan(base + line)
         try:
-            codec.load(base + line, "")
+            reading.load(base + line, "")
         except InvalidStateError:
             continue
         assert (CLEAN, base + line) == (image.verdict, image.base)
@@ -451,7 +451,7 @@ def test_every_cut_of_a_line_of_ours_shows_the_document_before_it(base: bytes) -
 
 @pytest.mark.parametrize("base", [b"a: 1\n", b"{}\n", b"a:\n  - x\n", b"seen: !!set\n  ? a\n", b"a: |\n  t\n"])
 def test_a_document_as_we_write_it_takes_a_trailer(base: bytes) -> None:
-    assert base == codec.dump(codec.load(base, "").value)
+    assert base == dumping.dump(reading.load(base, "").value)
     assert f.takes_trailer(base)
 
 
@@ -466,14 +466,14 @@ LINES = [
 def test_where_a_trailer_is_taken_its_first_byte_is_no_yaml(lines: list[str]) -> None:
     base = "".join(line + "\n" for line in lines).encode()
     try:
-        codec.load(base, "")
+        reading.load(base, "")
     except InvalidStateError:
         return
 
     if f.takes_trailer(base):
         for line in (b"-", b"--", b"---", b"--- "):
             with pytest.raises(InvalidStateError):
-                codec.load(base + line, "")
+                reading.load(base + line, "")
 
 
 @pytest.mark.parametrize("data", [b"-", b"--", b".", b"..", b"# c\n-", b"a:\n- x\n-", b"a:\n-", b"---", b"# c\n--- "])
@@ -622,7 +622,7 @@ def test_any_mixture_of_our_own_pieces_can_be_judged(pieces: list[bytes]) -> Non
 @settings(max_examples=200)
 @given(st.lists(st.text(st.characters(codec="utf-8")), min_size=1, max_size=5))
 def test_what_is_encoded_is_scanned_whole_and_each_cut_is_a_prefix(texts: list[str]) -> None:
-    bodies = [codec.encode_body([["set", [], text, {text: [text]}]]) for text in texts]
+    bodies = [records.encode_body([["set", [], text, {text: [text]}]]) for text in texts]
     data = file_of(bodies)
     assert (bodies, CLEAN) == (f.scan(data).bodies, f.scan(data).verdict)
 

@@ -30,7 +30,7 @@ FLOORS = 9
 DOUBLES = {"testing.disk", "testing.system"}
 
 DOORS = {
-    "yaml": {"text.codec"}, "filelock": {"file.lock"}, "portalocker": {"file.lock"}, "ctypes": {"file.fs"},
+    "yaml": {"text.tables"}, "filelock": {"file.lock"}, "portalocker": {"file.lock"}, "ctypes": {"file.fs"},
     "fcntl": {"file.fs", "file.lock"}, "logging": {"logger", "testing.crash"},
     "pytest": {"testing.pytest_plugin"}, "rich": {"cli.show"}, "argparse": {"cli.command", "cli.reference"},
     "pickle": {"cli.transfer.arrival"}, "shelve": {"cli.transfer.targets"}, "dbm": {"cli.transfer.databases"},

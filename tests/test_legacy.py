@@ -27,7 +27,7 @@ from tools.crash import peek
 from pstate import PersistedState
 from pstate.errors import CorruptStateError, InvalidStateError
 from pstate.file import legacy, recovery
-from pstate.text import codec
+from pstate.text import reading
 from pstate.values import same
 
 GOLDEN = Path(__file__).parent / "golden" / "persistedstate"
@@ -49,7 +49,7 @@ def opened(data: bytes) -> legacy.Recovered:
     assert recovery.is_theirs(data) == is_legacy  # which asks only where it sees a sign
     if is_legacy:
         return legacy.load(data, "state.yaml")
-    return legacy.Recovered(codec.load(data, "state.yaml").value)
+    return legacy.Recovered(reading.load(data, "state.yaml").value)
 
 
 def journal(*records: Any, base: bytes = b"a: 1") -> bytes:
@@ -265,7 +265,7 @@ def test_every_cut_of_a_journal_gives_the_records_before_it(base: bytes) -> None
         if cut == len(complete) + 2 and not whole and not base:
             continue  # "\n-": a plain document, a list
         recovered = opened(data[:cut])
-        expected = legacy.load(complete, "s").value if whole else codec.load(base, "s").value
+        expected = legacy.load(complete, "s").value if whole else reading.load(base, "s").value
         assert same(recovered.value, expected), cut
         assert recovered.records == whole - (whole > 2)
         assert complete + recovered.torn == data[:cut] or recovered.torn.strip(b"-\n") in data[len(complete) : cut]

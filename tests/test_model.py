@@ -30,7 +30,7 @@ from tools.disks import spare_the_disk
 from pstate import PersistedState, TransactionError
 from pstate.file import format
 from pstate.file.fs import SYSTEM
-from pstate.text import codec
+from pstate.text import reading
 from pstate.values import same
 
 
@@ -438,9 +438,9 @@ class Machine(RuleBasedStateMachine):
         data = self.path.read_bytes()
         image = format.scan(data)
         assert image.verdict is format.Verdict.CLEAN
-        state = codec.load(image.base, "").value
+        state = reading.load(image.base, "").value
         for body in image.bodies:
-            play(state, codec.decode_body(body, "", 0))
+            play(state, reading.decode_body(body, "", 0))
         assert same(self.committed, state), f"{state} != {self.committed}\n{data!r}"
         assert list(self.committed) == list(state)
         if len(image.bodies) % 4 == 1:

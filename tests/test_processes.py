@@ -29,7 +29,7 @@ from pstate import BypassedError, LockTimeout, PersistedState, ReadOnlyError, Re
 from pstate.file import format as f
 from pstate.file import log as pstate_log
 from pstate.file.fs import FileSystem
-from pstate.text import codec
+from pstate.text import reading
 
 MARKER = b"... # pstate "
 
@@ -58,13 +58,13 @@ def mortal_crowd(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Cro
 def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The base documents that this process has read since, whole and through YAML."""
     seen: list[str] = []
-    load = codec.load
+    load = reading.load
 
     def counted(data: bytes, path: str) -> Any:
         seen.append(path)
         return load(data, path)
 
-    monkeypatch.setattr(codec, "load", counted)
+    monkeypatch.setattr(reading, "load", counted)
     return seen
 
 

@@ -26,7 +26,7 @@ from tools.edits import World, save_by_rename, save_in_place
 from pstate import PersistedState
 from pstate.errors import InvalidStateError
 from pstate.file import format as f
-from pstate.text import codec, splice, style
+from pstate.text import dumping, reading, splice, style
 from pstate.values import same
 
 #: Name, document, what becomes of the state `s`, and the document that says so.
@@ -1271,11 +1271,11 @@ def examples() -> Iterator[Any]:
 
 def rewritten(document: str, state: dict[Any, Any]) -> str:
     data = document.encode()
-    return splice.rewrite(data, state, codec.dump(state), "state.yaml").decode()
+    return splice.rewrite(data, state, dumping.dump(state), "state.yaml").decode()
 
 
 def state_of(document: str) -> dict[Any, Any]:
-    return codec.load(document.encode(), "state.yaml").value
+    return reading.load(document.encode(), "state.yaml").value
 
 
 @contextmanager
@@ -1316,7 +1316,7 @@ def check(document: str, state: dict[Any, Any]) -> str:
     """Rewrite *document*: the result says *state*, to stock loaders too, and a journal can stand behind it."""
     with at_first():
         found = rewritten(document, state)
-    base = codec.load(found.encode(), "state.yaml")
+    base = reading.load(found.encode(), "state.yaml")
     assert same(state, base.value)
     assert in_order(state) == in_order(base.value)
     assert base.appendable
@@ -1547,7 +1547,7 @@ def test_any_document_says_any_state(draw: random.Random) -> None:
     if draw.random() < 0.1:
         document = "\ufeff" + document
     state = state_of(document)
-    if not splice.is_canonical(document.encode(), codec.dump(state)):
+    if not splice.is_canonical(document.encode(), dumping.dump(state)):
         assert document == check(document, state)
     for _ in range(draw.randint(1, 4)):
         change(draw, state)
@@ -1560,13 +1560,13 @@ def test_any_document_says_any_state(draw: random.Random) -> None:
 def test_of_a_canonical_document_becomes_a_canonical_one(draw: random.Random) -> None:
     """Also the long way, so that it is no matter who notices that a document is canonical."""
     state = state_of(Writer(draw).document())
-    base = codec.dump(state)
+    base = dumping.dump(state)
     for _ in range(draw.randint(1, 4)):
         change(draw, state)
-    if not splice.literals(base) <= splice.literals(codec.dump(state)):
+    if not splice.literals(base) <= splice.literals(dumping.dump(state)):
         return  # a literal stays one
-    if base != b"{}\n" and b"|+" not in codec.dump(state):  # beside blank lines, it is put in quotes
-        assert codec.dump(state) == splice._spliced(base, state, "state.yaml")[0]
+    if base != b"{}\n" and b"|+" not in dumping.dump(state):  # beside blank lines, it is put in quotes
+        assert dumping.dump(state) == splice._spliced(base, state, "state.yaml")[0]
 
 
 @settings(max_examples=300)
@@ -1574,10 +1574,10 @@ def test_of_a_canonical_document_becomes_a_canonical_one(draw: random.Random) ->
 def test_a_document_with_a_style_of_its_own_is_not_taken_for_canonical(draw: random.Random) -> None:
     document = Writer(draw).document().encode()
     state = state_of(document.decode())
-    if document != codec.dump(state):
+    if document != dumping.dump(state):
         for _ in range(draw.randint(0, 4)):
             change(draw, state)
-        assert not splice.is_canonical(document, codec.dump(state))
+        assert not splice.is_canonical(document, dumping.dump(state))
 
 
 @settings(max_examples=500)
@@ -1587,9 +1587,9 @@ def test_what_is_read_in_pieces_is_what_the_whole_document_says(draw: random.Ran
     pieces = ["\n", "  \n", "# c\n", "  # c\n", "a: 1\n", "  b: 2\n", "- 1\n", "{a: 1}\n", "k: |+\n  x\n\n", "_: 1\n",
               "'", '"', "...\n", "--- 1\n", "&x ", "*x", "? y\n", "k: [1,\n", " 2]\n", ": ", "x", "", "",
               'k: "x\n', 'y"\n', "k: {a: 1,\n", ", b: 2}\n", "  x\n", "---\n"]  # fmt: skip
-    text = Writer(draw).document() if draw.random() < 0.5 else codec.dump(state_of(Writer(draw).document())).decode()
+    text = Writer(draw).document() if draw.random() < 0.5 else dumping.dump(state_of(Writer(draw).document())).decode()
     text = "---\n" * (draw.random() < 0.2) + text
-    value, parts = codec.trace(text.encode(), "")
+    value, parts = reading.trace(text.encode(), "")
     known = splice._Splice(text, parts, set(), coarse=False)
     starts = [found.start() for found in re.finditer("(?m)^", text)]
     for _ in range(20):
@@ -1600,7 +1600,7 @@ def test_what_is_read_in_pieces_is_what_the_whole_document_says(draw: random.Ran
         ]
         found = splice._read_pieces(known, value, edits)
         if found is not None:
-            whole = codec.load_events(splice._apply(text, 0, len(text), edits).encode(), "").value
+            whole = reading.load_events(splice._apply(text, 0, len(text), edits).encode(), "").value
             assert same(whole, found)
             assert in_order(whole) == in_order(found)
 
@@ -1619,7 +1619,7 @@ def test_what_is_read_in_pieces_is_what_the_whole_document_says(draw: random.Ran
 def test_a_piece_that_is_not_over_is_not_read_by_itself(edits: list[tuple[int, int, str]]) -> None:
     text = "a: 1\nb: 2\nc: 3\n"
     for head in ("", "---\n"):
-        value, parts = codec.trace((head + text).encode(), "")
+        value, parts = reading.trace((head + text).encode(), "")
         known = splice._Splice(head + text, parts, set(), coarse=False)
         shift = len(head)
         assert splice._read_pieces(known, value, [(a + shift, b + shift, new) for a, b, new in edits]) is None
@@ -2000,8 +2000,8 @@ def test_what_would_come_out_wrong_is_written_canonically_and_logged(
     for wrong in (b"a: 3 # one\nb: [1]\n", b"b: [1]\na: 2 # one\n", b"a: 2 # one\nb: [1]", b"a: 2\nb: [1\n", b"- 1\n"):
         caplog.clear()
         with monkeypatch.context() as patch:
-            patch.setattr(splice, "_spliced", lambda base, state, path, coarse, wrong=wrong: (wrong, codec.load))
-            assert codec.dump(state) == splice.rewrite(b"a: 1 # one\nb: [1]\n", state, codec.dump(state), "s.yaml")
+            patch.setattr(splice, "_spliced", lambda base, state, path, coarse, wrong=wrong: (wrong, reading.load))
+            assert dumping.dump(state) == splice.rewrite(b"a: 1 # one\nb: [1]\n", state, dumping.dump(state), "s.yaml")
         assert "s.yaml: what a person wrote besides the values could not be kept" in caplog.text
 
 
@@ -2010,7 +2010,7 @@ def test_where_a_change_comes_out_wrong_the_rest_of_the_comments_stays(monkeypat
     spliced = splice._spliced
 
     def wrong_at_first(base: bytes, state: dict[Any, Any], path: str, coarse: bool) -> tuple[bytes, Any]:
-        return spliced(base, state, path, coarse) if coarse else (b"a: [1]\n", codec.load)
+        return spliced(base, state, path, coarse) if coarse else (b"a: [1]\n", reading.load)
 
     monkeypatch.setattr(splice, "_spliced", wrong_at_first)
     expected = "# top\n\na: # list\n - 1\n - 2\nb: 3 # b\n"
@@ -2043,14 +2043,14 @@ def test_odd_documents_say_any_state(document: str) -> None:
             change(draw, state)
         found = rewritten(document, state)
         assert in_order(state) == in_order(state_of(found))
-        assert codec.load(found.encode(), "").appendable
+        assert reading.load(found.encode(), "").appendable
 
 
 def test_a_large_list_that_is_shuffled_takes_no_longer_than_its_size_asks_for() -> None:
     """The first and second half of equal elements, and others in any order, find their places without a search."""
     draw = random.Random(1)
     state: dict[str, Any] = {"list": [*range(3000), *[0] * 3000]}
-    document = codec.dump(state).decode().replace("  - 7\n", "  - 7 # seven\n")
+    document = dumping.dump(state).decode().replace("  - 7\n", "  - 7 # seven\n")
     draw.shuffle(state["list"])
     assert "  - 7 # seven\n" in check(document, state)
     state["list"] = [{"k": number} for number in range(6000)]

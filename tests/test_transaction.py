@@ -12,7 +12,7 @@ from tools.crash import peek
 
 from pstate import BypassedError, PersistedState, ReentrantError, RemovedError, TransactionError, store
 from pstate.file import format as f
-from pstate.text import codec
+from pstate.text import reading
 from pstate.values import same
 
 
@@ -43,7 +43,7 @@ def test_a_block_is_one_record(state: PersistedState) -> None:
 def operations(state: PersistedState) -> list[Any]:
     """The operations of the last record."""
     path: str = state.__reduce__()[1][1]
-    return codec.decode_body(f.scan(Path(path).read_bytes()).bodies[-1], path, 1)
+    return reading.decode_body(f.scan(Path(path).read_bytes()).bodies[-1], path, 1)
 
 
 def test_an_item_that_is_set_again_and_again_is_one_operation(state: PersistedState) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from pstate.cli import show
 from pstate.memory.changes import Change
 from pstate.memory.ops import ABSENT
-from pstate.text import codec, paths
+from pstate.text import paths, records
 
 _COLOURS = {"+": "green", "-": "red", "~": "yellow"}
 
@@ -15,7 +15,7 @@ _COLOURS = {"+": "green", "-": "red", "~": "yellow"}
 def line(change: Change) -> str:
     """``~ counter: 3 -> 4``; + where a value is new, - where it is gone."""
     sign = "+" if change.old is ABSENT else "-" if change.new is ABSENT else "~"
-    values = [codec.flow(value) for value in (change.old, change.new) if value is not ABSENT]
+    values = [records.flow(value) for value in (change.old, change.new) if value is not ABSENT]
     text = f"{sign} {paths.show(list(change.path))}"
     return show.coloured(text if change.is_member else f"{text}: {' -> '.join(values)}", _COLOURS[sign])
 

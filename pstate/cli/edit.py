@@ -25,7 +25,7 @@ from pstate.file import edits, recovery, vacuum
 from pstate.file.fs import SYSTEM
 from pstate.memory.containers import store_of
 from pstate.signals import expected
-from pstate.text import codec
+from pstate.text import reading
 
 
 class Original(NamedTuple):
@@ -119,7 +119,7 @@ def _let_edit(copy: str, given: bytes) -> Edited | None:
         if text == given:
             return None
         try:
-            return Edited(text, codec.load(text, copy).value)
+            return Edited(text, reading.load(text, copy).value)
         except InvalidStateError as error:
             tell(_excerpt(text, error))
             answer = _ask(error) if sys.stdin.isatty() else "k"

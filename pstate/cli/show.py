@@ -14,7 +14,8 @@ from datetime import date
 from typing import Any, TextIO
 
 from pstate.cli.command import any_integer, printing
-from pstate.text import codec
+from pstate.text import dumping, scalars
+from pstate.values import ordered
 
 _COLOURS = {"red": 31, "green": 32, "yellow": 33, "cyan": 36, "dim": 2}
 
@@ -50,7 +51,7 @@ def value_text(value: Any, form: str) -> str:
         return json_text(value)
     if form == "raw" and type(value) is str:
         return value
-    text = codec.dump_value(value).decode()
+    text = dumping.dump_value(value).decode()
     # That of a block of lines belongs to the text in it.
     return text[:-1]
 
@@ -63,11 +64,11 @@ def json_text(value: Any) -> str:
 
 def _as_json(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key if type(key) is str else codec.scalar(key): _as_json(item) for key, item in value.items()}
+        return {key if type(key) is str else scalars.scalar(key): _as_json(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_as_json(item) for item in value]
     if isinstance(value, set):
-        return [_as_json(item) for item in codec.ordered(value)]
+        return [_as_json(item) for item in ordered(value)]
     if isinstance(value, bytes):
         import base64
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import date, datetime
 from typing import Any, NamedTuple
 
-from pstate.text import codec
+from pstate.text import reading, records, scalars
 
 #: A version rather than a number, such as 1.10.
 _ENDS_IN_ZERO = re.compile(r"[0-9]+\.[0-9]+0")
@@ -39,7 +39,7 @@ def surprise(text: str, value: Any) -> Surprise | None:
         if ":" in text:
             return Surprise("base 60", f"{text} is read as {value}, in base 60; quote it if it is a text")
         if _ENDS_IN_ZERO.fullmatch(text):
-            return Surprise("zero", f"{text} is read as {codec.scalar(value)}; quote it if it is a text")
+            return Surprise("zero", f"{text} is read as {scalars.scalar(value)}; quote it if it is a text")
         return None
     if kind is date or kind is datetime:
         what = "a date" if kind is date else "a date and time"
@@ -48,7 +48,7 @@ def surprise(text: str, value: Any) -> Surprise | None:
 
 
 def _of_integer(text: str, value: int) -> Surprise | None:
-    decimal = codec.scalar(value)  # Python may refuse to write so many digits
+    decimal = scalars.scalar(value)  # Python may refuse to write so many digits
     if ":" in text:
         return Surprise("base 60", f"{text} is read as {decimal}, in base 60; quote it if it is a text")
     digits = text.lstrip("+-")
@@ -67,7 +67,7 @@ def _of_text(text: str) -> Surprise | None:
     number = _number(text)
     if number is not None:
         return Surprise(
-            "number", f"{text} is read as a text, not as a number; write {codec.scalar(number)}, or quote it"
+            "number", f"{text} is read as a text, not as a number; write {scalars.scalar(number)}, or quote it"
         )
     return None
 
@@ -108,7 +108,7 @@ def _of_string(typed: str, value: str, may_be_string: bool) -> str | None:
 
 
 def _of_scalar(typed: str, value: Any, may_be_string: bool) -> str | None:
-    canonical = codec.scalar(value)
+    canonical = scalars.scalar(value)
     if typed[:1] == "!" or not (isinstance(value, date) or typed.lower() != canonical.lower()):
         return None
     what = {date: "a date, ", datetime: "a date and time, "}.get(value.__class__, "")
@@ -128,14 +128,14 @@ def _of_collection(typed: str, value: Any, may_be_string: bool) -> list[str]:
             found[f"{about.sentence}."] = None
         return False
 
-    codec.load_all(typed.encode(), "VALUE", notice)
+    reading.load_all(typed.encode(), "VALUE", notice)
     return list(found)
 
 
 def _stored(typed: str, value: Any, what: str, may_be_string: bool) -> str:
     if not may_be_string:
-        return f"{_short(typed)} is read as {what}{_short(codec.flow(value))}."
-    return f"{_short(typed)} is stored as {what}{_short(codec.flow(value))}. To store the string: --string"
+        return f"{_short(typed)} is read as {what}{_short(records.flow(value))}."
+    return f"{_short(typed)} is stored as {what}{_short(records.flow(value))}. To store the string: --string"
 
 
 def _short(text: str) -> str:

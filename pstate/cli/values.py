@@ -8,7 +8,7 @@ from typing import Any
 
 from pstate.cli.command import Parser, Usage, any_integer
 from pstate.errors import InvalidStateError
-from pstate.text import codec
+from pstate.text import reading
 from pstate.values import same, unchanged_ends
 
 #: What means the same behind a key as in a document of its own, or is no value there. There it is mostly read without
@@ -38,10 +38,10 @@ def parse(text: str, is_string: bool, name: str = "VALUE", may_be_string: bool =
     with any_integer():
         if SIMPLE.fullmatch(text):
             with contextlib.suppress(InvalidStateError):
-                return codec.load(f"v: {text}\n".encode(), name).value["v"]
+                return reading.load(f"v: {text}\n".encode(), name).value["v"]
         remedy = " Take it as a string with --string." if may_be_string else ""
         try:
-            documents = codec.load_all(text.encode(), name)
+            documents = reading.load_all(text.encode(), name)
         except InvalidStateError as error:
             raise Usage(f"{error}{remedy}") from error
         except UnicodeEncodeError:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from pstate.cli import paths, session, show, values
 from pstate.cli.command import Command, Input, No, Parser, Usage, declare_file, declare_path, declare_writing, tell
 from pstate.errors import UnsupportedTypeError, UnsupportedValueError
-from pstate.text import codec
+from pstate.text import records
 from pstate.values import same
 
 Change = Callable[[Any, Any], str | None]
@@ -161,7 +161,7 @@ def _guard(arguments: Any, current: Any) -> None:
 
 def _short(value: Any) -> str:
     """*value* as YAML, as `log` and `diff` show it."""
-    text = codec.flow(copy.deepcopy(value))
+    text = records.flow(copy.deepcopy(value))
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from pstate.errors import InvalidStateError
-from pstate.text import codec
+from pstate.text import reading
 
 VERSION = 1
 UNKNOWN_BOOT = "00000000"  #: written where the system has no boot id; equals no boot, not even itself
@@ -269,14 +269,14 @@ def torn_line(data: bytes) -> int:
 def _takes_line(base: bytes) -> bool:
     """Whether a line of ours may have been begun behind *base*."""
     try:
-        return codec.load(base, "").appendable
+        return reading.load(base, "").appendable
     except InvalidStateError:
         return False
 
 
 def _is_document(data: bytes) -> bool:
     try:
-        codec.load(data, "")
+        reading.load(data, "")
     except InvalidStateError:
         return False
     return True

@@ -1,7 +1,7 @@
 """Files of the PyPI package `persistedstate`, 23.1 to 26.1, read as far as they make sense.
 
 Pure functions from bytes to a plain state: no file is opened, nothing is written. The first commit vacuums what is
-read here into our own format. Plain base documents belong to `codec`, our own records to `format`.
+read here into our own format. Plain base documents belong to `reading`, our own records to `format`.
 
 What those versions wrote:
 
@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from pstate.errors import CorruptStateError, InvalidStateError, StateFileError
-from pstate.text import codec
+from pstate.text import reading
 from pstate.values import MAX_DEPTH, place_text, same
 
 _MARKER_LINE = re.compile(rb"^### LAST VALID STATE ###$\n?", re.MULTILINE)
@@ -331,7 +331,7 @@ class _Reader:
         if not padding.endswith(b"\n") or padding.endswith(b":\n"):
             return  # unfinished for certain, so the head was not touched
         try:
-            copy = codec.load(padding, self.path).value
+            copy = reading.load(padding, self.path).value
         except InvalidStateError:
             return
         if same(copy, result.value):
@@ -429,7 +429,7 @@ class _Reader:
         if not text.strip():
             return {}
         # Empty lines in front, so that the parser counts as the file does.
-        value: dict[Any, Any] = codec.load(b"\n" * (line - 1) + text, self.path).value
+        value: dict[Any, Any] = reading.load(b"\n" * (line - 1) + text, self.path).value
         return value
 
     def _damage(
@@ -635,7 +635,7 @@ def _padded(data: bytes) -> int | None:
 def _padding_of(data: bytes, path: str) -> int | None:
     """Where the padding begins in *data*, a base document and then the same state as `persistedstate` dumps it."""
     try:
-        codec.load(data, path)
+        reading.load(data, path)
     except InvalidStateError:
         pass
     else:
@@ -650,7 +650,7 @@ def _padding_of(data: bytes, path: str) -> int | None:
         while split > 0 and tries:
             tries -= 1
             try:
-                if codec.load(data[:split], path).value == codec.load(data[split:], path).value:
+                if reading.load(data[:split], path).value == reading.load(data[split:], path).value:
                     return split
             except InvalidStateError:
                 pass  # not here
@@ -713,7 +713,7 @@ def _check_text(text: str, path: str) -> None:
 
 def _loads(data: bytes) -> bool:
     try:
-        codec.load(data, "")
+        reading.load(data, "")
     except InvalidStateError:
         return False
     return True

@@ -12,7 +12,7 @@ from pstate.engine import Operations, State
 from pstate.errors import CorruptStateError, EditConflict, InvalidStateError
 from pstate.file import format as f
 from pstate.logger import Logger
-from pstate.text import codec
+from pstate.text import reading
 
 logger = Logger("pstate.file.recovery")
 
@@ -43,7 +43,7 @@ def read(data: bytes, path: str, boot_id: Callable[[], str]) -> Content:
     judge(image, data, path, boot_id)
     if image.base_edited:
         raise edited_above_journal(image, data, path)
-    base = codec.load(image.base, path)
+    base = reading.load(image.base, path)
     return Content(base.value, image, base.appendable, Records(image.bodies, path, lambda: data))
 
 
@@ -93,7 +93,7 @@ def document(base: bytes, path: str) -> State:
         from pstate.file import legacy
 
         return legacy.load(base, path).value
-    return codec.load(base, path).value
+    return reading.load(base, path).value
 
 
 def decode(bodies: list[str], path: str, file: Callable[[], bytes], before: int = 0) -> list[Operations]:
@@ -123,7 +123,7 @@ class Records:
         return len(self._bodies)
 
     def __iter__(self) -> Iterator[Operations]:
-        decode_body, path = codec.decode_body, self._path
+        decode_body, path = reading.decode_body, self._path
         for index, body in enumerate(self._bodies):
             try:
                 operations = decode_body(body, path, 1)

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from pstate.engine import Origin
 from pstate.memory import ops
 from pstate.memory.ops import ABSENT
-from pstate.text import codec, paths
-from pstate.values import same, unchanged_ends
+from pstate.text import paths
+from pstate.values import ordered, same, unchanged_ends
 
 
 class Change(NamedTuple):
@@ -43,8 +43,8 @@ def between(old: Any, new: Any, path: tuple[Any, ...] = ()) -> Iterator[Change]:
     elif kind is list:
         yield from _between_lists(old, new, path)
     elif kind is set:
-        yield from (Change((*path, member), member, ABSENT, is_member=True) for member in codec.ordered(old - new))
-        yield from (Change((*path, member), ABSENT, member, is_member=True) for member in codec.ordered(new - old))
+        yield from (Change((*path, member), member, ABSENT, is_member=True) for member in ordered(old - new))
+        yield from (Change((*path, member), ABSENT, member, is_member=True) for member in ordered(new - old))
     else:
         yield Change(path, old, new)
 

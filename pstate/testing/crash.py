@@ -21,7 +21,7 @@ from pstate.state import PersistedState
 from pstate.testing.disk import Image, SimulatedDisk
 from pstate.testing.schedule import Call, told
 from pstate.testing.system import Killed, SimulatedSystem
-from pstate.text import codec
+from pstate.text import dumping
 
 #: Where the state file is on the simulated disk.
 PATH = "/state.yaml"
@@ -63,7 +63,7 @@ class CrashFailure(AssertionError):
     def __str__(self) -> str:
         lines = [self.happened, *_numbered(self.steps)]
         if self.state is not None:
-            found = codec.dump(self.state).decode().splitlines()
+            found = dumping.dump(self.state).decode().splitlines()
             if len(found) > LONGEST:
                 found[LONGEST:] = [f"… {len(found) - LONGEST} more lines"]
             lines += ["the state:", *(f"    {line}" for line in found)]
@@ -347,7 +347,7 @@ class _Trials:
         except Exception as error:
             failure, said = error, _part_with_state(error)
         else:
-            document = codec.dump(found)
+            document = dumping.dump(found)
             self.states.add(document)
             return document
         finally:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pstate.file import format as f
 from pstate.testing.system import SimulatedSystem
-from pstate.text import codec
+from pstate.text import reading
 from pstate.values import place_text
 
 #: What changes nothing on the disk, and is left out.
@@ -93,7 +93,7 @@ def told(calls: Iterable[Call], commit: int = 1) -> list[str]:
 
 
 def _changes(body: str) -> str:
-    return "; ".join(_change(*operation) for operation in codec.decode_body(body, "", 0))
+    return "; ".join(_change(*operation) for operation in reading.decode_body(body, "", 0))
 
 
 def _change(name: str, path: list[Any], *rest: Any) -> str:

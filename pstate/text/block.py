@@ -1,7 +1,7 @@
 """The quick way to read a base document: the block style that we write and that people write, or no answer at all.
 
 Reads line by line, and many equal rows at a time, without PyYAML, which need not even be imported. It is exact: what it
-returns is what `codec` makes of the events of PyYAML's parsers. Where that would take more than it knows for certain
+returns is what `events` makes of the events of PyYAML's parsers. Where that would take more than it knows for certain
 (anchors, most tags, keys of several lines, two documents, any mistake), it answers `UNSURE`, and the reader that knows
 everything reads the document from its beginning. So there are no errors here, and
 no marks; and whoever extends this module adds something that is certain, or leaves it out.

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+#: The byte order mark that may stand before a document.
+BOM = b"\xef\xbb\xbf"
+
 #: Kind, start, end, style, name and tagged, as the columns of `Parts` are called.
 WIDTH = 6
 

@@ -68,10 +68,10 @@ def _quoted(text: str, position: int, quoted: str) -> str:
 def _unquoted(text: str, position: int, key: str) -> Any:
     if _INTEGER.fullmatch(key) and len(key) < 600:
         return int(key)
-    from pstate.text import codec
+    from pstate.text import reading
 
     try:
-        documents = codec.load_all(f"[{key}]".encode(), "PATH")
+        documents = reading.load_all(f"[{key}]".encode(), "PATH")
         (value,) = documents[0].value
     except (InvalidStateError, UnicodeError, ValueError):
         raise _wrong(text, position, "this is no key") from None
@@ -84,7 +84,7 @@ def _unquoted(text: str, position: int, key: str) -> Any:
 
 def show(path: list[Any]) -> str:
     """*path* as `parse` reads it."""
-    from pstate.text import codec
+    from pstate.text import scalars
 
     parts: list[str] = []
     for key in path:
@@ -93,7 +93,7 @@ def show(path: list[Any]) -> str:
         elif type(key) is str:
             parts.append(f"[{json.dumps(key, ensure_ascii=False)}]")
         else:
-            parts.append(f"[{codec.scalar(key)}]")
+            parts.append(f"[{scalars.scalar(key)}]")
     return "".join(parts) or "."
 
 

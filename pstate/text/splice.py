@@ -2,7 +2,7 @@
 
 The text is kept, and pieces of it are replaced, at the offsets that the parser has named: values that differ, entries
 that came and went. Which comment belongs to which entry is decided here (docs/format.md has the rules). Where it is not
-certain how a node changes, it is written as `codec` writes it, and what surrounds it stays.
+certain how a node changes, it is written as `dumping` writes it, and what surrounds it stays.
 
 Nothing here has to be right for the state to be right: what changes in the document is read again, and if it does not
 say what it should, the canonical one is taken. What does not change was read to begin with; `_read_pieces` puts the two
@@ -22,7 +22,7 @@ from typing import Any
 
 from pstate.errors import InvalidStateError
 from pstate.logger import Logger
-from pstate.text import block, codec
+from pstate.text import block, dumping, reading
 from pstate.text.parts import Parts
 from pstate.text.style import LONGEST_FLOW, PLAIN_FLOW, Block, Flow, common, over_lines
 from pstate.values import SCALARS, identity, same
@@ -31,7 +31,7 @@ logger = Logger("pstate.text.splice")
 
 State = dict[Any, Any]
 Edit = tuple[int, int, str]  #: where the replaced text begins and ends, and what comes there
-Load = Callable[[bytes, str], codec.Base]
+Load = Callable[[bytes, str], reading.Base]
 Source = list[int | None]  #: for each entry, the number of the old one that it is, or None
 
 #: How many elements are looked at to find the one that another has come from.
@@ -92,7 +92,7 @@ class _Uncertain(Exception):
 def rewrite(base: bytes, state: State, canonical: bytes, path: str) -> bytes:
     """The document *base* of the file *path*, changed as little as possible so that it says *state*.
 
-    A base marker can stand behind it. *base* is a document that `codec.load` reads, *canonical* what `codec.dump`
+    A base marker can stand behind it. *base* is a document that `reading.load` reads, *canonical* what `dumping.dump`
     writes for *state*; that is returned where nothing of *base* is worth keeping, or can be kept.
     """
     if is_canonical(base, canonical) and literals(base) <= literals(canonical):
@@ -113,7 +113,7 @@ def rewrite(base: bytes, state: State, canonical: bytes, path: str) -> bytes:
 
 
 def literals(document: bytes) -> Counter[bytes]:
-    """The lines of *document* that begin a literal. A person may have wanted one where `codec.dump` writes none, and
+    """The lines of *document* that begin a literal. A person may have wanted one where `dumping.dump` writes none, and
     nothing else tells.
     """
     # A pattern that began with the line would be tried at each character.
@@ -123,8 +123,9 @@ def literals(document: bytes) -> Counter[bytes]:
 
 
 def is_canonical(base: bytes, canonical: bytes) -> bool:
-    """Whether *base* is as `codec.dump` writes it, so that there is nothing to keep. *canonical* is what it wrote for a
-    state that was made from *base*, so that most lines are in both.
+    """Whether *base* is as `dumping.dump` writes it, so that there is nothing to keep.
+
+    *canonical* is what it wrote for a state that was made from *base*, so that most lines are in both.
 
     Each line is looked at, and whether what is below it is indented as it should be. To read the document would take
     ten times as long.
@@ -155,12 +156,12 @@ def is_canonical(base: bytes, canonical: bytes) -> bool:
         return False
     text = b"".join([b"  - %b\n" % item for item in items])
     try:
-        value = codec.load(b"_:\n" + text, "").value
+        value = reading.load(b"_:\n" + text, "").value
     except InvalidStateError:
         return False
     if not items:
         return True
-    if codec.dump(value) != b"_:\n" + text:
+    if dumping.dump(value) != b"_:\n" + text:
         return False
     # A line without key and dash is a further one of the scalar above it.
     entries = zip(found, value["_"], strict=True)
@@ -247,7 +248,7 @@ def _spliced(base: bytes, state: State, path: str, coarse: bool = False) -> tupl
     if original and not original.endswith("\n"):
         original += newline  # the value of a block scalar may change by it; then it differs, and is written anew
     text = original.replace("\r\n", "\n")
-    value, parts = codec.trace(text.encode(), path)
+    value, parts = reading.trace(text.encode(), path)
     named: dict[str, Any] = {}  #: what anchors name in the new document, as far as it is not what they named
     left = _ROUNDS
     while True:
@@ -260,7 +261,7 @@ def _spliced(base: bytes, state: State, path: str, coarse: bool = False) -> tupl
         left -= 1
     edits = sorted(splice.edits, key=_place)
     found = _read_pieces(splice, value, edits)
-    load: Load | None = codec.load if parts.is_quick else codec.load_events  # what was not quick will not be
+    load: Load | None = reading.load if parts.is_quick else reading.load_events  # what was not quick will not be
     if found is not None and _alike(found, state):
         load = None
     if "\r" in original:
@@ -306,7 +307,7 @@ def _read_pieces(splice: _Splice, value: Any, edits: list[Edit]) -> State | None
             if (first and lines.startswith((" ", "\n", "#"))) or (lines and not lines.endswith("\n")):
                 return None
         pieces.append(lines)
-    read = block.read("".join(pieces).encode(), codec.resolve)
+    read = block.read("".join(pieces).encode(), reading.resolve)
     if read is block.UNSURE or read is None or not staying.keys() <= read.keys():
         return None
     del read["_"]
@@ -381,7 +382,7 @@ class _Splice:
 
     def document(self, old: Any, new: State) -> None:
         if not self.kinds:
-            self.edits.append((len(self.text), len(self.text), codec.dump(new).decode()))
+            self.edits.append((len(self.text), len(self.text), dumping.dump(new).decode()))
             return
         try:
             if old is None:
@@ -411,10 +412,10 @@ class _Splice:
         text = comment[0] if comment else ""
         text = before + text if before else text.lstrip(" \t")
         stop = self.content_end(0)
-        written = codec.dump(new).decode()
+        written = dumping.dump(new).decode()
         if self.would_swallow(new, stop, 0):
             *pairs, last = new.items()
-            written = (codec.dump(dict(pairs)).decode() if pairs else "") + PLAIN_FLOW.pair(*last) + "\n"
+            written = (dumping.dump(dict(pairs)).decode() if pairs else "") + PLAIN_FLOW.pair(*last) + "\n"
         self.edits.append((line, stop, (text + "\n" if text else "") + written))
 
     # -- places
@@ -725,17 +726,17 @@ class _Splice:
     def inline(self, style: str, old: Any, new: Any) -> str:
         """*new* in one line, in quotes as *old* was if a person chose them; or "", if it is better not in one line."""
         if new.__class__ is str and style in ("'", '"') and "\n" not in new:
-            text = codec.quoted_text(new, style) if _is_chosen(style, old) else None
+            text = dumping.quoted_text(new, style) if _is_chosen(style, old) else None
             if text is not None:
                 return text
-        text = codec.block_scalar(new, " ")
+        text = dumping.block_scalar(new, " ")
         return "" if "\n" in text else text
 
     def flow_inline(self, i: int, old: Any, new: Any) -> str:
         """The same for node *i* in a flow collection."""
         style = self.styles[i]
         if new.__class__ is str and style in ("'", '"') and not self.flow.is_json and _is_chosen(style, old):
-            text = codec.quoted_text(new, style)
+            text = dumping.quoted_text(new, style)
             if text is not None:
                 return text
         return self.flow.text(new, self.indent(self.starts[i]))
@@ -1257,7 +1258,7 @@ class _Lines:
 
 def _is_chosen(quote: str, text: Any) -> bool:
     """Whether a person chose the *quote* for *text*: a single one, or one that it does not need."""
-    return quote == "'" or codec.block_scalar(text, "") == text
+    return quote == "'" or dumping.block_scalar(text, "") == text
 
 
 def _after(kinds: list[str]) -> list[int]:

@@ -1,7 +1,7 @@
 """How new text is written beside the text of a person: in blocks, in flow collections, and as a scalar over lines.
 
 `splice` finds out how the person writes, and puts these pieces into the document. What a scalar looks like is the
-business of `codec`. With the styles that are the defaults here, this writes what `codec.dump` writes.
+business of `dumping`. With the styles that are the defaults here, this writes what `dumping.dump` writes.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from pstate.errors import InvalidStateError
-from pstate.text import codec
-from pstate.values import SCALARS
+from pstate.text import dumping, reading, scalars
+from pstate.values import SCALARS, ordered
 
 #: A flow collection that one more element makes longer than this, with the line that it is in, becomes a block.
 LONGEST_FLOW = 100
@@ -67,13 +67,13 @@ class Flow:
     @staticmethod
     def _scalar(value: Any, quote: str) -> str:
         if value.__class__ is str and quote:
-            return codec.quoted_text(value, quote) or codec.scalar(value)
-        return codec.flow_scalar(value)
+            return dumping.quoted_text(value, quote) or scalars.scalar(value)
+        return dumping.flow_scalar(value)
 
     def pair(self, key: Any, value: Any, indent: str = "") -> str:
         """The same for *key* and *value* in a mapping."""
         text = self._scalar(key, self.key_quote)
-        if not codec.is_simple_key(text):
+        if not scalars.is_simple_key(text):
             text = f"? {text} "
         return text + (":" if self.tight and text[-1] == '"' else ": ") + self.text(value, indent)
 
@@ -104,10 +104,10 @@ class Block:
 
     def pair(self, key: Any, value: Any, indent: str) -> str:
         """The lines of *key* and *value* in a mapping behind *indent*."""
-        text = codec.shown_key(key)
+        text = dumping.shown_key(key)
         if key.__class__ is str and self.key_quote and text[0] not in "\"'":
-            text = codec.quoted_text(key, self.key_quote) or text
-        if not codec.is_simple_key(text):
+            text = dumping.quoted_text(key, self.key_quote) or text
+        if not scalars.is_simple_key(text):
             text = f"? {text}\n{indent}"
         return f"{indent}{text}:{self.value(value, indent)}"
 
@@ -141,7 +141,7 @@ class Block:
                 return "\n" + inside.pairs(value.items(), indent + self.step)
             return inside.pairs(value.items(), inner)[len(indent) + 1 :]
         if value.__class__ is str and self.item_quote and "\n" not in value:
-            text = codec.quoted_text(value, self.item_quote) or codec.scalar(value)
+            text = dumping.quoted_text(value, self.item_quote) or scalars.scalar(value)
             return f"{inner[len(indent) + 1 :]}{text}\n"
         return inner[len(indent) + 2 :] + self._inline(value, inner)
 
@@ -152,8 +152,8 @@ class Block:
     def _inline(value: Any, inner: str) -> str:
         """The same for what needs no lines of its own, but for a block of text, or a set, behind *inner*."""
         if value.__class__ in SCALARS or not value:
-            return f" {codec.block_scalar(value, inner)}\n"
-        members = [f"{inner}? {codec.shown_key(member)}\n" for member in codec.ordered(value)]
+            return f" {dumping.block_scalar(value, inner)}\n"
+        members = [f"{inner}? {dumping.shown_key(member)}\n" for member in ordered(value)]
         return " !!set\n" + "".join(members)
 
 
@@ -205,7 +205,7 @@ def _rendered(header: str, lines: list[str], inner: str) -> str:
 
 def _says(written: str, text: str) -> bool:
     try:
-        return codec.load(f"_: {written}".encode(), "").value == {"_": text}
+        return reading.load(f"_: {written}".encode(), "").value == {"_": text}
     except InvalidStateError:
         return False
 

@@ -1,7 +1,7 @@
 """Read millions of YAML documents in the quick way and by PyYAML's events, and prove that both say the same.
 
 A value that is read wrongly is a value lost: nobody notices, and the next vacuum writes it down. `pstate.text.block`
-may give up on any document; but where it answers, PyYAML's events (`codec.load_events`) must give the same values, of
+may give up on any document; but where it answers, PyYAML's events (`reading.load_events`) must give the same values, of
 the same types, the keys in the same order, and no error; and the same places in the text, which `splice` edits.
 
 The documents are drawn, not collected: block style in all the ways of people, and then characters and lines inserted,
@@ -19,7 +19,7 @@ from random import Random
 from typing import Any
 
 from pstate.errors import InvalidStateError
-from pstate.text import block, codec
+from pstate.text import block, reading, tables
 from pstate.text.parts import Parts
 from pstate.values import same
 from stress.check import BrokenPromise, Trial, check
@@ -294,13 +294,13 @@ def alike(a: Any, b: Any) -> bool:
 def difference(data: bytes) -> str | None:
     """How the quick way differs from the events on *data*; empty when they agree, None where it gave up."""
     try:
-        if block.read(data.removeprefix(b"\xef\xbb\xbf"), codec.resolve) is block.UNSURE:
+        if block.read(data.removeprefix(b"\xef\xbb\xbf"), reading.resolve) is block.UNSURE:
             return None
-        quick = codec.load(data, "")
+        quick = reading.load(data, "")
     except Exception as error:
         return f"{data!r} makes it fail: {error!r}"
     try:
-        slow = codec.load_events(data, "")
+        slow = reading.load_events(data, "")
     except InvalidStateError as error:
         return f"{data!r} is read as {quick!r}, but is an error: {error}"
     if (
@@ -310,8 +310,8 @@ def difference(data: bytes) -> str | None:
         return f"{data!r} is read as {quick!r}, but is {slow!r}"
     text = data.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
     text += b"" if text.endswith(b"\n") else b"\n"  # whoever asks for parts has a whole line at the end
-    value, parts = codec.trace(text, "")
-    known, expected = codec.trace_events(text, "")
+    value, parts = reading.trace(text, "")
+    known, expected = reading.trace_events(text, "")
     if not alike(value, known) or places(text, parts) != places(text, expected):
         return f"of {data!r}, the parts are {places(text, parts)!r}, but should be {places(text, expected)!r}"
     return ""
@@ -335,13 +335,13 @@ def places(data: bytes, parts: Parts) -> list[tuple[Any, ...]]:
 @contextmanager
 def python_parser() -> Iterator[None]:
     """Read events with PyYAML's parser in Python, as where there is no other."""
-    before = codec._yaml
-    pure = codec._Yaml(pure=True)
-    codec._yaml = lambda: pure  # type: ignore[assignment]
+    before = tables.pyyaml
+    pure = tables.PyYaml(pure=True)
+    tables.pyyaml = lambda: pure  # type: ignore[assignment]
     try:
         yield
     finally:
-        codec._yaml = before
+        tables.pyyaml = before
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from pstate.file import format as f
 from pstate.file.fs import SYSTEM
 from pstate.file.limits import JOURNAL_FACTOR, JOURNAL_MINIMUM, QUIET
 from pstate.signals import expected
-from pstate.text import codec
+from pstate.text import reading
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 
@@ -162,7 +162,7 @@ def _examine_document(report: Report, image: f.Image) -> dict[Any, Any] | None:
         return found is not None
 
     try:
-        base = codec.load_events(image.base, report.path, notice)
+        base = reading.load_events(image.base, report.path, notice)
     except StateFileError as error:
         report.refuse(error)
         return None

@@ -11,7 +11,7 @@ import re
 from typing import Any, NamedTuple
 
 from pstate.errors import InvalidStateError
-from pstate.text import codec
+from pstate.text import reading
 
 #: A line with its number, counted from 1.
 Line = tuple[int, bytes]
@@ -54,7 +54,7 @@ def readable(text: bytes, path: str) -> Fragments | None:
         if kept and end < len(lines):
             lost.append(Span(lines[end][0], lines[-1][0], "they are behind the end of the document"))
         try:
-            if codec.load(document, path).value:
+            if reading.load(document, path).value:
                 return Fragments(document, sorted(lost))
         except InvalidStateError:
             continue  # pieces that are whole by themselves, and not together: fewer of them may be
@@ -168,7 +168,7 @@ def _keys(group: list[Line]) -> list[Any]:
     text = b"".join(line for _, line in group)
     if re.search(rb"\r(?!\n)", text):
         raise InvalidStateError("", reason="a line ends in a carriage return alone")
-    documents = codec.load_all(text, "")
+    documents = reading.load_all(text, "")
     value = documents[0].value if len(documents) == 1 else None
     if type(value) is list and len(value) == 1:
         return [object()]

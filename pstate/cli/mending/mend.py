@@ -22,7 +22,7 @@ from pstate.file.fs import SYSTEM
 from pstate.file.journal import Journal, View, known
 from pstate.file.lock import UNLOCK, Flock
 from pstate.signals import expected, tolerating
-from pstate.text import codec
+from pstate.text import reading
 from pstate.values import same
 
 #: What a message says that ends the command before the file was replaced.
@@ -71,7 +71,7 @@ def must_come_back(path: str, text: bytes, state: State) -> None:
     Records of others may make a state of values that no document can hold.
     """
     try:
-        if same(codec.load(text, path).value, state):
+        if same(reading.load(text, path).value, state):
             return
         reason = "it would be another state"
     except InvalidStateError as error:

@@ -23,7 +23,7 @@ from pstate.file import edits, vacuum
 from pstate.file import format as f
 from pstate.memory.changes import Change, between
 from pstate.signals import expected
-from pstate.text import codec
+from pstate.text import reading
 
 
 class Resolution(NamedTuple):
@@ -134,7 +134,7 @@ def _resolution(path: str, data: bytes, found: Head, ancestor: Ancestor | None, 
                 "found beside the file or in git. Nothing was changed. Name one: --ancestor OLD; or keep the commits "
                 "as far as they fit the document as it is now: --both"
             )
-        replay = _replay(path, data, found, codec.load(ancestor.base, ancestor.where).value, everything=False)
+        replay = _replay(path, data, found, reading.load(ancestor.base, ancestor.where).value, everything=False)
         text = vacuum.document(ancestor.base, replay.state, path)[0]
         return Resolution(text, replay.state, ["the edit is undone", *_counted(replay)], replay.lost)
     edited = _document(path, found)
@@ -154,12 +154,12 @@ def _resolution(path: str, data: bytes, found: Head, ancestor: Ancestor | None, 
 
 
 def _state(ancestor: Ancestor) -> State:
-    return codec.load(ancestor.base, ancestor.where).value
+    return reading.load(ancestor.base, ancestor.where).value
 
 
 def _document(path: str, found: Head) -> State:
     try:
-        return codec.load(found.base, path).value
+        return reading.load(found.base, path).value
     except InvalidStateError as error:
         raise No(
             f"{error} This is the document that was edited, above the journal from line {found.line} on. Correct it "
@@ -200,7 +200,7 @@ def _shown(path: str, found: Head, where: str | None, resolution: Resolution) ->
 def _differences(path: str, found: Head, resolution: Resolution) -> list[Change] | None:
     """From the document as it is to the result; None if it does not parse."""
     try:
-        return list(between(codec.load(found.base, path).value, resolution.state))
+        return list(between(reading.load(found.base, path).value, resolution.state))
     except InvalidStateError:
         return None
 

@@ -20,7 +20,7 @@ from pstate.file import recovery, vacuum
 from pstate.file.fs import SYSTEM
 from pstate.memory import ops
 from pstate.memory.changes import Change, effects, grown
-from pstate.text import codec
+from pstate.text import dumping, reading, records
 from pstate.values import same
 
 #: How much of what is damaged is shown, in bytes.
@@ -97,10 +97,10 @@ def _of_journal(data: bytes, path: str, found: Head, everything: bool) -> Plan:
     base, kept = found.base, ["the document"]
     lost: list[Lost] = []
     try:
-        state = codec.load(base, path).value
+        state = reading.load(base, path).value
     except InvalidStateError as error:
         base, lost = _fragments(base, path, error, everything, is_edited, has_journal=True)
-        state = codec.load(base, path).value
+        state = reading.load(base, path).value
         kept = ["what is whole of the document"] if state else []
     else:
         if is_edited:
@@ -191,7 +191,7 @@ class Replay:
             for node, inverse in reversed(undo):
                 ops.apply(node, inverse, False)
             why = f"does not fit the state ({type(error).__name__}: {error})"
-            return [], f"{why}: {_shown(codec.flow(operations).encode())}"
+            return [], f"{why}: {_shown(records.flow(operations).encode())}"
         return found, ""
 
 
@@ -202,7 +202,7 @@ def _operations(piece: Piece, path: str) -> tuple[list[Any], str]:
     if piece.proof is Proof.WRONG:
         return [], f"{piece.proof.value}: {_shown(piece.raw)}"
     try:
-        return codec.decode_body(piece.body.decode("utf-8"), path, piece.first), ""
+        return reading.decode_body(piece.body.decode("utf-8"), path, piece.first), ""
     except UnicodeDecodeError:
         return [], f"is not UTF-8: {_shown(piece.raw)}"
     except StateFileError as error:
@@ -229,7 +229,7 @@ def _of_document(data: bytes, path: str, error: StateFileError, everything: bool
                 f"{error} Nothing of it can be kept by itself: correct it with an editor, or take an older copy."
             ) from None
         return lines
-    state = codec.load(text, path).value
+    state = reading.load(text, path).value
     if lines is not None and not same(state, lines.state):
         return lines
     return Plan(text, state, ["what is whole of the document"], lost, 0)
@@ -241,7 +241,7 @@ def _of_lines(data: bytes, path: str) -> Plan | None:
 
     try:
         recovered = legacy.load_lines(data, path)
-        text = codec.dump(recovered.value)
+        text = dumping.dump(recovered.value)
     except StateFileError:
         return None
     kept = [f"{recovered.records} lines as persistedstate 23.1 wrote them, of which the last one of each key counts"]
@@ -292,7 +292,7 @@ def _of_theirs(data: bytes, path: str, everything: bool) -> Plan:
         recovered, gone = legacy.salvage(data, path, everything)
     except StateFileError as error:
         try:
-            codec.load(base, path)
+            reading.load(base, path)
         except InvalidStateError:
             text, lost = _fragments(base, path, error, everything, has_journal=True)
         else:
@@ -311,4 +311,4 @@ def _of_theirs(data: bytes, path: str, everything: bool) -> Plan:
     if recovered.torn.strip():
         kept.append(f"(without an unfinished last one: {_shown(recovered.torn.strip())})")
     kept += [f"(line {each.line + shift}, check it: {each.reason})" for each in recovered.doubtful]
-    return Plan(codec.dump(recovered.value), recovered.value, kept, lost, recovered.records)
+    return Plan(dumping.dump(recovered.value), recovered.value, kept, lost, recovered.records)

@@ -19,7 +19,7 @@ from pstate.cli.transfer.faults import Say
 from pstate.errors import WriteError
 from pstate.file.fs import NO_SUCH_RENAME, SYSTEM, Descriptor, open_beside
 from pstate.signals import expected, tolerating
-from pstate.text import codec
+from pstate.text import dumping
 
 #: What a name of a shelf may get behind it.
 _ENDINGS = ("", ".db", ".dat", ".dir", ".bak", ".pag")
@@ -43,8 +43,8 @@ def _toml(tree: Any) -> bytes:
 TEXTS: dict[str, Callable[[Any], bytes]] = {
     "json": _json,
     "toml": _toml,
-    "yaml": codec.dump_value,
-    "persistedstate": codec.dump_value,  # after a clean close its file is plain YAML
+    "yaml": dumping.dump_value,
+    "persistedstate": dumping.dump_value,  # after a clean close its file is plain YAML
 }
 SUFFIXES = {".json": "json", ".toml": "toml", ".yaml": "yaml", ".yml": "yaml"}
 

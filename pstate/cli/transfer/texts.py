@@ -18,7 +18,7 @@ from pstate.cli.transfer.faults import BadSource
 from pstate.errors import StateFileError
 from pstate.file import legacy, recovery
 from pstate.file.fs import SYSTEM
-from pstate.text import codec
+from pstate.text import reading
 
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
 _IN_TOML = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
@@ -81,7 +81,7 @@ def read_yaml(data: bytes, name: str) -> Any:
         return session.replayed(recovery.read(data, name, SYSTEM.boot_id), name, data)
     except StateFileError:
         try:
-            documents = codec.load_all(data, name)
+            documents = reading.load_all(data, name)
         except StateFileError:
             documents = []
         if len(documents) == 1 and not isinstance(documents[0].value, dict):
