@@ -1,6 +1,6 @@
 """The public `PersistedState`: a state file as an object, with defaults, transactions and an end.
 
-Thin: what a container can do is in `containers`, how a change reaches the file in `store`.
+Thin: what a container can do is in `memory`, how a change reaches the file in `store`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar
 from pstate import engines, store
 from pstate.errors import ClosedAttributeError, ClosedError, MissingPathError, ReadOnlyError, TransactionError
 from pstate.logger import Logger
-from pstate.memory import containers, ops
-from pstate.memory.transaction import Changes, Mark
+from pstate.memory import ops
+from pstate.memory.dicts import MappedDict, internal_names
+from pstate.memory.frames import store_of
+from pstate.memory.transaction import Pending, Savepoint
 from pstate.signals import expected
 from pstate.values import check_key, place_text, shown, take
 
 if TYPE_CHECKING:
     from pstate.memory.changes import Change
+    from pstate.memory.core import Core
     from pstate.watch import Watch
 
 logger = Logger("pstate.state")
@@ -28,14 +31,12 @@ logger = Logger("pstate.state")
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_put = object.__setattr__
-
 #: What a copy of a dict is made of, by code that does not know its class, and what is never a path. A dict is not among
 #: them: a program that takes it for the argument of `PersistedState` would work with a state that is not kept.
-_PAIRS = (GeneratorType, map, zip, ItemsView, containers.MappedDict)
+_PAIRS = (GeneratorType, map, zip, ItemsView, MappedDict)
 
 
-class PersistedState(containers.MappedDict):
+class PersistedState(MappedDict):
     """A mapping that is one YAML file. Every change of it, at any depth, is committed when the call returns.
 
     ``PersistedState(path, **defaults)`` opens the file, or begins a new one, and commits *defaults* for the keys that
@@ -57,12 +58,14 @@ class PersistedState(containers.MappedDict):
     or eventlet came too late.
     """
 
+    _store: store.Store  #: or a `_Closed`, which is a `Core` as well
+
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         if len(args) == 1 and isinstance(args[0], _PAIRS) and not kwargs and cls.__init__ is PersistedState.__init__:
-            made: Any = containers.MappedDict(args[0])
+            made: Any = MappedDict(args[0])
             return made  # type: ignore[no-any-return]
         state = super().__new__(cls)
-        _put(state, "_store", _NOT_OPEN)
+        ops.set_slot(state, "_store", _NOT_OPEN)
         return state
 
     def __init__(self, path: str | os.PathLike[str], /, **defaults: Any) -> None:
@@ -150,19 +153,19 @@ class PersistedState(containers.MappedDict):
             "read_only": False,
             **options,
         }
-        _put(self, "_parent", ops.ROOT)
-        _put(self, "_key", None)
-        _put(self, "_reopen", (absolute, options))
+        ops.set_slot(self, "_parent", ops.ROOT)
+        ops.set_slot(self, "_key", None)
+        ops.set_slot(self, "_reopen", (absolute, options))
         try:
             core = store.shared(absolute, self, engine=engines.engine_of(absolute, fs), **settings)
             if taken and not core.read(_has_all, core.root, taken):
                 self._commit_defaults(core, taken)
         except BaseException:
             self.__del__()
-            _put(self, "_store", _NOT_OPEN)
+            ops.set_slot(self, "_store", _NOT_OPEN)
             raise
 
-    def _commit_defaults(self, core: store.Store, defaults: dict[Any, Any]) -> None:
+    def _commit_defaults(self, core: Core, defaults: dict[Any, Any]) -> None:
         def plan(root: Any) -> tuple[list[ops.Op], None]:
             return [("set", key, value) for key, value in defaults.items() if not dict.__contains__(root, key)], None
 
@@ -191,7 +194,7 @@ class PersistedState(containers.MappedDict):
         """
         if timeout is not None:
             _refuse_timeout("timeout", timeout)
-        return Transaction(containers.store_of(self), timeout)
+        return Transaction(store_of(self), timeout)
 
     def snapshot(self) -> dict[Any, Any]:
         """The whole state as it is at one commit, a deep copy in built-in types.
@@ -260,10 +263,12 @@ class PersistedState(containers.MappedDict):
         another one open the block goes on through that one, whichever of them began it. Raises LockTimeout where
         another thread's transaction lasts longer than `lock_timeout`: the state is open still.
         """
-        core = containers.store_of(self)
+        core = store_of(self)
         if not isinstance(core, _Closed):
             core.close(self, keep_journal)
-            _put(self, "_store", _Closed(core.path, f"{core.path}: the state was used after close()", "Open it again."))
+            ops.set_slot(
+                self, "_store", _Closed(core.path, f"{core.path}: the state was used after close()", "Open it again.")
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -301,7 +306,7 @@ class PersistedState(containers.MappedDict):
 #: The options of `PersistedState.open`. A program that takes them for arguments of the class would make keys of them.
 _OPTIONS = frozenset(vars(PersistedState)["open"].__func__.__kwdefaults__)
 
-PersistedState._internal = containers.internal_names(PersistedState) | {"_reopen"}
+PersistedState._internal = internal_names(PersistedState) | {"_reopen"}
 
 
 def _is_name(text: str) -> bool:
@@ -331,7 +336,7 @@ def _open_again(kind: type[PersistedState], path: str, options: dict[str, Any]) 
 
 
 class _Closed:
-    """What a state has in the place of its store when it is not open."""
+    """What a state has in the place of its store when it is not open: a `Core` that refuses everything."""
 
     view = None
     changes = None
@@ -349,7 +354,8 @@ class _Closed:
     def _refuse(self, *_: Any, **__: Any) -> Any:
         raise ClosedError(self.message, path=self.path)
 
-    read = put = mutate = alone = enter = vacuum = _refuse
+    read = put = mutate = alone = vacuum = close = detach = _refuse
+    enter = end = leave_block = end_block = end_amiss = give_up = _refuse
 
     @property
     def root(self) -> Any:
@@ -359,17 +365,19 @@ class _Closed:
     def mutex(self) -> Any:
         raise ClosedAttributeError(self.message, path=self.path)  # `hasattr(state, "_thread_lock")` must not raise
 
+    log = mutex
 
-_NOT_OPEN = _Closed("", "a state was used before it was opened", "A subclass calls super().__init__(path) first.")
+
+_NOT_OPEN: Core = _Closed("", "a state was used before it was opened", "A subclass calls super().__init__(path) first.")
 
 
 class Transaction:
     """The block of a transaction, from `PersistedState.transaction`."""
 
-    _changes: Changes | None = None
-    _mark: Mark | None = None
+    _changes: Pending | None = None
+    _mark: Savepoint | None = None
 
-    def __init__(self, core: Any, timeout: float | None) -> None:
+    def __init__(self, core: Core, timeout: float | None) -> None:
         self._core = core
         self._timeout = timeout
 
@@ -383,7 +391,7 @@ class Transaction:
                 "with state.transaction(): ..."
             )
         core = self._core
-        changes = self._changes = Changes()
+        changes = self._changes = Pending()
         self._mark = None
         try:
             core.enter(self._timeout, self)
@@ -425,7 +433,7 @@ class Transaction:
         if unsettled is not None:
             core.log.settle(unsettled)
 
-    def _give_up(self, changes: Changes) -> None:
+    def _give_up(self, changes: Pending) -> None:
         """Leave what an asynchronous exception has kept us from leaving."""
         if self._mark is None:
             self._core.give_up(changes)

@@ -44,9 +44,11 @@ from pstate.errors import (
 )
 from pstate.logger import Logger, send, waiting
 from pstate.memory import containers, ops
-from pstate.memory.containers import MappedList
+from pstate.memory.lists import MappedList
 from pstate.memory.ops import ABSENT, DETACHED, NODES, REMOVED, ROOT, apply, node_path, prepare
-from pstate.memory.transaction import Changes, Mark, beginning
+from pstate.memory.transaction import Pending as Changes
+from pstate.memory.transaction import Savepoint as Mark
+from pstate.memory.transaction import beginning
 from pstate.signals import expected, tolerating
 from pstate.text import codec
 from pstate.text.records import encode_body, encode_set

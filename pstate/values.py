@@ -17,7 +17,8 @@ from typing import Any, TypeAlias
 
 from pstate.errors import PStateError, UnsupportedTypeError, UnsupportedValueError
 
-Place: TypeAlias = str | Callable[[], str]
+Destination: TypeAlias = str | Callable[[], str]
+"""Where a value is to go, as a program would write it; called only for a message."""
 
 MAX_DEPTH = 100
 """Levels of nesting: the state itself is the first, a container in it the second, and so on."""
@@ -32,13 +33,13 @@ FAST_KEYS: frozenset[type] = FAST - {float}
 """The same for dict keys and set members, where a NaN could never be found again."""
 
 COPIES: dict[type, Callable[[Any], Any]] = {}
-"""Mapped kind to what makes a plain, consistent copy of one. Filled by `containers`, which imports this module."""
+"""Mapped kind to what makes a plain, consistent copy of one. Filled by the module of the containers' base."""
 
 _BUILTINS: frozenset[type] = frozenset({dict, list, tuple, set, frozenset})
 _MINUTE = timedelta(minutes=1)
 
 
-def take(value: Any, place: Place, depth: int = 0) -> Any:
+def take(value: Any, place: Destination, depth: int = 0) -> Any:
     """Return *value* as a plain tree of its own, or refuse it whole.
 
     *place* names where the value is to go and is evaluated only when it is refused; *depth* is the number of containers
@@ -55,7 +56,7 @@ def take(value: Any, place: Place, depth: int = 0) -> Any:
     raise _located(error, place, path)
 
 
-def check_key(key: Any, place: Place) -> Any:
+def check_key(key: Any, place: Destination) -> Any:
     """Return *key* as it is to stand in a dict or a set at *place*; the same errors as `take`."""
     kind = type(key)
     if kind in FAST_KEYS or (kind is str and key.isascii()):
@@ -67,7 +68,7 @@ def check_key(key: Any, place: Place) -> Any:
     raise _located(error, place, [])
 
 
-def check_member(member: Any, place: Place) -> Any:
+def check_member(member: Any, place: Destination) -> Any:
     """`check_key` for the member of a set: only the words of the refusal differ."""
     kind = type(member)
     if kind in FAST_KEYS or (kind is str and member.isascii()):
@@ -174,7 +175,7 @@ class _Refused(Exception):
         self.path: list[Any] = []
 
 
-def _located(error: tuple[type[PStateError], str], place: Place, path: list[Any]) -> PStateError:
+def _located(error: tuple[type[PStateError], str], place: Destination, path: list[Any]) -> PStateError:
     kind, problem = error
     where = place_text(path, root=place if isinstance(place, str) else place())
     return kind(f"{where}: {problem} Nothing was changed.", place=where)

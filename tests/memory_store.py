@@ -11,7 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 from pstate.errors import RemovedError
-from pstate.memory import containers, ops
+from pstate.memory import ops
+from pstate.memory.dicts import MappedDict
+from pstate.memory.lists import MappedList
+from pstate.memory.sets import MappedSet
 from pstate.values import SCALARS, same, take
 
 
@@ -126,7 +129,7 @@ def check_links(node: Any, store: Any) -> None:
     for key, child in children:
         if type(child) in SCALARS:
             continue
-        assert type(child) in (containers.MappedDict, containers.MappedList, containers.MappedSet)
+        assert type(child) in (MappedDict, MappedList, MappedSet)
         assert child._parent is node
         if isinstance(node, dict):
             assert child._key == key

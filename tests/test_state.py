@@ -11,6 +11,7 @@ import gc
 import inspect
 import io
 import os
+import re
 import textwrap
 import typing
 from pathlib import Path
@@ -29,6 +30,7 @@ from pstate import (
     TransactionError,
     UnsupportedTypeError,
 )
+from pstate.memory.core import Core
 
 
 @pytest.fixture
@@ -352,3 +354,33 @@ def test_what_a_person_may_take_for_an_argument_of_the_class_makes_no_state_that
             PersistedState(wrong)  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         Config(pair for pair in [("a", 1)])  # type: ignore[arg-type]
+
+
+CORE = sorted(name for name in {*dir(Core)} - {*dir(typing.Protocol)} if name[:1] != "_")
+
+
+@pytest.mark.parametrize("name", CORE)
+def test_a_closed_state_has_all_that_a_state_and_its_blocks_ask_of_a_store(tmp_path: Path, name: str) -> None:
+    """What it lacks would be an AttributeError where a program expects ClosedError."""
+    state = PersistedState(tmp_path / "state.yaml")
+    getattr(state._store, name)
+    state.close()
+    answers = {"changes": None, "fresh": None, "is_mine": False, "lock_timeout": None, "view": None}
+
+    if name == "path":
+        assert str(tmp_path / "state.yaml") == state._store.path
+    elif name in answers:
+        answer = getattr(state._store, name)
+        assert answers[name] is (answer() if name == "fresh" else answer)
+    else:
+        with pytest.raises(ClosedError):
+            getattr(state._store, name)()
+
+
+def test_states_and_containers_ask_nothing_else_of_a_store() -> None:
+    state = Path(pstate.state.__file__)
+    asked = set(re.findall(r"(?:_store|core)\.([a-z]\w*)", state.read_text(encoding="utf-8")))
+    for module in (state.parent / "memory").glob("*.py"):
+        asked |= set(re.findall(r"\b(?:_store|store)\.([a-z]\w*)", module.read_text(encoding="utf-8")))
+
+    assert {"fresh", "view", "read", "put", "mutate", "enter"} <= asked <= {*CORE}

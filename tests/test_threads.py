@@ -230,7 +230,17 @@ class Interloper:
 
     def _traced(self, frame: FrameType, event: str, argument: Any) -> Any:
         name = os.path.basename(frame.f_code.co_filename)
-        if name not in ("containers.py", "state.py", "store.py", "log.py"):
+        if name not in (
+            "nodes.py",
+            "dicts.py",
+            "lists.py",
+            "sets.py",
+            "views.py",
+            "frames.py",
+            "state.py",
+            "store.py",
+            "log.py",
+        ):
             return None
         if frame.f_code.co_name == "read" and name == "store.py":
             # From here on the reader has the mutex: who soils waits for it.

@@ -23,7 +23,7 @@ from pstate.cli.command import Command, No, Parser, declare_file, declare_writin
 from pstate.errors import InvalidStateError, WriteError
 from pstate.file import edits, recovery, vacuum
 from pstate.file.fs import SYSTEM
-from pstate.memory.containers import store_of
+from pstate.memory.frames import store_of
 from pstate.signals import expected
 from pstate.text import reading
 

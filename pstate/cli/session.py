@@ -19,7 +19,7 @@ from pstate.file import files, recovery
 from pstate.file.fs import SYSTEM
 from pstate.memory import ops
 from pstate.memory.changes import grown
-from pstate.memory.containers import store_of
+from pstate.memory.frames import store_of
 from pstate.signals import expected
 from pstate.state import PersistedState
 

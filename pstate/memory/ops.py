@@ -23,18 +23,21 @@ from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from functools import partial
 from itertools import chain, repeat
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pstate.errors import UnsupportedTypeError, UnsupportedValueError
 from pstate.values import SCALARS, shown, unchanged_ends
+
+if TYPE_CHECKING:
+    from pstate.memory.owner import Owner
 
 Node: TypeAlias = Any
 """A mapped container: a dict, list or set with the slots `_store`, `_parent` and `_key`."""
 
 Op: TypeAlias = tuple[Any, ...]
 
-_Put: TypeAlias = Callable[[Node, Any], None]
-_Makers: TypeAlias = tuple[Callable[[], Node], _Put, _Put, _Put]
+_Setter: TypeAlias = Callable[[Node, Any], None]
+_Makers: TypeAlias = tuple[Callable[[], Node], _Setter, _Setter, _Setter]
 
 
 class Top(Enum):
@@ -48,7 +51,7 @@ class Top(Enum):
 ROOT, DETACHED, REMOVED = Top.ROOT, Top.DETACHED, Top.REMOVED
 
 KINDS: dict[type, Any] = {}
-"""Builtin kind to mapped kind: dict, list, set. Filled by `containers`, which imports this module."""
+"""Builtin kind to mapped kind: dict, list, set. Each kind is registered by its module, see `nodes`."""
 
 NODES: set[type] = set()
 """The mapped kinds."""
@@ -75,13 +78,13 @@ ABSENT = Absent.ABSENT
 _ONLY_DICTS = {dict}
 _dict_get, _dict_set, _dict_items, _dict_update = dict.get, dict.__setitem__, dict.items, dict.update
 _list_extend = list.extend
-_put = object.__setattr__  # MappedDict has a __setattr__ of its own, and that one is for state
+set_slot = object.__setattr__  # MappedDict has a __setattr__ of its own, and that one is for state
 
 
 # --- the tree
 
 
-def graft(value: Any, store: Any, parent: Any, key: Any) -> Any:
+def graft(value: Any, store: Owner | None, parent: Any, key: Any) -> Any:
     """Return the plain *value* as it stands in memory: a scalar itself, a container as a mapped copy below *parent*."""
     kind = type(value)
     makers = _MAKERS.get(kind)
@@ -100,8 +103,8 @@ def graft(value: Any, store: Any, parent: Any, key: Any) -> Any:
             if type(item) not in SCALARS:
                 _dict_set(node, name, graft(item, store, node, name))
     elif kind is list:
-        _put(node, "_drift", 0)
-        _put(node, "_size", len(value))
+        set_slot(node, "_drift", 0)
+        set_slot(node, "_size", len(value))
         kinds = set(map(type, value))
         if kinds <= SCALARS:
             _list_extend(node, value)
@@ -117,7 +120,7 @@ def graft(value: Any, store: Any, parent: Any, key: Any) -> Any:
     return node
 
 
-def _graft_rows(rows: list[dict[Any, Any]], store: Any, parent: Node) -> list[Node]:
+def _graft_rows(rows: list[dict[Any, Any]], store: Owner | None, parent: Node) -> list[Node]:
     """`graft` for a list of dicts, which the interpreter makes all at once in a third of the time."""
     new, put_store, put_parent, put_key = _MAKERS.get(dict) or _makers(dict)
     nodes: list[Node] = [new() for _ in rows]
@@ -232,7 +235,7 @@ def index_of(parent: Node, node: Node) -> int:
     while low >= 0 or high < size:
         for index in (high, low):
             if 0 <= index < size and item(parent, index) is node:
-                _put(node, "_key", index)
+                set_slot(node, "_key", index)
                 parent._drift = index - seen
                 return index
         low -= 1
@@ -272,7 +275,7 @@ class _Probe:
 # --- operations
 
 
-def prepare(node: Node, op: Op, store: Any) -> Op:
+def prepare(node: Node, op: Op, store: Owner | None) -> Op:
     """Return *op* ready for `apply`, which then cannot fail: checked against *node*, its values grafted.
 
     Raises KeyError, IndexError, TypeError or ValueError when it does not fit; nothing has changed then.
@@ -325,7 +328,7 @@ def prepare(node: Node, op: Op, store: Any) -> Op:
     raise TypeError(f"a {_kind(node)} knows no operation {name!r}")
 
 
-def replay(root: Node, records: Iterable[list[Any]], store: Any) -> None:
+def replay(root: Node, records: Iterable[list[Any]], store: Owner | None) -> None:
     """Carry out *records*, whose operations have their paths, on the tree *root*, which nobody else sees.
 
     Raises as `find` and `prepare` where an operation does not fit; those before it are done then.
@@ -392,14 +395,14 @@ def apply(node: Node, op: Op, ours: bool) -> None:
             value = op[2]
             old = _dict_get(node, key)
             if old.__class__ in NODES:
-                _put(old, "_parent", DETACHED if ours else REMOVED)
+                set_slot(old, "_parent", DETACHED if ours else REMOVED)
             _dict_set(node, key, value)
             if value.__class__ in NODES:
                 _link(value, node, key)
         elif name == "delete":
             old = dict.__getitem__(node, key)
             if type(old) in NODES:
-                _put(old, "_parent", DETACHED if ours else REMOVED)
+                set_slot(old, "_parent", DETACHED if ours else REMOVED)
             dict.__delitem__(node, key)
         else:
             items = [(key, dict.__getitem__(node, key)) for key in op[1]]
@@ -411,7 +414,7 @@ def apply(node: Node, op: Op, ours: bool) -> None:
             value = op[2]
             old = list.__getitem__(node, index)
             if type(old) in NODES:
-                _put(old, "_parent", DETACHED if ours else REMOVED)
+                set_slot(old, "_parent", DETACHED if ours else REMOVED)
             list.__setitem__(node, index, value)
             if type(value) in NODES:
                 _link(value, node, index)
@@ -423,13 +426,13 @@ def apply(node: Node, op: Op, ours: bool) -> None:
         elif name == "delete":
             old = list.__getitem__(node, index)
             if type(old) in NODES:
-                _put(old, "_parent", DETACHED if ours else REMOVED)
+                set_slot(old, "_parent", DETACHED if ours else REMOVED)
             list.__delitem__(node, index)
         elif name == "splice":
             _, start, stop, values = op
             for old in list.__getitem__(node, slice(start, stop)):
                 if type(old) in NODES:
-                    _put(old, "_parent", DETACHED if ours else REMOVED)
+                    set_slot(old, "_parent", DETACHED if ours else REMOVED)
             list.__setitem__(node, slice(start, stop), values)
             for index, value in enumerate(values, start):
                 if type(value) in NODES:
@@ -439,8 +442,8 @@ def apply(node: Node, op: Op, ours: bool) -> None:
             list.__setitem__(node, slice(None), moved)
             for index, value in enumerate(moved):
                 if type(value) in NODES:
-                    _put(value, "_key", index)
-        _put(node, "_size", list.__len__(node))
+                    set_slot(value, "_key", index)
+        set_slot(node, "_size", list.__len__(node))
     elif name == "add":
         set.update(node, op[1])
     else:
@@ -448,8 +451,8 @@ def apply(node: Node, op: Op, ours: bool) -> None:
 
 
 def _link(child: Node, parent: Node, key: Any) -> None:
-    _put(child, "_parent", parent)
-    _put(child, "_key", key)
+    set_slot(child, "_parent", parent)
+    set_slot(child, "_key", key)
 
 
 def _kind(value: Any) -> str:
@@ -479,7 +482,7 @@ def _check_list(values: Any) -> None:
 # --- a whole new content
 
 
-def adopt(node: Node, tree: Any, store: Any) -> None:
+def adopt(node: Node, tree: Any, store: Owner | None) -> None:
     """Make *node* equal to the plain *tree*, in place, so that references into it stay good where they mean something.
 
     A container stays where path and kind agree: in a dict key by key, in a list the equal ones at the beginning and at
@@ -491,7 +494,7 @@ def adopt(node: Node, tree: Any, store: Any) -> None:
     _adopt(node, tree, store, {id(node)})
 
 
-def _adopt(node: Node, tree: Any, store: Any, used: set[int]) -> None:
+def _adopt(node: Node, tree: Any, store: Owner | None, used: set[int]) -> None:
     if isinstance(node, dict):
         had = dict(dict.items(node))
         new: Any = {key: _successor(had.get(key), item, store, node, key, used) for key, item in tree.items()}
@@ -506,13 +509,13 @@ def _adopt(node: Node, tree: Any, store: Any, used: set[int]) -> None:
         ]
         _remove(was, used)
         list.__setitem__(node, slice(None), new)
-        _put(node, "_size", len(new))
+        set_slot(node, "_size", len(new))
     else:
         set.clear(node)
         set.update(node, tree)
 
 
-def _successor(old: Any, item: Any, store: Any, parent: Node, key: Any, used: set[int]) -> Any:
+def _successor(old: Any, item: Any, store: Owner | None, parent: Node, key: Any, used: set[int]) -> Any:
     """What stands for *item* below *parent*: the container *old* if it can, else a new one."""
     if type(item) in SCALARS:
         return item
@@ -527,7 +530,7 @@ def _successor(old: Any, item: Any, store: Any, parent: Node, key: Any, used: se
 def _remove(items: Iterable[Any], used: set[int]) -> None:
     for item in items:
         if type(item) in NODES and id(item) not in used:
-            _put(item, "_parent", REMOVED)
+            set_slot(item, "_parent", REMOVED)
 
 
 def _aligned(old: list[Any], tree: list[Any]) -> Iterator[Any]:

@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 #: What a savepoint remembers: how many operations and inverses there were, which dicts had their key order saved, and
 #: how deep its block is; the outermost one has depth 1.
-Mark = tuple[int, int, set[int], int]
+Savepoint = tuple[int, int, set[int], int]
 
 
-def beginning() -> Mark:
+def beginning() -> Savepoint:
     """The mark of the outermost block."""
     return 0, 0, set(), 1
 
 
-class Changes:
+class Pending:
     """What one outermost transaction has done so far."""
 
     __slots__ = (
@@ -73,7 +73,7 @@ class Changes:
         for inverse in reversed(ops.inverse(node, prepared, self.ordered)):
             self.undo.append((node, inverse))
 
-    def savepoint(self) -> Mark:
+    def savepoint(self) -> Savepoint:
         """Where `back_to` can go back to. Key orders saved before are not enough for undoing only what comes after.
 
         The block begins when the caller, who has noted the mark, sets `depth` to that of the mark.
@@ -83,7 +83,7 @@ class Changes:
         self.ordered = set()
         return mark
 
-    def release(self, mark: Mark) -> None:
+    def release(self, mark: Savepoint) -> None:
         """Forget a savepoint; its changes now belong to what is around it."""
         self.ordered |= mark[2]
 
@@ -101,7 +101,7 @@ class Changes:
                 depth -= 1
             self.depth = depth
 
-    def back_to(self, mark: Mark) -> list[tuple[ops.Node, ops.Op]]:
+    def back_to(self, mark: Savepoint) -> list[tuple[ops.Node, ops.Op]]:
         """Forget what came after *mark*; returns the inverses to apply, in order."""
         self.latest.clear()
         operations, undo, self.ordered, _ = mark

@@ -15,7 +15,9 @@ from typing import Any, Literal
 
 from pstate import engines, store
 from pstate.errors import PStateError
-from pstate.memory.containers import MappedDict, MappedList, MappedSet
+from pstate.memory.dicts import MappedDict
+from pstate.memory.lists import MappedList
+from pstate.memory.sets import MappedSet
 from pstate.signals import expected
 from pstate.state import PersistedState
 from pstate.testing.disk import Image, SimulatedDisk

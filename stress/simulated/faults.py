@@ -110,7 +110,7 @@ FAULTS = [
     ),
     Fault(
         "rollback forgets the order of a list",
-        "pstate.memory.transaction:Changes.add_undo",
+        "pstate.memory.transaction:Pending.add_undo",
         "reversed(ops.inverse(node, prepared, self.ordered))",
         "reversed([op for op in ops.inverse(node, prepared, self.ordered) if op[0] != 'order'])",
         "a transaction that is undone",

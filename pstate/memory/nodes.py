@@ -1,0 +1,153 @@
+"""What all mapped containers have in common: their base, their place in a state, and what is copied in and out.
+
+`MappedDict`, `MappedList` and `MappedSet` are real dicts, lists and sets whose every change is one commit. A mutator
+does three things: it copies the values in (`values.take`, where other people's code may run and anything may be
+refused), hands the store a *plan* (a function that looks at memory and says which operations make the change, or raises
+what the builtin would raise), and returns. A reader asks the store for the right moment to look. The containers know no
+file and no lock: what they need is an `Owner`.
+
+Two ways to read:
+
+- One value, the hot path: when `store.fresh()` says that memory is the newest commit, take the value, then see whether
+  `store.view` is still the same; between the two nothing has changed, so no lock was needed.
+- Everything else: `store.read(function, ...)` calls a function that looks at memory while nobody else changes it.
+
+Copies of whole containers (`copy()`, slices, ``+``, ``|``) are plain builtin containers, all the way down: they are
+values, not parts of the state. Single elements and iteration give the mapped containers themselves. Iteration walks the
+state as it was when the loop began. What a program compares, searches or sorts with may run other people's code, so it
+gets plain copies too; only `sort(key=...)` passes the mapped elements.
+
+Only a state makes mapped containers. The classes themselves, called as ``type(x)(...)``, make the plain kind: code that
+rebuilds containers without knowing their classes does that, `dataclasses.asdict` for instance.
+
+After the close every read raises ClosedError. Debuggers and log lines ask without wanting a value, so some questions
+have an answer that is not an old value: see `closed_repr`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from pstate.errors import ClosedError
+from pstate.memory.ops import KINDS, NODES, Top, depth, node_path, plain, stored_key
+from pstate.values import COPIES, FAST, FAST_KEYS, place_text, take
+
+if TYPE_CHECKING:
+    from pstate.memory.owner import Intent, Owner
+
+NO_CHANGE: Intent = ([], None)
+
+
+class Mapped:
+    """A container in a state. Its builtin kind is the other base of its class.
+
+    What each of the three kinds says in the same words is here; what only sounds the same is with the kind.
+    """
+
+    __slots__ = ()
+
+    _store: Owner
+    _parent: Any  #: the container around it, or one of `ops.Top`
+    _key: Any  #: where it is in that one; in a list, where it was last seen
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        raise TypeError(f"a {type(self).__name__} is made by assigning a plain container into a state")
+
+    def _plain(self) -> Any:
+        """A plain, consistent copy, all the way down."""
+        return self._store.read(plain, self)
+
+    def __ne__(self, other: object) -> bool:
+        equal = self.__eq__(other)
+        return equal if equal is NotImplemented else not equal
+
+    def __repr__(self) -> str:
+        try:
+            return repr(self._plain())
+        except ClosedError as error:
+            return closed_repr(self, error)
+
+    def __copy__(self) -> Any:
+        return self._plain()
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self._plain()
+
+
+COPIES[Mapped] = Mapped._plain
+
+
+def register(kind: type, mapped: type[Mapped]) -> None:
+    """Let *mapped* stand for the builtin *kind* in every state."""
+    KINDS[kind] = mapped
+    NODES.add(mapped)
+
+
+def truth(length: Callable[[Any], int]) -> Callable[[Any], bool]:
+    """`bool` of a mapped kind whose builtin *length* is given."""
+
+    def __bool__(self: Any) -> bool:
+        store = self._store
+        view = store.fresh()
+        if view is not None:
+            size = length(self)
+            if store.view is view:
+                return size > 0
+        try:
+            return bool(store.read(length, self))
+        except ClosedError:
+            return True  # `while state.todo:` must not end as if all was done
+
+    return __bool__
+
+
+def place_of(node: Any, *keys: Any) -> str:
+    """Where *node* is in its state, as a program would write it, followed by *keys*; for error messages."""
+    path = node_path(node)
+    if isinstance(path, Top):
+        return place_text(keys, root=f"({path.value})")
+    return place_text([*path, *keys])
+
+
+def take_item(node: Any, key: Any, value: Any) -> Any:
+    """*value* as a plain tree that may become the item *key* of *node*; raises as `values.take`."""
+    return take(value, partial(place_of, node, key), depth(node))
+
+
+def take_items(node: Any, first: int, values: Iterable[Any]) -> list[Any]:
+    """*values* as plain trees that may go into the list *node*, from the index *first* on; raises as `values.take`."""
+    taken = list(unmapped(values))
+    around = depth(node)
+    for index, value in enumerate(taken):
+        if type(value) not in FAST:
+            taken[index] = take(value, partial(place_of, node, first + index), around)
+    return taken
+
+
+def unmapped(value: Any) -> Any:
+    """A mapped container as a plain, consistent copy; anything else as it is."""
+    return value._plain() if isinstance(value, Mapped) else value
+
+
+def recorded(node: Any, key: Any) -> Any:
+    """*key*, which *node* holds, in a form that a record may name."""
+    kind = type(key)
+    return key if kind is str or kind in FAST_KEYS or kind is float else stored_key(node, key)
+
+
+def backwards(snapshot: list[Any]) -> Iterator[Any]:
+    """*snapshot* from its end; what `reversed` gives is not an Iterator for type checkers."""
+    iterator: Iterator[Any] = reversed(snapshot)
+    return iterator
+
+
+def closed_repr(node: Any, error: ClosedError) -> str:
+    """What *node* is called when *error* says that its state is not open.
+
+    The other questions that do not raise then: it counts as true, is equal to itself only, and has no keys as
+    attributes. None of these answers is a value that the file may no longer have.
+    """
+    state = f" of {error.path!r}, closed" if error.path else ", not open"
+    return f"<{type(node).__name__}{state}>"
