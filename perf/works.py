@@ -434,14 +434,14 @@ def _count_in_transactions(kind: str, folder: str, seconds: float) -> int:
 def _count_bare(path: str, seconds: float) -> int:
     """The floor: lock, see where the file ends, append, unlock; who has to wait asks again as pstate does."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
-    flock: lock.Flock = SYSTEM.flock or lock.make("file", path)
+    flock: Flock = SYSTEM.flock or lock.make("file", path)
     until, done = time.monotonic() + seconds, 0
     try:
         while time.monotonic() < until:
             lock.acquire(flock, fd, path, 60)
             os.lseek(fd, 0, 2)
             os.write(fd, peers.Append.record)
-            flock(fd, lock.UNLOCK)
+            flock(fd, UNLOCK)
             done += 1
     finally:
         os.close(fd)

@@ -695,7 +695,7 @@ def test_every_open_of_the_package_has_one_door() -> None:
     }
 
     # What a lock object of others gets instead of its lost file, to close it.
-    assert found == {"file/lock.py": ["os.open", "open"]}
+    assert found == {"file/lock_objects.py": ["os.open", "open"]}
 
 
 # ---------------------------------------------------------------------- no descriptor left

@@ -30,8 +30,9 @@ FLOORS = 9
 DOUBLES = {"testing.disk", "testing.system"}
 
 DOORS = {
-    "yaml": {"text.tables"}, "filelock": {"file.lock"}, "portalocker": {"file.lock"}, "ctypes": {"file.fs"},
-    "fcntl": {"file.fs", "file.lock"}, "logging": {"logger", "testing.crash"},
+    "yaml": {"text.tables"}, "filelock": {"file.lock_objects"}, "portalocker": {"file.lock_objects"},
+    "ctypes": {"file.fs"},
+    "fcntl": {"file.fs", "file.lock", "file.lock_objects"}, "logging": {"logger", "testing.crash"},
     "pytest": {"testing.pytest_plugin"}, "rich": {"cli.show"}, "argparse": {"cli.command", "cli.reference"},
     "pickle": {"cli.transfer.arrival"}, "shelve": {"cli.transfer.targets"}, "dbm": {"cli.transfer.databases"},
     "sqlite3": {"cli.transfer.databases", "cli.transfer.targets"}, "tomllib": {"cli.transfer.texts"},
@@ -117,7 +118,7 @@ def test_few_see_the_file_wing(name: str) -> None:
 
 def test_the_doubles_know_the_seam_and_each_other() -> None:
     for name in DOUBLES:
-        assert ours(name) <= {"file.fs", "file.lock", *DOUBLES}, name
+        assert ours(name) <= {"file.fs", "file.flock", *DOUBLES}, name
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dis
 import errno
-import importlib.util
 import math
 import os
 import pickle
@@ -32,7 +31,10 @@ from tools.interrupts import expect_opcodes, trace_opcodes
 from tools.processes import BIRTH  # not a fork of ours: that would share what these tests are about
 
 from pstate import errors
+from pstate.file import holder as holders
 from pstate.file import lock
+from pstate.file.flock import EXCLUSIVE_NOW, UNLOCK, Flock
+from pstate.file.holder import holder, program
 
 KERNEL = ["file", "filelock", "portalocker"]  # these end with their holder, whatever it dies of
 OBJECTS = [
@@ -117,7 +119,7 @@ def serve(pipe: Connection, kind: str, path: str, shared: Any) -> None:
             case "try":
                 answer = takes(flock, fd)
             case "unlock":
-                flock(fd, lock.UNLOCK)
+                flock(fd, UNLOCK)
             case "count":
                 for _ in range(argument):
                     counted(flock, fd, path)
@@ -127,25 +129,25 @@ def serve(pipe: Connection, kind: str, path: str, shared: Any) -> None:
     os.close(fd)
 
 
-def takes(flock: lock.Flock, fd: int) -> bool:
+def takes(flock: Flock, fd: int) -> bool:
     try:
-        flock(fd, lock.EXCLUSIVE_NOW)
+        flock(fd, EXCLUSIVE_NOW)
     except BlockingIOError:
         return False
     return True
 
 
-def counted(flock: lock.Flock, fd: int, path: str) -> None:
+def counted(flock: Flock, fd: int, path: str) -> None:
     """Read, then write: two at once would lose a count."""
     try:
         lock.acquire(flock, fd, path, None)
         counter = Path(path + ".counter")
         counter.write_text(str(int(counter.read_text()) + 1))
     finally:
-        flock(fd, lock.UNLOCK)
+        flock(fd, UNLOCK)
 
 
-def forked(flock: lock.Flock, fd: int, path: str) -> tuple[int, bool]:
+def forked(flock: Flock, fd: int, path: str) -> tuple[int, bool]:
     """Fork a child that inherits the lock and lives until it is killed; tell its pid and whether it could lock."""
     read, write = os.pipe()
     pid = os.fork()
@@ -154,9 +156,9 @@ def forked(flock: lock.Flock, fd: int, path: str) -> tuple[int, bool]:
             lock.forget(flock)
             os.close(fd)
             fd = os.open(path, os.O_RDWR | os.O_APPEND)
-            flock(fd, lock.UNLOCK)  # what unwinding the parent's blocks would do
+            flock(fd, UNLOCK)  # what unwinding the parent's blocks would do
             taken = takes(flock, fd)
-            flock(fd, lock.UNLOCK)
+            flock(fd, UNLOCK)
             os.write(write, b"1" if taken else b"0")
             signal.pause()
         os._exit(1)
@@ -214,7 +216,7 @@ class Scene:
         self.flock = self.made()
         self.others: list[Other] = []
 
-    def made(self) -> lock.Flock:
+    def made(self) -> Flock:
         return lock.make(locking_of(self.kind, self.path, self.shared), self.path)
 
     def other(self) -> Other:
@@ -225,7 +227,7 @@ class Scene:
         lock.acquire(self.flock, self.fd, self.path, timeout, **seams)
 
     def unlock(self) -> None:
-        self.flock(self.fd, lock.UNLOCK)
+        self.flock(self.fd, UNLOCK)
 
     def is_free(self) -> bool:
         """Whether somebody who has nothing to do with our adapter could take the lock."""
@@ -234,7 +236,7 @@ class Scene:
         try:
             return takes(flock, fd)
         finally:
-            flock(fd, lock.UNLOCK)
+            flock(fd, UNLOCK)
             os.close(fd)
 
     def ended(self) -> None:
@@ -352,14 +354,14 @@ def test_a_lock_file_that_was_deleted_is_not_the_one_that_is_locked(scene: Scene
 
     assert 2 == len(calls)
     assert not takes(lock.make("portalocker", scene.path), scene.fd)
-    flock(scene.fd, lock.UNLOCK)
+    flock(scene.fd, UNLOCK)
 
 
 def test_a_file_is_locked_by_flock_itself(scene: Scene) -> None:
     """Python code around it could be interrupted before it unlocks."""
     fcntl = pytest.importorskip("fcntl")
     assert scene.flock is fcntl.flock
-    assert (fcntl.LOCK_EX | fcntl.LOCK_NB, fcntl.LOCK_UN) == (lock.EXCLUSIVE_NOW, lock.UNLOCK)
+    assert (fcntl.LOCK_EX | fcntl.LOCK_NB, fcntl.LOCK_UN) == (EXCLUSIVE_NOW, UNLOCK)
 
 
 # Waiting
@@ -381,7 +383,7 @@ class Time:
 
 
 def refusing(fd: int, operation: int) -> None:
-    if operation == lock.EXCLUSIVE_NOW:
+    if operation == EXCLUSIVE_NOW:
         raise BlockingIOError(errno.EAGAIN, "busy")
 
 
@@ -423,7 +425,7 @@ def test_a_timeout_of_zero_tries_once(scene: Scene) -> None:
     with pytest.raises(errors.LockTimeout):
         lock.acquire(flock, scene.fd, scene.path, 0, time.clock, time.sleep)
     assert [] == time.pauses
-    assert [lock.EXCLUSIVE_NOW, lock.UNLOCK] == calls
+    assert [EXCLUSIVE_NOW, UNLOCK] == calls
 
 
 @pytest.mark.parametrize("forever", [None, -1, float("inf")])
@@ -542,10 +544,10 @@ def test_a_timeout_says_that_it_is_this_process(scene: Scene) -> None:
 
 @needs_proc
 def test_the_holder_is_found_by_path_and_by_descriptor(scene: Scene) -> None:
-    assert lock.holder(scene.path) is None
+    assert holder(scene.path) is None
     scene.acquired()
-    assert os.getpid() == lock.holder(scene.path) == lock.holder(scene.fd)
-    assert lock.holder(scene.path + ".missing") is None
+    assert os.getpid() == holder(scene.path) == holder(scene.fd)
+    assert holder(scene.path + ".missing") is None
 
 
 LOCKS = """\
@@ -572,9 +574,9 @@ def test_only_a_holder_of_this_file_is_named(
     found = f"{device}:{status.st_ino}" if device else place
     table = tmp_path / "locks"
     table.write_text(LOCKS.format(place=place, found=found, pid=pid or os.getpid()))
-    monkeypatch.setattr(lock, "told", lambda _: table.read_bytes())
+    monkeypatch.setattr(holders, "told", lambda _: table.read_bytes())
 
-    assert (os.getpid() if expected == "us" else expected) == lock.holder(scene.path)
+    assert (os.getpid() if expected == "us" else expected) == holder(scene.path)
 
 
 @needs_proc
@@ -595,9 +597,9 @@ def test_a_program_is_named_without_its_arguments(tmp_path: Path, arguments: lis
     with subprocess.Popen(command, cwd=tmp_path, **pipes) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        assert shown.format(python=os.path.basename(sys.executable)) == lock.program(process.pid)
+        assert shown.format(python=os.path.basename(sys.executable)) == program(process.pid)
         process.communicate(b"\n")
-    assert lock.program(process.pid) is None
+    assert program(process.pid) is None
 
 
 # Fork
@@ -646,7 +648,9 @@ class Interrupt:
     """
 
     PLACES = ("RESUME", "CALL", "JUMP_BACKWARD")
-    OURS = re.compile(re.escape(lock.__file__) + r"|.*[/\\]site-packages[/\\](filelock|portalocker)[/\\]")
+    OURS = re.compile(
+        r".*[/\\]pstate[/\\]file[/\\](lock|lock_objects|flock|holder)\.py|.*[/\\]site-packages[/\\](filelock|portalocker)[/\\]"
+    )
 
     def __init__(self, n: int) -> None:
         self.left = n
@@ -728,7 +732,7 @@ def leaves_somebody_elses_lock(scene: Scene) -> None:
         assert not scene.is_free(), f"freed by unlocking after interruption {n}"
         # filelock 4 may keep a record of an interrupted acquire and walk it in the next: that would never end.
         scene.flock = scene.made()
-    flock(fd, lock.UNLOCK)
+    flock(fd, UNLOCK)
     os.close(fd)
     assert used(scene)
 
@@ -814,7 +818,7 @@ def test_no_lock_library_is_imported_before_it_is_chosen() -> None:
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
 def test_a_file_system_without_locks_is_an_error_that_names_a_way_out(scene: Scene, number: int) -> None:
     def flock(fd: int, operation: int) -> None:
-        if operation == lock.EXCLUSIVE_NOW:
+        if operation == EXCLUSIVE_NOW:
             raise OSError(number, os.strerror(number))
 
     time = Time()
@@ -830,7 +834,7 @@ def test_a_permission_error_of_flock_means_that_somebody_else_holds_it(scene: Sc
     refused: list[BaseException] = [PermissionError(errno.EACCES, "as some network file systems put it")]
 
     def flock(fd: int, operation: int) -> None:
-        if operation == lock.EXCLUSIVE_NOW and refused:
+        if operation == EXCLUSIVE_NOW and refused:
             raise refused.pop()
 
     time = Time()
@@ -907,67 +911,6 @@ def test_how_a_lock_object_is_asked_and_how_it_answers(scene: Scene, acquire: An
     flock = lock.make(theirs, scene.path)
     assert expected == takes(flock, scene.fd)
 
-    flock(scene.fd, lock.UNLOCK)
-    flock(scene.fd, lock.UNLOCK)
+    flock(scene.fd, UNLOCK)
+    flock(scene.fd, UNLOCK)
     assert expected == theirs.released
-
-
-# Windows, by a double of its locking
-
-
-class Msvcrt(types.ModuleType):
-    """`msvcrt.locking`: one handle, one lock, refused to the same handle too."""
-
-    LK_UNLCK, LK_NBLCK = 0, 2
-
-    def __init__(self) -> None:
-        super().__init__("msvcrt")
-        self.locks: dict[tuple[int, int], int] = {}
-        self.interrupted = False
-
-    def locking(self, fd: int, mode: int, count: int) -> None:
-        place = os.fstat(fd).st_ino, os.lseek(fd, 0, os.SEEK_CUR)
-        assert (1 << 40, 1) == (place[1], count), "a byte that people read"
-        if mode == self.LK_NBLCK:
-            if place in self.locks:
-                raise PermissionError(errno.EACCES, "Permission denied")
-            self.locks[place] = fd
-        else:
-            if self.interrupted:
-                self.interrupted = False
-                raise KeyboardInterrupt
-            if self.locks.get(place) != fd:
-                raise PermissionError(errno.EACCES, "Permission denied")
-            del self.locks[place]
-
-
-def test_windows_locks_one_byte_far_behind_the_end(scene: Scene, monkeypatch: Any) -> None:
-    msvcrt = Msvcrt()
-    monkeypatch.setitem(sys.modules, "msvcrt", msvcrt)
-    monkeypatch.setattr(sys, "platform", "win32")
-    spec = importlib.util.spec_from_file_location("pstate.lock_of_windows", lock.__file__)
-    assert spec is not None
-    assert spec.loader is not None
-    windows = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(windows)
-    monkeypatch.undo()
-
-    ours, theirs = windows.make("file", scene.path), windows.make("file", scene.path)
-    fd = os.open(scene.path, os.O_RDWR)
-    ours(scene.fd, lock.UNLOCK)
-    assert takes(ours, scene.fd)
-    assert takes(ours, scene.fd)
-    assert not takes(theirs, fd)
-    assert not takes(ours, fd)
-    theirs(fd, lock.UNLOCK)
-    assert not takes(theirs, fd)
-    ours(scene.fd, lock.UNLOCK)
-    assert takes(theirs, fd)
-
-    msvcrt.interrupted = True
-    with pytest.raises(KeyboardInterrupt):
-        theirs(fd, lock.UNLOCK)
-    assert takes(ours, scene.fd)
-    ours(scene.fd, lock.UNLOCK)
-    os.close(fd)
-    assert {} == msvcrt.locks

@@ -273,9 +273,9 @@ ABOVE = {Exception, BaseException, errors.PStateError}
 EXCEPTIONS = {
     ("file.settling", "_sync"): "notes the failure before it asks whose it is",
     ("file.fs", "_library"): "asks by itself: an OSError of ctypes has no number",
-    ("file.lock", "__call__"): "the second try of an unlocking, while the exception of the first is on its way",
-    ("file.lock", "take"): "_is_refusal asks; and the second try",
-    ("file.lock", "release"): "the second try",
+    ("file.flock", "__call__"): "the second try of an unlocking, while the exception of the first is on its way",
+    ("file.lock_objects", "take"): "_is_refusal asks; and the second try",
+    ("file.lock_objects", "release"): "the second try",
     ("testing.crash", "look"): "a check of the user's, which may raise what it likes",
     ("testing.crash", "go_on"): "a script of the user's",
     ("testing.crash", "state_of"): "an error is an answer, too",

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from pstate.cli import session, show
 from pstate.cli.command import Command, Parser, declare_file, declare_json, declare_writing
-from pstate.file import lock, vacuum
+from pstate.file import vacuum
+from pstate.file.holder import holder, program
 from pstate.signals import expected, tolerating
 
 
@@ -32,7 +33,7 @@ def users_of(path: str) -> list[User]:
         pids = sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
     except expected(OSError):
         return []
-    holders = {lock.holder(path), lock.holder(path + ".lock")}
+    holders = {holder(path), holder(path + ".lock")}
     found = []
     for pid in pids:
         if pid == os.getpid():
@@ -41,7 +42,7 @@ def users_of(path: str) -> list[User]:
         if opened:
             is_behind = all(replaced for replaced, _ in opened)
             writes = any(may_write for _, may_write in opened)
-            found.append(User(pid, lock.program(pid) or "?", pid in holders, writes, is_behind))
+            found.append(User(pid, program(pid) or "?", pid in holders, writes, is_behind))
     return found
 
 

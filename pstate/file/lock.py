@@ -1,11 +1,6 @@
-"""The write lock: every way to exclude other writers, each called like `fcntl.flock`.
+"""The write lock: taking it, waiting for it, and saying who holds it.
 
-A strategy is a callable ``flock(fd, operation)`` with the operations `EXCLUSIVE_NOW` and `UNLOCK`. It raises
-BlockingIOError when somebody else holds the lock; unlocking without holding and locking twice are harmless. With
-``locking="file"`` on POSIX it *is* `fcntl.flock`, a C function, so that nothing can interrupt it half way.
-
-Owned here: the strategies (among them the doors to filelock and portalocker), waiting, and naming the holder.
-Left to others: which file is locked, and whether it is still the one at the path after locking (`store`).
+Left to others: which file is locked, and whether it is still the one at the path after locking (`log`).
 
 How to call a strategy on the hot path::
 
@@ -18,352 +13,44 @@ How to call a strategy on the hot path::
     finally:
         flock(fd, UNLOCK)
 
-Locking stands inside the ``try``, because an asynchronous exception may arrive between its success and the next
+Locking is inside the ``try``, because an asynchronous exception may arrive between its success and the next
 instruction. An adapter is Python code, so one may also arrive before the first instruction of its unlocking. A caller
-who wants to be safe from that too unlocks within a ``try``, and once more in its ``except BaseException: ...; raise``.
+that wants to be safe from that too unlocks within a ``try``, and once more in its ``except BaseException: ...; raise``.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import stat
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from functools import partial
-from itertools import compress, islice
-from operator import call, methodcaller
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 from pstate import errors
-from pstate.file.fs import SYSTEM, Descriptor, Identity, NotOurs, open_beside, real_path, told
-from pstate.signals import came_from_handler, expected, is_foreign, tolerating
-
-Flock = Callable[[int, int], None]
-
-# LOCK_EX | LOCK_NB and LOCK_UN of flock, which are the same numbers wherever there is one.
-EXCLUSIVE_NOW: Final = 6
-UNLOCK: Final = 8
+from pstate.file.flock import EXCLUSIVE_NOW, UNLOCK, Adapter, Flock
+from pstate.file.fs import NotOurs
+from pstate.signals import expected, tolerating
 
 _FIRST_PAUSE: Final = 50e-6
 _PAUSE_WHEN_BUSY: Final = 1e-3
 _LONGEST_PAUSE: Final = 10e-3
 _PART_OF_WAIT: Final = 1 / 20
-
-_CONTENDED: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES})
 _NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS})
 
-if sys.platform == "win32":
-    import msvcrt
-
-    # A locked byte cannot be read or written by others, so we lock one that nobody will ever reach.
-    _FAR: Final = 1 << 40
-
-    class _FarByte:
-        """`flock` for Windows: one byte far behind the end of the file.
-
-        The position of the descriptor is left there: it is opened for appending, and everybody seeks before reading.
-        A descriptor has to be unlocked before it is closed, or `locked` remembers a number that the system uses again.
-        """
-
-        __slots__ = ("locked",)
-
-        def __init__(self) -> None:
-            self.locked: set[int] = set()
-
-        def __call__(self, fd: int, operation: int) -> None:
-            if operation == UNLOCK:
-                try:
-                    self._unlock(fd)
-                except BaseException:
-                    self._unlock(fd)
-                    raise
-            elif fd not in self.locked:  # Windows refuses a second lock on the same handle
-                os.lseek(fd, _FAR, os.SEEK_SET)
-                try:
-                    msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
-                except expected(PermissionError) as error:
-                    raise BlockingIOError(errno.EAGAIN, "locked by somebody else") from error
-                self.locked.add(fd)
-
-        def _unlock(self, fd: int) -> None:
-            # Not only if `locked` knows it: an exception may have arrived between locking and noting it there.
-            os.lseek(fd, _FAR, os.SEEK_SET)
-            with tolerating(PermissionError):  # it was not locked
-                msvcrt.locking(fd, msvcrt.LK_UNLCK, 1)
-            self.locked.discard(fd)
+try:
+    import fcntl
+except ImportError:  # pragma: no cover (a Python without a POSIX system below it, such as WASI)
 
     def _file() -> Flock:
-        return _FarByte()
-
-else:
-    try:
-        import fcntl
-    except ImportError:  # pragma: no cover (a Python without a POSIX system below it, such as WASI)
-
-        def _file() -> Flock:
-            raise ImportError(
-                'this Python has no fcntl.flock. Open with locking="filelock", locking="portalocker" or a lock object '
-                "of yours."
-            )
-
-    else:
-
-        def _file() -> Flock:
-            return fcntl.flock
-
-
-class _Adapter:
-    """A lock that is not the file itself, called like `flock`; which descriptor it is given does not matter."""
-
-    __slots__ = ("beside", "remedy")
-
-    remedy: str  #: the end of the message of a LockTimeout: what is, and is not, worth doing
-    beside: str | None  #: the lock file, if we chose it
-
-    def __call__(self, fd: int, operation: int) -> None:
-        if operation == UNLOCK:
-            try:
-                self.release()
-            except BaseException:
-                # One asynchronous exception must not leave the lock held. What the second try has to say is no news.
-                with suppress(Exception):
-                    self.release()
-                raise
-        elif not self.take():
-            raise BlockingIOError(errno.EAGAIN, "locked by somebody else")
-
-    def take(self) -> bool:
-        """Lock without waiting. False: somebody else holds it. True if we held it already."""
-        raise NotImplementedError
-
-    def release(self) -> None:
-        """Unlock, if we hold it."""
-        raise NotImplementedError
-
-    def forget(self) -> None:
-        """In the child of a fork: hold nothing, and do not free what the parent holds."""
-        raise NotImplementedError
-
-    def holder(self) -> int | None:
-        """The process that holds it, where that can be told."""
-        raise NotImplementedError
-
-
-_RELEASE: Final = methodcaller("release")
-_RELEASE_ALL: Final = methodcaller("release", force=True)
-
-
-class _Object(_Adapter):
-    """A lock object with acquire and release: filelock's, or one that the user brought.
-
-    Threads' and processes' locks have no owner: releasing one that we do not hold frees somebody else's. So taking the
-    lock and noting that, and noting and giving it back, are one call of a C function each (`list.extend` over iterators
-    written in C): if the lock's own methods are C too, no signal handler runs in between. If they are Python code, the
-    handler may run within them; then `_depth` tells whether the lock was taken, for the kinds that know. For others we
-    assume that we do not hold it: a lock that stays locked is reported as a LockTimeout, one freed under its holder is
-    not reported by anybody.
-    """
-
-    __slots__ = ("_again", "_done", "_held", "_identity", "_lock", "_release", "_try")
-
-    def __init__(self, lock: Any, again: Callable[[], Any] | None = None, path: str | None = None) -> None:
-        self._again = again  # makes a new lock object for the child of a fork, if it is ours to make
-        self.beside = path
-        self._held: list[Any] = []  # the lock object, while we hold it
-        self._done: list[None] = []
-        self._identity: Identity | None = None  # of its open file, while we hold it
-        self._release = _RELEASE
-        self._set(lock)
-        kind = f"{type(lock).__module__}.{type(lock).__qualname__}"
-        self.remedy = (
-            f"the lock ends with its holder, do not delete {path}."
-            if path is not None
-            else f"it is the lock object that was passed as locking= ({kind})."
+        raise ImportError(
+            'this Python has no fcntl.flock. Open with locking="filelock", locking="portalocker" or a lock object '
+            "of yours."
         )
 
-    def _set(self, lock: Any) -> None:
-        self._lock = lock
-        self._try = partial(lock.acquire, **(_refusing_keywords(lock) or {}))
+else:
 
-    def take(self) -> bool:
-        held = self._held
-        if held:
-            if not self._is_lost():
-                return True
-            self.release()
-        if self.beside is not None:
-            _refuse_strangers(self.beside)
-        before = _depth(self._lock)
-        # filelock counts nested holds; whatever an interruption made of the count, what began with us ends with us.
-        self._release = _RELEASE_ALL if before == 0 and _is_counting(self._lock) else _RELEASE
-        try:
-            held.extend(compress((self._lock,), map(call, (self._try,))))
-        except BaseException as error:
-            if _is_refusal(error):
-                return False
-            if before is not None and not held and (_depth(self._lock) or 0) > before:
-                with suppress(Exception):
-                    self._release(self._lock)
-            raise
-        if held:
-            _move_up(self._lock)
-            fd = _file_of(self._lock)
-            self._identity = None if fd is None else SYSTEM.identity(fd)
-        return bool(held)
-
-    def _is_lost(self) -> bool:
-        """Whether the program has closed the lock's file, and its descriptor may be another file's."""
-        if self._identity is None:
-            return False
-        fd = _file_of(self._lock)
-        return fd is not None and SYSTEM.identity(fd) != self._identity
-
-    def release(self) -> None:
-        held = self._held
-        if not held:
-            return
-        if self._is_lost():
-            _replace_file(self._lock)
-        self._identity = None
-        before = _depth(self._lock)
-        done = self._done
-        done.clear()
-        try:
-            done.extend(map(self._release, islice(iter(held.pop, None), 1)))
-        except BaseException:
-            # A signal handler may have run within the lock's own method, and raised whatever it likes.
-            if not held and not done and before is not None and _depth(self._lock) == before:
-                with suppress(Exception):
-                    self._release(self._lock)
-            raise
-
-    def forget(self) -> None:
-        self._identity = None
-        held = bool(self._held)
-        self._held.clear()
-        if held:
-            _disown(self._lock)
-        if self._again is not None:
-            self._set(self._again())
-
-    def holder(self) -> int | None:
-        if self.beside is not None:
-            return holder(self.beside)
-        pid = getattr(self._lock, "pid", None)  # filelock.SoftFileLock reads it from its file
-        if isinstance(pid, int):
-            return pid
-        for name in ("lock_file", "filename"):  # filelock, portalocker
-            path = getattr(self._lock, name, None)
-            if isinstance(path, str):
-                return holder(path)
-        return None
-
-
-class _Portalocker(_Adapter):
-    """`portalocker.lock` on a file beside the state.
-
-    The file is opened for each locking, as portalocker's own Lock does: one kept open would go on excluding nobody
-    after somebody deleted the name.
-    """
-
-    __slots__ = ("_file", "_flags", "_library", "_path")
-
-    def __init__(self, library: Any, path: str) -> None:
-        self._library = library
-        self._flags = library.LockFlags.EXCLUSIVE | library.LockFlags.NON_BLOCKING
-        self.beside = self._path = path
-        self._file = Descriptor(SYSTEM)  # while it is open it may be locked
-        self.remedy = f"the lock ends with its holder, do not delete {path}."
-
-    def take(self) -> bool:
-        if self._file.is_ours():
-            return True
-        taken = False
-        try:
-            while not taken:
-                _open_lock_file(self._file, self._path, 0o666)
-                fd = self._file.number
-                try:
-                    self._library.lock(fd, self._flags)
-                except self._library.LockException as error:
-                    cause = next((each for each in error.args if isinstance(each, OSError)), None)
-                    if cause is not None and is_foreign(cause):
-                        raise cause from error
-                    if isinstance(error, self._library.AlreadyLocked) or (cause and cause.errno in _CONTENDED):
-                        return False
-                    if cause is not None:
-                        raise cause from error
-                    raise
-                taken = self._is_at_its_path(fd)
-                if not taken:
-                    self.release()
-            return True
-        finally:
-            if not taken:
-                self.release()
-
-    def _is_at_its_path(self, fd: int) -> bool:
-        """Whether the file that we locked is the one that others will open."""
-        try:
-            return os.path.samestat(os.fstat(fd), os.stat(self._path))
-        except expected(FileNotFoundError):
-            return False
-
-    def release(self) -> None:
-        try:
-            if self._file.is_ours():
-                # Not left to the closing: a child of a fork may still have the descriptor open.
-                self._library.unlock(self._file.number)
-        finally:
-            self.forget()
-
-    def forget(self) -> None:
-        self._file.close()
-
-    def holder(self) -> int | None:
-        return holder(self._path)
-
-
-def _open_lock_file(file: Descriptor, path: str, mode: int) -> None:
-    """Open the lock file *path* into *file*; it is made, with *mode*, where nothing is.
-
-    Raises NotOurs where somebody has put something else there than a regular file of one name. Whose it is does not
-    matter: all who share a state lock one file, and anybody who may open it can hold the lock.
-    """
-    while True:
-        try:
-            # Without O_CREAT: with it, Linux refuses the files of others in a folder like /tmp (fs.protected_regular).
-            status = open_beside(SYSTEM, file, path, os.O_RDWR)
-        except expected(FileNotFoundError):
-            try:
-                open_beside(SYSTEM, file, path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
-            except expected(FileExistsError):
-                continue
-            return
-        if status.st_nlink > 1:
-            file.close()
-            raise NotOurs(errno.EEXIST, "has another name too, by a hard link", path)
-        return
-
-
-def _refuse_strangers(path: str) -> None:
-    """Raise as `_open_lock_file` before a library opens the lock file *path* in its own way.
-
-    Older versions of filelock follow a link, and empty the file. Where nothing is, the file is made: in a folder like
-    /tmp, nobody else can put another one in its place then.
-    """
-    with tolerating(FileNotFoundError):
-        status = os.lstat(path)
-        if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
-            return
-    file = Descriptor(SYSTEM)
-    try:
-        _open_lock_file(file, path, 0o644)
-    finally:
-        file.close()
+    def _file() -> Flock:
+        return fcntl.flock
 
 
 def make(locking: object, path: str) -> Flock:
@@ -378,28 +65,9 @@ def make(locking: object, path: str) -> Flock:
     """
     if locking == "file":
         return _file()
-    beside = real_path(path) + ".lock"
-    if locking == "filelock":
-        again = partial(_new_filelock, beside)
-        return _Object(again(), again, beside)
-    if locking == "portalocker":
-        try:
-            import portalocker
-        except ImportError as error:
-            raise _missing("portalocker", path, error) from error
-        return _Portalocker(portalocker, beside)
-    if isinstance(locking, str):
-        raise TypeError(
-            f'{path}: locking={locking!r} is unknown. Nothing was opened. Pass "file", "filelock", "portalocker" or a '
-            "lock object."
-        )
-    unusable = _unusable(locking)
-    if unusable:
-        raise TypeError(
-            f'{path}: locking={locking!r} {unusable}. Nothing was opened. Pass "file", "filelock", "portalocker", or '
-            "an object whose acquire() can be told not to wait and whose release() frees the lock."
-        )
-    return _Object(locking)
+    from pstate.file import lock_objects
+
+    return lock_objects.make(locking, path)
 
 
 def forget(flock: Flock) -> None:
@@ -410,10 +78,8 @@ def forget(flock: Flock) -> None:
     threads exists once per process, so it becomes free in the child. filelock's objects refuse to be used in a child
     that inherited them, and say so.
     """
-    if isinstance(flock, _Adapter):
+    if isinstance(flock, Adapter):
         flock.forget()
-    elif sys.platform == "win32" and isinstance(flock, _FarByte):
-        flock.locked.clear()
 
 
 def _always() -> bool:
@@ -471,7 +137,7 @@ def _try(flock: Flock, fd: int, path: str, is_ours: Callable[[], bool]) -> bool:
     except expected(BlockingIOError):
         return False
     except expected(OSError) as error:
-        if error.errno == errno.EACCES and not isinstance(flock, _Adapter):
+        if error.errno == errno.EACCES and not isinstance(flock, Adapter):
             return False  # how some network file systems say EWOULDBLOCK; an adapter means the lock file's permissions
         if error.errno in _NO_LOCKS:
             raise errors.WriteError(
@@ -481,7 +147,7 @@ def _try(flock: Flock, fd: int, path: str, is_ours: Callable[[], bool]) -> bool:
                 path=path,
                 errno=error.errno,
             ) from error
-        if isinstance(flock, _Adapter) and flock.beside is not None:
+        if isinstance(flock, Adapter) and flock.beside is not None:
             raise _unusable_file(path, flock.beside, error) from error
         raise
     return True
@@ -509,85 +175,10 @@ def _unusable_file(path: str, beside: str, error: OSError) -> errors.PStateError
     return kind(message, path=path, errno=error.errno)
 
 
-def holder(file: str | int) -> int | None:
-    """The process that holds a `flock` on *file* (a path or a descriptor); None if nobody does or nobody can tell."""
-    try:
-        status = os.stat(file)
-        found = [line.split() for line in told("/proc/locks").decode("ascii", "replace").splitlines()]
-    except expected(OSError):
-        return None
-    device = _device(status)
-    for fields in found:
-        # 1: FLOCK  ADVISORY  WRITE 4711 fe:00:2146316 0 EOF        (those who wait have "->" for a second field)
-        if len(fields) < 6 or fields[1] != "FLOCK":
-            continue
-        try:
-            pid = int(fields[4])
-            major, minor, inode = fields[5].split(":")
-            place = (int(major, 16), int(minor, 16))
-            is_same = int(inode) == status.st_ino
-        except ValueError:
-            continue
-        # On btrfs and overlayfs the device is not the one that stat tells: then only an open file is proof.
-        if pid > 0 and is_same and (place == device or _has_open(pid, status)):
-            return pid
-    return None
-
-
-def _device(status: os.stat_result) -> tuple[int, int]:
-    if sys.platform == "win32":
-        return -1, -1
-    else:
-        return os.major(status.st_dev), os.minor(status.st_dev)
-
-
-def _has_open(pid: int, status: os.stat_result) -> bool:
-    folder = f"/proc/{pid}/fd"
-    try:
-        names = os.listdir(folder)
-    except expected(OSError):
-        return False
-    for name in names:
-        with tolerating(OSError):  # closed meanwhile
-            if os.path.samestat(os.stat(f"{folder}/{name}"), status):
-                return True
-    return False
-
-
-def program(pid: int) -> str | None:
-    """What process *pid* runs, in a few words: ``python3 worker.py``. None where the system does not tell.
-
-    Only the name of the program, and of the script for Python: the other arguments may be secrets.
-    """
-    try:
-        words = os.fsdecode(told(f"/proc/{pid}/cmdline", 4096)).rstrip("\0").split("\0")
-        if not words[0]:
-            words = [os.fsdecode(told(f"/proc/{pid}/comm")).rstrip("\n")]
-    except expected(OSError):
-        return None
-    shown = [os.path.basename(words[0])]
-    if shown[0].startswith("python"):
-        shown.extend(_script(iter(words[1:])))
-    text = " ".join(shown)[:80]
-    return "".join(letter if letter.isprintable() else "?" for letter in text) or None
-
-
-def _script(words: Iterator[str]) -> list[str]:
-    for word in words:
-        if word == "-m":
-            return ["-m", next(words, "")]
-        if word in ("-X", "-W"):
-            next(words, "")
-        elif word.startswith("-"):
-            if word in ("-", "-c"):
-                return [word]
-        else:
-            return [os.path.basename(word)]
-    return []
-
-
 def _timed_out(flock: Flock, fd: int, path: str, waited: float) -> errors.LockTimeout:
-    if isinstance(flock, _Adapter):
+    from pstate.file.holder import holder, program
+
+    if isinstance(flock, Adapter):
         pid = flock.holder()
         remedy = flock.remedy
     else:
@@ -607,140 +198,3 @@ def _timed_out(flock: Flock, fd: int, path: str, waited: float) -> errors.LockTi
         waited=waited,
         holder=pid,
     )
-
-
-def _new_filelock(path: str) -> Any:
-    try:
-        import filelock
-    except ImportError as error:
-        raise _missing("filelock", path.removesuffix(".lock"), error) from error
-    import inspect
-
-    options: dict[str, Any] = {"timeout": 0, "thread_local": False}
-    # Falling back to a lock made of a file's mere existence would exclude nobody who locks the same file for real.
-    if "fallback_to_soft" in inspect.signature(filelock.BaseFileLock.__init__).parameters:
-        options["fallback_to_soft"] = False
-    return filelock.FileLock(path, **options)
-
-
-def _missing(library: str, path: str, error: ImportError) -> ImportError:
-    kind = ModuleNotFoundError if isinstance(error, ModuleNotFoundError) else ImportError
-    return kind(
-        f'{path}: locking="{library}" needs the library {library}, which cannot be imported ({error}). '
-        f"Run: pip install {library}",
-        name=library,
-    )
-
-
-def _unusable(lock: object) -> str | None:
-    """Why *lock* is no lock object that we could use; None if it is one."""
-    import inspect
-
-    if isinstance(lock, type):
-        return "is a class, not a lock object"
-    for name in ("acquire", "release"):
-        method = getattr(lock, name, None)
-        if not callable(method):
-            return f"has no {name}()"
-        if inspect.iscoroutinefunction(method):
-            return f"has an asynchronous {name}()"
-    return None if _refusing_keywords(lock) else "has an acquire() that always waits"
-
-
-def _refusing_keywords(lock: Any) -> dict[str, Any] | None:
-    """How to tell *lock* not to wait."""
-    import inspect
-
-    try:
-        parameters = inspect.signature(lock.acquire).parameters
-    except (TypeError, ValueError):
-        return {"blocking": False}  # a C function that does not tell: threading's locks
-    if "fail_when_locked" in parameters:
-        return {"timeout": 0, "fail_when_locked": True}
-    for name, value in (("blocking", False), ("block", False), ("timeout", 0)):
-        if name in parameters:
-            return {name: value}
-    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
-        return {"blocking": False}
-    return None
-
-
-def _disown(lock: Any) -> None:
-    """In the child of a fork: teach *lock*, which we held in the parent, that this process does not hold it.
-
-    Only for the kinds that would take themselves for held by the child, or for locked for ever, or that would free the
-    parent's lock when they are collected; the parent notices nothing.
-    """
-    # CPython's own name for the purpose (logging makes use of it). A lock between threads was copied with the memory,
-    # locked, and nobody is left who could unlock the copy; a multiprocessing.RLock counts what its thread has taken.
-    for owner, name in ((lock, "_at_fork_reinit"), (getattr(lock, "_semlock", None), "_after_fork")):
-        reset = getattr(owner, name, None)
-        if reset is not None:
-            reset()
-    file = getattr(lock, "fh", None)  # portalocker: while there is one, `acquire` returns it as already locked
-    if file is not None:
-        lock.fh = None
-        file.close()
-    if _is_counting(lock) and lock._context.lock_file_fd is not None:  # filelock, before it did this by itself
-        fd, lock._context.lock_file_fd = lock._context.lock_file_fd, None
-        lock._context.lock_counter = 0
-        os.close(fd)
-
-
-def _file_of(lock: Any) -> int | None:
-    """The descriptor of the file that *lock* has open, for the kinds that we know."""
-    fd = getattr(getattr(lock, "_context", None), "lock_file_fd", None)  # filelock
-    if fd is None and hasattr(getattr(lock, "fh", None), "fileno"):  # portalocker
-        fd = lock.fh.fileno()
-    return fd if isinstance(fd, int) else None
-
-
-def _move_up(lock: Any) -> None:
-    """Standard input, output or error was closed, and filelock has its number now: nobody must print into its file."""
-    low = lock._context.lock_file_fd if _is_counting(lock) else None
-    if low in (0, 1, 2):
-        import fcntl
-
-        lock._context.lock_file_fd = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, 3)
-        os.close(low)
-
-
-#: File objects whose descriptors are not theirs any more. They would close them.
-_lost: Final[list[Any]] = []
-
-
-def _replace_file(lock: Any) -> None:
-    """The program has closed the file of *lock*: give it another one to unlock and to close."""
-    if _is_counting(lock):
-        lock._context.lock_file_fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    else:
-        _lost.append(lock.fh)
-        lock.fh = open(os.devnull, "r+b")  # noqa: SIM115, the lock closes it
-
-
-def _is_refusal(error: BaseException) -> bool:
-    """Whether a lock object said by *error* that somebody else holds it."""
-    if came_from_handler(error):
-        return False  # which may raise a TimeoutError as well
-    if isinstance(error, (BlockingIOError, TimeoutError)):  # filelock.Timeout is one
-        return True
-    return any(kind.__name__ == "AlreadyLocked" for kind in type(error).__mro__)  # portalocker, not imported for this
-
-
-def _is_counting(lock: Any) -> bool:
-    """Whether *lock* is one of filelock's, which may be acquired several times and released at once."""
-    return hasattr(getattr(lock, "_context", None), "lock_counter") and hasattr(lock, "is_locked")
-
-
-def _depth(lock: Any) -> int | None:
-    """How many times *lock* knows itself to be held by us; None if it does not know."""
-    if _is_counting(lock):
-        depth: int = lock._context.lock_counter
-        # An interrupted acquire may have taken back its count but not the lock, or the other way round.
-        return max(depth, 1) if lock.is_locked else 0
-    local = getattr(lock, "local", None)  # redis
-    if local is not None and hasattr(local, "token"):
-        return int(local.token is not None)
-    if hasattr(lock, "fh"):  # portalocker
-        return int(lock.fh is not None)
-    return None

@@ -33,6 +33,7 @@ from zlib import crc32
 from pstate.engine import State
 from pstate.file import files, recovery
 from pstate.file import format as f
+from pstate.file.flock import EXCLUSIVE_NOW, Flock
 from pstate.file.fs import NO_SUCH_RENAME, FileSystem, NotOurs
 from pstate.file.journal import Journal, Known, View, known
 from pstate.file.lock import EXCLUSIVE_NOW, Flock

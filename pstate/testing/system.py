@@ -14,8 +14,8 @@ from typing import Any, NoReturn
 from weakref import WeakValueDictionary
 from zlib import crc32
 
+from pstate.file.flock import EXCLUSIVE_NOW, UNLOCK
 from pstate.file.fs import FileSystem, Identity
-from pstate.file.lock import EXCLUSIVE_NOW, UNLOCK
 from pstate.testing.disk import Description, Inode, SimulatedDisk
 
 #: Descriptors begin where no real ones are, so that nobody who goes round the seam meets a file of the test's.

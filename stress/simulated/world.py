@@ -23,7 +23,7 @@ from greenlet import greenlet
 
 from pstate import Change, PersistedState, Watch, engines, store
 from pstate.errors import DurabilityUnknown, EditConflict, StateFileError
-from pstate.file.lock import UNLOCK
+from pstate.file.flock import UNLOCK
 from pstate.file.vacuum import is_temporary
 from pstate.memory import ops
 from pstate.state import Transaction

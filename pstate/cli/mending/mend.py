@@ -18,6 +18,7 @@ from pstate.engine import State
 from pstate.errors import DurabilityUnknown, InvalidStateError, WriteError
 from pstate.file import files, lock, vacuum
 from pstate.file import format as f
+from pstate.file.flock import UNLOCK, Flock
 from pstate.file.fs import SYSTEM
 from pstate.file.journal import Journal, View, known
 from pstate.file.lock import UNLOCK, Flock
