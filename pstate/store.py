@@ -43,14 +43,14 @@ from pstate.errors import (
     WriteError,
 )
 from pstate.logger import Logger, send, waiting
-from pstate.memory import containers, ops
+from pstate.memory import dicts, ops, pyyaml, sets
 from pstate.memory.lists import MappedList
 from pstate.memory.ops import ABSENT, DETACHED, NODES, REMOVED, ROOT, apply, node_path, prepare
 from pstate.memory.transaction import Pending as Changes
 from pstate.memory.transaction import Savepoint as Mark
 from pstate.memory.transaction import beginning
 from pstate.signals import expected, tolerating
-from pstate.text import codec
+from pstate.text import reading
 from pstate.text.records import encode_body, encode_set
 from pstate.values import SCALARS
 
@@ -117,7 +117,7 @@ class Store:
         self.engine = engine
         self.lock_timeout = lock_timeout
         self.locking = locking
-        self.root = dict.__new__(containers.MappedDict)
+        self.root = dict.__new__(dicts.MappedDict)
         for name, value in (("_store", self), ("_parent", ROOT), ("_key", None)):
             object.__setattr__(self.root, name, value)
         #: Where memory is, or None: see `engine.Memory`.
@@ -1045,7 +1045,7 @@ class Store:
             raise
         finally:
             self._busy = False
-        codec.register_representers(containers.MappedDict, containers.MappedList, containers.MappedSet)
+        pyyaml.register_representers(dicts.MappedDict, MappedList, sets.MappedSet)
 
     def attach(self, handle: Any, timeout: float | None) -> bool:
         """Make *handle*, a `PersistedState`, show the root from now on.
@@ -1129,7 +1129,7 @@ class Store:
     def _let_go(self, keep_journal: bool = False) -> None:
         self._busy = True
         try:
-            # At its very end, Python imports nothing, no codec either. `_at_exit` has tidied up before.
+            # At its very end, Python imports nothing, no module of ours either. `_at_exit` has tidied up before.
             if not sys.is_finalizing():
                 self.log.tidy(keep_journal=keep_journal)
             self.log.rest()

@@ -21,7 +21,7 @@ from pstate import logger as told
 from pstate.engine import Leg, Operations, State, Trail
 from pstate.errors import ClosedError, EditConflict, PStateError, ReentrantError, TransactionError
 from pstate.logger import send, waiting
-from pstate.memory import changes, containers, ops
+from pstate.memory import changes, dicts, frames, ops
 from pstate.memory.changes import Change
 from pstate.signals import expected
 from pstate.text import paths
@@ -51,14 +51,14 @@ class Watch:
 
     def __init__(
         self,
-        state: containers.MappedDict,
+        state: dicts.MappedDict,
         path: str | Iterable[Any] | None = None,
         timeout: float | None = None,
         history: bool = False,
         now: bool = False,
     ) -> None:
         self._state = state
-        self._core = containers.store_of(state)
+        self._core = frames.store_of(state)
         self._place = place_of(path)
         self._timeout = timeout
         #: What came together is together; never an empty one.
@@ -180,7 +180,7 @@ class Watch:
                 # Taken when nothing is waited for any more, with durability "power" for a sync: an exception that
                 # comes meanwhile leaves them.
                 number = core.read(_collect, None, trail)
-            self._is_closed = containers.store_of(self._state) is not core
+            self._is_closed = frames.store_of(self._state) is not core
         except ClosedError:
             self._is_closed = True
             state = ops.plain(core.root) if self._is_torn else None
@@ -281,7 +281,7 @@ def _take_state(root: Any, trail: Trail) -> State:
     return state
 
 
-def history(state: containers.MappedDict, path: str | Iterable[Any] | None = None) -> Iterator[Change]:
+def history(state: dicts.MappedDict, path: str | Iterable[Any] | None = None) -> Iterator[Change]:
     """See `PersistedState.history`."""
     core, place = containers.store_of(state), place_of(path)
     document, records = core.read(_records, core)

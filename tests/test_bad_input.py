@@ -848,7 +848,7 @@ def open_folder() -> Iterator[Path]:
 def as_nobody(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """Permissions mean nothing to root, and the tests may run as root."""
     # What is imported late may lie where nobody can read.
-    modules = "ctypes, logging, yaml, pstate.file.legacy, pstate.text.splice"
+    modules = "ctypes, logging, yaml, pstate.file.legacy, pstate.file.holder, pstate.text.events, pstate.text.splice"
     become = f"import {modules}; os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})\n" if ROOT else ""
     return python(become + textwrap.dedent(code), *arguments)
 

@@ -128,7 +128,7 @@ class Journal:
         self.base_crc = 0
         self.marker: BaseMarker | None = None
         self.appendable = True
-        self.canonical = False  #: the base document is known to be as `codec.dump` writes it
+        self.canonical = False  #: the base document is known to be as `dumping.dump` writes it
         self.takes_trailer = False  #: a vacuum tells those who have the file open where the state goes on
         #: The bytes of the file up to its last commit that we know. After a save in place they are nowhere else, and
         #: commits that it lacks come back from them; and comparing them is how a vacuum sees that there was none.

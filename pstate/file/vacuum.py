@@ -39,7 +39,7 @@ from pstate.file.journal import Journal, Known, View, known
 from pstate.file.lock import EXCLUSIVE_NOW, Flock
 from pstate.logger import Logger
 from pstate.signals import expected, tolerating
-from pstate.text import codec
+from pstate.text import dumping
 
 logger = Logger("pstate.file.vacuum")
 
@@ -78,9 +78,9 @@ def document(base: bytes, state: State, path: str, canonical: bool = False) -> t
     """The document that says *state*, with what a person wrote in *base*; and whether it is the canonical one, in which
     nothing may be a person's.
 
-    *canonical*: it is known that nobody but `codec.dump` wrote *base*.
+    *canonical*: it is known that nobody but `dumping.dump` wrote *base*.
     """
-    plain = codec.dump(state)
+    plain = dumping.dump(state)
     if canonical or base in (b"", f.EMPTY_MAPPING) or recovery.is_theirs(base):
         return plain, True
     from pstate.text import splice

@@ -16,6 +16,8 @@ import pytest
 # Imported late, and from where other users may not read.
 import pstate.file.edits
 import pstate.file.legacy
+import pstate.file.lock_objects
+import pstate.text.events
 import pstate.text.splice
 import pstate.watch  # noqa: F401
 from tools.crash import in_child
