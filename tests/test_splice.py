@@ -27,6 +27,8 @@ from pstate import PersistedState
 from pstate.errors import InvalidStateError
 from pstate.file import format as f
 from pstate.text import dumping, reading, splice, style
+from pstate.text.canonical import is_canonical, literals
+from pstate.text.places import applied
 from pstate.values import same
 
 #: Name, document, what becomes of the state `s`, and the document that says so.
@@ -1547,7 +1549,7 @@ def test_any_document_says_any_state(draw: random.Random) -> None:
     if draw.random() < 0.1:
         document = "\ufeff" + document
     state = state_of(document)
-    if not splice.is_canonical(document.encode(), dumping.dump(state)):
+    if not is_canonical(document.encode(), dumping.dump(state)):
         assert document == check(document, state)
     for _ in range(draw.randint(1, 4)):
         change(draw, state)
@@ -1563,7 +1565,7 @@ def test_of_a_canonical_document_becomes_a_canonical_one(draw: random.Random) ->
     base = dumping.dump(state)
     for _ in range(draw.randint(1, 4)):
         change(draw, state)
-    if not splice.literals(base) <= splice.literals(dumping.dump(state)):
+    if not literals(base) <= literals(dumping.dump(state)):
         return  # a literal stays one
     if base != b"{}\n" and b"|+" not in dumping.dump(state):  # beside blank lines, it is put in quotes
         assert dumping.dump(state) == splice._spliced(base, state, "state.yaml")[0]
@@ -1577,7 +1579,7 @@ def test_a_document_with_a_style_of_its_own_is_not_taken_for_canonical(draw: ran
     if document != dumping.dump(state):
         for _ in range(draw.randint(0, 4)):
             change(draw, state)
-        assert not splice.is_canonical(document, dumping.dump(state))
+        assert not is_canonical(document, dumping.dump(state))
 
 
 @settings(max_examples=500)
@@ -1600,7 +1602,7 @@ def test_what_is_read_in_pieces_is_what_the_whole_document_says(draw: random.Ran
         ]
         found = splice._read_pieces(known, value, edits)
         if found is not None:
-            whole = reading.load_events(splice._apply(text, 0, len(text), edits).encode(), "").value
+            whole = reading.load_events(applied(text, 0, len(text), edits).encode(), "").value
             assert same(whole, found)
             assert in_order(whole) == in_order(found)
 

@@ -624,7 +624,11 @@ def body_start(text: str) -> int:
 
 
 def _read(text: str, whole: bool, resolve: Callable[[str], Any], parts: list[Any] | None) -> dict[Any, Any] | None:
-    """The same for *text*, which ends in a newline; it had that already if it is *whole*."""
+    """The same for *text*, which ends in a newline; it had that already if it is *whole*.
+
+    The loop is one function, however long: it runs for each line, its state is in local variables, and a call for each
+    kind of line would take as long as what it does with one.
+    """
     scalars = _Scalars(resolve)
     keys = _Keys(scalars)
     special = _Special(text, whole, scalars, keys, parts)

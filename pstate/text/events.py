@@ -226,6 +226,10 @@ class _Reader:
             raise Refused(f"not YAML: {what}", mark=mark) from None
 
     def document(self) -> tuple[Any, bool]:
+        """The value of the document that has begun, and whether it ends with a `...` line.
+
+        The loop is one function, however long: it runs for each event, and its state is in local variables.
+        """
         yaml = self.yaml
         next_event, memo, limit = self.next_event, self.memo, self.limit
         resolvers, is_pure = yaml.resolvers, yaml.is_pure
