@@ -43,7 +43,7 @@ from pstate.errors import (
     WriteError,
 )
 from pstate.logger import Logger, send, waiting
-from pstate.memory import dicts, ops, pyyaml, sets
+from pstate.memory import dicts, ops, sets
 from pstate.memory.lists import MappedList
 from pstate.memory.ops import ABSENT, DETACHED, NODES, REMOVED, ROOT, apply, node_path, prepare
 from pstate.memory.transaction import Pending as Changes
@@ -1045,7 +1045,10 @@ class Store:
             raise
         finally:
             self._busy = False
-        pyyaml.register_representers(dicts.MappedDict, MappedList, sets.MappedSet)
+        if "yaml" in sys.modules:
+            from pstate.memory import pyyaml
+
+            pyyaml.register_representers(dicts.MappedDict, MappedList, sets.MappedSet)
 
     def attach(self, handle: Any, timeout: float | None) -> bool:
         """Make *handle*, a `PersistedState`, show the root from now on.

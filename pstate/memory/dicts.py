@@ -8,7 +8,7 @@ from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, SupportsIndex
 
 from pstate.errors import ClosedAttributeError, ClosedError, ReservedNameError
-from pstate.memory.nodes import Mapped, backwards, place_of, recorded, register, take_item, truth, unmapped
+from pstate.memory.nodes import Mapped, backwards, recorded, register, shown_place, take_item, truth, unmapped
 from pstate.memory.ops import NODES, depth
 from pstate.memory.views import MappedItems, MappedKeys, MappedValues, keys_of
 from pstate.values import FAST, SCALARS, check_key, take
@@ -75,7 +75,7 @@ class MappedDict(Mapped, dict[Any, Any]):
             if value is not _MISSING:
                 return value
             if name not in self._reserved:
-                raise AttributeError(f"{place_of(self)} has no key {name!r}", name=name, obj=self)
+                raise AttributeError(f"{shown_place(self)} has no key {name!r}", name=name, obj=self)
         # Either no name of ours, or a property of a subclass raised AttributeError: let the interpreter say it again.
         return object.__getattribute__(self, name)
 
@@ -166,12 +166,12 @@ class MappedDict(Mapped, dict[Any, Any]):
 
     def __setitem__(self, key: Any, value: Any) -> None:
         if type(key) is not str or not key.isascii():
-            key = check_key(key, partial(place_of, self))
+            key = check_key(key, partial(shown_place, self))
         kind = type(value)
         if kind not in FAST and not (kind is str and value.isascii()):
             if kind in NODES and self._store.read(_holds_key, self, key, value):
                 return  # the second half of `state.x += [1]`: the list has changed already, and is here
-            value = take(value, partial(place_of, self, key), depth(self))
+            value = take(value, partial(shown_place, self, key), depth(self))
         self._store.put(self, key, value)
 
     def __delitem__(self, key: Any) -> None:
@@ -194,7 +194,7 @@ class MappedDict(Mapped, dict[Any, Any]):
             try:
                 self._store.mutate(self, _pop_key, name, _MISSING)
             except KeyError:
-                raise AttributeError(f"{place_of(self)} has no key {name!r}", name=name, obj=self) from None
+                raise AttributeError(f"{shown_place(self)} has no key {name!r}", name=name, obj=self) from None
 
     def _python_attribute(self, name: str, way: str) -> None:
         """Return when *name* is an attribute in Python's sense that can be set (deleted), else say what it is."""
@@ -216,8 +216,8 @@ class MappedDict(Mapped, dict[Any, Any]):
             return
         if name[:1] == "_" and hasattr(self, "__dict__"):
             return
-        place = f"{place_of(self)}.{name}"
-        item = f"{place_of(self)}[{name!r}]".replace("'", '"')
+        place = f"{shown_place(self)}.{name}"
+        item = f"{shown_place(self)}[{name!r}]".replace("'", '"')
         if name[:1] != "_":
             raise ReservedNameError(
                 f"{place}: {name!r} belongs to the class {cls.__name__}, so it is no key as an attribute. "
@@ -239,13 +239,13 @@ class MappedDict(Mapped, dict[Any, Any]):
             try:
                 found = self.get(key, _MISSING)
             except TypeError:
-                check_key(key, partial(place_of, self))
+                check_key(key, partial(shown_place, self))
                 raise
             if found is not _MISSING:
                 return found
             if value is _MISSING:
                 value = take_item(self, key, default)
-                key = check_key(key, partial(place_of, self))
+                key = check_key(key, partial(shown_place, self))
             found = self._store.mutate(self, _set_missing, key, value)
             # A container that went in stands there as a mapped one, and is fetched; but somebody may have removed it.
             if found is not _MISSING:
@@ -258,8 +258,8 @@ class MappedDict(Mapped, dict[Any, Any]):
         around = depth(self)
         taken = {}
         for key, value in new.items():
-            key = check_key(key, partial(place_of, self))
-            taken[key] = value if type(value) in FAST else take(value, partial(place_of, self, key), around)
+            key = check_key(key, partial(shown_place, self))
+            taken[key] = value if type(value) in FAST else take(value, partial(shown_place, self, key), around)
         self._store.mutate(self, _set_keys, taken)
 
     def __ior__(self, other: Any) -> Self:

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any, Self, SupportsIndex
 
 from pstate.errors import ClosedError
 from pstate.memory.frames import for_json
-from pstate.memory.nodes import NO_CHANGE, Mapped, backwards, place_of, register, take_item, take_items, truth, unmapped
+from pstate.memory.nodes import (
+    NO_CHANGE,
+    Mapped,
+    backwards,
+    register,
+    shown_place,
+    take_item,
+    take_items,
+    truth,
+    unmapped,
+)
 from pstate.memory.ops import NODES, Op, plain
 from pstate.values import FAST, SCALARS
 
@@ -209,7 +219,9 @@ class MappedList(Mapped, list[Any]):
             order = _order([key(element) for element in elements], reverse)
             if self._store.mutate(self, _reorder, content, order):
                 return
-        raise ValueError(f"{place_of(self)}: list modified during sort. Nothing was changed. Sort it in a transaction.")
+        raise ValueError(
+            f"{shown_place(self)}: list modified during sort. Nothing was changed. Sort it in a transaction."
+        )
 
 
 def _index(index: Any) -> int:

@@ -103,7 +103,7 @@ def truth(length: Callable[[Any], int]) -> Callable[[Any], bool]:
     return __bool__
 
 
-def place_of(node: Any, *keys: Any) -> str:
+def shown_place(node: Any, *keys: Any) -> str:
     """Where *node* is in its state, as a program would write it, followed by *keys*; for error messages."""
     path = node_path(node)
     if isinstance(path, Top):
@@ -113,7 +113,7 @@ def place_of(node: Any, *keys: Any) -> str:
 
 def take_item(node: Any, key: Any, value: Any) -> Any:
     """*value* as a plain tree that may become the item *key* of *node*; raises as `values.take`."""
-    return take(value, partial(place_of, node, key), depth(node))
+    return take(value, partial(shown_place, node, key), depth(node))
 
 
 def take_items(node: Any, first: int, values: Iterable[Any]) -> list[Any]:
@@ -122,7 +122,7 @@ def take_items(node: Any, first: int, values: Iterable[Any]) -> list[Any]:
     around = depth(node)
     for index, value in enumerate(taken):
         if type(value) not in FAST:
-            taken[index] = take(value, partial(place_of, node, first + index), around)
+            taken[index] = take(value, partial(shown_place, node, first + index), around)
     return taken
 
 

@@ -8,7 +8,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Self, SupportsIndex
 
 from pstate.errors import ClosedError
-from pstate.memory.nodes import NO_CHANGE, Mapped, place_of, recorded, register, truth, unmapped
+from pstate.memory.nodes import NO_CHANGE, Mapped, recorded, register, shown_place, truth, unmapped
 from pstate.memory.ops import stored_key
 from pstate.values import check_member
 
@@ -138,7 +138,7 @@ class MappedSet(Mapped, set[Any]):
 
     def add(self, member: Any, /) -> None:
         if type(member) is not str or not member.isascii():
-            member = check_member(member, partial(place_of, self))
+            member = check_member(member, partial(shown_place, self))
         self._store.mutate(self, _add, [member])
 
     def discard(self, member: Any, /) -> None:
@@ -154,7 +154,7 @@ class MappedSet(Mapped, set[Any]):
         self._store.mutate(self, _discard_all, None)
 
     def _members_of(self, others: Iterable[Iterable[Any]]) -> list[Any]:
-        place = partial(place_of, self)
+        place = partial(shown_place, self)
         members = chain.from_iterable(unmapped(other) for other in others)
         # Once each, in their order: a set's own changes from run to run.
         return list(dict.fromkeys(check_member(member, place) for member in members))

@@ -12,7 +12,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from pstate.text import block, tables
+from pstate.text import block
 from pstate.text.parts import BOM, Merged, Parts
 from pstate.values import MAX_DEPTH
 
@@ -77,6 +77,8 @@ def _base(data: bytes, value: dict[Any, Any] | None, explicit_end: bool) -> Base
 
 def resolve(text: str) -> Any:
     """What PyYAML's tables make of the plain scalar *text*; `block.UNSURE` when that is a mistake, or no scalar."""
+    from pstate.text import tables  # by the first scalar that is not clear without them
+
     yaml = tables.pyyaml()
     for tag, matches in yaml.resolvers.get(text[:1], ()):
         if matches(text):
