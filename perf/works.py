@@ -28,6 +28,7 @@ from perf import peers
 from perf.peers import Peer, Result
 from pstate import PersistedState
 from pstate.file import limits, lock
+from pstate.file.flock import UNLOCK, Flock
 from pstate.file.fs import SYSTEM, FileSystem
 
 #: A measurement of something slow does it less often, so that a round takes about so many seconds of it.

@@ -50,7 +50,6 @@ from pstate.memory.transaction import Pending as Changes
 from pstate.memory.transaction import Savepoint as Mark
 from pstate.memory.transaction import beginning
 from pstate.signals import expected, tolerating
-from pstate.text import reading
 from pstate.text.records import encode_body, encode_set
 from pstate.values import SCALARS
 

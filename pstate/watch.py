@@ -283,7 +283,7 @@ def _take_state(root: Any, trail: Trail) -> State:
 
 def history(state: dicts.MappedDict, path: str | Iterable[Any] | None = None) -> Iterator[Change]:
     """See `PersistedState.history`."""
-    core, place = containers.store_of(state), place_of(path)
+    core, place = frames.store_of(state), place_of(path)
     document, records = core.read(_records, core)
     return _told(place, document, records)
 

@@ -975,7 +975,7 @@ APPENDABLE = [
 @pytest.mark.parametrize(("text", "appendable"), APPENDABLE, ids=lambda value: ascii(value)[:30])
 def test_a_marker_is_appended_only_where_it_changes_nothing(parser, text, appendable):
     """To all that is called appendable, a base marker and a record can be appended, and all loaders agree."""
-    base = codec.load(text.encode(), "s.yaml")
+    base = reading.load(text.encode(), "s.yaml")
     assert appendable is base.appendable
     if appendable:
         stream = text.encode() + b'... # pstate 1 5f2c81d0\n--- [["set",[],"counter",4]]\n... # 77aa0102\n'

@@ -19,7 +19,6 @@ from tools.edits import World
 from pstate import EditConflict, PersistedState, WriteError
 from pstate.cli import main
 from pstate.file import limits
-from pstate.file.fs import FileSystem
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,6 @@ import pytest
 
 from pstate import PersistedState
 from pstate.file import limits
-from pstate.file import log as pstate_log
 from pstate.testing.disk import Inode, SimulatedDisk
 from pstate.testing.system import Hook, SimulatedSystem, fail
 

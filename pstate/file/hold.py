@@ -7,8 +7,8 @@ from collections.abc import Callable
 from functools import partial
 
 from pstate.file import lock
+from pstate.file.flock import UNLOCK, Flock
 from pstate.file.journal import Journal
-from pstate.file.lock import UNLOCK, Flock
 from pstate.file.site import Site
 
 

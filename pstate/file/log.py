@@ -31,11 +31,11 @@ from pstate.errors import (
 from pstate.file import format as f
 from pstate.file import limits, lock, recovery, vacuum
 from pstate.file.beside import Beside
+from pstate.file.flock import EXCLUSIVE_NOW
 from pstate.file.format import RECORD, encode_record
 from pstate.file.fs import FileSystem, is_shortage
 from pstate.file.hold import Hold
 from pstate.file.journal import Journal, View
-from pstate.file.lock import EXCLUSIVE_NOW
 from pstate.file.look import Look
 from pstate.file.merging import Merging
 from pstate.file.past import Past
@@ -49,7 +49,7 @@ from pstate.file.standing import Standing
 from pstate.file.trail import Trail
 from pstate.logger import Logger
 from pstate.signals import expected
-from pstate.text import codec
+from pstate.text import reading
 from pstate.values import same
 
 logger = Logger("pstate.file.log")
@@ -543,7 +543,7 @@ class FileLog:
         """
         from pstate.file import edits
 
-        base = codec.load(text, self.site.path)
+        base = reading.load(text, self.site.path)
         lost: list[str] = []
 
         def edited(ours: State) -> Edit:

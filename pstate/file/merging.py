@@ -18,7 +18,7 @@ from pstate.file.saves import Saves
 from pstate.file.trail import place_behind
 from pstate.logger import Logger
 from pstate.signals import expected
-from pstate.text import codec
+from pstate.text import dumping, reading
 
 if TYPE_CHECKING:
     from pstate.file import edits
@@ -122,7 +122,7 @@ class Merging:
             raise self.site.emptied()
         try:
             image = recovery.judge(f.scan(data), data, self.site.path, self.fs.boot_id)
-            base = codec.load(image.base, self.site.path)
+            base = reading.load(image.base, self.site.path)
             from pstate.file import edits
 
             result = edits.reconcile(self._history(view, mine, data), image, base.value, data, ancestor)
@@ -130,7 +130,7 @@ class Merging:
             raise self.site.invalid(error) from error
         for sentence in result.lost:
             logger.warning("%s: both a person and a program changed this; the edit wins: %s", self.site.path, sentence)
-        kept = self.beside.keep("conflict", codec.dump(mine), ours) if result.conflict else None
+        kept = self.beside.keep("conflict", dumping.dump(mine), ours) if result.conflict else None
         if image.rest:
             self._keep_rest(image)
             journal.truncate(image.end)
@@ -244,7 +244,7 @@ class Merging:
     def keep_ours(self, error: Exception) -> None:
         """We may be the last to know our commits, and the file does not take them."""
         try:
-            kept = self.beside.keep("conflict", codec.dump(self.memory.plain()), self.standing.journal)
+            kept = self.beside.keep("conflict", dumping.dump(self.memory.plain()), self.standing.journal)
         except expected(OSError) as failure:
             logger.error("%s And the state with our commits could not be kept beside it: %s", error, failure)
         else:

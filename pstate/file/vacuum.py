@@ -36,7 +36,6 @@ from pstate.file import format as f
 from pstate.file.flock import EXCLUSIVE_NOW, Flock
 from pstate.file.fs import NO_SUCH_RENAME, FileSystem, NotOurs
 from pstate.file.journal import Journal, Known, View, known
-from pstate.file.lock import EXCLUSIVE_NOW, Flock
 from pstate.logger import Logger
 from pstate.signals import expected, tolerating
 from pstate.text import dumping

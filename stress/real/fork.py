@@ -32,7 +32,6 @@ from typing import Any
 
 from pstate import ClosedError, LockTimeout, TransactionError
 from pstate.file import limits
-from pstate.file import log
 from stress.check import BrokenPromise, Trial, check, log_to, rounds
 from stress.real.workers import PATIENCE, Silence, expect_tidy, is_locked, open_state, read_fresh
 

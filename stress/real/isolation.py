@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from pstate.file import limits
-from pstate.file import log
 from stress.check import BrokenPromise, Trial, check, rounds
 from stress.real.history import ABORTED, COMMITTED, UNKNOWN, Read, Transaction, judge
 from stress.real.workers import Crew, Ended, Link, Worker, expect_tidy, in_threads, open_state

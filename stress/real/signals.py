@@ -28,7 +28,6 @@ from types import FrameType
 from typing import Any
 
 from pstate.file import limits
-from pstate.file import log
 from stress.check import BrokenPromise, Trial, check, rounds
 from stress.real.workers import PATIENCE, Crew, Ended, Link, expect_tidy, is_locked, open_state, read_fresh
 

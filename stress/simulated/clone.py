@@ -26,6 +26,7 @@ def forked(
     parent = state._store
     child = _copied(Store, parent)
     child.engine = engines.Files(system)
+    assert isinstance(parent.log, FileLog)
     log = child.log = _log(parent.log, child, system)
     child.fresh = log.fresh
     child.root = ops.graft(ops.plain(parent.root), child, ops.ROOT, None)

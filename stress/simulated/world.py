@@ -24,6 +24,7 @@ from greenlet import greenlet
 from pstate import Change, PersistedState, Watch, engines, store
 from pstate.errors import DurabilityUnknown, EditConflict, StateFileError
 from pstate.file.flock import UNLOCK
+from pstate.file.journal import Journal
 from pstate.file.vacuum import is_temporary
 from pstate.memory import ops
 from pstate.state import Transaction
@@ -309,8 +310,8 @@ class Actor:
     def become_a_daemon(self, content: bytes, locked: bool) -> None:
         """Close all descriptors, and open a log with *content*, which gets the number of the state's file."""
         assert self.state is not None
-        journal = self.state._store.log.standing.journal
-        assert journal is not None
+        journal = self.state._store.log.journal
+        assert isinstance(journal, Journal)
         system = self.system
         number = journal.fd
         system.close_all(number)

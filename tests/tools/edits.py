@@ -17,10 +17,9 @@ from typing import Any
 import yaml
 
 import pstate
+from pstate.file import limits
 from stress.real.workers import Link
 from tools.processes import Other, Pool
-from tools.processes import BIRTH
-from pstate.file import limits
 
 Save = Callable[[Path, bytes], None]
 

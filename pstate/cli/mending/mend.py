@@ -21,7 +21,6 @@ from pstate.file import format as f
 from pstate.file.flock import UNLOCK, Flock
 from pstate.file.fs import SYSTEM
 from pstate.file.journal import Journal, View, known
-from pstate.file.lock import UNLOCK, Flock
 from pstate.signals import expected, tolerating
 from pstate.text import reading
 from pstate.values import same
