@@ -244,6 +244,13 @@ class Log(Protocol):
         """In a forked child: let go of what is the parent's, so that the parent does not notice."""
         ...
 
+    def check(self) -> None:
+        """Assert what holds whenever the store is not in the middle of something. For tests.
+
+        Raises AssertionError, with the number that the rule has in docs/guarantees.md.
+        """
+        ...
+
     # Its name
 
     def follow_links(self) -> None:

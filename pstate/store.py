@@ -51,7 +51,7 @@ from pstate.memory.transaction import Savepoint as Mark
 from pstate.memory.transaction import beginning
 from pstate.signals import expected, tolerating
 from pstate.text.records import encode_body, encode_set
-from pstate.values import SCALARS
+from pstate.values import SCALARS, same
 
 R = TypeVar("R")
 Plan = Callable[..., tuple[Sequence[ops.Op], Any]]
@@ -1138,6 +1138,36 @@ class Store:
         finally:
             self._busy = False
             _open.discard(self)
+
+    def check(self) -> None:
+        """Assert what holds whenever nobody is in the middle of something; where somebody is, do nothing. For tests.
+
+        Raises AssertionError, with the number that the rule has in docs/guarantees.md.
+        """
+        mutex = self.mutex
+        if not mutex.acquire(False):
+            return
+        try:
+            if not self._busy and not self.closed:
+                self._check()
+        finally:
+            mutex.release()
+
+    def _check(self) -> None:
+        for reference in self._handles:
+            handle = reference()  # not asked for its truth value: that would be a read
+            assert handle is None or [*dict.items(handle)] == [*dict.items(self.root)], (
+                "I5: a handle shows another state than the root"
+            )
+        self.log.check()
+        if self.changes is not None:
+            assert self.owner in (0, self.changes.thread), "I5: another thread's transaction counts as ours"
+            return
+        assert not self.owner, "I5: a thread counts as being in a transaction, and none is open"
+        assert self._base_view is None, "I8: a transaction is over, and what was before it is kept"
+        if self.view is not None:
+            document, records = self.log.records()
+            assert same(self.replay(document, records), self.plain()), "I5: memory is not what its commits make"
 
     def after_fork(self) -> None:
         """In the child: nothing of the parent's locks, descriptors and transactions is ours."""

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, settings
 from tools.edits import Peer, World
 from tools.processes import Pool
 
+import pstate.store
 from pstate.logger import waiting
 
 ROOT = Path(__file__).parent.parent
@@ -46,6 +47,14 @@ def _nothing_untold() -> Iterator[None]:
     """What the package had to tell while it held a lock was handed to `logging` when it gave that back."""
     yield
     assert not waiting.get(get_ident())
+
+
+@pytest.fixture(autouse=True)
+def _invariants_hold(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whatever a test leaves open is in order: see `pstate.store.Store.check`. *monkeypatch* is undone after it."""
+    yield
+    for store in pstate.store._each():
+        store.check()
 
 
 @pytest.fixture(scope="module")

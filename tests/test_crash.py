@@ -472,7 +472,7 @@ def test_a_system_without_a_boot_id_forgives_no_hole(history: History, tmp_path:
 
 
 def test_a_generation_is_never_that_of_the_journal_before(tmp_path: Path) -> None:
-    """Records of an old journal, in blocks that a power cut brings back, would be valid in the new one (F11)."""
+    """Records of an old journal, in blocks that a power cut brings back, would be valid in the new one."""
     fs = FileSystem()
     tokens = iter(["00000000", "11111111", "11111111", "22222222"])
     fs.token = lambda: next(tokens)  # type: ignore[method-assign]
@@ -505,7 +505,7 @@ def test_what_is_kept_beside_is_on_the_disk_before_it_is_cut(tmp_path: Path) -> 
     state.close()
 
 
-# ------------------------------------------------------------------ documents that a journal may stand behind (F3)
+# ------------------------------------------------------------------ documents that a journal may stand behind
 
 BASES = {
     "empty": b"",

@@ -15,7 +15,7 @@ from tools.disks import Disk, Failing, Seam
 from tools.edits import save_by_rename
 
 from pstate import PersistedState, StoreFailedError, WriteError
-from pstate.file import log as pstate_log
+from pstate.file import limits
 from pstate.file.fs import FileSystem
 
 
@@ -24,7 +24,7 @@ def changing(fs: Seam) -> list[str]:
 
 
 def test_who_follows_a_vacuum_syncs_the_folder_before_its_first_acknowledgement(tmp_path: Path) -> None:
-    """Whoever renamed may have died before it synced the folder (F12)."""
+    """Whoever renamed may have died before it synced the folder."""
     path = tmp_path / "state.yaml"
     fs = Seam()
     state = PersistedState.open(path, fs=fs, durability="power")
@@ -117,7 +117,7 @@ def test_with_durability_power_a_commit_looks_at_the_path_after_its_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However young the last look is (I6)."""
-    monkeypatch.setattr(pstate_log, "LOOK_INTERVAL", 3600.0)
+    monkeypatch.setattr(limits, "LOOK_INTERVAL", 3600.0)
     path = tmp_path / "state.yaml"
     path.write_bytes(b"a: 1\nname: first\n")
     fs = Disk()
@@ -158,7 +158,7 @@ def test_after_a_failed_sync_a_failed_vacuum_lets_no_write_through(tmp_path: Pat
 def test_with_power_the_first_commit_to_a_file_of_others_syncs_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pstate_log, "LOOK_INTERVAL", 0.0)
+    monkeypatch.setattr(limits, "LOOK_INTERVAL", 0.0)
     path = tmp_path / "state.yaml"
     fs = Seam()
     other = PersistedState.open(path, fs=Seam())
@@ -173,4 +173,18 @@ def test_with_power_the_first_commit_to_a_file_of_others_syncs_the_folder(
     state["b"] = 2
     assert "sync_folder" in fs.calls
     other.close()
+    state.close()
+
+
+def test_with_power_a_commit_after_a_save_in_place_that_shortened_the_file_is_synced(tmp_path: Path) -> None:
+    """The file was on stable storage up to an end that is not there any more."""
+    path, fs = tmp_path / "state.yaml", Seam()
+    state = PersistedState.open(path, defaults={"text": "x" * 400}, durability="power", fs=fs)
+    state.vacuum()
+    path.write_text("text: x\n")
+    fs.armed = True
+
+    state.counter = 1
+
+    assert ["write", "sync_data"] == changing(fs)[:2]
     state.close()

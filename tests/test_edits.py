@@ -630,7 +630,7 @@ def test_a_value_set_back_long_after_a_vacuum_is_what_the_person_wants(world: Wo
     world.write("counter: 3\nname: first\n")
     peer = world.peer()
     before = world.content
-    peer.run("log.STALE_COPY = 0.0; state.counter = 4; state.vacuum()")
+    peer.run("limits.STALE_COPY = 0.0; state.counter = 4; state.vacuum()")
     save_by_rename(world.path, before)
     assert 3 == peer.ask("state.counter")
     assert {"counter": 3, "name": "first"} == world.finish()

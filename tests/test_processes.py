@@ -27,7 +27,7 @@ from tools.processes import KERNEL, KINDS, Crowd, Other, is_locked, is_plain
 
 from pstate import BypassedError, LockTimeout, PersistedState, ReadOnlyError, RemovedError
 from pstate.file import format as f
-from pstate.file import log as pstate_log
+from pstate.file import limits
 from pstate.file.fs import FileSystem
 from pstate.text import reading
 
@@ -485,7 +485,7 @@ def test_a_read_only_state_follows_everything(crowd: Crowd) -> None:
 def test_a_vacuum_of_a_file_without_a_final_newline_is_followed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:
-    monkeypatch.setattr(pstate_log, "LOOK_INTERVAL", 3600.0)
+    monkeypatch.setattr(limits, "LOOK_INTERVAL", 3600.0)
     path = tmp_path / "state.yaml"
     path.write_bytes(content)
     with Crowd(path) as crowd:

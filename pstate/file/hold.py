@@ -78,6 +78,11 @@ class Hold:
         if self.is_of_file and self.journal is not None and not self.journal.is_ours():
             self.unlock = int
 
+    def check(self) -> None:
+        """See `engine.Log.check`."""
+        is_of_journal = self.journal is not None and self.unlock is self.journal.unlock
+        assert self.unlock is int or is_of_journal, "I2: what would be unlocked is not the file that is held"
+
     def drop(self) -> None:
         """Hold nothing. Nothing is unlocked."""
         self.unlock = int

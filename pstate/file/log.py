@@ -630,6 +630,12 @@ class FileLog:
         self.rest()
         self.past.forget()
 
+    def check(self) -> None:
+        """See `engine.Log.check`."""
+        self.hold.check()
+        self.look.check()
+        self.standing.check()
+
     # ------------------------------------------------------------------ its name
 
     @property
@@ -677,7 +683,8 @@ class FileLog:
     @property
     def journal(self) -> Journal:
         """The file that memory is at."""
-        _, _, _, _, journal = self.standing.view
+        journal = self.standing.journal
+        assert journal is not None
         return journal
 
     def records(self) -> tuple[State, Iterable[Operations]]:

@@ -63,6 +63,10 @@ class Look:
         """A comparison of the content from *started* until now has found nothing: put off the next one."""
         self.check_at = started + max(limits.CHECK_INTERVAL, limits.CHECK_COST * (self.fs.clock() - started))
 
+    def check(self) -> None:
+        """See `engine.Log.check`."""
+        assert self.look_at <= self.look_due, "I6: a look that is too old for a commit counts for a change that begins"
+
     def complain(self, error: Exception) -> None:
         """Log what keeps us on the last good state, once, however often it is found before all is well again."""
         message = str(error)

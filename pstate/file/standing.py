@@ -11,6 +11,7 @@ from pstate.engine import Memory, Operations, Origin, State
 from pstate.errors import CorruptStateError, StateFileError
 from pstate.file import format as f
 from pstate.file import recovery
+from pstate.file.fs import NO_DESCRIPTOR
 from pstate.file.hold import Hold
 from pstate.file.journal import Journal, View, known
 from pstate.file.look import Look
@@ -234,6 +235,19 @@ class Standing:
     def _replay_of(self, journal: Journal, index: int) -> State:
         records = recovery.decode(journal.bodies(index), self.site.path, journal.read)
         return self.replay(recovery.document(journal.base, self.site.path), records, journal.read)
+
+    def check(self) -> None:
+        """See `engine.Log.check`."""
+        self.trails.check(self.journal)
+        if self.memory.view is None:
+            return
+        fd, end, crc, index, journal = self.view
+        assert journal is self.journal, "I4: memory is in another file than the log"
+        assert fd == journal.fd or journal.fd == NO_DESCRIPTOR, "I4: the view has a descriptor that is not its file's"
+        image = f.scan(bytes(journal.content))
+        found = image.end, image.index, image.crc if index else crc
+        assert found == (end, index, crc), f"I4: memory is at {(end, index, crc)}, its commits end at {found}"
+        assert journal.synced <= end, "I11: more counts as settled than there is"
 
     def rest(self) -> None:
         """Let go of the file."""

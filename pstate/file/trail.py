@@ -151,6 +151,10 @@ class Trails:
             trail.load(journal, image, base, state, origin)
         self._mark(journal)
 
+    def check(self, journal: Journal | None) -> None:
+        """See `engine.Log.check`. *journal* is the one that memory is at."""
+        assert self._marked in (None, journal), "I12: the mark of those who watch is on another file than memory is at"
+
     def rest(self) -> None:
         """The journal is let go of; the next one is to be loaded."""
         self._mark(None)

@@ -23,8 +23,10 @@ from greenlet import greenlet
 
 from pstate import Change, PersistedState, Watch, engines, store
 from pstate.errors import DurabilityUnknown, EditConflict, StateFileError
+from pstate.file import format as f
 from pstate.file.flock import UNLOCK
 from pstate.file.journal import Journal
+from pstate.file.log import FileLog
 from pstate.file.vacuum import is_temporary
 from pstate.memory import ops
 from pstate.state import Transaction
@@ -124,6 +126,7 @@ class Actor:
         self.state: PersistedState | None = None
         self.pending: tuple[str, tuple[Any, ...]] | None = None
         self.history = 0
+        self.checked = 0  #: what its history was when its invariants were last checked
         self.ended = False
         self.opening = False
         self.on_a_full_disk = False
@@ -229,6 +232,17 @@ class Actor:
             self.refused += tokens
             return
         self.acknowledged += tokens
+        self._check_look()
+
+    def _check_look(self) -> None:
+        """Assert that the commit that has just been acknowledged has had a look at the path that was young enough."""
+        scenario, log = self.world.scenario, self.state._store.log if self.state is not None else None
+        if scenario.edited or scenario.failures or not isinstance(log, FileLog):
+            return
+        journal, look = log.standing.journal, log.look
+        if journal is not None and journal.is_easy() and self.system.now > look.look_due + 100 * scenario.tick:
+            late = self.system.now - look.look_due
+            raise BrokenPromise(f"I6: {self.name} was acknowledged {late:.6f} s after the look at the path was due")
 
     def look(self, take: Callable[[PersistedState], Any] = _log) -> tuple[str, ...]:
         """Take a view of `log`; it must show whatever was acknowledged before."""
@@ -374,6 +388,8 @@ class World:
     # ------------------------------------------------------------------ system calls
 
     def _call(self, actor: Actor, name: str, real: Callable[..., Any], *arguments: Any) -> Any:
+        if name in ("write", "truncate"):
+            self._check_change(actor, name, *arguments)
         if actor is not self.current and name == "sleep":
             self._let_watchers_look(actor)
         if actor is not self.current or (self._alone(actor) and self._changes_nothing(actor, name, arguments)):
@@ -385,6 +401,41 @@ class World:
             actor.wants = None
             actor.awaits = name == "is_watched"
         return self._do(actor, name, real, arguments, number)
+
+    def _check_change(self, actor: Actor, name: str, fd: int, what: bytes | int) -> None:
+        """Assert what holds before one of our programs appends to a state file, or cuts it."""
+        description = actor.system.descriptors.get(fd)
+        if actor.name == PERSON or description is None or not self._is_state(description.inode):
+            return
+        inode = description.inode
+        if inode.holder is not description:
+            raise BrokenPromise(f"I2: {actor.name} is about to {name} without the lock of the file")
+        image = f.scan(bytes(inode.content))
+        if name == "truncate" and isinstance(what, int) and what < image.end and not self.scenario.edited:
+            raise BrokenPromise(f"I1: {actor.name} is about to cut the file at {what}, records end at {image.end}")
+        view = actor.state._store.view if actor.state is not None else None
+        # After a write that took only a part, the rest follows that.
+        if (
+            name == "write"
+            and not (actor.on_a_full_disk or self.scenario.edited)
+            and view is not None
+            and view[4].fd == fd
+            and len(inode.content) != view[1]
+        ):
+            raise BrokenPromise(f"I3: {actor.name} is about to append at {len(inode.content)}, and is at {view[1]}")
+
+    def _is_state(self, inode: Inode) -> bool:
+        return inode is self.disk.names.get(PATH)
+
+    def check(self) -> None:
+        """Assert what holds at every stop, in each process that is not in the middle of something."""
+        for actor in self.actors.values():
+            if actor.alive and actor.state is not None and actor.checked != actor.history:
+                actor.checked = actor.history  # it has learned nothing since the last time
+                try:
+                    actor.state._store.check()
+                except AssertionError as error:
+                    raise BrokenPromise(f"{actor.name}: {error}") from error
 
     def _let_watchers_look(self, waiting: Actor) -> None:
         """Where nobody is scheduled, those who watch look while somebody waits, who may wait for them."""
@@ -595,6 +646,7 @@ class World:
         self.current = None
         if actor.error is not None:
             self._broke(actor.error, actor.name)
+        self.check()
 
     def _kill(self, actor: Actor) -> None:
         actor.system.die()
