@@ -342,6 +342,7 @@ class _Closed:
     changes = None
     lock_timeout = None
     is_mine = False
+    closed = True
 
     def __init__(self, path: str, problem: str, advice: str) -> None:
         self.path = path

@@ -21,12 +21,12 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from threading import get_ident
 from time import monotonic, sleep
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from pstate import engines
 from pstate import logger as told
@@ -43,18 +43,22 @@ from pstate.errors import (
     WriteError,
 )
 from pstate.logger import Logger, send, waiting
-from pstate.memory import dicts, ops, sets
+from pstate.memory import ops, sets
+from pstate.memory.dicts import MappedDict
 from pstate.memory.lists import MappedList
 from pstate.memory.ops import ABSENT, DETACHED, NODES, REMOVED, ROOT, apply, node_path, prepare
-from pstate.memory.transaction import Pending as Changes
-from pstate.memory.transaction import Savepoint as Mark
-from pstate.memory.transaction import beginning
+from pstate.memory.transaction import Pending, Savepoint, beginning
 from pstate.signals import expected, tolerating
 from pstate.text.records import encode_body, encode_set
 from pstate.values import SCALARS, same
 
+if TYPE_CHECKING:
+    from pstate.memory.core import Block
+    from pstate.memory.owner import Intent
+
 R = TypeVar("R")
-Plan = Callable[..., tuple[Sequence[ops.Op], Any]]
+#: What makes the operations of a change, and its result, of the newest state.
+Plan: TypeAlias = "Callable[..., Intent]"
 
 _dict_get, _dict_set = dict.get, dict.__setitem__
 #: The path of the root, where nobody keeps it or changes it: a new list would take 3 % of `counter += 1`.
@@ -68,13 +72,6 @@ logger = Logger("pstate.store")
 PATIENCE = 1.0
 #: How often a thread that waits for the mutex looks whether there is another one, in seconds.
 _LOOK = 0.05
-
-
-class Block(Protocol):
-    """A block of a transaction, as the store sees it."""
-
-    _changes: Changes | None  #: of its transaction
-    _mark: Mark | None  #: where it has begun; None for the outermost block
 
 
 class Store:
@@ -116,7 +113,7 @@ class Store:
         self.engine = engine
         self.lock_timeout = lock_timeout
         self.locking = locking
-        self.root = dict.__new__(dicts.MappedDict)
+        self.root = dict.__new__(MappedDict)
         for name, value in (("_store", self), ("_parent", ROOT), ("_key", None)):
             object.__setattr__(self.root, name, value)
         #: Where memory is, or None: see `engine.Memory`.
@@ -140,7 +137,7 @@ class Store:
         self._busy = False
         #: The open transaction, if there is one. A plain attribute: an exception can come at the beginning of a
         #: property.
-        self.changes: Changes | None = None
+        self.changes: Pending | None = None
         #: The thread whose transaction it is, while that is in order and nobody is at work on it; else 0. Only ever a
         #: short cut: without it, the same is found out under the mutex.
         self.owner = 0
@@ -148,7 +145,7 @@ class Store:
         self._interrupted = False
         #: How deep the outermost block is that was rolled back and has not been left yet; 0 if there is none.
         self.ended = 0
-        self._handles: tuple[weakref.ref[Any], ...] = ()
+        self._handles: tuple[weakref.ref[MappedDict], ...] = ()
         _all.add(weakref.ref(self, _all.discard))
 
     # ------------------------------------------------------------------ reading
@@ -239,7 +236,7 @@ class Store:
                 except RuntimeError:
                     pass  # we have not got it
 
-    def _timed_out(self, waited: float, changes: Changes | None, what: str) -> LockTimeout:
+    def _timed_out(self, waited: float, changes: Pending | None, what: str) -> LockTimeout:
         """For a thread that has waited for the one whose transaction *changes* is, or that has the mutex."""
         if changes is None:
             # A lock of Python's tells its owner to people only.
@@ -329,7 +326,8 @@ class Store:
                                 finally:
                                     self._busy = False
                                     try:
-                                        log.hold.unlock()
+                                        unlock = log.hold.unlock  # see `FileLog.begin`
+                                        unlock()
                                     except expected(OSError) as error:
                                         if log.hold.unlock_again(error):
                                             raise
@@ -459,7 +457,8 @@ class Store:
                 finally:
                     self._busy = False
                     try:
-                        log.hold.unlock()
+                        unlock = log.hold.unlock  # see `FileLog.begin`
+                        unlock()
                     except expected(OSError) as error:
                         if log.hold.unlock_again(error):
                             raise
@@ -606,7 +605,7 @@ class Store:
             if handle is not None:
                 self._fill(handle)
 
-    def _fill(self, handle: Any) -> None:
+    def _fill(self, handle: MappedDict) -> None:
         dict.clear(handle)
         for key, value in dict.items(self.root):
             _dict_set(handle, key, value)
@@ -677,7 +676,7 @@ class Store:
                 if waiting:
                     send()
 
-    def _begin_block(self, block: Block, changes: Changes) -> None:
+    def _begin_block(self, block: Block, changes: Pending) -> None:
         """Begin *block* within the transaction *changes* of this thread."""
         if self._busy:
             raise self._reentrant()
@@ -687,7 +686,7 @@ class Store:
         block._changes = changes
         changes.depth = mark[3]
 
-    def _is_lost(self, changes: Changes) -> bool:
+    def _is_lost(self, changes: Pending) -> bool:
         """Whether *changes*, of this thread, is the open transaction no more, because another thread has ended it.
 
         That one has the mutex while it does so, and is waited for. It may not succeed: then all is as it was.
@@ -696,15 +695,15 @@ class Store:
             self.alone(None, bool)
         return self.changes is not changes
 
-    def _is_amiss(self, changes: Changes) -> bool:
+    def _is_amiss(self, changes: Pending) -> bool:
         """Whether a block of *changes* cannot be left as usual, where this thread has not got their mutex."""
         return changes.thread != get_ident() or self._is_lost(changes) or bool(changes.spoiled)
 
-    def end(self, changes: Changes, failed: bool) -> View | None:
+    def end(self, changes: Pending, failed: bool) -> View | None:
         """Leave the outermost block, the only one of *changes* that is open: commit it, or undo it if it *failed*.
 
-        Returns what is to `settle`. Raises as `commit` and `end_amiss`. However this ends, the block was left, unless
-        an asynchronous exception has come at the beginning: then it has to be given up.
+        Returns what is to `settle`. Raises as `commit_block` and `end_amiss`. However this ends, the block was left,
+        unless an asynchronous exception has come at the beginning: then it has to be given up.
         """
         if (self.changes is not changes or not self.mutex._is_owned()) and self._is_amiss(changes):  # type: ignore[attr-defined]
             self.end_amiss(changes, 1, failed)
@@ -713,7 +712,7 @@ class Store:
             if failed:
                 self.roll_back()
                 return None
-            return self.commit()
+            return self.commit_block()
         finally:
             try:
                 self.leave(changes)
@@ -721,7 +720,7 @@ class Store:
                 self.leave(changes)
                 raise
 
-    def give_up(self, changes: Changes) -> None:
+    def give_up(self, changes: Pending) -> None:
         """Leave the outermost block, where an asynchronous exception has kept `end` from it. Idempotent.
 
         Nobody knows whether it was committed: the next access reads the file.
@@ -734,7 +733,7 @@ class Store:
         ):
             self.leave(changes)
 
-    def commit(self) -> View | None:
+    def commit_block(self) -> View | None:
         """Commit the open transaction; returns what is to `settle` after `leave`.
 
         When it raises an Exception that means "not committed", it was rolled back.
@@ -766,7 +765,7 @@ class Store:
         self.log.publish(view)
         return view if self.log.settles else None
 
-    def roll_back(self, mark: Mark | None = None) -> None:
+    def roll_back(self, mark: Savepoint | None = None) -> None:
         """Undo the open transaction, or what came after *mark*."""
         changes = self.changes
         assert changes is not None
@@ -790,7 +789,7 @@ class Store:
             self._busy = False
             self._go_on()
 
-    def end_block(self, changes: Changes, mark: Mark | None) -> None:
+    def end_block(self, changes: Pending, mark: Savepoint | None) -> None:
         """Undo the block that began at *mark*; until it is left, nothing can be changed, in blocks inside of it too.
 
         Raises TransactionError where that is not open, or another thread's: then nothing was done.
@@ -808,7 +807,7 @@ class Store:
             self.owner = 0
             self.ended = min(self.ended or depth, depth)
 
-    def leave_block(self, changes: Changes, mark: Mark, failed: bool) -> None:
+    def leave_block(self, changes: Pending, mark: Savepoint, failed: bool) -> None:
         """Leave the innermost block, which is inside of the transaction's; undo it if it *failed*.
 
         However this ends, it was left, unless an asynchronous exception has come at the beginning: then do it again.
@@ -828,7 +827,7 @@ class Store:
                 self.ended = 0
                 self._go_on()
 
-    def end_amiss(self, changes: Changes, depth: int, failed: bool) -> None:
+    def end_amiss(self, changes: Pending, depth: int, failed: bool) -> None:
         """Leave a block, at *depth*, that cannot be left as it should be: all of its transaction is rolled back.
 
         Either this is another thread, or a block inside of it is open still. Raises TransactionError, unless the block
@@ -847,11 +846,11 @@ class Store:
         if not failed:
             self._refuse_spoiled(changes)
 
-    def _refuse_spoiled(self, changes: Changes) -> None:
+    def _refuse_spoiled(self, changes: Pending) -> None:
         if changes.spoiled:
             raise TransactionError(f"{self.path}: {changes.spoiled}")
 
-    def _spoil(self, changes: Changes, depth: int, reason: str) -> None:
+    def _spoil(self, changes: Pending, depth: int, reason: str) -> None:
         """Roll all of *changes* back, and leave the block at *depth*.
 
         Those who go on within other blocks of it are told the *reason*, and change nothing, until all were left.
@@ -870,7 +869,7 @@ class Store:
                     self.leave(changes)
                     raise
 
-    def _end_of_other_thread(self, changes: Changes, depth: int) -> None:
+    def _end_of_other_thread(self, changes: Pending, depth: int) -> None:
         """Leave a block, at *depth*, of a transaction of another thread."""
         if self._ending._is_owned():  # type: ignore[attr-defined]
             raise self._reentrant()
@@ -881,7 +880,7 @@ class Store:
             if waiting:
                 send()
 
-    def _end_taken_over(self, changes: Changes, depth: int) -> None:
+    def _end_taken_over(self, changes: Pending, depth: int) -> None:
         if self.changes is not changes:
             return
         theirs = changes.mutex
@@ -903,7 +902,7 @@ class Store:
                     with contextlib.suppress(RuntimeError):  # `leave` has done it
                         ours.release()
 
-    def _take_over(self, changes: Changes) -> bool:
+    def _take_over(self, changes: Pending) -> bool:
         """Have a new mutex in the place of that which another thread has for its transaction *changes*.
 
         False when that has ended meanwhile. Raises LockTimeout when that thread is at work in it for too long. What
@@ -956,7 +955,7 @@ class Store:
             if node is self.root:
                 self._mirror((op,))
 
-    def leave(self, changes: Changes) -> None:
+    def leave(self, changes: Pending) -> None:
         """Unlock after the last block of *changes*, however it ended. Idempotent."""
         if self.changes is not changes:
             return  # forked inside the block: the lock is the parent's
@@ -965,7 +964,8 @@ class Store:
             self._base_view = None
             self.ended = 0
             try:
-                self.log.hold.unlock()
+                unlock = self.log.hold.unlock  # see `FileLog.begin`
+                unlock()
             except expected(OSError) as error:
                 if self.log.hold.unlock_again(error):
                     raise
@@ -1035,7 +1035,7 @@ class Store:
         """
         return self._rewrite("save()", partial(self.log.save, original, text))
 
-    def _open(self) -> None:
+    def _open_log(self) -> None:
         self._busy = True
         try:
             self.log.open()
@@ -1047,9 +1047,9 @@ class Store:
         if "yaml" in sys.modules:
             from pstate.memory import pyyaml
 
-            pyyaml.register_representers(dicts.MappedDict, MappedList, sets.MappedSet)
+            pyyaml.register_representers(MappedDict, MappedList, sets.MappedSet)
 
-    def attach(self, handle: Any, timeout: float | None) -> bool:
+    def attach(self, handle: MappedDict, timeout: float | None) -> bool:
         """Make *handle*, a `PersistedState`, show the root from now on.
 
         False when another thread has just closed the store. Opens the file if need be, see `FileLog.open`. Raises
@@ -1057,20 +1057,20 @@ class Store:
         """
         return self.alone(timeout, self._attach, handle)
 
-    def _attach(self, handle: Any) -> bool:
+    def _attach(self, handle: MappedDict) -> bool:
         if self.closed:
             return False
         object.__setattr__(handle, "_store", self)  # first: whatever comes now, the handle knows whom to tell
-        _open.add(self)
+        _kept_alive.add(self)
         if self.log.at_rest:
-            self._open()
+            self._open_log()
         else:
             self.log.follow_links()
         self._handles = (*(r for r in self._handles if r() is not None), weakref.ref(handle))
         self._fill(handle)
         return True
 
-    def detach(self, handle: Any) -> None:
+    def detach(self, handle: MappedDict | None) -> None:
         """*handle* is going away by itself. With the last one, let go of the file; a reference held elsewhere reopens
         it.
 
@@ -1092,14 +1092,14 @@ class Store:
             if waiting:
                 send()
 
-    def close(self, handle: Any = None, keep_journal: bool = False) -> None:
+    def close(self, handle: MappedDict | None = None, keep_journal: bool = False) -> None:
         """Forget *handle*, or all; with the last one, the store ends: TransactionError inside a transaction.
 
         Raises LockTimeout where another thread's transaction lasts longer than `lock_timeout`.
         """
         self.alone(self.lock_timeout, self._close, handle, keep_journal)
 
-    def _close(self, handle: Any, keep_journal: bool) -> None:
+    def _close(self, handle: MappedDict | None, keep_journal: bool) -> None:
         if self._busy:
             raise self._reentrant()
         last = all(r() is None or r() is handle for r in self._handles)
@@ -1125,7 +1125,7 @@ class Store:
         finally:
             self._busy = False
 
-    def _drop(self, handle: Any) -> None:
+    def _drop(self, handle: MappedDict | None) -> None:
         self._handles = tuple(r for r in self._handles if r() is not None and r() is not handle)
 
     def _let_go(self, keep_journal: bool = False) -> None:
@@ -1137,7 +1137,7 @@ class Store:
             self.log.rest()
         finally:
             self._busy = False
-            _open.discard(self)
+            _kept_alive.discard(self)
 
     def check(self) -> None:
         """Assert what holds whenever nobody is in the middle of something; where somebody is, do nothing. For tests.
@@ -1255,7 +1255,7 @@ def patched(path: str) -> PatchedError:
     )
 
 
-def _set(node: ops.Node, key: Any, value: Any) -> tuple[Sequence[ops.Op], Any]:
+def _set(node: ops.Node, key: Any, value: Any) -> Intent:
     return [("set", key, value)], None
 
 
@@ -1266,7 +1266,7 @@ _by_link: weakref.WeakSet[Store] = weakref.WeakSet()
 _stores_mutex = threading.RLock()  # a signal handler may open another state while one is being opened
 # What has handles is kept alive: in a cycle of garbage, descriptors may be closed before a handle's `__del__` tidies
 # up.
-_open: set[Store] = set()
+_kept_alive: set[Store] = set()
 #: Every store that there is, also one that is closing, or was let go of.
 _all: set[weakref.ref[Store]] = set()
 
@@ -1286,7 +1286,7 @@ told.lock_holders.append(_holds_a_lock)
 
 def shared(
     path: str,
-    handle: Any,
+    handle: MappedDict,
     *,
     durability: str,
     lock_timeout: float | None,
@@ -1352,9 +1352,9 @@ def _find(path: str, read_only: bool, engine: Engine) -> Store | None:
 
 def abandon(engine: Engine) -> None:
     """For simulations: the process that had its states by *engine* is dead. Its finalizers touch nothing any more."""
-    for store in [store for store in _open.copy() if store.engine == engine]:
+    for store in [store for store in _kept_alive.copy() if store.engine == engine]:
         store.closed = True
-        _open.discard(store)
+        _kept_alive.discard(store)
 
 
 #: What is imported when it is needed first.
@@ -1367,7 +1367,7 @@ def _before_fork() -> None:
     """A module that another thread is about to import would stay locked in the child, where that thread is not: whoever
     needs it there would wait for ever. So all of them are imported, and waited for.
     """
-    if _open and threading.active_count() > 1:
+    if _kept_alive and threading.active_count() > 1:
         for name in _IMPORTED_LATE:
             with tolerating(ImportError):  # not every Python has ctypes
                 __import__(name)
@@ -1387,7 +1387,7 @@ def _after_fork_in_child() -> None:
 
 def _at_exit() -> None:
     """What was registered before us comes after us, and so do finalizers: so nothing is closed."""
-    for store in _open.copy():
+    for store in _kept_alive.copy():
         # A daemon thread may be in a transaction for ever.
         with tolerating(LockTimeout, ReentrantError):
             store.tidy_at_exit()

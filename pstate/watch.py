@@ -15,7 +15,7 @@ from functools import partial
 from itertools import chain
 from threading import get_ident
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pstate import logger as told
 from pstate.engine import Leg, Operations, State, Trail
@@ -25,6 +25,9 @@ from pstate.memory import changes, dicts, frames, ops
 from pstate.memory.changes import Change
 from pstate.signals import expected
 from pstate.text import paths
+
+if TYPE_CHECKING:
+    from pstate.memory.core import Core
 
 #: How often a watch looks whether there is something new, in seconds.
 WATCH_INTERVAL = 0.020
@@ -58,7 +61,7 @@ class Watch:
         now: bool = False,
     ) -> None:
         self._state = state
-        self._core = frames.store_of(state)
+        self._core: Core = frames.store_of(state)
         self._place = place_of(path)
         self._timeout = timeout
         #: What came together is together; never an empty one.
@@ -256,7 +259,7 @@ class Watch:
         self.close()
 
 
-def _follow(reference: weakref.ref[Trail], core: Any) -> None:
+def _follow(reference: weakref.ref[Trail], core: Core) -> None:
     """Keep the notes up to date, however long nobody asks for them: others wait for us with their vacuums (I12)."""
     while not core.closed and (trail := reference()) is not None:
         try:
@@ -296,7 +299,7 @@ def _told(place: list[Any], document: State, records: Iterable[Operations]) -> I
                 yield change._replace(commit=number)
 
 
-def _records(core: Any) -> tuple[State, Iterable[Operations]]:
+def _records(core: Core) -> tuple[State, Iterable[Operations]]:
     document, records = core.log.records()
     return document, records
 

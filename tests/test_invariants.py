@@ -122,7 +122,7 @@ def test_the_check_of_a_store_notices(
 def abandon(state: PersistedState) -> None:
     """It is not in order, and so is not closed."""
     state._store.closed = True
-    pstate.store._open.discard(state._store)
+    pstate.store._kept_alive.discard(state._store)
 
 
 def a_long_block(actor: Actor) -> None:

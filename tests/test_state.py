@@ -365,7 +365,7 @@ def test_a_closed_state_has_all_that_a_state_and_its_blocks_ask_of_a_store(tmp_p
     state = PersistedState(tmp_path / "state.yaml")
     getattr(state._store, name)
     state.close()
-    answers = {"changes": None, "fresh": None, "is_mine": False, "lock_timeout": None, "view": None}
+    answers = {"changes": None, "closed": True, "fresh": None, "is_mine": False, "lock_timeout": None, "view": None}
 
     if name == "path":
         assert str(tmp_path / "state.yaml") == state._store.path

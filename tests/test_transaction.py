@@ -321,7 +321,7 @@ def test_what_a_handler_changes_behind_the_commit_of_a_block_is_refused_not_lost
     state: PersistedState, monkeypatch: pytest.MonkeyPatch, changed: bool
 ) -> None:
     """A signal comes between the commit and the end of the block: no record would have it any more."""
-    commit, refused = store.Store.commit, []
+    commit, refused = store.Store.commit_block, []
 
     def commit_and_strike(self: store.Store) -> None:
         commit(self)
@@ -330,7 +330,7 @@ def test_what_a_handler_changes_behind_the_commit_of_a_block_is_refused_not_lost
         except ReentrantError as error:
             refused.append(error)
 
-    monkeypatch.setattr(store.Store, "commit", commit_and_strike)
+    monkeypatch.setattr(store.Store, "commit_block", commit_and_strike)
     with state.transaction():
         if changed:
             state["a"] = 2

@@ -1,4 +1,4 @@
-"""What a state and its transactions need of a store, beside what the containers need.
+"""What a state and its transactions need of a store, beside what the containers need; and what a watch needs.
 
 Only for type checkers and for a test: at run time, nothing of the package imports this, nor `owner`.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from pstate.engine import Log
 from pstate.memory.owner import Owner
 from pstate.memory.transaction import Pending, Savepoint
 
@@ -16,13 +17,6 @@ class Block(Protocol):
 
     _changes: Pending | None  #: of its transaction
     _mark: Savepoint | None  #: where it has begun; None for the outermost block
-
-
-class Settling(Protocol):
-    """A log, as a transaction sees it."""
-
-    def settle(self, view: Any, /) -> None:
-        """Return when the commit *view* is on stable storage."""
 
 
 class Core(Owner, Protocol):
@@ -37,8 +31,12 @@ class Core(Owner, Protocol):
         """Whether a transaction of the calling thread is open."""
 
     @property
-    def log(self) -> Settling:
+    def log(self) -> Log:
         """Where the commits go."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is closed, for good."""
 
     def vacuum(self) -> None:
         """Write the state anew, without a journal."""

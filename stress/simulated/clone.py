@@ -35,7 +35,7 @@ def forked(
         object.__setattr__(handle, name, value)
     child._handles = (weakref.ref(handle),)
     child._fill(handle)
-    store._open.add(child)
+    store._kept_alive.add(child)
     left = Transaction(child, None)
     left._changes, left._mark = transaction._changes, transaction._mark
     child.after_fork()

@@ -102,7 +102,7 @@ FAULTS = [
     ),
     Fault(
         "one record for each operation of a transaction",
-        "pstate.store:Store.commit",
+        "pstate.store:Store.commit_block",
         "view = self.log.commit(encode_body(changes.operations), self._base_view)",
         "for op in changes.operations:\n"
         "            view = self._base_view = self.log.commit(encode_body([op]), self._base_view)",
