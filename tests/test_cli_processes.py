@@ -108,6 +108,7 @@ def test_what_is_usual_imports_little(folder: Path, words: list[str]) -> None:
     )  # for its vacuum
     assert set() == imported & unwanted
     needed = {"command", "table", "paths", "session", "show", "read" if words[0] == "get" else "write", "values"}
+    needed |= {"mending", "mending.presence"}
     found = {name.removeprefix("pstate.cli.") for name in imported if name.startswith("pstate.cli.")}
     assert found <= needed
 

@@ -20,8 +20,9 @@ MAY_IMPORT = {
 }
 #: Who else may know that the state is in a file.
 SEE_FILE = {"engines", "testing", "cli"}
-#: Of the commands, those that look at a damaged file, or at what is beside one, and write a file without a state.
-COMMANDS_THAT_SEE_FILE = {"mending", "transfer", "session", "edit", "users", "difference", "history"}
+#: Of the commands, those that read and mend files which nobody opens as a state; `import` and `export`, which know the
+#: formats of others and replace files whole; and those that say who has a file open.
+COMMANDS_THAT_SEE_FILE = {"mending", "transfer", "users"}
 
 #: How many floors the house has at most, a folder counted as one room.
 FLOORS = 9

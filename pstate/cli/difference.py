@@ -7,8 +7,7 @@ from typing import Any
 
 from pstate.cli import changes, session, show
 from pstate.cli.command import Command, Parser, declare_file, declare_json
-from pstate.file import recovery
-from pstate.file.fs import SYSTEM
+from pstate.cli.mending import unopened
 from pstate.memory.changes import between
 
 
@@ -29,10 +28,10 @@ def _run(arguments: Any) -> int:
 def _sides(file: str, other: str | None) -> tuple[Any, Any]:
     if other is not None:
         return session.snapshot(file), session.snapshot(other)
-    data = session.content(file)
+    data = unopened.content(file)
     path = os.path.abspath(file)
-    found = recovery.read(data, path, SYSTEM.boot_id)
-    return found.state, session.replayed(found, path, data)
+    found = unopened.read(data, path)
+    return found.state, unopened.replayed(found, path, data)
 
 
 COMMANDS = {

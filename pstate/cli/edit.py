@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 
 from pstate.cli import session, values
 from pstate.cli.command import Command, No, Parser, declare_file, declare_writing, tell
+from pstate.cli.mending import unopened
 from pstate.errors import InvalidStateError, WriteError
-from pstate.file import edits, recovery, vacuum
-from pstate.file.fs import SYSTEM
+from pstate.file import edits
 from pstate.memory.frames import store_of
 from pstate.signals import expected
 from pstate.text import reading
@@ -83,17 +83,10 @@ def _run(arguments: Any) -> int:
 
 
 def _original(file: str) -> Original:
-    data = session.content(file)
-    found = recovery.read(data, file, SYSTEM.boot_id)
-    state = session.replayed(found, file, data)
-    return Original(_document(found, state, file), state)
-
-
-def _document(found: recovery.Content, state: dict[Any, Any], file: str) -> bytes:
-    """What a vacuum would make of the file; where it has nothing to do, that is the file."""
-    base = found.image.base
-    is_as_it_is = not found.image.bodies and not recovery.is_theirs(base)
-    return base if is_as_it_is else vacuum.document(base, state, file)[0]
+    data = unopened.content(file)
+    found = unopened.read(data, file)
+    state = unopened.replayed(found, file, data)
+    return Original(unopened.document(found, state, file), state)
 
 
 def _has_changed(copy: str, given: bytes) -> bool:

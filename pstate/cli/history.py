@@ -7,10 +7,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from pstate.cli import changes, paths, session, show
+from pstate.cli import changes, paths, show
 from pstate.cli.command import Command, Parser, declare_file, declare_json, declare_path
-from pstate.file import recovery
-from pstate.file.fs import SYSTEM
+from pstate.cli.mending import presence, unopened
 from pstate.memory.changes import Change, grown, play
 from pstate.state import PersistedState
 from pstate.watch import WATCH_INTERVAL
@@ -25,7 +24,7 @@ def _declare(parser: Parser) -> None:
 
 def _run(arguments: Any) -> int:
     place = paths.parse(arguments.path)
-    session.must_exist(arguments.file)
+    presence.must_exist(arguments.file)
     if not arguments.follow:
         for found in _recorded(arguments.file, place):
             _print(found, arguments.json)
@@ -41,14 +40,14 @@ def _run(arguments: Any) -> int:
 
 def _recorded(file: str, place: list[Any]) -> Iterator[list[Change]]:
     """What each record of *file* changes at *place*. Up to one that does not fit, which raises CorruptStateError."""
-    path, data = os.path.realpath(file), session.content(file)
-    content = recovery.read(data, path, SYSTEM.boot_id)
-    root, count = grown(content.state), len(content.records)
+    path, data = os.path.realpath(file), unopened.content(file)
+    content = unopened.read(data, path)
+    root = grown(content.state)
     for number, operations in enumerate(content.records, 1):
         try:
             found = [change for operation in operations for change in play(root, operation, place)]
         except (LookupError, TypeError, ValueError) as error:
-            raise recovery.does_not_fit(path, data, number - 1, count - number, error) from error
+            raise unopened.does_not_fit(content, path, data, number, error) from error
         if found:
             yield [change._replace(commit=number) for change in found]
 

@@ -14,11 +14,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from pstate.cli.command import Usage
-from pstate.errors import MissingPathError, PStateError
-from pstate.file import files, recovery
-from pstate.file.fs import SYSTEM
-from pstate.memory import ops
-from pstate.memory.changes import grown
+from pstate.cli.mending.presence import must_exist
+from pstate.errors import PStateError
 from pstate.memory.frames import store_of
 from pstate.signals import expected
 from pstate.state import PersistedState
@@ -100,51 +97,8 @@ def is_new(file: str) -> bool:
     return False
 
 
-def must_exist(file: str) -> int:
-    """The size of *file*; 0 where opening it says what is wrong. Raises MissingPathError where there is none."""
-    try:
-        return os.stat(file).st_size
-    except expected(FileNotFoundError) as error:
-        raise missing(file, error) from error
-    except expected(OSError):
-        return 0
-
-
-def missing(file: str, error: OSError) -> MissingPathError:
-    """What to say when there is no *file*."""
-    path = os.path.abspath(file)
-    if not os.path.isdir(os.path.dirname(path)):
-        return files.missing(path, error)
-    message = f"{path}: there is no such file. Nothing was changed. To begin one: pstate set {file} KEY VALUE"
-    return MissingPathError(message, path=path, errno=error.errno)
-
-
 def snapshot(file: str) -> dict[Any, Any]:
     """The newest state of *file*, in plain types. Nobody is waited for, and no byte changes."""
     must_exist(file)
     with no_collector(), PersistedState.open(file, read_only=True) as state:
         return state.snapshot()
-
-
-def content(file: str) -> bytes:
-    """All bytes of *file*, of one moment. Raises as opening a state does."""
-    path = os.path.realpath(file)
-    try:
-        journal = files.open_state(SYSTEM, path, read_only=True)
-    except expected(FileNotFoundError) as error:
-        raise missing(file, error) from error
-    try:
-        return journal.read()
-    finally:
-        journal.close()
-
-
-def replayed(found: recovery.Content, file: str, data: bytes) -> Any:
-    """What the file with the bytes *data*, read as *found*, says after its last commit, as a plain tree."""
-    root = grown(found.state)
-    for number, operations in enumerate(found.records, 1):
-        try:
-            ops.replay(root, [operations], None)
-        except (LookupError, TypeError, ValueError) as error:
-            raise recovery.does_not_fit(file, data, number - 1, len(found.records) - number, error) from error
-    return ops.plain(root)

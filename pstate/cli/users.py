@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from pstate.cli import session, show
 from pstate.cli.command import Command, Parser, declare_file, declare_json, declare_writing
+from pstate.cli.mending import presence
 from pstate.file import vacuum
 from pstate.file.holder import holder, program
 from pstate.signals import expected, tolerating
@@ -82,7 +83,7 @@ def _declare_who(parser: Parser) -> None:
 
 
 def _who(arguments: Any) -> int:
-    session.must_exist(arguments.file)
+    presence.must_exist(arguments.file)
     users = users_of(os.path.realpath(arguments.file))
     if arguments.json:
         show.write("".join(show.json_text(user._asdict()) + "\n" for user in users))

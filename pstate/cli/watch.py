@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from pstate.cli import changes, paths, session, show
+from pstate.cli import changes, paths, show
 from pstate.cli.command import (
     Command,
     No,
@@ -23,6 +23,7 @@ from pstate.cli.command import (
     seconds,
     tell,
 )
+from pstate.cli.mending import presence
 from pstate.memory.changes import Change
 from pstate.memory.ops import ABSENT
 from pstate.signals import expected
@@ -52,7 +53,7 @@ def _run(arguments: Any) -> int:
     place = paths.parse(arguments.path)
     if arguments.command and shutil.which(arguments.command[0]) is None:
         raise Usage(f"there is no command {arguments.command[0]!r}. Nothing was done.")
-    session.must_exist(arguments.file)
+    presence.must_exist(arguments.file)
     left = arguments.count
     with PersistedState.open(arguments.file, read_only=True) as state:
         for found in _awaited(state.watch(place, now=arguments.now), arguments.timeout):

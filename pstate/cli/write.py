@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from pstate.cli import paths, session, show, values
 from pstate.cli.command import Command, Input, No, Parser, Usage, declare_file, declare_path, declare_writing, tell
+from pstate.cli.mending import presence
 from pstate.errors import UnsupportedTypeError, UnsupportedValueError
 from pstate.text import records
 from pstate.values import same
@@ -107,7 +108,7 @@ def run(arguments: Any, change: Change, may_create: bool = True) -> int:
     """Carry out one *change*."""
     only = step("", change, arguments, Input())
     if not may_create or arguments.__dict__.get("if_equals") is not None:
-        session.must_exist(arguments.file)
+        presence.must_exist(arguments.file)
     return commit(arguments, [only], "The change is committed.")
 
 

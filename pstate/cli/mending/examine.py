@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from pstate.cli import session
+from pstate.cli.mending import unopened
 from pstate.cli.surprises import surprise
 from pstate.errors import PStateError, StateFileError
 from pstate.file import files, recovery, vacuum
@@ -78,13 +79,13 @@ def examine(file: str, step: Callable[[str], None]) -> Report:
 
 def settled(file: str) -> tuple[bytes, f.Image]:
     """The bytes of *file*, read once more while they end in what may be the write of a program at work."""
-    data = session.content(file)
+    data = unopened.content(file)
     image = f.scan(data)
     for _ in range(5):
         if image.verdict is f.Verdict.CLEAN:
             break
         time.sleep(QUIET)
-        before, data = data, session.content(file)
+        before, data = data, unopened.content(file)
         if data == before:
             break
         image = f.scan(data)
@@ -104,7 +105,7 @@ def _examine_bytes(report: Report, data: bytes, image: f.Image, step: Callable[[
         step(f"{path}: replaying {image.index} commits")
         try:
             records = recovery.Records(image.bodies, path, lambda: data)
-            session.replayed(recovery.Content(state, image, True, records), path, data)
+            unopened.replayed(recovery.Content(state, image, True, records), path, data)
         except StateFileError as error:
             report.refuse(error)
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 from typing import Any, NamedTuple
 
-from pstate.cli import changes, session, show
+from pstate.cli import changes, show
 from pstate.cli.command import Command, No, Parser, Usage, declare_file
-from pstate.cli.mending import ancestors, mend
+from pstate.cli.mending import ancestors, mend, unopened
 from pstate.cli.mending.ancestors import Ancestor
 from pstate.cli.mending.examine import settled
 from pstate.cli.mending.pieces import Head, head, pieces
@@ -113,7 +113,7 @@ def _ancestor(path: str, found: Head, given: str | None) -> Ancestor | None:
     assert found.marker is not None
     if given is None:
         return ancestors.find(path, found.marker)
-    content = session.content(given)
+    content = unopened.content(given)
     base = ancestors.of(content, found.marker)
     if base is None:
         raise No(

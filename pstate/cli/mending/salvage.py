@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from pstate.cli import changes, session
+from pstate.cli import changes
 from pstate.cli.command import No
+from pstate.cli.mending import unopened
 from pstate.cli.mending.fragments import Fragments, Span, readable
 from pstate.cli.mending.pieces import Head, Piece, Proof, head, pieces
 from pstate.engine import State
@@ -65,7 +66,7 @@ class NeedsMore(No):
 def problem(data: bytes, path: str) -> StateFileError | None:
     """Why the file with the bytes *data* cannot be used; None if it can."""
     try:
-        session.replayed(recovery.read(data, path, SYSTEM.boot_id), path, data)
+        unopened.replayed(recovery.read(data, path, SYSTEM.boot_id), path, data)
     except StateFileError as error:
         return error
     return None

@@ -7,6 +7,7 @@ from typing import Any
 
 from pstate.cli import paths, session, show
 from pstate.cli.command import Command, Parser, Usage, declare_file
+from pstate.cli.mending import presence
 from pstate.cli.transfer import targets
 from pstate.cli.transfer.departure import WORDS, Departure
 from pstate.cli.transfer.faults import LEFT_OUT, declare_skipping
@@ -31,7 +32,7 @@ def _run(arguments: Any) -> int:
     if target == _STANDARD_OUTPUT and name not in targets.TEXTS:
         raise Usage(f"--to {name} needs a TARGET. Nothing was written. Give its path.")
     place = paths.parse(arguments.only)
-    size = session.must_exist(file)
+    size = presence.must_exist(file)
     if target != _STANDARD_OUTPUT:
         targets.refuse(target, name, file, arguments.force)
     with session.no_collector(), show.progress(size) as say:

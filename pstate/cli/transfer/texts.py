@@ -13,11 +13,10 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from pstate.cli import session
+from pstate.cli.mending import unopened
 from pstate.cli.transfer.faults import BadSource
 from pstate.errors import StateFileError
-from pstate.file import legacy, recovery
-from pstate.file.fs import SYSTEM
+from pstate.file import legacy
 from pstate.text import reading
 
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
@@ -78,7 +77,7 @@ def read_toml(data: bytes, name: str) -> Any:
 def read_yaml(data: bytes, name: str) -> Any:
     """A document of any kind, or a file of pstate or persistedstate, with or without its journal."""
     try:
-        return session.replayed(recovery.read(data, name, SYSTEM.boot_id), name, data)
+        return unopened.replayed(unopened.read(data, name), name, data)
     except StateFileError:
         try:
             documents = reading.load_all(data, name)
@@ -91,7 +90,7 @@ def read_yaml(data: bytes, name: str) -> Any:
 
 def read_persistedstate(data: bytes, name: str) -> Any:
     try:
-        return session.replayed(recovery.read(data, name, SYSTEM.boot_id), name, data)
+        return unopened.replayed(unopened.read(data, name), name, data)
     except StateFileError:
         with contextlib.suppress(StateFileError):
             found = legacy.load_lines(data, name)  # of 23.1 and 23.2, which nothing but the user can tell
