@@ -143,9 +143,10 @@ class Log(Protocol):
     def begin(self, timeout: float | None) -> None:
         """Bring memory to the newest commit, for a change that can be planned anew.
 
-        A file locks here. An engine that compares and sets need not. Whether this raises or not, the store calls
-        ``hold.unlock()``. Raises LockTimeout, ReadOnlyError, InvalidEditError, EditConflict, StoreFailedError or
-        WriteError.
+        A file locks here. An engine that compares and sets need not: it waits here for the blocks of others, and takes
+        nothing. *timeout*: None, or less than 0, is for ever. Where the store plans anew, it counts anew. Whether this
+        raises or not, the store calls ``hold.unlock()``. Raises LockTimeout, ReadOnlyError, InvalidEditError,
+        EditConflict, StoreFailedError or WriteError.
         """
         ...
 
@@ -164,7 +165,8 @@ class Log(Protocol):
     def commit(self, body: Body, after: View | None = None) -> View:
         """Write one record that follows *after*, or memory's view; returns the view after the record.
 
-        Raises Overtaken, but not in a block; WriteError or EditConflict: nothing was committed then.
+        It waits for nobody. Raises Overtaken, but not in a block: somebody has committed since `begin`, or has begun a
+        block. Raises WriteError or EditConflict. Nothing was committed then.
         """
         ...
 
@@ -191,7 +193,8 @@ class Log(Protocol):
 
     def freshness(self) -> Callable[[], View | None]:
         """The question that every read asks first, without the mutex: memory's view, if memory is as new as this engine
-        promises, else None. The store binds it once, and again after `stricter`.
+        promises, else None. It may say None where nothing is new: then `refresh` looks. The store binds it once, and
+        again after `stricter`.
         """
         ...
 
@@ -208,7 +211,11 @@ class Log(Protocol):
         ...
 
     def refresh(self) -> None:
-        """Bring memory to the newest commit. Never waits for another writer. Raises EditConflict, UnreadableError."""
+        """Bring memory to the newest commit, also where its view is None, and after `rest`.
+
+        Never waits for another writer. Memory keeps its view where nothing is new. Raises EditConflict,
+        UnreadableError.
+        """
         ...
 
     def renewed(self, view: View) -> View:
@@ -218,12 +225,15 @@ class Log(Protocol):
     # The rest of its life
 
     def vacuum(self) -> None:
-        """Make one document of all records, after `begin_rewrite`. Raises WriteError: then all is as it was."""
+        """Make one document of all records, after `begin_rewrite`. Memory and its containers stay as they are.
+
+        Raises WriteError: then all is as it was.
+        """
         ...
 
     def save(self, original: State, text: bytes) -> list[str]:
         """Bring the document *text*, made by a person of a copy that said *original*, together with the state, after
-        `begin_rewrite`.
+        `begin_rewrite`. Memory is the result afterwards, and a trail tells of it as an "edit".
 
         Returns a sentence for each value of a program that gave way. Raises InvalidStateError where *text* is not a
         state, and as `vacuum`.
@@ -237,7 +247,7 @@ class Log(Protocol):
         ...
 
     def rest(self) -> None:
-        """Let go of what is open. The next use opens it again."""
+        """Let go of what is open: memory's view is None. The next `refresh` or `begin` opens it again."""
         ...
 
     def forget(self) -> None:
@@ -287,15 +297,18 @@ class Log(Protocol):
         ...
 
     def trail(self, history: bool) -> Trail:
-        """Notes of what becomes of the state from now on; with *history*, from the last document on."""
+        """Notes of what becomes of the state after memory's view; with *history*, after the last document.
+
+        They are complete only from `follow` to `unfollow`.
+        """
         ...
 
     def follow(self, trail: Any) -> object:
-        """Keep *trail* up to date; returns the `journal`."""
+        """Keep *trail* up to date, in this process; returns the `journal`. May be called again, after a fork."""
         ...
 
     def unfollow(self, trail: Any = None) -> None:
-        """End *trail*, and those that nobody has any more."""
+        """End *trail*, and those that nobody has any more. Harmless for one that is not followed."""
         ...
 
 
