@@ -21,7 +21,7 @@ import pprint
 import random
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, ClassVar
 
@@ -29,14 +29,16 @@ import pytest
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from memory_store import MemoryStore, in_order, state
+from tools.containers import WatchedStore, in_order, state
 
+from pstate import store
 from pstate.errors import RemovedError, ReservedNameError, UnsupportedTypeError, UnsupportedValueError
 from pstate.memory import frames, ops, sets
 from pstate.memory.dicts import MappedDict
 from pstate.memory.lists import MappedList
 from pstate.memory.nodes import Mapped
 from pstate.memory.sets import MappedSet
+from pstate.state import Transaction
 from pstate.values import MAX_DEPTH, same
 
 
@@ -45,7 +47,6 @@ def records(node: Any) -> list[Any]:
     store = node._store
     new = store.records[:]
     store.records.clear()
-    store.undo.clear()
     store.check()
     return new
 
@@ -254,11 +255,12 @@ class Account(MappedDict):
 
 
 def account(**tree: Any) -> Account:
-    store = MemoryStore()
     root = Account.__new__(Account)
-    for name, value in (("_store", store), ("_parent", ops.ROOT), ("_key", None)):
+    for name, value in (("_parent", ops.ROOT), ("_key", None)):
         object.__setattr__(root, name, value)
-    store.root = root
+    core = WatchedStore()
+    core.attach(root, None)
+    store._open.discard(core)  # nobody closes it
     root.update(tree)
     return root
 
@@ -854,24 +856,10 @@ def test_a_single_read_takes_no_lock_when_memory_is_fresh() -> None:
 def test_a_value_taken_while_memory_changed_is_not_believed() -> None:
     """The view is looked at again after the value was taken."""
 
-    def somebody_commits() -> None:
-        store.view = object()
-
     root = state(d={"a": 1}, l=[1], s={1})
     store = root._store
     d, l, s = root.d, root.l, root.s  # noqa: E741
-    actual = store.view
-
-    class Changing(MemoryStore):
-        @property
-        def view(self) -> object:  # type: ignore[override]
-            return object()
-
-        @view.setter
-        def view(self, value: object) -> None: ...
-
-    store.__class__ = Changing
-    store.fresh = lambda: actual
+    store.fresh = lambda: store.log.renewed(store.view)  # which is not memory's any more
     for read in (
         lambda: d["a"], lambda: d.a, lambda: d.get("b"), lambda: "a" in d, lambda: len(d), lambda: l[0], lambda: len(l),
         lambda: 1 in s, lambda: len(s),
@@ -971,8 +959,6 @@ def test_reading_items_after_iterating_keys_reads_the_newest() -> None:
 def test_iterating_keys_does_not_keep_the_state_alive() -> None:
     def use() -> weakref.ref[Any]:
         root = account(a=1, b=2)
-        root._store.root = None  # the real store knows its handles weakly
-        root._store.undo.clear()
         for _ in root.keys():  # noqa: SIM118
             pass
         return weakref.ref(root)
@@ -1116,6 +1102,7 @@ def test_popping_from_a_large_set_does_not_get_slower() -> None:
     try:
         tags = root.s
         root._store.__class__ = Quick
+        root._store.log = root._store.log.log
         seen = [tags.pop() for _ in range(1500)]
         tags.update(range(5000, 5100))
         seen += [tags.pop() for _ in range(1600)]
@@ -1125,14 +1112,10 @@ def test_popping_from_a_large_set_does_not_get_slower() -> None:
     assert plans <= 2
 
 
-class Quick(MemoryStore):
+class Quick(WatchedStore):
     """Without the checks that look at everything."""
 
-    def mutate(self, node: Any, plan: Callable[..., tuple[list[ops.Op], Any]], *args: Any) -> Any:
-        operations, result = plan(node, *args)
-        for op in operations:
-            ops.apply(node, ops.prepare(node, op, self), True)
-        return result
+    mutate = store.Store.mutate
 
 
 # --- the whole API against the builtins
@@ -1354,13 +1337,35 @@ def outcome(run: Callable[..., Any], container: Any, args: tuple[Any, ...]) -> t
 class Containers(RuleBasedStateMachine):
     """Every call on a container of the state and on its plain twin: same result, same error, same content after."""
 
-    @initialize(tree=st.dictionaries(st.sampled_from(["a", "b", "l", "s"]), VALUES, max_size=4), cached=st.booleans())
-    def begin(self, tree: dict[Any, Any], cached: bool) -> None:
+    @initialize(
+        tree=st.dictionaries(st.sampled_from(["a", "b", "l", "s"]), VALUES, max_size=4),
+        cached=st.booleans(),
+        in_block=st.booleans(),
+    )
+    def begin(self, tree: dict[Any, Any], cached: bool, in_block: bool) -> None:
         tree = as_plain({"d": {}, "list": [1, [2], {"k": 3}], "set": {1, "a"}, **tree})
-        self.store = MemoryStore(tree, cached=cached)
+        self.store = WatchedStore(tree, cached=cached)
         self.model = copy.deepcopy(tree)
-        self.before: list[Any] = []  # the model before each record
+        self.outermost: Transaction | None = None
+        self.blocks: list[Transaction] = []  # one inside of the other; each begins with one change
+        self.before: list[Any] = []  # the model before each of them
         self.held: list[tuple[Any, Any]] = []
+        if in_block:
+            self.enter_a_block()
+
+    @contextlib.contextmanager
+    def change(self) -> Iterator[None]:
+        """What changes the state: one record outside of a block, else a block of its own, which stays open."""
+        backup, planned, committed = copy.deepcopy(self.model), self.store.planned, len(self.store.records)
+        block = Transaction(self.store, None).__enter__() if self.outermost is not None else None
+        yield
+        written = self.store.planned - planned
+        assert len(self.store.records) - committed == (written if block is None else 0)
+        if block is not None and written:
+            self.blocks.append(block)
+            self.before.append(backup)
+        elif block is not None:
+            block.__exit__(None, None, None)
 
     def twins(self, kind: type) -> list[tuple[Any, Any]]:
         found: list[tuple[Any, Any]] = []
@@ -1391,26 +1396,25 @@ class Containers(RuleBasedStateMachine):
         self.call(node, twin, run, args)
 
     def call(self, node: Any, twin: Any, run: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        backup, count = copy.deepcopy(self.model), len(self.store.records)
-        content = twin.copy()  # a failed sort leaves a plain list half sorted
-        result, problem = outcome(run, twin, (*args[:1], *map(as_plain, args[1:])))
-        if problem is None:
-            self.adjust(twin)
-        elif isinstance(twin, list):
-            twin[:] = content
-        ours, our_problem = outcome(run, node, args)
-        if problem is None:
-            assert our_problem is None, f"only ours raised {our_problem!r}"
-            assert in_order(plainly(ours)) == in_order(plainly(result)), (ours, result)
-        else:
-            assert isinstance(our_problem, type(problem)), f"{our_problem!r} for {problem!r}"
-            assert len(self.store.records) == count
-        written = len(self.store.records) - count
+        backup, count = copy.deepcopy(self.model), self.store.planned
+        with self.change():
+            content = twin.copy()  # a failed sort leaves a plain list half sorted
+            result, problem = outcome(run, twin, (*args[:1], *map(as_plain, args[1:])))
+            if problem is None:
+                self.adjust(twin)
+            elif isinstance(twin, list):
+                twin[:] = content
+            ours, our_problem = outcome(run, node, args)
+            if problem is None:
+                assert our_problem is None, f"only ours raised {our_problem!r}"
+                assert in_order(plainly(ours)) == in_order(plainly(result)), (ours, result)
+            else:
+                assert isinstance(our_problem, type(problem)), f"{our_problem!r} for {problem!r}"
+                assert self.store.planned == count
+        written = self.store.planned - count
         assert written <= 1
         if in_order_plain(backup) != in_order_plain(self.model):
             assert written == 1
-        if written:
-            self.before.append(backup)
         if len(in_order_plain(self.model)) > 1000:
             for key in ("part", *self.model):
                 if key in self.model and len(in_order_plain(self.model)) > 500:
@@ -1456,12 +1460,10 @@ class Containers(RuleBasedStateMachine):
                     popped.append(container.pop())
                     assert popped[0] not in container
 
-            backup, count = copy.deepcopy(self.model), len(self.store.records)
-            pop(node)
-            assert repr(popped[0]) in {repr(member) for member in twin}
-            twin.remove(popped[0])
-            if len(self.store.records) > count:
-                self.before.append(backup)
+            with self.change():
+                pop(node)
+                assert repr(popped[0]) in {repr(member) for member in twin}
+                twin.remove(popped[0])
 
     @rule(data=st.data(), key=KEYS, value=VALUES)
     def by_attribute(self, data: st.DataObject, key: Any, value: Any) -> None:
@@ -1490,10 +1492,10 @@ class Containers(RuleBasedStateMachine):
                 container[key] += value
 
             element = node[key]
-            count = len(self.store.records)
+            count = self.store.planned
             self.call(node, twin, run, ())
             assert node[key] is element
-            assert len(self.store.records) - count == isinstance(ops.node_path(node), list)
+            assert self.store.planned - count == isinstance(ops.node_path(node), list)
 
     @rule(data=st.data())
     def assign_a_part_of_the_state(self, data: st.DataObject) -> None:
@@ -1501,32 +1503,51 @@ class Containers(RuleBasedStateMachine):
         node, twin = data.draw(st.sampled_from(self.twins(dict)), label="to")
         if len(canonical(source_twin)) < 300:
             same_place = dict.get(node, "part") is source
-            count = len(self.store.records)
+            count = self.store.planned
             copied = source_twin if same_place else copy.deepcopy(source_twin)
             self.call(node, twin, lambda d: d.__setitem__("part", source if d is node else copied), ())
-            assert not same_place or count == len(self.store.records)
+            assert not same_place or count == self.store.planned
 
     @rule(data=st.data())
     def hold(self, data: st.DataObject) -> None:
         """Keep a reference; it is compared after every step from now on, whatever becomes of it."""
         self.held.append(data.draw(st.sampled_from(self.twins(object))))
 
+    @precondition(lambda self: self.outermost is None)
+    @rule()
+    def enter_a_block(self) -> None:
+        self.outermost = Transaction(self.store, None).__enter__()
+
+    @precondition(lambda self: len(self.blocks) > 2)
+    @rule()
+    def leave_all_blocks(self) -> None:
+        """Which commits what was not rolled back, as one record."""
+        count = len(self.store.records)
+        while self.blocks:
+            self.blocks.pop().__exit__(None, None, None)
+        self.outermost.__exit__(None, None, None)
+        assert len(self.store.records) - count == bool(self.before)
+        self.outermost, self.before = None, []
+
     @precondition(lambda self: self.before)
     @rule(data=st.data())
     def roll_back(self, data: st.DataObject) -> None:
-        """As a transaction does, with changes of containers that were taken out meanwhile left aside."""
+        """Some of the blocks, the innermost one first; with changes of containers that were taken out meanwhile."""
         steps = data.draw(st.integers(1, len(self.before)))
         attached = [node for node, _ in self.held if isinstance(ops.node_path(node), list)]
-        self.store.roll_back(steps)
+        for block in reversed(self.blocks[-steps:]):
+            block.__exit__(ZeroDivisionError, ZeroDivisionError(), None)
         self.model = self.before[-steps]
-        del self.before[-steps:]
+        del self.before[-steps:], self.blocks[-steps:]
         self.held = []
-        if in_order(self.store.root) != in_order_plain(self.model):
-            # A container was taken out, changed (no record: nothing to undo) and is back.
-            self.model = ops.plain(self.store.root)
+        assert in_order(self.store.root) == in_order_plain(self.model)
         for node in attached:
             path = ops.node_path(node)
             assert path is ops.DETACHED or ops.find(self.store.root, path) is node
+
+    def teardown(self) -> None:
+        if getattr(self, "outermost", None) is not None:
+            self.leave_all_blocks()
 
     @invariant()
     def the_records_tell_everything(self) -> None:

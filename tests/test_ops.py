@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from memory_store import MemoryStore, check_links, in_order
+from tools.containers import WatchedStore, check_links, in_order
 
 from pstate.memory import ops
 from pstate.memory.ops import DETACHED, REMOVED, ROOT
@@ -22,7 +22,7 @@ TREE: dict[Any, Any] = {
 }
 
 
-def node_at(store: MemoryStore, *path: Any) -> Any:
+def node_at(store: WatchedStore, *path: Any) -> Any:
     return ops.find(store.root, path)
 
 
@@ -76,7 +76,7 @@ def reorder(tree: dict[Any, Any], keys: tuple[Any, ...]) -> None:
 def test_an_operation_does_what_it_says_and_its_inverse_restores_everything(
     path: list[Any], op: ops.Op, model: Any, ours: bool
 ) -> None:
-    store = MemoryStore(TREE)
+    store = WatchedStore(TREE)
     node = node_at(store, *path)
     before, there = in_order(store.root), containers_of(store.root)
     expected = copy.deepcopy(TREE)
@@ -147,7 +147,7 @@ def test_an_operation_does_what_it_says_and_its_inverse_restores_everything(
 def test_an_operation_that_does_not_fit_is_refused_before_anything_changes(
     path: list[Any], op: ops.Op, error: type[Exception]
 ) -> None:
-    store = MemoryStore(TREE)
+    store = WatchedStore(TREE)
     before, there = in_order(store.root), containers_of(store.root).keys()
 
     with pytest.raises(error):
@@ -175,18 +175,18 @@ def test_an_operation_that_does_not_fit_is_refused_before_anything_changes(
 )
 def test_a_path_that_leads_to_no_container_is_an_error(path: list[Any], error: type[Exception]) -> None:
     with pytest.raises(error):
-        node_at(MemoryStore(TREE), *path)
+        node_at(WatchedStore(TREE), *path)
 
 
 def test_every_container_knows_its_path_and_depth() -> None:
-    store = MemoryStore(TREE)
+    store = WatchedStore(TREE)
     for path in ([], ["inner"], ["inner", "x"], ["inner", 1], ["jobs"], ["jobs", 0], ["jobs", 2], ["tags"]):
         assert ops.node_path(node_at(store, *path)) == path
         assert ops.depth(node_at(store, *path)) == len(path) + 1
 
 
 def test_what_hangs_on_something_taken_out_has_no_path() -> None:
-    store = MemoryStore(TREE)
+    store = WatchedStore(TREE)
     inner, x = node_at(store, "inner"), node_at(store, "inner", "x")
     ops.apply(store.root, ("delete", "inner"), True)
     assert ops.node_path(inner) is ops.node_path(x) is DETACHED
@@ -197,7 +197,7 @@ def test_what_hangs_on_something_taken_out_has_no_path() -> None:
 
 
 def test_a_link_that_an_interrupted_change_left_behind_leads_nowhere() -> None:
-    store = MemoryStore(TREE)
+    store = WatchedStore(TREE)
     inner, job = node_at(store, "inner"), node_at(store, "jobs", 0)
     dict.__setitem__(store.root, "inner", 1)
     list.__delitem__(job._parent, 0)
@@ -207,7 +207,7 @@ def test_a_link_that_an_interrupted_change_left_behind_leads_nowhere() -> None:
 
 
 def test_an_element_is_found_by_identity_wherever_it_has_moved() -> None:
-    store = MemoryStore({"l": [[] for _ in range(50)]})
+    store = WatchedStore({"l": [[] for _ in range(50)]})
     nodes, elements = node_at(store, "l"), list(list.__iter__(node_at(store, "l")))
     ops.apply(nodes, ("order", [*range(25, 50), *range(24, -1, -1)]), True)
     for _ in range(7):
@@ -223,14 +223,14 @@ def test_an_element_is_found_by_identity_wherever_it_has_moved() -> None:
 
 
 def test_deleting_saves_the_key_order() -> None:
-    store = MemoryStore({"a": 1, "b": 2, "c": 3})
+    store = WatchedStore({"a": 1, "b": 2, "c": 3})
 
     for key, value in [("c", 3), ("a", 1)]:
         assert ops.inverse(store.root, ("delete", key)) == [("set", key, value), ("keys", ("a", "b", "c"))]
 
 
 def test_a_key_order_is_saved_once_for_each_savepoint() -> None:
-    store = MemoryStore({str(n): n for n in range(6)})
+    store = WatchedStore({str(n): n for n in range(6)})
     before = in_order(store.root)
     ordered: set[int] = set()
     undo: list[ops.Op] = []
@@ -252,7 +252,7 @@ def test_a_key_order_is_saved_once_for_each_savepoint() -> None:
 
 
 def test_a_stored_key_is_found_under_its_equals() -> None:
-    store = MemoryStore({"d": {1: "a", 0.0: "b", "s": "c"}, "s": {1, 0.0, "s"}})
+    store = WatchedStore({"d": {1: "a", 0.0: "b", "s": "c"}, "s": {1, 0.0, "s"}})
     for node in (node_at(store, "d"), node_at(store, "s")):
         assert repr(ops.stored_key(node, True)) == "1"
         assert repr(ops.stored_key(node, False)) == "0.0"
@@ -262,7 +262,7 @@ def test_a_stored_key_is_found_under_its_equals() -> None:
 
 
 def test_a_plain_copy_is_deep_and_shares_nothing() -> None:
-    store = MemoryStore(TREE)
+    store = WatchedStore(TREE)
     plain = ops.plain(store.root)
 
     assert same(plain, TREE)
@@ -278,7 +278,7 @@ def test_a_plain_copy_is_deep_and_shares_nothing() -> None:
 
 
 def test_adopting_keeps_the_containers_whose_place_and_kind_agree() -> None:
-    store = MemoryStore(TREE)
+    store = WatchedStore(TREE)
     inner, x, jobs, tags = (node_at(store, *p) for p in (["inner"], ["inner", "x"], ["jobs"], ["tags"]))
     tree = {"tags": {5}, "jobs": [1], "inner": {"x": [2], "z": {}}}
 
@@ -291,7 +291,7 @@ def test_adopting_keeps_the_containers_whose_place_and_kind_agree() -> None:
 
 
 def test_adopting_marks_what_has_gone() -> None:
-    store = MemoryStore(TREE)
+    store = WatchedStore(TREE)
     inner, one, job, tags = (node_at(store, *p) for p in (["inner"], ["inner", 1], ["jobs", 0], ["tags"]))
 
     ops.adopt(store.root, {"inner": [], "jobs": [], "tags": 1}, store)
@@ -301,7 +301,7 @@ def test_adopting_marks_what_has_gone() -> None:
 
 def test_adopting_a_list_keeps_equal_elements_around_an_edit() -> None:
     """A person adds or deletes a line in the middle of a list: references to the others stay right."""
-    store = MemoryStore({"l": [{"n": n} for n in range(6)]})
+    store = WatchedStore({"l": [{"n": n} for n in range(6)]})
     elements = list(node_at(store, "l"))
 
     ops.adopt(store.root, {"l": [{"n": 0}, {"n": 1}, {"n": "new"}, {"n": 2}, {"n": 3}, {"n": 4}, {"n": 5}]}, store)
@@ -314,7 +314,7 @@ def test_adopting_a_list_keeps_equal_elements_around_an_edit() -> None:
 
 
 def test_adopting_a_list_keeps_a_changed_element_at_its_place() -> None:
-    store = MemoryStore({"l": [{"n": 0}, {"n": 1}, {"n": 2}]})
+    store = WatchedStore({"l": [{"n": 0}, {"n": 1}, {"n": 2}]})
     changed = node_at(store, "l", 1)
 
     ops.adopt(store.root, {"l": [{"n": 0}, {"n": "edited"}, {"n": 2}]}, store)
@@ -325,7 +325,7 @@ def test_adopting_a_list_keeps_a_changed_element_at_its_place() -> None:
 
 def test_adopting_repairs_a_half_changed_memory() -> None:
     """An exception at any instruction of a change may leave memory like this; the reload must not trust its links."""
-    store = MemoryStore(TREE)
+    store = WatchedStore(TREE)
     job = node_at(store, "jobs", 0)
     stray = ops.graft([1], store, DETACHED, None)
     dict.__setitem__(store.root, "extra", job)  # one object in two places
@@ -341,7 +341,7 @@ def test_adopting_repairs_a_half_changed_memory() -> None:
 
 
 def test_adopting_another_kind_is_refused() -> None:
-    store = MemoryStore(TREE)
+    store = WatchedStore(TREE)
     for tree in ([], set(), 1, None):
         with pytest.raises(TypeError):
             ops.adopt(store.root, tree, store)
@@ -359,7 +359,7 @@ states = st.dictionaries(st.sampled_from(["a", "b", "c"]), trees)
 
 @given(states, st.lists(states, min_size=1, max_size=3))
 def test_adopting_gives_exactly_the_tree_and_no_other_references(first: Any, others: list[Any]) -> None:
-    store = MemoryStore(first)
+    store = WatchedStore(first)
     held: dict[int, Any] = {}
     for tree in others:
         held.update(containers_of(store.root))

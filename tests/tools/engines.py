@@ -40,7 +40,10 @@ class Wrapped:
         return getattr(self.log, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self if name in self.__dict__ or hasattr(type(self), name) else self.log, name, value)
+        if name in self.__dict__ or hasattr(type(self), name):
+            object.__setattr__(self, name, value)
+        else:
+            setattr(self.log, name, value)
 
 
 class Wrapping:
