@@ -1210,8 +1210,8 @@ class ThreadLock:
 
 
 def _left(began: float, timeout: float | None) -> float | None:
-    """What is left of *timeout* seconds since *began*; None where it is for ever."""
-    return None if timeout is None or timeout < 0 else timeout - (monotonic() - began)
+    """What is left of *timeout* seconds since *began*; None where it is for ever, so never less than 0 for the end."""
+    return None if timeout is None or timeout < 0 else max(0.0, timeout - (monotonic() - began))
 
 
 #: The threads whose end we will notice, by something that they have and that goes with them.
