@@ -18,6 +18,7 @@ from pstate import LockTimeout, PersistedState, store
 from pstate.engine import Engine, Held, Log, Overtaken
 from pstate.engines import FILES
 from pstate.memory import ops
+from pstate.testing import memory
 from pstate.testing.memory import MemoryEngine
 from pstate.values import same
 
@@ -141,8 +142,9 @@ def test_nobody_overtakes_a_block(state: PersistedState, other: PersistedState) 
 
 
 def test_a_block_that_begins_meanwhile_overtakes_a_change(
-    engine: MemoryEngine, state: PersistedState, other: PersistedState
+    monkeypatch: pytest.MonkeyPatch, state: PersistedState, other: PersistedState
 ) -> None:
+    """It plans anew when the block has ended."""
     inside, go_on = threading.Event(), threading.Event()
 
     def block() -> None:
@@ -156,7 +158,12 @@ def test_a_block_that_begins_meanwhile_overtakes_a_change(
     def meanwhile() -> None:
         thread.start()
         inside.wait()
-        threading.Timer(0.02, go_on.set).start()
+
+    def waits(seconds: float) -> None:
+        go_on.set()
+        thread.join()
+
+    monkeypatch.setattr(memory, "sleep", waits)
 
     core = store_of(state)
     log = overtake(state, 1, meanwhile)

@@ -168,7 +168,7 @@ class Trail:
 class MemoryLog:
     """The state at one address of a `MemoryEngine`: see `engine.Log`."""
 
-    __slots__ = ("_order", "_orders", "address", "hold", "link", "lock_timeout", "memory", "read_only", "settles")
+    __slots__ = ("_orders", "address", "hold", "link", "lock_timeout", "memory", "read_only", "settles")
 
     has_threads = True
 
