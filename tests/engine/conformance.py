@@ -28,6 +28,7 @@ from pstate import (
 )
 from pstate.engine import Engine, Leg, Log, Overtaken, Trail
 from pstate.memory import ops
+from pstate.store import Store
 from pstate.text.records import encode_body
 from pstate.values import same
 
@@ -309,6 +310,29 @@ class Commits(Base):
         assert store.fresh() is store.view is not before
         assert dict.get(store.root, "n") == 1
 
+    def test_memory_has_no_view_while_an_engine_changes_it(self, one: PersistedState, process: Any) -> None:
+        """Or another thread would take what is half changed for fresh."""
+        seen: list[str] = []
+
+        class Looking(Store):
+            def apply(self, operations: list[Any]) -> None:
+                seen.append(f"apply: {self.view}")
+                super().apply(operations)
+
+            def adopt(self, state: dict[Any, Any]) -> None:
+                seen.append(f"adopt: {self.view}")
+                super().adopt(state)
+
+        one.n = 1
+        other = process(kind=Looking)
+        one.n = 2
+        assert other.n == 2
+        store_of(one).save({"n": 2}, b"n: 3\n")
+        assert other.n == 3
+        store_of(other).log.rest()
+        assert other.n == 3
+        assert set(seen) == {"apply: None", "adopt: None"}
+
     def test_refresh_changes_nothing_where_nothing_is_new(self, one: PersistedState) -> None:
         one.n = 1
         store = store_of(one)
@@ -477,8 +501,9 @@ class Blocks(Base):
                     wait()
                 assert 0.05 <= caught.value.waited < 5
 
-    def test_others_go_on_when_a_block_ends(self, one: PersistedState, other: PersistedState) -> None:
-        store_of(other).lock_timeout = None
+    @pytest.mark.parametrize("for_ever", [None, -1])
+    def test_others_go_on_when_a_block_ends(self, one: PersistedState, other: PersistedState, for_ever: Any) -> None:
+        store_of(other).lock_timeout = for_ever
         one.n = 0
         with one.transaction():
             one.n = 1
@@ -575,6 +600,28 @@ class Blocks(Base):
         finally:
             store.log.hold.unlock()
         assert one.n == other.n == 1
+
+    def test_a_block_excludes_others_until_it_gives_back_what_it_holds(
+        self, one: PersistedState, other: PersistedState
+    ) -> None:
+        """Also where its record was committed already: a vacuum may come before the end."""
+        store = store_of(one)
+        store_of(other).lock_timeout = 0
+        try:
+            store.log.begin_block(0)
+            after = store.log.prepare()
+            store.view = None
+            view = store.log.commit(body(["set", [], "n", 1]), after)
+            store.apply([["set", [], "n", 1]])
+            store.log.publish(view)
+            for change in (lambda: setattr(other, "n", 2), lambda: other.transaction().__enter__()):
+                with pytest.raises(LockTimeout):
+                    change()
+        finally:
+            store.log.hold.unlock()
+        assert other.n == 1
+        other.n = 2
+        assert one.n == 2
 
     def test_a_block_that_is_given_up_is_not_committed(self, one: PersistedState, other: PersistedState) -> None:
         one.n = 0
