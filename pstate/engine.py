@@ -1,7 +1,8 @@
 """The door between the store and an engine, which keeps the commits of a state: what each side promises the other.
 
-An engine brings commits into one order that all see who have the same address open. The file is one (`file.log`). The
-store decides who may change memory, and when; an engine never sees a container.
+An engine brings commits into one order, which all see that have the same address open. The file is one (`file.log`),
+and so is the memory of this process, for tests (`testing.memory`). The store decides who may change memory, and when;
+an engine never sees a container. `tests/engine/conformance.py` holds each engine to what is promised here.
 """
 
 from __future__ import annotations

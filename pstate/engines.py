@@ -55,5 +55,8 @@ FILES = Files(SYSTEM)
 
 
 def engine_of(address: str, fs: FileSystem | None = None) -> Engine:
-    """The engine for *address*; *fs* is another operating system, for tests."""
+    """The engine for *address*; *fs* is another operating system, for tests.
+
+    A test that wants another engine gives that to `store.Store`, or to `store.shared`.
+    """
     return FILES if fs is None or fs is SYSTEM else Files(fs)
