@@ -2,7 +2,7 @@
 
 The lock is not held while the editor runs, as `visudo` would: a lunch break would be everybody's LockTimeout. The copy
 is an edit of the state that it was made from, so at the end it is merged with what others have committed meanwhile,
-like any save (`pstate.file.edits`), and the file is written from it as a vacuum would write it. With `--lock`, others
+like any save (`pstate.text.merge`), and the file is written from it as a vacuum would write it. With `--lock`, others
 wait.
 """
 
@@ -22,10 +22,9 @@ from pstate.cli import session, values
 from pstate.cli.command import Command, No, Parser, declare_file, declare_writing, tell
 from pstate.cli.mending import unopened
 from pstate.errors import InvalidStateError, WriteError
-from pstate.file import edits
 from pstate.memory.frames import store_of
 from pstate.signals import expected
-from pstate.text import reading
+from pstate.text import merge, reading
 
 
 class Original(NamedTuple):
@@ -163,7 +162,7 @@ def _bring_in(state: Any, original: Original, edited: Edited) -> None:
     except expected(WriteError) as error:
         # The file cannot be replaced: then at least the values, as one commit.
         with state.transaction():
-            merged, lost = edits.merge(original.state, edited.state, state.snapshot())
+            merged, lost = merge.merge(original.state, edited.state, state.snapshot())
             values.become(state, merged)
         tell(f"pstate: the values are saved, comments and layout are as they were: {error}")
     for sentence in lost:

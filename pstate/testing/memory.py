@@ -260,6 +260,11 @@ class MemoryLog:
     def settle_what_is_read(self, view: View | None) -> None:
         """See `settle`."""
 
+    def check(self) -> None:
+        """See `engine.Log`."""
+        if self.memory.view is not None:
+            assert self._view.link is self.link, "I4: memory is at another link than the log"
+
     def stricter(self) -> None:
         """See `engine.Log`."""
         self.settles = not self.read_only
