@@ -7,7 +7,7 @@
 #                  make stress ARGS="--seconds 3600"
 #   make bench     measure it beside other stores, and write docs/performance.md
 #                  make bench ARGS="--only counter"
-#   make reference  write into docs/cli.md what the commands' --help says, and draw the pictures of docs/concepts.md
+#   make reference  write into docs/cli.md what the commands' --help says, and draw the pictures of the other pages
 #   make docs      build the documentation as a site, into site/
 #   make lint      format check, linter, spelling, types
 #   make format    put everything into the project's format
@@ -47,6 +47,7 @@ bench: $(VENV)/has-bench
 reference: $(VENV)/has-run
 	$(BIN)/python -m pstate.cli.reference
 	$(BIN)/python docs/pictures.py
+	$(BIN)/python docs/house.py
 
 # Not --quiet: a warning that is not printed does not count. Without the setting, the theme prints that it gets fixes
 # until May 2027, and names its successor, zensical.

@@ -1211,8 +1211,8 @@ DICT: list[Case] = [
     ("keys", st.tuples(), lambda d: list(d.keys())),
     ("values", st.tuples(), lambda d: list(d.values())),
     ("items", st.tuples(), lambda d: list(d.items())),
-    ("in values", st.tuples(VALUES), lambda d, v: plainly(v) in d.values()),
-    ("in items", st.tuples(KEYS, VALUES), lambda d, k, v: (k, plainly(v)) in d.items()),  # a tuple is not a list
+    ("in values", st.tuples(VALUES), lambda d, v: v in d.values()),
+    ("in items", st.tuples(KEYS, VALUES), lambda d, k, v: (k, as_plain(v)) in d.items()),
     ("keys &", st.tuples(st.sets(KEYS)), lambda d, s: d.keys() & s),
     ("== ", st.tuples(VALUES), operator.eq),
     ("< ", st.tuples(st.dictionaries(KEYS, SCALARS)), operator.lt),
