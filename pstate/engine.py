@@ -7,7 +7,7 @@ an engine never sees a container. `tests/engine/conformance.py` holds each engin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Hashable, Iterable
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 #: A state in built-in types.
@@ -84,12 +84,24 @@ class Memory(Protocol):
         ...
 
 
+class Unlock(Protocol):
+    """A call without arguments, in an attribute. Type checkers would take a plain Callable there for a method."""
+
+    def __call__(self) -> object: ...
+
+
+class Fresh(Protocol):
+    """The question whether memory is new enough: its view, or None. See `Log.freshness`."""
+
+    def __call__(self) -> View | None: ...
+
+
 class Held(Protocol):
     """What `begin` has taken."""
 
     #: Gives it back. Harmless when nothing is held, and when it is called twice. A call of C: it runs in a `finally`,
     #: where a function of Python's could be cut off before its first instruction.
-    unlock: Callable[[], object]
+    unlock: Unlock
 
     def release(self) -> None:
         """`unlock`, after what cannot be given back any more was forgotten. An exception may come before its first
@@ -192,7 +204,7 @@ class Log(Protocol):
 
     # Reading
 
-    def freshness(self) -> Callable[[], View | None]:
+    def freshness(self) -> Fresh:
         """The question that every read asks first, without the mutex: memory's view, if memory is as new as this engine
         promises, else None. It may say None where nothing is new: then `refresh` looks. The store binds it once, and
         again after `stricter`.

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from pstate import engines
 from pstate import logger as told
-from pstate.engine import Engine, Log, Overtaken, State, View
+from pstate.engine import Engine, Fresh, Log, Overtaken, State, View
 from pstate.errors import (
     BypassedError,
     ClosedError,
@@ -129,7 +129,7 @@ class Store:
         #: For people.
         self.path = self.log.address
         #: See `engine.Log.freshness`: bound once, because every read of a value asks it.
-        self.fresh = self.log.freshness()
+        self.fresh: Fresh = self.log.freshness()
         self.closed = False
         self.mutex = threading.RLock()
         self._ending = threading.RLock()  #: see `_take_over`

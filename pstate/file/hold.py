@@ -6,6 +6,7 @@ import errno
 from collections.abc import Callable
 from functools import partial
 
+from pstate.engine import Unlock
 from pstate.file import lock
 from pstate.file.flock import UNLOCK, Flock
 from pstate.file.journal import Journal
@@ -27,14 +28,14 @@ class Hold:
         self.journal: Journal | None = None
         #: A call of C, because an asynchronous exception comes after a call: a function of ours could be cut off before
         #: its first instruction. It may be called twice, and when nothing is held.
-        self.unlock: Callable[[], object] = int
+        self.unlock: Unlock = int
 
     def take(self, journal: Journal) -> None:
         """What comes next is the lock of *journal*, which `unlock` will give back."""
         self.journal = journal
         self.unlock = self.unlocker(journal)
 
-    def unlocker(self, journal: Journal) -> Callable[[], object]:
+    def unlocker(self, journal: Journal) -> Unlock:
         """The call that unlocks *journal*. It is made once for each journal."""
         if journal.unlock is int:
             journal.unlock = partial(self.flock, journal.fd, UNLOCK)

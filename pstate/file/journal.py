@@ -8,10 +8,10 @@ from __future__ import annotations
 import errno
 import os
 import weakref
-from collections.abc import Callable
 from typing import NoReturn
 from zlib import crc32
 
+from pstate.engine import Unlock
 from pstate.errors import StoreFailedError, UnreadableError, WriteError
 from pstate.file import limits
 from pstate.file.format import (
@@ -110,7 +110,7 @@ class Journal:
         #: The time stamp as of which its content is known to be ours.
         self.mtime = status.st_mtime_ns
         #: The call that unlocks it, of C: see `Hold`, which knows which lock it has.
-        self.unlock: Callable[[], object] = int
+        self.unlock: Unlock = int
         #: Why no write is begun in it, or "".
         self.refusal = ""
         #: What the last sync has raised, until it is known whether the system did.

@@ -25,42 +25,55 @@ class Core(Owner, Protocol):
     @property
     def changes(self) -> Pending | None:
         """The open transaction, if there is one."""
+        ...
 
     @property
     def is_mine(self) -> bool:
         """Whether a transaction of the calling thread is open."""
+        ...
 
     @property
     def log(self) -> Log:
         """Where the commits go."""
+        ...
 
     @property
     def closed(self) -> bool:
         """Whether it is closed, for good."""
+        ...
 
     def vacuum(self) -> None:
         """Write the state anew, without a journal."""
+        ...
 
     def close(self, handle: Any, keep_journal: bool, /) -> None:
         """Let go of the state where *handle* is the last one that has it open."""
+        ...
 
     def detach(self, handle: Any, /) -> None:
         """Forget *handle*, which is about to go without a close."""
+        ...
 
     def enter(self, timeout: float | None, block: Block, /) -> None:
         """Begin *block*, which has its transaction noted. Waits for other writers up to *timeout* seconds."""
+        ...
 
     def end(self, changes: Pending, failed: bool, /) -> Any:
         """Leave the outermost block: commit, or roll back where it *failed*. Returns what is to be settled, or None."""
+        ...
 
     def leave_block(self, changes: Pending, mark: Savepoint, failed: bool, /) -> None:
         """Leave the block that began at *mark*, and undo it where it *failed*."""
+        ...
 
     def end_block(self, changes: Pending, mark: Savepoint | None, /) -> None:
         """Undo the block that began at *mark*. It stays open, and refuses further changes."""
+        ...
 
     def end_amiss(self, changes: Pending, depth: int, failed: bool, /) -> None:
         """Leave the block at *depth*, which is not the innermost one, or whose transaction is spoiled."""
+        ...
 
     def give_up(self, changes: Pending, /) -> None:
         """Leave the outermost block that an asynchronous exception has kept from being left."""
+        ...

@@ -20,7 +20,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, NamedTuple
 
-from pstate.engine import Body, Engine, Leg, Log, Memory, Operations, Overtaken, State
+from pstate.engine import Body, Engine, Leg, Log, Memory, Operations, Overtaken, State, Unlock
 from pstate.errors import LockTimeout, MissingPathError, ReadOnlyError
 from pstate.signals import expected
 from pstate.text import dumping, merge, reading
@@ -97,7 +97,7 @@ class Turn:
     def __init__(self) -> None:
         self.logs: list[MemoryLog] = []
         #: A call of C, that may be made twice: nobody else's turn is this very list.
-        self.unlock: Callable[[], object] = self.logs.clear
+        self.unlock: Unlock = self.logs.clear
 
     def take(self, log: MemoryLog) -> list[MemoryLog]:
         """A new turn, which is that of *log* as soon as a link says so."""
