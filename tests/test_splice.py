@@ -1565,10 +1565,11 @@ def test_of_a_canonical_document_becomes_a_canonical_one(draw: random.Random) ->
     base = dumping.dump(state)
     for _ in range(draw.randint(1, 4)):
         change(draw, state)
-    if not literals(base) <= literals(dumping.dump(state)):
+    found = splice._spliced(base, state, "state.yaml")[0]
+    if not literals(base) <= literals(dumping.dump(state)) or literals(found) - literals(dumping.dump(state)):
         return  # a literal stays one
     if base != b"{}\n" and b"|+" not in dumping.dump(state):  # beside blank lines, it is put in quotes
-        assert dumping.dump(state) == splice._spliced(base, state, "state.yaml")[0]
+        assert dumping.dump(state) == found
 
 
 @settings(max_examples=300)

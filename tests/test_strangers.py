@@ -403,6 +403,9 @@ def test_a_state_that_becomes_a_pipe_while_it_is_open_is_not_waited_for(tmp_path
 OPENED = {
     "file.fs.open_beside: file.open": "the rule itself",
     "file.journal.Journal.__init__: self._file.open": "the state, whose path the user gives",
+    "testing.memory.MemoryLog.open: Journal": "in memory",
+    "testing.memory.MemoryLog.refresh: self.open": "in memory",
+    "testing.memory.MemoryLog._go_on_in: Journal": "in memory",
     "file.files._journal: Journal": "the state, whose path the user gives",
     "file.vacuum._begin: Journal": "a new file, through `open_beside`",
     "file.fs.FileSystem.sync_folder: folder.open": "the folder",

@@ -576,7 +576,7 @@ def test_every_public_name_is_documented() -> None:
         assert f"`{name}" in text or f"import {name}" in text or re.search(rf"import .*\b{name}\b", text), name
         assert getattr(pstate.testing, name).__doc__, name
     public = {name for name in vars(pstate.testing) if not name.startswith("_")} - {
-        "annotations", "crash", "disk", "pytest_plugin", "schedule", "system",
+        "annotations", "crash", "disk", "memory", "pytest_plugin", "schedule", "system",
     }  # fmt: skip
     assert sorted(public) == sorted(pstate.testing.__all__)
     parameters = crash_at_every_step.__kwdefaults__

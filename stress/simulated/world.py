@@ -405,7 +405,8 @@ class World:
     def _check_change(self, actor: Actor, name: str, fd: int, what: bytes | int) -> None:
         """Assert what holds before one of our programs appends to a state file, or cuts it."""
         description = actor.system.descriptors.get(fd)
-        if actor.name == PERSON or description is None or not self._is_state(description.inode):
+        # Editors do not append, whoever runs them.
+        if description is None or not description.appending or not self._is_state(description.inode):
             return
         inode = description.inode
         if inode.holder is not description:
