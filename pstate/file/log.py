@@ -465,6 +465,15 @@ class FileLog:
             # nothing, so the next read looks again.
             return
 
+    def _read_saved(self) -> None:
+        """Memory becomes what a person has saved, without the lock. What does not work is told once."""
+        try:
+            self.standing.load(self.saves.saved(), "edit")
+        except expected(OSError, StateFileError) as error:
+            if is_shortage(error):
+                raise
+            self.look.complain(error)
+
     def _edit_seen(self, now: float, status: os.stat_result) -> None:
         """A reader found an edit. To bring it together with commits takes the lock; a reader does not wait for it."""
         self.look.retry_at = now + min(limits.QUIET, limits.CHECK_INTERVAL)
@@ -484,12 +493,7 @@ class FileLog:
                 self.look.retry_at = self._clock() + limits.CHECK_INTERVAL
                 return
         if self.site.read_only:
-            try:
-                self.standing.load(self.saves.saved(), "edit")
-            except expected(OSError, StateFileError) as error:
-                if is_shortage(error):
-                    raise
-                self.look.complain(error)
+            self._read_saved()
             return
         try:
             self.begin(0, look=True)
@@ -497,12 +501,7 @@ class FileLog:
             # The process that holds it sees the edit too. Until then, the last good state. But where no commits are
             # known there is nothing to bring together, and it may be a vacuum's, of a file that took no trailer.
             if is_other and self.standing.journal is before and self.standing.has_no_commits() and not before.is_easy():
-                try:
-                    self.standing.load(self.saves.saved(), "edit")
-                except expected(OSError, StateFileError) as error:
-                    if is_shortage(error):
-                        raise
-                    self.look.complain(error)
+                self._read_saved()
         except expected(InvalidEditError, WriteError) as error:
             self.look.complain(error)
         finally:
