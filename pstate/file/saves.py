@@ -111,7 +111,8 @@ class Saves:
         """Whether somebody has saved in place since the transaction began, so that its record would stand behind bytes
         that it does not go on from.
 
-        What ends in our last commit is no such case: the edit above it is brought together with the record afterwards.
+        A file that ends in our last commit is not such a case: the edit above it is brought together with the record
+        afterwards.
         """
         fd, end, crc, index, journal = view
         try:

@@ -415,15 +415,12 @@ class World:
         if name == "truncate" and isinstance(what, int) and what < image.end and not self.scenario.edited:
             raise BrokenPromise(f"I1: {actor.name} is about to cut the file at {what}, records end at {image.end}")
         view = actor.state._store.view if actor.state is not None else None
-        # After a write that took only a part, the rest follows that.
-        if (
-            name == "write"
-            and not (actor.on_a_full_disk or self.scenario.edited)
-            and view is not None
-            and view[4].fd == fd
-            and len(inode.content) != view[1]
-        ):
-            raise BrokenPromise(f"I3: {actor.name} is about to append at {len(inode.content)}, and is at {view[1]}")
+        # After a write that took only a part, the rest follows that; and a person's save needs no lock.
+        if name != "write" or view is None or actor.on_a_full_disk or self.scenario.edited:
+            return
+        number, end, _, _, _ = view
+        if number == fd and end != len(inode.content):
+            raise BrokenPromise(f"I3: {actor.name} is about to append at {len(inode.content)}, and is at {end}")
 
     def _is_state(self, inode: Inode) -> bool:
         return inode is self.disk.names.get(PATH)
