@@ -31,7 +31,7 @@ from typing import Any, Concatenate, ParamSpec, Self
 
 import yaml
 
-from pstate import PersistedState
+from pstate import PersistedState, store
 from pstate.file import format as f
 from stress.check import BrokenPromise, Trial, log_to
 
@@ -258,6 +258,7 @@ def _work(
         faulthandler.register(signal.SIGUSR1, file=stacks)
         try:
             result = function(link, *args)
+            check_invariants()
         except EOFError:
             return  # nobody listens any more
         except BaseException as error:
@@ -266,6 +267,12 @@ def _work(
             return
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             link.tell(Ended(result))
+
+
+def check_invariants() -> None:
+    """Assert what must hold in each state that this process has left open: see `pstate.store.Store.check`."""
+    for each in store._each():
+        each.check()
 
 
 def die_with_parent() -> None:
@@ -298,6 +305,7 @@ def in_threads(link: Link, bodies: list[Callable[[], Iterator[None]]]) -> None:
         thread.join()
     if errors:
         raise errors[0]
+    check_invariants()
 
 
 # ---------------------------------------------------------------------- what checks look at afterwards
