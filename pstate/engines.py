@@ -12,7 +12,10 @@ from pstate.file.log import FileLog
 __all__ = ["FILES", "Files", "FileSystem", "engine_of"]
 
 #: Modules of engines that are imported when they are needed first.
-IMPORTED_LATE = ("ctypes", "fcntl", "pstate.file.edits", "pstate.file.legacy", "pwd", "struct")
+IMPORTED_LATE = (
+    "ctypes", "fcntl", "pstate.file.edits", "pstate.file.holder", "pstate.file.legacy", "pstate.file.lock_objects",
+    "pwd", "struct",
+)  # fmt: skip
 
 
 class Files(NamedTuple):

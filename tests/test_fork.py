@@ -6,8 +6,10 @@ when an interpreter ends run real scripts, because a child of the test must neve
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import copy
+import importlib.util
 import multiprocessing
 import os
 import pickle
@@ -22,7 +24,7 @@ import filelock
 import pytest
 from tools.processes import BIRTH, KERNEL, KINDS, PATIENCE, Crowd, Fork, Jobs, finish, increment, is_locked, is_plain
 
-from pstate import ClosedError, LockTimeout, PersistedState, ReadOnlyError, TransactionError
+from pstate import ClosedError, LockTimeout, PersistedState, ReadOnlyError, TransactionError, store
 from pstate.file import format as f
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
@@ -743,3 +745,35 @@ def test_a_fork_while_another_thread_imports_what_is_needed_late(tmp_path: Path)
     )
 
     assert ("0\n", "# commented\nn: 2\n") == (done.stdout, path.read_text()), done.stderr
+
+
+def late_imports() -> Iterator[str]:
+    """The modules that the package, but for the command line and what is for tests, imports within its functions."""
+    package = Path(store.__file__).parent
+    for file in package.rglob("*.py"):
+        if not {"cli", "testing"} & {*file.relative_to(package).parts}:
+            for function in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                    for node in ast.walk(function):
+                        if isinstance(node, ast.Import):
+                            yield from (alias.name for alias in node.names)
+                        elif isinstance(node, ast.ImportFrom) and node.module:
+                            inside = [f"{node.module}.{alias.name}" for alias in node.names]
+                            modules = list(filter(is_module, inside))
+                            yield from modules or [node.module]
+
+
+def is_module(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def test_what_is_imported_late_is_imported_before_a_fork() -> None:
+    """Else a child could wait for ever for an import that a thread of the parent was in the middle of."""
+    # Where a lock of others is chosen, they are imported with it; `asyncio` and `ast` are for one call each.
+    others = {"filelock", "portalocker", "asyncio", "ast"}
+    found = {name for name in late_imports() if not name.startswith("yaml.")} - others
+
+    assert found == {*store._IMPORTED_LATE}
