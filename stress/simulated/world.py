@@ -126,7 +126,7 @@ class Actor:
         self.state: PersistedState | None = None
         self.pending: tuple[str, tuple[Any, ...]] | None = None
         self.history = 0
-        self.checked = 0  #: what its history was when its invariants were last checked
+        self.checked: object = None  #: the view for which its invariants were last checked
         self.ended = False
         self.opening = False
         self.on_a_full_disk = False
@@ -428,8 +428,8 @@ class World:
     def check(self) -> None:
         """Assert what holds at every stop, in each process that is not in the middle of something."""
         for actor in self.actors.values():
-            if actor.alive and actor.state is not None and actor.checked != actor.history:
-                actor.checked = actor.history  # it has learned nothing since the last time
+            if actor.alive and actor.state is not None and actor.checked is not actor.state._store.view:
+                actor.checked = actor.state._store.view  # the same view is the same memory
                 try:
                     actor.state._store.check()
                 except AssertionError as error:
