@@ -51,10 +51,13 @@ def _nothing_untold() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _invariants_hold(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Whatever a test leaves open is in order: see `pstate.store.Store.check`. *monkeypatch* is undone after it."""
+    """What a test leaves open is in order: see `pstate.store.Store.check`. *monkeypatch* is undone after it."""
+    before = pstate.store._all.copy()
     yield
-    for store in pstate.store._each():
-        store.check()
+    for reference in pstate.store._all.copy() - before:
+        store = reference()
+        if store is not None:
+            store.check()
 
 
 @pytest.fixture(scope="module")
