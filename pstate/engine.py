@@ -328,6 +328,11 @@ class Log(Protocol):
 class Engine(Protocol):
     """Opens the logs of one kind of address. It is hashable: with another one, the same address is another state."""
 
+    @property
+    def key(self) -> Hashable:
+        """Equal for engines that keep the same states. It keeps nothing alive: the store has a table by it."""
+        ...
+
     def log(
         self,
         address: str,

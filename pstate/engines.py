@@ -44,6 +44,11 @@ class Files(NamedTuple):
             read_only=read_only,
         )
 
+    @property
+    def key(self) -> int:
+        """See `engine.Engine.key`."""
+        return id(self.fs)
+
     def name(self, address: str) -> str:
         """The path without links."""
         return self.fs.real_path(address)

@@ -1315,7 +1315,7 @@ def shared(
                     read_only=read_only,
                     engine=engine,
                 )
-                _stores[engine, store.path, read_only] = store
+                _stores[engine.key, store.path, read_only] = store
                 if store.path != engine.name(path):
                     _by_link.add(store)
             elif store.locking != locking:
@@ -1337,14 +1337,14 @@ def _find(path: str, read_only: bool, engine: Engine) -> Store | None:
     """The open store of the state at *path*, by whatever name it was opened."""
     real = engine.name(path)
     for name in (path, real):
-        store = _stores.get((engine, name, read_only))
+        store = _stores.get((engine.key, name, read_only))
         if store is not None and not store.closed and store.log.leads_to(real):
             return store
     for store in list(_by_link):
         if (store.engine, store.log.read_only) == (engine, read_only) and not store.closed and store.log.leads_to(real):
             # Each of its names means this state, and not each of them is the link. So it stays with the state.
             store.log.stay_at(real)
-            _stores[engine, real, read_only] = store
+            _stores[engine.key, real, read_only] = store
             _by_link.discard(store)
             return store
     return None
@@ -1383,7 +1383,7 @@ def _after_fork_in_child() -> None:
     told.forget()
     for store in list(_stores.values()):
         store.after_fork()
-    for engine in {engine for engine, _, _ in _stores} | {engines.FILES}:
+    for engine in {engines.FILES, *(store.engine for store in _each())}:
         engine.close_inherited()
 
 

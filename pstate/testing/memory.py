@@ -470,6 +470,11 @@ class MemoryEngine:
         """See `engine.Engine`. There is one kind of locking."""
         return MemoryLog(address, memory, self._orders, settles=settles, lock_timeout=lock_timeout, read_only=read_only)
 
+    @property
+    def key(self) -> int:
+        """See `engine.Engine`."""
+        return id(self)
+
     def name(self, address: str) -> str:
         """An address is its own name."""
         return address
