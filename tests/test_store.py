@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import functools
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from datetime import date
@@ -17,6 +20,7 @@ import pstate
 from pstate import LockTimeout, PersistedState, store
 from pstate.engine import Engine, Held, Log, Overtaken
 from pstate.engines import FILES
+from pstate.file.fs import FileSystem
 from pstate.memory import ops
 from pstate.testing import memory
 from pstate.testing.memory import MemoryEngine
@@ -406,3 +410,16 @@ def test_nothing_above_the_door_looks_into_an_engine(module: str) -> None:
 )  # fmt: skip
 def test_a_line_that_looks_into_an_engine_is_found(line: str) -> None:
     assert insides(line)
+
+
+def test_the_table_of_stores_keeps_nothing_alive(tmp_path: Path) -> None:
+    """The system of a simulation leads to the state: each of its calls is a method of the test's."""
+    system = FileSystem()
+    state = PersistedState.open(tmp_path / "state.yaml", fs=system)
+    system.sync_folder = functools.partial(lambda state, path: None, state)  # type: ignore[method-assign]
+    gone = weakref.ref(system)
+    state.close()
+    del state, system
+    gc.collect()
+
+    assert gone() is None
