@@ -19,7 +19,7 @@ from tools.engines import Wrapped, Wrapping, opened, store_of
 import pstate
 from pstate import LockTimeout, PersistedState, store
 from pstate.engine import Engine, Held, Log, Overtaken
-from pstate.engines import FILES
+from pstate.engines import FILES, Files
 from pstate.file.fs import FileSystem
 from pstate.memory import ops
 from pstate.testing import memory
@@ -418,7 +418,7 @@ def test_the_table_of_stores_keeps_nothing_alive(tmp_path: Path) -> None:
     state = PersistedState.open(tmp_path / "state.yaml", fs=system)
     system.sync_folder = functools.partial(lambda state, path: None, state)  # type: ignore[method-assign]
     gone = weakref.ref(system)
-    state.close()
+    store.abandon(Files(system))
     del state, system
     gc.collect()
 
