@@ -1,8 +1,8 @@
 """Draw the pictures of docs/architecture.md from the imports of the package: `make reference`.
 
 A room is a module, or a folder that is drawn as one. It is on the floor above the highest room that it imports, so
-every arrow points down. tests/test_layers.py checks the same imports, tests/test_architecture.py draws the pictures
-again.
+every arrow points down. An import that others lead to as well has no arrow.
+tests/test_layers.py checks the same imports, tests/test_architecture.py draws the pictures again.
 """
 
 from __future__ import annotations
@@ -10,18 +10,26 @@ from __future__ import annotations
 import ast
 from functools import cache
 from html import escape
+from itertools import accumulate, combinations, pairwise
 from pathlib import Path
+from statistics import fmean
 
 DOCS = Path(__file__).parent
 PACKAGE = DOCS.parent / "pstate"
 
-WIDTH, MARGIN, HEIGHT, GAP, LIFT = 360, 8, 26, 6, 44
+WIDTH, MARGIN, LEFT, HEIGHT, GAP, LIFT, TIP, LETTER = 360, 8, 22, 26, 7, 52, 4, 7
 STYLE = """\
-.r { fill: #ffffff; stroke: #8a8a86 }
-.w { fill: #e4eefb; stroke: #4a78b5 }
-.a { stroke: #b9b9b4; stroke-width: 1; fill: none }
-text { font: 12px system-ui, sans-serif; fill: #1b1b1a; text-anchor: middle }
+.r{fill:#fff;stroke:#8a8a86}
+.w{fill:#e4eefb;stroke:#4a78b5}
+.a,.e{stroke:#8f8f8a;stroke-width:1;fill:none}
+.e{marker-end:url(#tip)}
+.t{fill:#8f8f8a}
+text{font:12px sans-serif;fill:#1b1b1a;text-anchor:middle}
+.f{font-size:11px;fill:#666;text-anchor:start}
 """
+
+#: A room with its floor; or a gap on that floor, for the arrows to that room.
+Node = tuple[str, int]
 
 
 def name_of(file: Path) -> str:
@@ -104,37 +112,123 @@ def nearest(arrows: dict[str, set[str]]) -> dict[str, set[str]]:
     }
 
 
+class Layout:
+    """Where the rooms of a picture are, floor by floor, and which way the arrows between them take.
+
+    An arrow over more than one floor goes through a gap in each row between. All arrows to one room share these gaps,
+    so a picture has few lines, and none is behind a room.
+    """
+
+    def __init__(self, arrows: dict[str, set[str]]) -> None:
+        floor = floors(arrows)
+        self.top = max(floor.values())
+        self.steps: list[tuple[Node, Node]] = []  #: from a node to one of the row below
+        rows: dict[int, set[Node]] = {number: set() for number in range(1, self.top + 1)}
+        for name, others in nearest(arrows).items():
+            rows[floor[name]].add((name, floor[name]))
+            for other in others:
+                way = [
+                    (name, floor[name]),
+                    *((other, number) for number in range(floor[name] - 1, floor[other] - 1, -1)),
+                ]
+                for here in way[1:-1]:
+                    rows[here[1]].add(here)
+                self.steps += pairwise(way)
+        self.steps = sorted(set(self.steps))
+        self.rooms = {(name, number) for name, number in floor.items()}
+        self.rows = [sorted(rows[number]) for number in range(self.top, 0, -1)]
+        self.near: dict[Node, list[Node]] = {node: [] for row in self.rows for node in row}
+        for above, below in self.steps:
+            self.near[above].append(below)
+            self.near[below].append(above)
+        self._order()
+        self.x = self._places()
+
+    def width(self, node: Node) -> int:
+        """Of a room, or of a gap."""
+        return LETTER * len(node[0]) + 14 if node in self.rooms else 0
+
+    def _order(self) -> None:
+        """Sort each row by where the neighbours are, down and up again, and keep what has the fewest crossings."""
+        best = self._crossings(), self.rows
+        for sweep in range(24):
+            self.rows = [list(row) for row in self.rows]
+            for row in self.rows if sweep % 2 else reversed(self.rows):
+                place = {node: (index + 0.5) / len(each) for each in self.rows for index, node in enumerate(each)}
+                middle = {node: fmean(place[other] for other in [*self.near[node], node]) for node in row}
+                row.sort(key=lambda node: (middle[node], node))
+            best = min(best, (self._crossings(), self.rows), key=lambda found: found[0])
+        self.rows = best[1]
+
+    def _crossings(self) -> int:
+        at = {node: index for row in self.rows for index, node in enumerate(row)}
+        return sum(
+            (at[a] - at[c]) * (at[b] - at[d]) < 0
+            for (a, b), (c, d) in combinations(self.steps, 2)
+            if row_of(a) == row_of(c)
+        )
+
+    def _places(self) -> dict[Node, int]:
+        """The middle of each node: as near to its neighbours as the row has room for."""
+        x = {node: WIDTH / 2 for row in self.rows for node in row}
+        for sweep in range(60):
+            for row in self.rows if sweep % 2 else reversed(self.rows):
+                wanted = [fmean(x[other] for other in self.near[node] or [node]) for node in row]
+                x.update(zip(row, self._spread(row, wanted), strict=True))
+        left = min(x[node] - self.width(node) / 2 for node in x) - LEFT
+        right = WIDTH - MARGIN - max(x[node] + self.width(node) / 2 for node in x)
+        return {node: round(place + (right - left) / 2) for node, place in x.items()}
+
+    def _spread(self, row: list[Node], wanted: list[float]) -> list[float]:
+        """The places nearest to *wanted* at which the nodes of *row* do not overlap."""
+        halves = [self.width(node) / 2 for node in row]
+        offsets = [*accumulate((left + right + GAP for left, right in pairwise(halves)), initial=0.0)]
+        runs: list[list[float]] = []  # of nodes that touch each other
+        for want, offset in zip(wanted, offsets, strict=True):
+            runs.append([want - offset])
+            while len(runs) > 1 and fmean(runs[-2]) > fmean(runs[-1]):
+                last = runs.pop()
+                runs[-1] += last
+        first, last = LEFT + halves[0], WIDTH - MARGIN - halves[-1] - offsets[-1]
+        shifts = [min(max(fmean(run), first), last) for run in runs for _ in run]
+        return [shift + offset for shift, offset in zip(shifts, offsets, strict=True)]
+
+
+def row_of(node: Node) -> int:
+    """The floor that a room, or a gap, is on."""
+    return node[1]
+
+
 def svg(arrows: dict[str, set[str]], wings: frozenset[str] = frozenset()) -> str:
     """The rooms of *arrows*, floor by floor, with the arrows to the next ones below. *wings* are tinted."""
-    floor = floors(arrows)
-    rows: list[list[str]] = []
-    for number in range(max(floor.values()), 0, -1):
-        names = sorted(name for name in arrows if floor[name] == number)
-        rows += [names[start : start + 4] for start in range(0, len(names), 4)]
-    places: dict[str, tuple[float, float, float]] = {}
-    y = float(MARGIN)
-    for row in rows:
-        width = (WIDTH - 2 * MARGIN - GAP * 3) / 4 if len(row) > 2 else 150.0
-        left = (WIDTH - len(row) * width - (len(row) - 1) * GAP) / 2
-        for index, name in enumerate(row):
-            places[name] = left + index * (width + GAP), y, width
-        y += LIFT
-    parts = [
-        f'<line class="a" x1="{places[name][0] + places[name][2] / 2:.0f}" y1="{places[name][1] + HEIGHT:.0f}" '
-        f'x2="{places[other][0] + places[other][2] / 2:.0f}" y2="{places[other][1]:.0f}"/>'
-        for name, others in sorted(nearest(arrows).items())
-        for other in sorted(others)
-    ]
-    for name, (x, top, width) in places.items():
+    layout = Layout(arrows)
+    y = {layout.top - index: MARGIN + index * LIFT for index in range(layout.top)}
+    parts = [f'<text class="f" x="{MARGIN}" y="{top + 17}">{number}</text>' for number, top in y.items()]
+    gaps = sorted({node for step in layout.steps for node in step} - layout.rooms)
+    for node in gaps:
+        parts.append(line(layout.x[node], y[row_of(node)], layout.x[node], y[row_of(node)] + HEIGHT))
+    for above, below in layout.steps:
+        is_end = below in layout.rooms
+        start, end = y[row_of(above)] + HEIGHT, y[row_of(below)] - (TIP if is_end else 0)
+        parts.append(line(layout.x[above], start, layout.x[below], end, "e" if is_end else "a"))
+    for node in sorted(layout.rooms):
+        name, width, top = node[0], layout.width(node), y[row_of(node)]
         kind = "w" if name in wings else "r"
-        parts.append(f'<rect class="{kind}" x="{x:.0f}" y="{top:.0f}" width="{width:.0f}" height="{HEIGHT}" rx="4"/>')
-        parts.append(f'<text x="{x + width / 2:.0f}" y="{top + 17:.0f}">{escape(name)}</text>')
-    height = y - LIFT + HEIGHT + MARGIN
+        left = layout.x[node] - width // 2
+        parts.append(f'<rect class="{kind}" x="{left}" y="{top}" width="{width}" height="{HEIGHT}" rx="4"/>')
+        parts.append(f'<text x="{layout.x[node]}" y="{top + 17}">{escape(name)}</text>')
+    height = y[1] + HEIGHT + MARGIN
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:.0f}" width="{WIDTH}" '
-        f'height="{height:.0f}">\n<style>\n{STYLE}</style>\n'
-        f'<rect width="{WIDTH}" height="{height:.0f}" rx="6" fill="#f6f6f4"/>\n' + "\n".join(parts) + "\n</svg>\n"
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}">\n'
+        f"<style>\n{STYLE}</style>\n"
+        '<marker id="tip" viewBox="0 0 6 6" refX="2" refY="3" markerWidth="6" markerHeight="6" orient="auto">'
+        '<path class="t" d="M0,0 L6,3 L0,6 z"/></marker>\n'
+        f'<rect width="{WIDTH}" height="{height}" rx="6" fill="#f6f6f4"/>\n' + "\n".join(parts) + "\n</svg>\n"
     )
+
+
+def line(x1: int, y1: int, x2: int, y2: int, kind: str = "a") -> str:
+    return f'<line class="{kind}" x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}"/>'
 
 
 WINGS = frozenset({"memory", "text", "file"})

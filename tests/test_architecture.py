@@ -50,17 +50,63 @@ def test_a_picture_shows_the_imports(name: str) -> None:
     assert (DOCS / "pictures" / f"{name}.svg").read_text(encoding="utf-8") == house.PICTURES[name]()
 
 
+@pytest.mark.parametrize("name", house.PICTURES)
+def test_a_picture_can_be_read_on_a_phone(name: str) -> None:
+    """It is 360 wide, and no letters are small; no room is on another one, or on a line; no line goes up."""
+    picture = house.PICTURES[name]()
+    assert 'viewBox="0 0 360 ' in picture
+    assert 11 <= min(map(int, re.findall(r"(\d+)px", picture)))
+    rooms = [
+        tuple(map(int, found)) for found in re.findall(r'<rect class="\w" x="(\d+)" y="(\d+)" width="(\d+)"', picture)
+    ]
+    lines = [tuple(map(int, found)) for found in re.findall(r'x1="(\d+)" y1="(\d+)" x2="(\d+)" y2="(\d+)"', picture)]
+    assert len(rooms) >= 10
+    assert len(lines) >= 10
+
+    for left, top, width in rooms:
+        assert 18 <= left < left + width <= 352
+        others = [room for room in rooms if room[1] == top and room[0] > left]
+        assert all(left + width < other for other, _, _ in others)
+        for x1, y1, x2, y2 in lines:
+            assert y1 < y2
+            if y1 < top + house.HEIGHT and y2 > top:  # it goes through the row, in a gap
+                assert x1 == x2
+                assert not left <= x1 <= left + width
+
+
 @pytest.mark.parametrize(("module", "name"), NAMED)
 def test_every_function_that_is_named_exists(module: str, name: str) -> None:
     assert callable(function(module, name))
 
 
-def test_every_object_of_the_log_is_in_the_table() -> None:
-    rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", PAGE, re.M))
-    log = importlib.import_module("pstate.file.log")
-    made = {name for name in re.findall(r"= (\w+)\(", inspect.getsource(log.FileLog.__init__)) if hasattr(log, name)}
+def test_every_module_that_is_named_exists() -> None:
+    named = set(re.findall(r"`([\w/]+\.py)`", PAGE))
 
-    assert made | {"FileLog", "Beside"} == set(rows)
+    assert len(named) > 40
+    assert [] == [name for name in named if not any((root / name).exists() for root in (house.PACKAGE, DOCS.parent))]
+
+
+def test_every_picture_is_on_the_page() -> None:
+    assert sorted(house.PICTURES) == sorted(re.findall(r"\(pictures/([\w-]+)\.svg\)", PAGE))
+
+
+def test_the_table_of_the_log_says_which_object_owns_which_field() -> None:
+    """All of them, but for those in which one object knows another, or a call of one."""
+    log = importlib.import_module("pstate.file.log")
+    others = {"fs", "memory", "clock", "lseek"}
+    objects = {"FileLog": log.FileLog}
+    for field, name in re.findall(r"self\.(\w+) = (\w+)\(", inspect.getsource(log.FileLog.__init__)):
+        objects[name] = getattr(log, name)
+        others.add(field)
+    objects["Beside"] = log.Beside
+    others.add("beside")
+    owned = {
+        name: {slot for slot in kind.__slots__ if slot.removeprefix("_") not in others}
+        for name, kind in objects.items()
+    }
+
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]*)\|", PAGE, re.M)
+    assert owned == {name: set(re.findall(r"`(\w+)`", fields)) for name, fields in rows}
 
 
 # ------------------------------------------------------------------ the walks
