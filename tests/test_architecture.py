@@ -369,6 +369,18 @@ def test_a_change_on_a_real_disk_makes_the_same_calls(tmp_path: Path, monkeypatc
     assert listed()[0] == walk.calls
 
 
+def test_the_readme_goes_the_same_way() -> None:
+    """From module to module; what it names in each is called there."""
+    text = (DOCS.parent / "README.md").read_text(encoding="utf-8").partition("## Reading the source")[2]
+    steps = re.findall(r"^\d\. `pstate/([\w/]+)\.py`: (.*)$", text, re.M)
+    calls = listed()[0]
+
+    assert [*dict.fromkeys(module for module, _ in calls)] == [module for module, _ in steps]
+    for step, sentence in steps:
+        called = {name.rpartition(".")[2] for module, name in calls if module == step}
+        assert called == {name.rpartition(".")[2] for name in re.findall(r"`([\w.]+)`", sentence)}
+
+
 # ------------------------------------------------------------------ the invariants
 
 
