@@ -14,7 +14,7 @@ from tools.crash import in_child, peek
 from tools.disks import Disk, Failing, Seam
 from tools.edits import save_by_rename
 
-from pstate import PersistedState, StoreFailedError, WriteError
+from pstate import DurabilityUnknown, PersistedState, StoreFailedError, WriteError
 from pstate.file import limits
 from pstate.file.fs import FileSystem
 
@@ -188,3 +188,24 @@ def test_with_power_a_commit_after_a_save_in_place_that_shortened_the_file_is_sy
 
     assert ["write", "sync_data"] == changing(fs)[:2]
     state.close()
+
+
+def test_a_failed_sync_is_of_one_file_and_ends_with_it(tmp_path: Path) -> None:
+    """Another process vacuums, so there is a file that was synced whole. Until then, nothing more is written."""
+    path, fs = tmp_path / "state.yaml", Failing()
+    state = PersistedState.open(path, defaults={"counter": 0}, durability="power", fs=fs)
+    fs.failing.add("sync_data")
+    with pytest.raises(DurabilityUnknown):
+        state.counter = 1
+    fs.failing.clear()
+    with pytest.raises(StoreFailedError):
+        state.counter = 2
+
+    with PersistedState.open(path, fs=Seam()) as other:
+        other.vacuum()
+    assert 1 == state.counter
+    state.counter = 3
+
+    assert 3 == state.counter
+    state.close()
+    assert path.read_text() == "counter: 3\n"

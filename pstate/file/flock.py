@@ -32,7 +32,7 @@ class Adapter:
             try:
                 self.release()
             except BaseException:
-                # One asynchronous exception must not leave the lock held. What the second try has to say is no news.
+                # One asynchronous exception must not leave the lock held. What the second try raises says nothing new.
                 with suppress(Exception):
                     self.release()
                 raise

@@ -117,7 +117,7 @@ def acquire(
             # The last digits of a clock are noise enough to keep those who wait from marching in step.
             jitter = 0.75 + (int(clock() * 1e9) & 0xFF) / 512
             sleep(min(pause * jitter, limit - waited))
-            # Where all have short business, whoever sleeps long gets a small share.
+            # Where all hold the lock for a short time, a process that sleeps long gets a small share.
             pause = min(2 * pause, max(_PAUSE_WHEN_BUSY, waited * _PART_OF_WAIT), _LONGEST_PAUSE)
             meanwhile()
             if _try(flock, fd, path, is_ours):

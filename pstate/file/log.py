@@ -567,7 +567,7 @@ class FileLog:
                         "changed. Its folder must be writable and have room for a copy."
                     )
                     raise WriteError(message, path=self.site.path, errno=error.errno) from error
-                logger.warning("%s: was saved, and tidying up behind it failed: %s", self.site.path, error)
+                logger.warning("%s: was saved, and tidying up after that failed: %s", self.site.path, error)
                 self.look.expect_change()
                 if self.settles:
                     self.refresh()

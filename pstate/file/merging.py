@@ -67,7 +67,7 @@ class Merging:
             return False
         finally:
             if self.standing.journal is old:
-                new.close()
+                vacuum.give_up(new)
             else:
                 # From here on the new file is the state, whatever else happens; its lock is the one to release.
                 # No call among these, so that no exception of a signal handler comes in between.
@@ -187,7 +187,7 @@ class Merging:
         )
 
     def cut(self, journal: Journal) -> bool:
-        """Cut what stands behind `end`. False when the file is not the one that memory knows: then it is an edit.
+        """Cut what follows `end`. False when the file is not the one that memory knows: then it is an edit.
 
         Nothing is cut before a scan of the whole file has shown our history (I1): `end` alone means nothing after a
         person has saved in place.

@@ -43,8 +43,8 @@ class Rewriting:
         With *judged*, *state* is a person's edit brought together with the commits that we knew. Until the new file is
         at the path nothing of it is noted, so that whatever interrupts us leaves what we know as it was.
 
-        *document* comes with whether it is the canonical one. *appendable*: a marker may stand behind it, as behind all
-        that is not a person's own.
+        *document* comes with whether it is the canonical one. *appendable*: a marker may follow it, as it may follow
+        all that is not a person's own.
         """
         standing, hold, memory = self.standing, self.hold, self.standing.memory
         _, _, _, _, old = view

@@ -108,8 +108,8 @@ class Saves:
         return True
 
     def is_saved_over(self, view: View) -> bool:
-        """Whether somebody has saved in place since the transaction began, so that its record would stand behind bytes
-        that it does not go on from.
+        """Whether somebody has saved in place since the transaction began, so that its record would follow bytes that
+        it does not go on from.
 
         A file that ends in our last commit is not such a case: the edit above it is brought together with the record
         afterwards.

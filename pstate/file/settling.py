@@ -35,8 +35,7 @@ class Settling:
         it done. Raises DurabilityUnknown, to each of them.
         """
         while not self.is_settled(view):
-            newest = self._memory.view or view
-            _, end, _, _, journal = newest
+            _, _, _, _, journal = self._memory.view or view
             if self.is_refused(journal):
                 raise DurabilityUnknown(
                     f"{self._site.path}: the change is committed and visible, but bringing it to stable storage "

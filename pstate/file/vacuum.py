@@ -140,7 +140,7 @@ def replace(
                             fs.unlink(name)
                 _take_back(old, content, trailer)
         finally:
-            _give_up(new)
+            give_up(new)
         raise
     try:
         if judged is not None and not trailer:
@@ -148,7 +148,7 @@ def replace(
         publish(new)
     except BaseException:
         if not new.published:
-            _give_up(new)  # the path shows it, and whoever follows finds it unlocked
+            give_up(new)  # the path shows it, and whoever follows finds it unlocked
         raise
     fs.sync_folder(os.path.dirname(path))
     # Only after the sync: before it, a power cut may leave the path naming a file without a link.
@@ -170,7 +170,7 @@ def await_watchers(old: Journal) -> None:
         old.fs.sleep(0.001)
 
 
-def _give_up(new: Journal) -> None:
+def give_up(new: Journal) -> None:
     """Close *new*, and with it its lock, however long the exception is kept, and if another one comes here."""
     try:
         new.close()
