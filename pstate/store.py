@@ -1365,14 +1365,19 @@ _IMPORTED_LATE = (
 )  # fmt: skip
 
 
+def import_late() -> None:
+    """Import now what would be imported when it is needed first."""
+    for name in _IMPORTED_LATE:
+        with tolerating(ImportError):  # not every Python has ctypes
+            __import__(name)
+
+
 def _before_fork() -> None:
     """A module that another thread is about to import would stay locked in the child, where that thread is not: whoever
     needs it there would wait for ever. So all of them are imported, and waited for.
     """
     if _kept_alive and threading.active_count() > 1:
-        for name in _IMPORTED_LATE:
-            with tolerating(ImportError):  # not every Python has ctypes
-                __import__(name)
+        import_late()
 
 
 def _after_fork_in_child() -> None:

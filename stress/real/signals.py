@@ -28,6 +28,7 @@ from types import FrameType
 from typing import Any
 
 from pstate.file import limits
+from pstate.store import import_late
 from stress.check import BrokenPromise, Trial, check, rounds
 from stress.real.workers import PATIENCE, Crew, Ended, Link, expect_tidy, is_locked, open_state, read_fresh
 
@@ -303,6 +304,8 @@ class Program:
         # In a finalizer it cannot be raised to anybody, and at the end of a block there is one.
         sys.unraisablehook = lambda args: None if isinstance(args.exc_value, KINDS) else sys.__unraisablehook__(args)
         logging.raiseExceptions = False  # a strike while something is logged is swallowed there
+        # An OSError that strikes while Python looks for a module means to it that there is none: ImportError comes out.
+        import_late()
         signal.signal(signal.SIGALRM, self.strike)
         until = time.monotonic() + seconds
         k = 0
