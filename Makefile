@@ -9,6 +9,9 @@
 #                  make bench ARGS="--only counter"
 #   make reference  write into docs/cli.md what the commands' --help says, and draw the pictures of the other pages
 #   make docs      build the documentation as a site, into site/
+#   make speed     compile pstate/_speed.c if it has changed; demo, test, stress and bench do so themselves
+#                  without a compiler, and with PSTATE_PURE=1, they run in pure Python
+#   make dist      build what is published, into dist/, and try it in fresh environments
 #   make lint      format check, linter, spelling, types
 #   make format    put everything into the project's format
 #   make clean     remove what these commands made
@@ -18,7 +21,7 @@ VENV   ?= .venv
 ARGS   ?=
 BIN    := $(VENV)/bin
 
-.PHONY: help demo demo-edit test stress bench reference docs lint format clean
+.PHONY: help demo demo-edit test stress bench reference docs speed dist lint format clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -28,20 +31,20 @@ unexport PYTHONDONTWRITEBYTECODE
 help:
 	@sed -n 's/^#   //p' Makefile
 
-demo: $(VENV)/has-run
+demo: speed
 	@rm -f demo.yaml
 	$(BIN)/python examples/demo.py demo.yaml $(ARGS)
 
-demo-edit: $(VENV)/has-run
+demo-edit: speed
 	$(BIN)/python examples/shared_with_a_person.py $(ARGS)
 
-test: $(VENV)/has-test
+test: $(VENV)/has-test speed
 	$(BIN)/python -m pytest -n auto $(ARGS)
 
-stress: $(VENV)/has-stress
+stress: $(VENV)/has-stress speed
 	$(BIN)/python -m stress run --write docs/reliability.md $(ARGS)
 
-bench: $(VENV)/has-bench
+bench: $(VENV)/has-bench speed
 	$(BIN)/python perftest.py --markdown docs/performance.md --plot docs/performance.svg $(ARGS)
 
 reference: $(VENV)/has-run
@@ -53,6 +56,13 @@ reference: $(VENV)/has-run
 # until May 2027, and names its successor, zensical.
 docs: $(VENV)/has-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build $(ARGS)
+
+# Looks at what is there each time: environments share the extension, which `make clean` removes for all of them.
+speed: $(VENV)/has-run
+	@$(BIN)/python hatch_build.py
+
+dist: $(VENV)/has-dist
+	$(BIN)/python .ci/dist.py
 
 # The package exists in two readings, so it is read by two type checkers. Without the setting, pyright's wrapper asks
 # the network whether there is a newer one.
@@ -69,6 +79,7 @@ format: $(VENV)/has-lint
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* htmlcov build dist site demo.yaml
+	rm -rf pstate/*.so pstate/build-*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A changed pyproject.toml may change any requirement, so the environment is made anew. Some systems ship venv without
@@ -82,9 +93,10 @@ $(VENV)/made: pyproject.toml
 	@touch $@
 
 $(VENV)/has-run: $(VENV)/made
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --quiet --group build
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/has-test $(VENV)/has-lint $(VENV)/has-stress $(VENV)/has-bench $(VENV)/has-docs: $(VENV)/has-%: $(VENV)/has-run
+$(VENV)/has-test $(VENV)/has-lint $(VENV)/has-stress $(VENV)/has-bench $(VENV)/has-docs $(VENV)/has-dist: $(VENV)/has-%: $(VENV)/has-run
 	$(BIN)/python -m pip install --quiet --group $*
 	@touch $@

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from tools.cli import FILES, Run, holding, run
 
-from pstate import PersistedState
+from pstate import PersistedState, speed
 from pstate.cli import main, paths
 from pstate.cli.table import EXIT_CODES, MODULES, command
 
@@ -472,7 +472,15 @@ def test_the_overview_has_every_command_and_exit_code(run: Run) -> None:
     assert (0, "") == (code, err)
     assert all(f"\n  {name} " in out for name in MODULES)
     assert all(meaning in out for meaning in EXIT_CODES.values())
-    assert (0, "pstate 0.1.0\n", "") == run("--version")
+
+
+@pytest.mark.parametrize(("compiled", "flavour"), [(True, "compiled"), (False, "pure Python")])
+def test_the_version_says_whether_the_compiled_part_is_in_use(
+    run: Run, monkeypatch: pytest.MonkeyPatch, compiled: bool, flavour: str
+) -> None:
+    monkeypatch.setattr(speed, "compiled", compiled)
+
+    assert (0, f"pstate 0.1.0 ({flavour})\n", "") == run("--version") == run("-V")
 
 
 def test_what_is_no_good_state_has_the_same_code_whoever_asks(run: Run) -> None:

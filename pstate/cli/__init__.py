@@ -107,9 +107,10 @@ def _run(words: list[str]) -> int:
         return OK
     if words[0] in ("-V", "--version"):
         import pstate
+        from pstate.speed import compiled
 
         with printing():
-            print(f"pstate {pstate.__version__}", flush=True)
+            print(f"pstate {pstate.__version__} ({'compiled' if compiled else 'pure Python'})", flush=True)
         return OK
     if words[0] == "complete":  # for the scripts of `pstate completion`; nobody types it
         from pstate.cli.completion import complete

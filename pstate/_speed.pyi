@@ -1,0 +1,3 @@
+# What pstate/speed.py uses of the compiled part, pstate/_speed.c.
+
+SOURCE: str
