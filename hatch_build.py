@@ -53,15 +53,19 @@ class SpeedHook(BuildHookInterface[Any]):
 
 
 def is_wanted() -> bool:
-    """Whether this is CPython with a GIL, on a POSIX system, and nobody wants pure Python."""
+    """Whether the extension is to be compiled."""
     if os.environ.get("PSTATE_PURE"):
         return False
-    supported = (
+    if required() and not is_supported():
+        sys.exit("pstate: the compiled part is for CPython with a GIL, on a POSIX system")
+    return is_supported()
+
+
+def is_supported() -> bool:
+    """Whether this is CPython with a GIL, on a POSIX system."""
+    return (
         os.name == "posix" and sys.implementation.name == "cpython" and not sysconfig.get_config_var("Py_GIL_DISABLED")
     )
-    if required() and not supported:
-        sys.exit("pstate: the compiled part is for CPython with a GIL, on a POSIX system")
-    return supported
 
 
 def required() -> bool:
@@ -80,12 +84,19 @@ def optional() -> Iterator[None]:
 
 
 def compile_in_place() -> None:
-    """Compile the extension beside its source, unless it is there already and nothing has changed."""
+    """Compile the extension beside its source, unless it is there already and nothing has changed.
+
+    What was there and is not of this source is removed, also where there will be no other. A program that has loaded it
+    keeps it.
+    """
     target = SOURCE.with_name(NAME)
-    if is_current(target) and not required():
+    current = is_current(target)
+    if current and not required():
         return
     with optional(), TemporaryDirectory(dir=SOURCE.parent, prefix="build-") as folder:
-        compile_extension(Path(folder)).replace(target)  # a program that has the old one loaded keeps it
+        if not current:
+            target.unlink(missing_ok=True)
+        compile_extension(Path(folder)).replace(target)
 
 
 def is_current(extension: Path) -> bool:
@@ -108,7 +119,6 @@ def compile_extension(folder: Path) -> Path:
     look_for_tools()
     from setuptools import Distribution, Extension  # takes 0.2 s
     from setuptools.command.build_ext import build_ext
-    from setuptools.errors import BaseError
 
     extension = Extension(
         "_speed",
@@ -121,7 +131,7 @@ def compile_extension(folder: Path) -> Path:
     command.ensure_finalized()
     try:
         command.run()
-    except BaseError as error:
+    except Exception as error:  # whatever it is: nobody needs what is optional so much that an installation may fail
         raise NoCompilerError(str(error)) from error
     return folder / NAME
 

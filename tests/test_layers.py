@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,10 @@ def test_each_dependency_has_one_door(name: str) -> None:
     for dependency, doors in DOORS.items():
         if name not in doors:
             assert not {module for module in imports(name) if module.split(".")[0] == dependency}
+
+
+def test_one_module_loads_the_compiled_part() -> None:
+    """`imports` knows only what is written in Python."""
+    loads = re.compile(r"^\s*(from|import)\b.*\b_speed\b", re.M)
+
+    assert ["speed"] == [name for name, file in FILES.items() if loads.search(file.read_text(encoding="utf-8"))]
