@@ -62,7 +62,7 @@ speed: $(VENV)/has-run
 	@$(BIN)/python hatch_build.py
 
 dist: $(VENV)/has-dist
-	$(BIN)/python .ci/dist.py
+	$(BIN)/python disttest.py
 
 # The package exists in two readings, so it is read by two type checkers. Without the setting, pyright's wrapper asks
 # the network whether there is a newer one.

@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from zipfile import ZipFile
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent
 DIST = ROOT / "dist"
 TOOLS = Path(sys.executable).parent
 COMPILED, PURE = "(compiled)", "(pure Python)"
@@ -35,10 +35,14 @@ IN_THE_FILE = "counter: 14\nnames:\n  - a\n  - b\n"
 
 
 def run(*command: str | Path, cwd: Path = ROOT, **variables: str) -> str:
-    """What *command* prints. Its errors are shown, and one of them ends everything."""
-    print("$", *command, flush=True)
+    """What *command* prints. Its errors are shown, and one of them ends everything.
+
+    Neither the settings of this package that are in the environment, nor modules of this folder, are for it.
+    """
+    print("$", *(f"{name}={value}" for name, value in variables.items()), *command, flush=True)
+    rest = {name: value for name, value in os.environ.items() if not name.startswith(("PSTATE_", "PYTHONPATH"))}
     done = subprocess.run(
-        command, cwd=cwd, env=os.environ | variables, check=True, stdout=subprocess.PIPE, text=True, timeout=300
+        command, cwd=cwd, env=rest | variables, check=True, stdout=subprocess.PIPE, text=True, timeout=300
     )
     return done.stdout
 
@@ -47,7 +51,7 @@ def build() -> tuple[Path, Path]:
     """The wheel and the source in dist/, which has nothing else then."""
     shutil.rmtree(DIST, ignore_errors=True)
     # The wheel is built from the source that is published, not from this folder.
-    run(sys.executable, "-m", "build", "--no-isolation", PSTATE_REQUIRE_SPEED="1", PSTATE_PURE="")
+    run(sys.executable, "-m", "build", "--no-isolation", PSTATE_REQUIRE_SPEED="1")
     if sys.platform == "linux":
         (raw,) = DIST.glob("*.whl")
         path = os.pathsep.join([str(TOOLS), os.environ["PATH"]])  # for patchelf
@@ -84,13 +88,12 @@ def check(python: Path, folder: Path, flavour: str, **variables: str) -> None:
     """Raise AssertionError where what is installed for *python* does not work, or is not of the *flavour* wanted."""
     file = folder / "trial.yaml"
     file.unlink(missing_ok=True)
-    pure = {"PSTATE_PURE": "", "PYTHONPATH": ""} | variables
-    version = run(python.with_name("pstate"), "--version", cwd=folder, **pure)
+    version = run(python.with_name("pstate"), "--version", cwd=folder, **variables)
     assert version.rstrip().endswith(flavour), version
     trial = folder / "trial.py"
     trial.write_text(TRIAL)
-    run(python, trial, cwd=folder, **pure)
-    run(python.with_name("pstate"), "incr", "trial.yaml", "counter", cwd=folder, **pure)
+    run(python, trial, cwd=folder, **variables)
+    run(python.with_name("pstate"), "incr", "trial.yaml", "counter", cwd=folder, **variables)
     assert file.read_text() == IN_THE_FILE, file.read_text()
 
 
