@@ -69,6 +69,7 @@ dist: $(VENV)/has-dist
 lint: $(VENV)/has-lint
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/clang-format --dry-run --Werror pstate/_speed.c
 	$(BIN)/codespell
 	$(BIN)/mypy
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
@@ -76,6 +77,7 @@ lint: $(VENV)/has-lint
 format: $(VENV)/has-lint
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(BIN)/clang-format -i pstate/_speed.c
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* htmlcov build dist site demo.yaml

@@ -40,6 +40,8 @@ from pstate.errors import (
 from pstate.memory.ops import ABSENT
 from pstate.state import PersistedState
 
+from pstate import speed as speed  # isort: skip: puts compiled functions in the place of what all the others are
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:

@@ -1,43 +1,126 @@
-"""The compiled hot path, where it was built: the only module that imports `pstate._speed`."""
+"""The compiled hot path, where there is one. The only module that knows `_speed`.
+
+`pstate/_speed.c` does what programs do most often, in the usual case; in all others it calls the function of Python
+that it stands in the place of. So without it, everything works the same, and takes longer.
+
+It is compiled when pstate is installed, where there is a C compiler. ``PSTATE_PURE=1`` in the environment turns it off,
+then as well as now. It does not work in a subinterpreter, nor in a Python without the GIL: there, all is Python.
+"""
 
 from __future__ import annotations
 
 import os
+import threading
+import time
 from types import ModuleType
+from typing import Any
 from warnings import warn
 from zlib import crc32
 
+from pstate import logger, state, store
+from pstate.file import format, limits, lock
+from pstate.file.fs import SYSTEM, Descriptor
+from pstate.file.hold import Hold
+from pstate.file.journal import Journal
+from pstate.file.log import FileLog
+from pstate.file.look import Look
+from pstate.file.recovery import Records
+from pstate.file.settling import Settling
+from pstate.file.site import Site
+from pstate.file.standing import Standing
+from pstate.file.trail import Trails
+from pstate.memory import ops
+from pstate.memory.dicts import MappedDict
+from pstate.memory.lists import MappedList
+from pstate.memory.sets import MappedSet
+from pstate.memory.transaction import Pending
+from pstate.signals import expected
 
-def _load() -> ModuleType | None:
-    """The extension, unless there is none, it refuses, `PSTATE_PURE` is set, or its source has changed since."""
-    if os.environ.get("PSTATE_PURE"):
-        return None
-    try:
-        from pstate import _speed
-    except ImportError:
-        return None
-    if _is_stale(_speed.SOURCE):
-        message = "pstate/_speed.c has changed since it was compiled, so pstate runs in pure Python; run: make speed"
-        warn(message, RuntimeWarning, stacklevel=2)
-        return None
-    return _speed
+#: The functions of Python that others stand in the place of, by what they belong to and their name.
+replaced: dict[tuple[Any, str], Any] = {}
+
+#: What is compiled: see `_speed.c` for what each does, and what it leaves to Python.
+_METHODS: tuple[tuple[type | ModuleType, str], ...] = (
+    (MappedDict, "__getitem__"),
+    (MappedDict, "__getattr__"),
+    (MappedDict, "__setitem__"),
+    (MappedDict, "__setattr__"),
+    (MappedDict, "get"),
+    (MappedList, "__getitem__"),
+    (MappedList, "append"),
+    (FileLog, "fresh"),
+    (FileLog, "fresh_durable"),
+    (Standing, "catch_up"),
+    (state.Transaction, "__enter__"),
+    (state.Transaction, "__exit__"),
+    (format, "read_records"),
+    (ops, "replay"),
+)
 
 
-def _is_stale(compiled: str) -> bool:
-    """Whether the source of the extension says something else now. Only a checkout has the source beside it."""
+def _install() -> None:
+    """Tell the compiled part what it works on, and put its functions in the places of ours.
+
+    Raises ImportError in a process that has imported pstate before, and forgotten it.
+    """
+    mutex = type(threading.RLock())
+    names = {
+        **{kind.__name__: kind for kind in (store.Store, FileLog, Journal, Look, Hold, Standing, Trails)},
+        **{kind.__name__: kind for kind in (Descriptor, Settling, Site, Records)},
+        **{kind.__name__: kind for kind in (MappedDict, MappedList, MappedSet, Pending, state.Transaction)},
+        "format": format,
+        "ops": ops,
+        "ROOT": ops.ROOT,
+        "SYSTEM": SYSTEM,
+        "calls": vars(SYSTEM),
+        "lseek": os.lseek,
+        "clock": time.monotonic,
+        "flock": lock.make("file", ""),
+        "write": os.write,
+        "pread": os.pread,
+        "stat": os.stat,
+        "sync_data": getattr(os, "fdatasync", None),
+        "RLock": mutex,
+        "acquire": mutex.acquire,
+        "release": mutex.release,
+        "waiting": logger.waiting,
+        "send": logger.send,
+        "noticed": store._noticed,
+        "threads": vars(threading),
+        "get_ident": threading.get_ident,
+        "limits": vars(limits),
+    }
+    _speed.bind(names)
+    for kind, name in _METHODS:
+        replaced[kind, name] = vars(kind)[name]
+        setattr(kind, name, _speed.method(kind, name, replaced[kind, name]))
+
+
+def _is_stale() -> bool:
+    """Whether `_speed.c` has changed since it was compiled. Only a checkout has it beside this file."""
     try:
         with open(os.path.join(os.path.dirname(__file__), "_speed.c"), "rb") as file:
-            return f"source {crc32(file.read()):08x}" != compiled
-    except FileNotFoundError:
+            return f"source {crc32(file.read()):08x}" != _speed.SOURCE
+    except expected(FileNotFoundError):
         return False
 
 
-_speed = _load()
+try:
+    if os.environ.get("PSTATE_PURE"):
+        raise ImportError("PSTATE_PURE is set")
+    from pstate import _speed
 
-#: Whether the compiled hot path is in use.
-compiled = _speed is not None
+    if _is_stale():
+        message = "pstate/_speed.c has changed since it was compiled, so pstate runs in pure Python; run: make speed"
+        warn(message, RuntimeWarning, stacklevel=2)
+        raise ImportError(message)
+    _install()
+except ImportError:
+    compiled = False
+else:
+    compiled = True  #: whether the compiled hot path is in use
 
 
 def counts() -> dict[str, tuple[int, int]]:
-    """For each compiled function, how often it was taken, and how often it left the call to Python."""
-    return {}
+    """By function: how many calls the compiled code has done, and how many it has left to Python. {} without it."""
+    return dict(_speed.counts()) if compiled else {}

@@ -375,10 +375,11 @@ _NOT_OPEN: Core = _Closed("", "a state was used before it was opened", "A subcla
 class Transaction:
     """The block of a transaction, from `PersistedState.transaction`."""
 
-    _changes: Pending | None = None
-    _mark: Savepoint | None = None
+    __slots__ = ("__weakref__", "_changes", "_core", "_mark", "_timeout")
 
     def __init__(self, core: Core, timeout: float | None) -> None:
+        self._changes: Pending | None = None
+        self._mark: Savepoint | None = None
         self._core = core
         self._timeout = timeout
 
@@ -447,7 +448,7 @@ class Transaction:
         """End the blocks inside of this one whose `__exit__` an asynchronous exception has cut off at its beginning."""
         while traceback is not None:
             frame = traceback.tb_frame
-            if frame.f_code is Transaction.__exit__.__code__:
+            if frame.f_code is _EXIT:
                 inner: Any = frame.f_locals.get("self")
                 if inner is not self and inner._changes is self._changes and inner._is_open:
                     inner.__exit__(GeneratorExit, None, None)
@@ -464,8 +465,8 @@ class Transaction:
 
     def __del__(self) -> None:
         # Nobody else would leave it: an exception on the doorstep of __exit__ keeps it from running, and a generator
-        # may be forgotten.
-        changes = self._changes
+        # may be forgotten. One may keep `__init__` from setting anything, too.
+        changes = getattr(self, "_changes", None)
         if changes is not None and self._is_open:
             lost = len(changes.operations)
             self.__exit__(GeneratorExit, None, None)
@@ -499,3 +500,7 @@ class Transaction:
                 return function(*args, **kwargs)
 
         return in_transaction
+
+
+#: What is looked for in a traceback. The method itself may be another one by now: see `speed`.
+_EXIT = Transaction.__exit__.__code__

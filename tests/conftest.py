@@ -19,6 +19,7 @@ from tools.edits import Peer, World
 from tools.processes import Pool
 
 import pstate.store
+from pstate import speed
 from pstate.logger import waiting
 from pstate.testing import SimulatedSystem
 
@@ -35,6 +36,14 @@ os.environ.setdefault("PYTHONUNBUFFERED", "1")  # what a child printed before SI
 settings.register_profile("ci", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", settings.get_profile("ci"), max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is marked as `pure` runs where nothing is compiled: PSTATE_PURE=1."""
+    skip = pytest.mark.skip(reason="looks at steps of Python code that the compiled part takes in one: PSTATE_PURE=1")
+    for item in items:
+        if speed.compiled and item.get_closest_marker("pure"):
+            item.add_marker(skip)
 
 
 def pytest_collection_finish() -> None:

@@ -353,6 +353,7 @@ def test_a_step_that_is_not_taken_is_found_out() -> None:
     assert ("a", "i") == missing([("a", "f"), ("a", "i")], calls)
 
 
+@pytest.mark.pure
 def test_a_change_on_a_real_disk_makes_the_same_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "TRUST", 60.0)
     monkeypatch.setattr(limits, "LOOK_INTERVAL", 60.0)

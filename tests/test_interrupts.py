@@ -726,6 +726,7 @@ def test_memory_heals_after_an_interrupted_interruption(scene: Scene, scenario: 
     each_place(scene, scenario, places, 16, check, distance=12)
 
 
+@pytest.mark.pure
 def test_a_change_in_the_handler_of_the_interruption_is_committed(scene: Scene) -> None:
     """``except KeyboardInterrupt: state.stopped = True``, around a block that was interrupted anywhere.
 

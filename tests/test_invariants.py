@@ -105,6 +105,7 @@ REAL: list[tuple[str, Fault, Callable[[Path], PersistedState]]] = [
 ]
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(("number", "fault", "script"), REAL, ids=lambda value: getattr(value, "__name__", None))
 def test_the_check_of_a_store_notices(
     number: str, fault: Fault, script: Callable[[Path], PersistedState], tmp_path: Path, request: Any

@@ -17,13 +17,13 @@ MAY_IMPORT = {
     "file": GROUND | {"text", "engine"},
 }
 #: Who else may know that the state is in a file.
-SEE_FILE = {"engines", "testing", "cli"}
+SEE_FILE = {"engines", "speed", "testing", "cli"}
 #: Of the commands, those that read and mend files which nobody opens as a state; `import` and `export`, which know the
 #: formats of others and replace files whole; and those that say who has a file open.
 COMMANDS_THAT_SEE_FILE = {"mending", "transfer", "users"}
 
 #: How many floors the house has at most, a folder counted as one room.
-FLOORS = 9
+FLOORS = 10
 
 #: The doubles of the seam see what it sees.
 DOUBLES = {"testing.disk", "testing.system"}

@@ -412,6 +412,7 @@ OPENED = {
     "file.fs.told: file.open": "/proc",
     "file.lock_objects._replace_file: open": "/dev/null",
     "file.lock_objects._replace_file: os.open": "/dev/null",
+    "speed._is_stale: open": "a module of the package",
     "cli.command.open_closed_streams: os.open": "/dev/null",
     "cli.command.open_closed_streams: open": "a descriptor that is open",
     "cli.users._may_write: open": "/proc",

@@ -282,6 +282,7 @@ ONE_VALUE: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("name", ONE_VALUE)
 def test_a_read_is_not_deceived_between_any_two_of_its_instructions(crowd: Crowd, name: str) -> None:
     """Clean when it begins, clean when it ends, and soiled in between: the value must not be from there."""

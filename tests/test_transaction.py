@@ -316,6 +316,7 @@ def test_a_change_round_the_state_is_refused_before_it_spoils_the_file(state: Pe
     assert [*before["jobs"], 3] == state.jobs
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("changed", [True, False])
 def test_what_a_handler_changes_behind_the_commit_of_a_block_is_refused_not_lost(
     state: PersistedState, monkeypatch: pytest.MonkeyPatch, changed: bool

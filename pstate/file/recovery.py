@@ -123,15 +123,16 @@ class Records:
         return len(self._bodies)
 
     def __iter__(self) -> Iterator[Operations]:
-        decode_body, path = reading.decode_body, self._path
-        for index, body in enumerate(self._bodies):
-            try:
-                operations = decode_body(body, path, 1)
-            except InvalidStateError as error:
-                what = f"cannot be read: {error.reason}"
-                following = len(self._bodies) - index - 1
-                raise senseless(path, self._file(), self._before + index, following, what) from error
-            yield operations
+        return map(self.decode, range(len(self._bodies)))
+
+    def decode(self, index: int) -> Operations:
+        """The operations of the record number *index*, from 0. Raises CorruptStateError."""
+        try:
+            return reading.decode_body(self._bodies[index], self._path, 1)
+        except InvalidStateError as error:
+            what = f"cannot be read: {error.reason}"
+            following = len(self._bodies) - index - 1
+            raise senseless(self._path, self._file(), self._before + index, following, what) from error
 
 
 def senseless(path: str, data: bytes, index: int, following: int, what: str) -> CorruptStateError:

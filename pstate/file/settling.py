@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from typing import NoReturn
 
 from pstate.engine import Memory
 from pstate.errors import DurabilityUnknown
@@ -99,15 +100,20 @@ class Settling:
             # Noted before anything is called: a signal handler may raise there, and the next sync would succeed.
             journal.unjudged = error
             self._look.look_at = self._look.look_due = 0.0
-            if not self.is_refused(journal):
-                raise
-            message = (
-                f"{self._site.path}: the change is committed and visible, but bringing {part} to stable storage "
-                f"failed: {error.strerror or error}. A later sync cannot be trusted (the system forgets the failed "
-                "pages), so this state takes no more writes: vacuum() writes a fresh file, or close it and open it "
-                "again."
-            )
-            raise DurabilityUnknown(message, path=self._site.path, errno=error.errno) from error
+            self.failed(journal, error, part)
+
+    def failed(self, journal: Journal, error: OSError, part: str = "it") -> NoReturn:
+        """A sync of *journal*, or of *part* of what belongs to it, has raised *error*, and that is noted. Raises
+        DurabilityUnknown; or *error*, where a signal handler has raised that.
+        """
+        if not self.is_refused(journal):
+            raise error
+        message = (
+            f"{self._site.path}: the change is committed and visible, but bringing {part} to stable storage failed: "
+            f"{error.strerror or error}. A later sync cannot be trusted (the system forgets the failed pages), so this "
+            "state takes no more writes: vacuum() writes a fresh file, or close it and open it again."
+        )
+        raise DurabilityUnknown(message, path=self._site.path, errno=error.errno) from error
 
     def is_refused(self, journal: Journal) -> bool:
         """Whether *journal* takes no more writes. It does not after a sync that failed, if the system has said so."""
