@@ -539,10 +539,11 @@ def test_every_number_on_the_page_about_the_format_is_the_one_in_the_code(name: 
 
 def test_the_pauses_and_the_timeout_in_the_text_are_those_of_the_code(tmp_path: Path) -> None:
     assert (
-        "with pauses from 50 µs, doubled up to 1 ms, or to a twentieth of the time waited, 10 ms at most, until "
+        "with pauses from 50 µs, doubled up to 1 ms, or to a two-hundredth of the time waited, 10 ms at most, "
+        "until "
         "`lock_timeout`, which is 10 seconds" in GUARANTEES
     )
-    assert (50e-6, 1e-3, 1 / 20, 10e-3) == tuple(
+    assert (50e-6, 1e-3, 1 / 200, 10e-3) == tuple(
         map(in_code, ("_FIRST_PAUSE", "_PAUSE_WHEN_BUSY", "_PART_OF_WAIT", "_LONGEST_PAUSE"))
     )
     with PersistedState(tmp_path / "state.yaml") as state:

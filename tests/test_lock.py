@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dis
 import errno
+import fcntl
 import math
 import os
 import pickle
@@ -30,10 +31,11 @@ import pytest
 from tools.interrupts import expect_opcodes, trace_opcodes
 from tools.processes import BIRTH  # not a fork of ours: that would share what these tests are about
 
-from pstate import errors
+from pstate import PersistedState, errors
 from pstate.file import holder as holders
 from pstate.file import lock
 from pstate.file.flock import EXCLUSIVE_NOW, UNLOCK, Flock
+from pstate.file.fs import SYSTEM, WAITED_FOR, clear_mark, set_mark
 from pstate.file.holder import holder, program
 
 KERNEL = ["file", "filelock", "portalocker"]  # these end with their holder, whatever it dies of
@@ -407,11 +409,61 @@ def test_pauses_grow_from_50_microseconds_with_the_time_that_is_waited(scene: Sc
     waited, expected = 0.0, 50e-6
     for pause in time.pauses[:-1]:
         assert 0.74 * expected <= pause <= 1.26 * expected
-        expected = min(2 * expected, max(1e-3, waited / 20), 10e-3)
+        expected = min(2 * expected, max(1e-3, waited / 200), 10e-3)
         waited += pause
-    assert time.pauses[-2] > 7e-3
-    assert len(time.pauses) < 200
+    assert time.pauses[-2] > 3.5e-3
+    assert len(time.pauses) < 600
     assert [*range(1, len(time.pauses) + 1)] == calls, "between two tries, there is something to do"
+
+
+@needs_proc
+def test_who_waits_has_a_mark_and_who_comes_again_gives_way(scene: Scene) -> None:
+    """For long enough: the other one asks again meanwhile."""
+    holder, busy, pauses = os.open(scene.path, os.O_RDWR), lock.make("file", scene.path), []
+    busy(holder, EXCLUSIVE_NOW)
+    lock.give_way(busy, holder, pauses.append)
+    assert [] == pauses
+
+    def meanwhile() -> None:
+        lock.give_way(busy, holder, pauses.append)
+        busy(holder, UNLOCK)
+
+    lock.acquire(busy, scene.fd, scene.path, 10, meanwhile=meanwhile)
+    busy(scene.fd, UNLOCK)
+    lock.give_way(busy, holder, pauses.append)
+    os.close(holder)
+
+    (pause,) = pauses
+    assert pause > 1.25e-3
+
+
+@needs_proc
+def test_a_state_gives_way_to_those_who_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With each look at the path, before it locks the file again."""
+    waiting = []
+    with PersistedState(tmp_path / "state.yaml", n=0) as state:
+        state.n = 1
+        fd = os.open(tmp_path / "state.yaml", os.O_RDWR)
+        monkeypatch.setattr(SYSTEM, "sleep", lambda seconds: waiting.append(has_lock(fd)))
+        set_mark(fd, WAITED_FOR)
+        state._store.log.look.expect_change()
+        state.n = 2
+        clear_mark(fd, WAITED_FOR)
+        state._store.log.look.expect_change()
+        state.n = 3
+        os.close(fd)
+
+    assert [False] == waiting
+
+
+def has_lock(fd: int) -> bool:
+    """Whether somebody else holds the lock of the file behind *fd*."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    return False
 
 
 def test_a_timeout_of_zero_tries_once(scene: Scene) -> None:

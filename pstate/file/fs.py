@@ -63,8 +63,10 @@ _NO_FILE = {
     errno.ENODEV: "is no regular file",
     errno.EAGAIN: "is kept closed by somebody",  # a lease
 }
-#: `struct flock` on 64-bit Linux: kind, whence, start, length, process; and what stands for "watched".
-_FLOCK, _WATCHED_BYTE = "hhqqi4x", 1 << 62
+#: `struct flock` on 64-bit Linux: kind, whence, start, length, process.
+_FLOCK = "hhqqi4x"
+#: The bytes, where no file has any, that stand for "watched", and for "somebody waits for the write lock".
+_WATCHED, WAITED_FOR = 1 << 62, (1 << 62) + 1
 _FAR = (b"nfs", b"cifs", b"smb", b"9p", b"afs", b"ceph", b"lustre")
 
 
@@ -298,16 +300,15 @@ class FileSystem:
 
     def watch(self, fd: int) -> None:
         """Let everybody who has the file behind *fd* open find that it is watched, until `unwatch`, or our death."""
-        if not _is_far(os.fstat(fd).st_dev):
-            _watch_lock(fd, "F_OFD_SETLK", "F_RDLCK")
+        set_mark(fd, _WATCHED)
 
     def unwatch(self, fd: int) -> None:
         """End `watch`. Nothing happens where there was none."""
-        _watch_lock(fd, "F_OFD_SETLK", "F_UNLCK")
+        clear_mark(fd, _WATCHED)
 
     def is_watched(self, fd: int) -> bool:
         """Whether somebody else watches the file behind *fd*; never where the system cannot tell."""
-        return _watch_lock(fd, "F_OFD_GETLK", "F_WRLCK")
+        return has_mark(fd, _WATCHED)
 
     def boot_id(self) -> str:
         """8 hex digits that change with every boot; zeros where the system does not say."""
@@ -368,8 +369,24 @@ def _full_sync(fd: int) -> None:
     fcntl.fcntl(fd, getattr(fcntl, "F_FULLFSYNC", 51))
 
 
-def _watch_lock(fd: int, command: str, kind: str) -> bool:
-    """Call `fcntl` for the one byte, where no file has any, that stands for "watched"; returns whether it is locked.
+def set_mark(fd: int, byte: int) -> None:
+    """Let everybody who has the file behind *fd* open find a mark at *byte*, until `clear_mark`, or our death."""
+    if not _is_far(os.fstat(fd).st_dev):
+        _lock_byte(fd, byte, "F_OFD_SETLK", "F_RDLCK")
+
+
+def clear_mark(fd: int, byte: int) -> None:
+    """End `set_mark`. Nothing happens where there was none."""
+    _lock_byte(fd, byte, "F_OFD_SETLK", "F_UNLCK")
+
+
+def has_mark(fd: int, byte: int) -> bool:
+    """Whether somebody else has set a mark at *byte*; never where the system cannot tell."""
+    return _lock_byte(fd, byte, "F_OFD_GETLK", "F_WRLCK")
+
+
+def _lock_byte(fd: int, byte: int, command: str, kind: str) -> bool:
+    """Call `fcntl` for one *byte*; returns whether it is locked.
 
     Such a lock has nothing to do with `flock`, needs no permission to write, and dies with its holder.
     """
@@ -378,7 +395,7 @@ def _watch_lock(fd: int, command: str, kind: str) -> bool:
 
     if not hasattr(fcntl, command):
         return False  # only Linux has locks that belong to a descriptor
-    request = struct.pack(_FLOCK, getattr(fcntl, kind), os.SEEK_SET, _WATCHED_BYTE, 1, 0)
+    request = struct.pack(_FLOCK, getattr(fcntl, kind), os.SEEK_SET, byte, 1, 0)
     with tolerating(OSError):  # not every file system knows them
         (held, *_) = struct.unpack(_FLOCK, fcntl.fcntl(fd, getattr(fcntl, command), request))
         return bool(held != fcntl.F_UNLCK)

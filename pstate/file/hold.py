@@ -47,6 +47,11 @@ class Hold:
         may_unlock = partial(self._may_unlock, journal)
         lock.acquire(self.flock, journal.fd, self._site.path, timeout, fs.clock, fs.sleep, meanwhile, may_unlock)
 
+    def give_way(self, journal: Journal) -> None:
+        """See `lock.give_way`."""
+        if self._may_unlock(journal):
+            lock.give_way(self.flock, journal.fd, self._site.fs.sleep)
+
     def release(self) -> None:
         """Unlock, whether locked or not. An exception may come before its first instruction: then call it again."""
         self.drop_lost()

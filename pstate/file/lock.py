@@ -28,18 +28,21 @@ from typing import Final
 
 from pstate import errors
 from pstate.file.flock import EXCLUSIVE_NOW, UNLOCK, Adapter, Flock
-from pstate.file.fs import NotOurs
+from pstate.file.fs import WAITED_FOR, NotOurs, clear_mark, has_mark, set_mark
 from pstate.signals import expected, tolerating
 
 _FIRST_PAUSE: Final = 50e-6
 _PAUSE_WHEN_BUSY: Final = 1e-3
 _LONGEST_PAUSE: Final = 10e-3
-_PART_OF_WAIT: Final = 1 / 20
+_PART_OF_WAIT: Final = 1 / 200
+_WAY: Final = 1.3e-3  # longer than a pause with its jitter
 _NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS})
 
 try:
     import fcntl
 except ImportError:  # pragma: no cover (a Python without a POSIX system below it, such as WASI)
+
+    _real: object = None
 
     def _file() -> Flock:
         raise ImportError(
@@ -48,6 +51,7 @@ except ImportError:  # pragma: no cover (a Python without a POSIX system below i
         )
 
 else:
+    _real = fcntl.flock
 
     def _file() -> Flock:
         return fcntl.flock
@@ -99,20 +103,24 @@ def acquire(
     """Lock *fd*, the open state file *path*, by *flock*, waiting up to *timeout* seconds.
 
     None, a negative or an infinite number waits for ever; 0 tries once. Waiting is polling, from 50 µs up to 1 ms
-    apart, or a twentieth of the time that was waited, 10 ms at most: there is no queue, so that others may be served
-    first, or always (`flock` itself has no timeout). *meanwhile* is called between two tries. Where *is_ours* says no,
+    apart, or a two-hundredth of the time that was waited, 10 ms at most, as `flock` itself has no timeout. There is no
+    queue, so others may be served first. But who waits has a mark on the file, for those who `give_way`. *meanwhile* is called between two tries. Where *is_ours* says no,
     *fd* is not touched any more.
 
     If this raises, the lock is not held: LockTimeout when somebody else kept it, WriteError when the file system has
     no locks, ReadOnlyError or WriteError when a lock file beside the state cannot be used, and what a lock object of
     the user's raises; OSError with EBADF when *fd* is not ours any more.
     """
+    is_marked = False
     try:
         if _try(flock, fd, path, is_ours):
             return
         limit = float("inf") if timeout is None or timeout < 0 else timeout
         started = clock()
         pause = _FIRST_PAUSE
+        if flock is _real:
+            is_marked = True
+            set_mark(fd, WAITED_FOR)
         while (waited := clock() - started) < limit:
             # The last digits of a clock are noise enough to keep those who wait from marching in step.
             jitter = 0.75 + (int(clock() * 1e9) & 0xFF) / 512
@@ -127,6 +135,18 @@ def acquire(
         if is_ours():
             flock(fd, UNLOCK)
         raise
+    finally:
+        if is_marked and is_ours():
+            clear_mark(fd, WAITED_FOR)
+
+
+def give_way(flock: Flock, fd: int, sleep: Callable[[float], None]) -> None:
+    """Before *fd* is locked once more, let those in who wait for it: they ask again within a millisecond.
+
+    Who commits in a tight loop holds the lock for most of the time, and the others would have to be lucky.
+    """
+    if flock is _real and has_mark(fd, WAITED_FOR):
+        sleep(_WAY)
 
 
 def _try(flock: Flock, fd: int, path: str, is_ours: Callable[[], bool]) -> bool:

@@ -146,6 +146,9 @@ class FileLog:
         self._begin(timeout, is_rewrite=True)
 
     def _begin(self, timeout: float | None, is_rewrite: bool = False) -> None:
+        journal = self.standing.journal
+        if journal is not None and timeout != 0:
+            self.hold.give_way(journal)
         while True:
             try:
                 return self._take_lock(timeout, is_rewrite)
