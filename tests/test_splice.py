@@ -1273,7 +1273,7 @@ def examples() -> Iterator[Any]:
 
 def rewritten(document: str, state: dict[Any, Any]) -> str:
     data = document.encode()
-    return splice.rewrite(data, state, dumping.dump(state), "state.yaml").decode()
+    return splice.rewrite(data, state, lambda: dumping.dump(state), "state.yaml").decode()
 
 
 def state_of(document: str) -> dict[Any, Any]:
@@ -2004,7 +2004,9 @@ def test_what_would_come_out_wrong_is_written_canonically_and_logged(
         caplog.clear()
         with monkeypatch.context() as patch:
             patch.setattr(splice, "_spliced", lambda base, state, path, coarse, wrong=wrong: (wrong, reading.load))
-            assert dumping.dump(state) == splice.rewrite(b"a: 1 # one\nb: [1]\n", state, dumping.dump(state), "s.yaml")
+            assert dumping.dump(state) == splice.rewrite(
+                b"a: 1 # one\nb: [1]\n", state, lambda: dumping.dump(state), "s.yaml"
+            )
         assert "s.yaml: what a person wrote besides the values could not be kept" in caplog.text
 
 

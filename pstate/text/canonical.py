@@ -30,6 +30,13 @@ def literals(document: bytes) -> Counter[bytes]:
     return Counter(filter(_LITERAL.fullmatch, lines))
 
 
+def has_comment_line(document: bytes) -> bool:
+    """Whether a line of *document* begins with a `#`, which none does that `dumping.dump` writes: so it is not needed
+    to know what that would write.
+    """
+    return document.startswith(b"#") or b"\n#" in document
+
+
 def is_canonical(base: bytes, canonical: bytes) -> bool:
     """Whether *base* is as `dumping.dump` writes it, so that there is nothing to keep.
 
@@ -40,10 +47,10 @@ def is_canonical(base: bytes, canonical: bytes) -> bool:
     """
     if base == canonical or not base:
         return True
-    if not base.endswith(b"\n") or base.startswith((b" ", b"\n", b"#")) or base.endswith(b":\n"):
+    if not base.endswith(b"\n") or base.startswith((b" ", b"\n")) or base.endswith(b":\n"):
         return False
     lines = _lines(base)
-    if b"\n#" in base or b"" in lines:
+    if has_comment_line(base) or b"" in lines:
         return False  # a blank line is ours in a text only
     for line, following in pairwise(lines):
         if line.endswith(b":") and _width(following, b" ") != _width(line, b" -") + 2 and b"\n" not in line:

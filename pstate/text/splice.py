@@ -18,8 +18,9 @@ from typing import Any
 
 from pstate.logger import Logger
 from pstate.text import block, dumping, reading
+from pstate.text.canonical import has_comment_line as has_comment_line  # the other questions of a vacuum
 from pstate.text.canonical import is_canonical
-from pstate.text.canonical import literals as literals  # the other question of a vacuum
+from pstate.text.canonical import literals as literals
 from pstate.text.habits import Habits, is_chosen
 from pstate.text.layout import Layout
 from pstate.text.lines import Lines
@@ -58,14 +59,14 @@ _ROUNDS = 3
 _GONE = object()
 
 
-def rewrite(base: bytes, state: State, canonical: bytes, path: str) -> bytes:
+def rewrite(base: bytes, state: State, canonical: Callable[[], bytes], path: str) -> bytes:
     """The document *base* of the file *path*, changed as little as possible so that it says *state*.
 
-    A base marker can stand behind it. *base* is a document that `reading.load` reads, *canonical* what `dumping.dump`
-    writes for *state*; that is returned where nothing of *base* is worth keeping, or can be kept.
+    A base marker can stand behind it. *base* is a document that `reading.load` reads, *canonical* gives what
+    `dumping.dump` writes for *state*; that is returned where nothing of *base* is worth keeping, or can be kept.
     """
-    if is_canonical(base, canonical) and literals(base) <= literals(canonical):
-        return canonical
+    if not has_comment_line(base) and is_canonical(base, canonical()) and literals(base) <= literals(canonical()):
+        return canonical()
     reason: object = "it would not say what it should"
     for coarse in (False, True):
         try:
@@ -78,7 +79,7 @@ def rewrite(base: bytes, state: State, canonical: bytes, path: str) -> bytes:
         except (Uncertain, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             reason = error  # whatever mistake is in here: a state must not become one that cannot be written
     logger.warning("%s: what a person wrote besides the values could not be kept in the document: %s", path, reason)
-    return canonical
+    return canonical()
 
 
 def _spliced(base: bytes, state: State, path: str, coarse: bool = False) -> tuple[bytes, Load | None]:
