@@ -3,11 +3,12 @@
     python perftest.py                  every work, five rounds, a table
     python perftest.py --only counter   the works whose name contains this
     python perftest.py --quick          one round each, to see that it runs
-    python perftest.py --markdown FILE  write the tables between the marks of a document
+    python perftest.py --markdown FILE  write the tables into the section of this Python in a document
+    python perftest.py --summary        and the short table at the beginning of that document
     python perftest.py --plot FILE      draw the first work as an SVG (needs matplotlib)
 
 In a round all take turns, so that a busy moment of the machine hits all of them; what is shown are the medians of the
-rounds, and the medians of the ratios within a round.
+rounds, and the medians of the ratios within a round. Where pstate is compiled, the pure one is measured beside it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import datetime
 import math
 import os
 import platform
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -24,10 +26,25 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from perf.flavours import PURE, chosen, flavour
 from perf.peers import Result, module
-from perf.works import Work, is_reached, measured, works
+from perf.works import Work, is_reached, measured
 
 BEGIN, END = "<!-- written by perftest.py: begin -->", "<!-- written by perftest.py: end -->"
+SUMMARY_BEGIN, SUMMARY_END = "<!-- the short table: begin -->", "<!-- the short table: end -->"
+
+Found = list[tuple[Work, list[Result]]]
+
+#: The columns of the short table, and with what the label of a result in each begins.
+COLUMNS = {
+    "pstate": "pstate",
+    "pure Python": PURE,
+    "persistedstate": "persistedstate",
+    "SQLite": "sqlite3",
+    "LMDB": "lmdb,",
+    "diskcache": "diskcache",
+    "PyYAML in C": "PyYAML",
+}
 
 
 def told(work: Work, seconds: float) -> str:
@@ -61,11 +78,11 @@ def shown(work: Work, results: list[Result]) -> Table:
     return table
 
 
-def markdown(found: list[tuple[Work, list[Result]]], rounds: int) -> str:
+def markdown(found: Found, rounds: int) -> str:
     """The results for a document."""
     lines = [
         f"`python perftest.py --rounds {rounds}` on {datetime.date.today()}, CPython {platform.python_version()}, "
-        f"{platform.system()}, {os.cpu_count()} cores:"
+        f"{platform.system()}, {os.cpu_count()} cores; {flavour()}:"
     ]
     for work, results in found:
         lines += [
@@ -79,13 +96,58 @@ def markdown(found: list[tuple[Work, list[Result]]], rounds: int) -> str:
     return "\n".join(lines)
 
 
-def write(path: Path, text: str) -> None:
-    """Put *text* between the marks of the document at *path*."""
-    before, mark, rest = path.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not mark or not end:
-        raise SystemExit(f"{path}: the marks {BEGIN} and {END} are missing; nothing was written.")
-    path.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+def summary(found: Found) -> str:
+    """The short table: what a reader asks first, a column for each store that most people know."""
+    lines = [f"| CPython {version()} | {' | '.join(COLUMNS)} |", f"|---|{'---:|' * len(COLUMNS)}"]
+    for work, results in found:
+        if work.short:
+            cells = [cell(work, results, beginning) for beginning in COLUMNS.values()]
+            lines.append(f"| {work.short} | **{cells[0]}** | {' | '.join(cells[1:])} |")
+    return "\n".join(lines)
+
+
+def cell(work: Work, results: list[Result], beginning: str) -> str:
+    """What the first of *results* whose label has this *beginning* took; "" where there is none."""
+    return next((told(work, one.seconds) for one in results if one.label.startswith(beginning)), "")
+
+
+def version() -> str:
+    """The version of this Python, as a section of the document is named."""
+    return ".".join(platform.python_version_tuple()[:2])
+
+
+def parted(page: str, begin: str, end: str) -> tuple[str, str, str]:
+    """What stands before, between and after the marks *begin* and *end*. Raises ValueError where they are missing."""
+    before, mark, rest = page.partition(begin)
+    between, mark_after, after = rest.partition(end)
+    if not mark or not mark_after:
+        raise ValueError(f"the marks {begin} and {end} are missing")
+    return before, between, after
+
+
+def put_summary(page: str, text: str) -> str:
+    """*page* with the short table *text* between its marks."""
+    before, _, after = parted(page, SUMMARY_BEGIN, SUMMARY_END)
+    return f"{before}{SUMMARY_BEGIN}\n\n{text}\n\n{SUMMARY_END}{after}"
+
+
+def put_section(page: str, name: str, text: str) -> str:
+    """*page* with *text* as the section *name* between its marks; the sections of other versions stay."""
+    before, between, after = parted(page, BEGIN, END)
+    sections = dict(re.findall(r"(?ms)^## CPython ([\d.]+)\n(.*?)(?=^## |\Z)", between))
+    sections[name] = text
+    ordered = sorted(sections.items(), key=lambda section: [int(part) for part in section[0].split(".")])
+    written = "\n\n".join([f"## CPython {name}\n\n{text.strip()}" for name, text in ordered])
+    return f"{before}{BEGIN}\n\n{written}\n\n{END}{after}"
+
+
+def with_results(path: Path, found: Found, rounds: int, short: bool) -> str:
+    """The document at *path* with the results, also in its *short* table. Raises SystemExit where it has no marks."""
+    try:
+        page = put_section(path.read_text(encoding="utf-8"), version(), markdown(found, rounds))
+        return put_summary(page, summary(found)) if short else page
+    except ValueError as error:
+        raise SystemExit(f"{path}: {error}; nothing was written.") from None
 
 
 def plot(path: Path, work: Work, results: list[Result]) -> None:
@@ -97,7 +159,8 @@ def plot(path: Path, work: Work, results: list[Result]) -> None:
     pyplot = module("matplotlib.pyplot")
     taking_part = sorted((one for one in results if not one.note), key=lambda one: one.seconds, reverse=True)
     figure, axes = pyplot.subplots(figsize=(7, 0.4 * len(taking_part) + 1))
-    colors = ["#2a6f97" if one.label == "pstate" else "#adb5bd" for one in taking_part]
+    ours = {"pstate": "#2a6f97", PURE: "#89b6cf"}
+    colors = [ours.get(one.label, "#adb5bd") for one in taking_part]
     bars = axes.barh([one.label for one in taking_part], [one.seconds * 1e6 for one in taking_part], color=colors)
     axes.bar_label(bars, [f" {told(work, one.seconds)}" for one in taking_part])
     axes.set_xscale("log")
@@ -120,25 +183,30 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=5, help="how often each is measured (default: %(default)s)")
     parser.add_argument("--check", action="store_true", help="exit code 1 when a promise was not kept")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables into this document")
+    parser.add_argument("--summary", action="store_true", help="write its short table, too")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the first work that is measured")
     options = parser.parse_args(arguments)
-    chosen = [work for work in works() if not options.only or any(text in work.name for text in options.only)]
-    if not chosen:
+    known = chosen()
+    works = [work for work in known if not options.only or any(text in work.name for text in options.only)]
+    if not works:
         parser.error(
-            f"no work has {' or '.join(options.only)!r} in its name; there are: " + "; ".join(w.name for w in works())
+            f"no work has {' or '.join(options.only)!r} in its name; there are: " + "; ".join(w.name for w in known)
         )
+    if options.markdown is not None:
+        with_results(options.markdown, [], 0, options.summary)  # or all would be measured in vain
     rounds = 1 if options.quick else options.rounds
     console = Console()
-    found: list[tuple[Work, list[Result]]] = []
+    found: Found = []
     with tempfile.TemporaryDirectory(dir=os.environ.get("PERFTEST_FOLDER")) as folder:
         with console.status("") as status:
-            for work in chosen:
+            for work in works:
                 results = measured(work, rounds, Path(folder), status.update)
                 found.append((work, results))
                 console.print(shown(work, results))
                 console.print()
     if options.markdown is not None:
-        write(options.markdown, markdown(found, rounds))
+        text = with_results(options.markdown, found, rounds, options.summary)
+        options.markdown.write_text(text, encoding="utf-8")
     if options.plot is not None:
         plot(options.plot, *found[0])
     missed = [
