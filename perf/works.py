@@ -658,7 +658,7 @@ def works() -> list[Work]:
                 Contestant("checksum and JSON alone", "", decode_only),
                 _limit("400,000 records a second", 1 / 400_000),
             ],
-            {"persistedstate": 50, "400,000": 1},
+            {"persistedstate": 100, "400,000": 1},
         ),
         Work(
             "catch up with another process, each record",
