@@ -52,16 +52,14 @@ enum { FAILED = -1, NOT_TAKEN = 0, TAKEN = 1 };
 
 /* ------------------------------------------------------------------ what Python has told us */
 
-/* clang-format off: lists */
+/* clang-format off */
 
 /* The classes, and what is compared by identity. */
 #define NAMES(X)                                                                                                       \
-    X(Store)                                                                                                           \
-    X(FileLog)                                                                                                         \
-    X(Journal) X(Look) X(Hold) X(Standing) X(Trails) X(Descriptor) X(Settling) X(Site) X(Records) X(MappedDict)        \
-        X(MappedList) X(MappedSet) X(Pending) X(Transaction) X(format) X(ops) X(ROOT) X(SYSTEM) X(calls) X(lseek)      \
-            X(clock) X(flock) X(write) X(pread) X(stat) X(sync_data) X(limits) X(RLock) X(acquire) X(release)          \
-                X(waiting) X(send) X(noticed) X(threads) X(get_ident)
+    X(Store) X(FileLog) X(Journal) X(Look) X(Hold) X(Standing) X(Trails) X(Descriptor) X(Settling) X(Site) X(Records)  \
+    X(MappedDict) X(MappedList) X(MappedSet) X(Pending) X(Transaction) X(format) X(ops) X(ROOT)                        \
+    X(SYSTEM) X(calls) X(lseek) X(clock) X(flock) X(write) X(pread) X(stat) X(sync_data) X(limits)                     \
+    X(RLock) X(acquire) X(release) X(waiting) X(send) X(noticed) X(threads) X(get_ident)
 
 #define DECLARE(name) static PyObject *the_##name;
 NAMES(DECLARE)
@@ -69,31 +67,23 @@ NAMES(DECLARE)
 
 /* Where the slots are: class, slot. */
 #define SLOTS(X)                                                                                                       \
-    X(Store, view)                                                                                                     \
-    X(Store, changes)                                                                                                  \
-    X(Store, _busy) X(Store, owner) X(Store, log) X(Store, mutex) X(Store, root) X(Store, _handles)                    \
-        X(Store, _base_view) X(Store, _interrupted) X(Store, ended) X(Store, closed) X(FileLog, _clock)                \
-            X(FileLog, _lseek) X(FileLog, _sure_until) X(FileLog, hold) X(FileLog, look) X(FileLog, memory)            \
-                X(FileLog, settles) X(FileLog, standing) X(FileLog, settling) X(FileLog, site) X(Look, look_at) X(     \
-                    Look, look_due) X(Look, retry_at) X(Look, check_at) X(Look, trouble) X(Site, path) X(Hold, flock)  \
-                    X(Hold, journal) X(Hold, unlock) X(Settling, _turn) X(Settling, _under_way) X(Settling, _fs)       \
-                        X(Standing, before) X(Standing, journal) X(Standing, trails) X(Standing, memory)               \
-                            X(Standing, fs) X(Trails, _references) X(Records, _bodies) X(Journal, content)             \
-                                X(Journal, marker) X(Journal, is_ready) X(Journal, refusal) X(Journal, write)          \
-                                    X(Journal, vacuum_at) X(Journal, fd) X(Journal, unlock) X(Journal, identity)       \
-                                        X(Journal, synced) X(Journal, _file) X(Journal, base) X(Journal, folder_due)   \
-                                            X(Journal, takes_trailer) X(Journal, unjudged) X(Descriptor, _noted)       \
-                                                X(Descriptor, identity) X(MappedDict, _store) X(MappedDict, _parent)   \
-                                                    X(MappedDict, _key) X(MappedList, _store) X(MappedList, _parent)   \
-                                                        X(MappedList, _key) X(MappedList, _size)                       \
-                                                            X(Pending, operations) X(Pending, undo)                    \
-                                                                X(Pending, ordered) X(Pending, latest)                 \
-                                                                    X(Pending, depth) X(Pending, left)                 \
-                                                                        X(Pending, spoiled) X(Pending, thread)         \
-                                                                            X(Pending, mutex) X(Pending, since)        \
-                                                                                X(Transaction, _core)                  \
-                                                                                    X(Transaction, _changes)           \
-                                                                                        X(Transaction, _mark)
+    X(Store, view) X(Store, changes) X(Store, _busy) X(Store, owner) X(Store, log) X(Store, mutex) X(Store, root)      \
+    X(Store, _handles) X(Store, _base_view) X(Store, _interrupted) X(Store, ended) X(Store, closed)                    \
+    X(FileLog, _clock) X(FileLog, _lseek) X(FileLog, _sure_until) X(FileLog, hold) X(FileLog, look)                    \
+    X(FileLog, memory) X(FileLog, settles) X(FileLog, standing) X(FileLog, settling) X(FileLog, site)                  \
+    X(Look, look_at) X(Look, look_due) X(Look, retry_at) X(Look, check_at) X(Look, trouble) X(Site, path)              \
+    X(Hold, flock) X(Hold, journal) X(Hold, unlock) X(Settling, _turn) X(Settling, _under_way) X(Settling, _fs)        \
+    X(Standing, before) X(Standing, journal) X(Standing, trails) X(Standing, memory) X(Standing, fs)                   \
+    X(Trails, _references) X(Records, _bodies)                                                                         \
+    X(Journal, content) X(Journal, marker) X(Journal, is_ready) X(Journal, refusal) X(Journal, write)                  \
+    X(Journal, vacuum_at) X(Journal, fd) X(Journal, unlock) X(Journal, identity) X(Journal, synced)                    \
+    X(Journal, _file) X(Journal, base) X(Journal, folder_due) X(Journal, takes_trailer) X(Journal, unjudged)           \
+    X(Descriptor, _noted) X(Descriptor, identity)                                                                      \
+    X(MappedDict, _store) X(MappedDict, _parent) X(MappedDict, _key)                                                   \
+    X(MappedList, _store) X(MappedList, _parent) X(MappedList, _key) X(MappedList, _size)                              \
+    X(Pending, operations) X(Pending, undo) X(Pending, ordered) X(Pending, latest) X(Pending, depth)                   \
+    X(Pending, left) X(Pending, spoiled) X(Pending, thread) X(Pending, mutex) X(Pending, since)                        \
+    X(Transaction, _core) X(Transaction, _changes) X(Transaction, _mark)
 
 /* clang-format on */
 
@@ -1168,7 +1158,9 @@ catch_up(const Place *place, PyObject *view)
     if (!is_real(GET(place->standing, Standing, fs), name_pread, the_pread) || !is_ours(place))
         return NOT_TAKEN;
     long long size = lseek(place->fd, 0, SEEK_END);
-    if (size <= place->end || size - place->end > LONGEST_READ)
+    if (size == place->end)
+        return TAKEN;
+    if (size < place->end || size - place->end > LONGEST_READ)
         return NOT_TAKEN;
     size_t length = (size_t)(size - place->end);
     char *data = read_bytes(place->fd, place->end, length);

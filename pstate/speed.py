@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 from warnings import warn
@@ -105,6 +106,8 @@ def _is_stale() -> bool:
         return False
 
 
+_counts: Callable[[], dict[str, tuple[int, int]]] = dict
+compiled = False  #: whether the compiled hot path is in use
 try:
     if os.environ.get("PSTATE_PURE"):
         raise ImportError("PSTATE_PURE is set")
@@ -116,11 +119,11 @@ try:
         raise ImportError(message)
     _install()
 except ImportError:
-    compiled = False
+    pass
 else:
-    compiled = True  #: whether the compiled hot path is in use
+    compiled, _counts = True, _speed.counts
 
 
 def counts() -> dict[str, tuple[int, int]]:
     """By function: how many calls the compiled code has done, and how many it has left to Python. {} without it."""
-    return dict(_speed.counts()) if compiled else {}
+    return _counts()

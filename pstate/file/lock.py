@@ -41,7 +41,6 @@ _NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, err
 try:
     import fcntl
 except ImportError:  # pragma: no cover (a Python without a POSIX system below it, such as WASI)
-
     _real: object = None
 
     def _file() -> Flock:
@@ -104,8 +103,8 @@ def acquire(
 
     None, a negative or an infinite number waits for ever; 0 tries once. Waiting is polling, from 50 µs up to 1 ms
     apart, or a two-hundredth of the time that was waited, 10 ms at most, as `flock` itself has no timeout. There is no
-    queue, so others may be served first. But who waits has a mark on the file, for those who `give_way`. *meanwhile* is called between two tries. Where *is_ours* says no,
-    *fd* is not touched any more.
+    queue, so others may be served first. But who waits has a mark on the file, for those who `give_way`. *meanwhile* is
+    called between two tries. Where *is_ours* says no, *fd* is not touched any more.
 
     If this raises, the lock is not held: LockTimeout when somebody else kept it, WriteError when the file system has
     no locks, ReadOnlyError or WriteError when a lock file beside the state cannot be used, and what a lock object of
