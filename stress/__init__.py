@@ -15,24 +15,25 @@ PROMISES: dict[str, tuple[str, ...]] = {
     # One plain YAML document after a clean close, and nothing beside it.
     "P1": (
         "crash-states", "cut", "bank", "contention", "disk-full", "edits", "fork", "isolation", "kill", "signals",
-        "watch", "schedules", "chance",
+        "watch", "flavours", "schedules", "chance",
     ),
     # One call, one commit; an error means that nothing changed.
-    "P2": ("disk-full", "kill", "signals"),
+    "P2": ("disk-full", "kill", "signals", "flavours"),
     # An interrupted change is made or not made.
     "P3": ("signals",),
     # A transaction is all or nothing.
     "P4": ("bank", "fork", "isolation", "kill", "signals", "schedules", "chance"),
     # What was committed is not lost when a process dies.
     "P5": (
-        "crash-states", "cut", "bank", "contention", "edits", "fork", "isolation", "kill", "schedules", "chance",
+        "crash-states", "cut", "bank", "contention", "edits", "flavours", "fork", "isolation", "kill", "schedules",
+        "chance",
     ),
     # What was not committed is never seen.
     "P6": ("crash-states", "cut", "bank", "fork", "isolation", "kill", "schedules", "chance"),
     # Writers exclude each other, and transactions have an order.
-    "P7": ("bank", "contention", "fork", "isolation", "kill", "schedules", "chance"),
+    "P7": ("bank", "contention", "flavours", "fork", "isolation", "kill", "schedules", "chance"),
     # A reader sees the newest commit.
-    "P8": ("bank", "isolation", "signals", "schedules", "chance"),
+    "P8": ("bank", "flavours", "isolation", "signals", "schedules", "chance"),
     # What goes in comes out.
     "P9": ("yaml",),
     # A person's save is not destroyed.
@@ -52,7 +53,7 @@ PROMISES: dict[str, tuple[str, ...]] = {
     # Only a vacuum's own temporary file is deleted.
     "I7": ("schedules",),
     # A refused change leaves memory and file as they were.
-    "I8": ("disk-full", "schedules", "chance"),
+    "I8": ("disk-full", "flavours", "schedules", "chance"),
     # With durability "power", nothing is given or acknowledged that a power cut takes back.
     "I11": ("crash-states", "schedules", "chance"),
     # No journal goes that a watch has not read.

@@ -31,7 +31,7 @@ from stress.simulated.faults import REAL_FAULTS, Fault, planted
 ROOT = Path(__file__).parent.parent
 
 #: These take real processes and files, and as long as they are told.
-REAL = ["kill", "bank", "contention", "watch", "isolation", "signals", "fork", "yaml"]
+REAL = ["kill", "bank", "contention", "watch", "isolation", "signals", "fork", "flavours", "yaml"]
 
 frame.load_checks()
 

@@ -50,24 +50,32 @@ def _system(name: str, *args: Any) -> None:
         raise OSError(number, f"{name}: {os.strerror(number)}")
 
 
+def make_disk(folder: Path, size: int) -> None:
+    """Mount a disk of *size* bytes at *folder*, for this process and those that it begins; it ends with them.
+
+    Raises OSError, and AttributeError, where that may not be, or is not possible.
+    """
+    uid, gid = os.getuid(), os.getgid()
+    if uid == 0:
+        _system("unshare", _CLONE_NEWNS)
+    else:
+        _system("unshare", _CLONE_NEWNS | _CLONE_NEWUSER)
+        # A user who has no number there can make no files.
+        Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
+        Path("/proc/self/setgroups").write_text("deny")
+        Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
+    _system("mount", b"none", b"/", None, ctypes.c_ulong(_MS_REC_PRIVATE), None)
+    options = f"size={size}".encode()
+    _system("mount", b"tmpfs", os.fsencode(folder), b"tmpfs", ctypes.c_ulong(0), options)
+
+
 def keep_disk(link: Link, folder: Path, size: int) -> None:
     """Mount a disk of *size* bytes at *folder*, for us and those who join; change its room, and look at the state.
 
     Tells first whether that worked. The disk lives as long as we do.
     """
     try:
-        uid, gid = os.getuid(), os.getgid()
-        if uid == 0:
-            _system("unshare", _CLONE_NEWNS)
-        else:
-            _system("unshare", _CLONE_NEWNS | _CLONE_NEWUSER)
-            # A user who has no number there can make no files.
-            Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
-            Path("/proc/self/setgroups").write_text("deny")
-            Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
-        _system("mount", b"none", b"/", None, ctypes.c_ulong(_MS_REC_PRIVATE), None)
-        options = f"size={size}".encode()
-        _system("mount", b"tmpfs", os.fsencode(folder), b"tmpfs", ctypes.c_ulong(0), options)
+        make_disk(folder, size)
         (folder / "state").mkdir()
     except (OSError, AttributeError) as error:
         link.tell(str(error))
