@@ -246,8 +246,8 @@ class PersistedState(MappedDict):
         """The changes since the last vacuum, one commit after the other, each with the number of its `commit`.
 
         A vacuum, which also comes with `close`, begins a new one: this is for debugging, not an archive. *path* as in
-        `watch`. The `origin` of each is None: a record does not say who has written it. Raises TypeError or ValueError
-        for what is no path.
+        `watch`. The `origin` of each is None: a record does not say who has written it. Raises TransactionError inside
+        of a transaction of the same thread, TypeError or ValueError for what is no path.
         """
         from pstate.watch import history
 

@@ -287,6 +287,11 @@ def _take_state(root: Any, trail: Trail) -> State:
 def history(state: dicts.MappedDict, path: str | Iterable[Any] | None = None) -> Iterator[Change]:
     """See `PersistedState.history`."""
     core, place = frames.store_of(state), place_of(path)
+    if core.is_mine:
+        raise TransactionError(
+            f"{core.path}: history() inside of a transaction, whose changes are not in it yet. Nothing was changed. "
+            "Ask for it before the block, or after it."
+        )
     document, records = core.read(_records, core)
     return _told(place, document, records)
 

@@ -949,3 +949,14 @@ def test_a_watch_may_begin_with_what_is_there(path: Path) -> None:
         assert [(ABSENT, None), (None, 3)] == [
             (change.old, change.new) for change in state.watch("n", now=True, history=True).poll()
         ]
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_the_history_does_not_begin_inside_of_a_transaction(tmp_path: Path, changed: bool) -> None:
+    with PersistedState(tmp_path / "state.yaml", n=0) as state:
+        with state.transaction():
+            if changed:
+                state.n = 1
+            with pytest.raises(TransactionError, match=r"history\(\) inside of a transaction"):
+                state.history()
+        assert [change.new for change in state.history("n")] == [0, 1][: 1 + changed]
