@@ -1754,6 +1754,8 @@ put_in_transaction(PyObject *store, PyObject *node, PyObject *key, PyObject *val
         PyErr_Clear();
     else if (is_in_order(store))
         result = put_noted(store, node, key, value, pair, &operation, &undo);
+    if (result == FAILED)
+        SET(store, Store, owner, number_zero); /* it is not in order any more: `_interrupted` says so */
     Py_XDECREF(id);
     Py_XDECREF(pair);
     Py_XDECREF(operation);
