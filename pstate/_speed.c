@@ -1322,10 +1322,11 @@ publish(const Place *place, PyObject *view)
     SET(place->store, Store, view, view);
     double time = now();
     PyObject *sure = PyFloat_FromDouble(time + limit(name_trust));
-    if (!sure)
-        return FAILED;
-    SET(place->log, FileLog, _sure_until, sure);
-    Py_DECREF(sure);
+    if (sure) {
+        SET(place->log, FileLog, _sure_until, sure);
+        Py_DECREF(sure);
+    } else
+        PyErr_Clear(); /* the next commit looks whose descriptor it is */
     if (GET(place->log, FileLog, settles) == Py_False && time < seconds(GET(place->look, Look, look_due)))
         return TAKEN;
     if (look_at_path(place, number(PyTuple_GET_ITEM(view, 1))) == TAKEN)
