@@ -1637,13 +1637,28 @@ path_of(PyObject *node)
     if (depth < 0)
         return NULL;
     PyObject *path = PyList_New(depth);
-    if (!path) {
+    if (!path || keys_to(node, keys) != depth) { /* finalizers may have run, and taken it out */
         PyErr_Clear();
+        Py_XDECREF(path);
         return NULL;
     }
     for (int i = 0; i < depth; i++)
         PyList_SET_ITEM(path, i, Py_NewRef(keys[depth - 1 - i]));
     return path;
+}
+
+/* Whether *path* is still the one to *node*. */
+static int
+leads_to(PyObject *path, PyObject *node)
+{
+    PyObject *keys[DEEPEST];
+    int depth = keys_to(node, keys);
+    if (depth != PyList_GET_SIZE(path))
+        return 0;
+    for (int i = 0; i < depth; i++)
+        if (PyList_GET_ITEM(path, i) != keys[depth - 1 - i])
+            return 0;
+    return 1;
 }
 
 /* Whether the open transaction of *store* is ours, and in order. */
@@ -1733,7 +1748,7 @@ put_noted(PyObject *store, PyObject *node, PyObject *key, PyObject *value, PyObj
              *inverse = PyTuple_GET_ITEM(*undo, 1);
     PyErr_Clear();
     if ((PyTuple_GET_SIZE(inverse) == 3 ? PyTuple_GET_ITEM(inverse, 2) : NULL) != old ||
-        PyDict_GetItemWithError(GET(changes, Pending, latest), pair))
+        PyDict_GetItemWithError(GET(changes, Pending, latest), pair) || !leads_to(PyList_GET_ITEM(*operation, 1), node))
         return NOT_TAKEN;
     if (prepare(store) != TAKEN)
         return NOT_TAKEN;
