@@ -405,13 +405,21 @@ raise_again(Raised raised)
 }
 #endif
 
+/* Give a lock of Python's back that `take_mutex` has taken. Runs nothing of Python's. */
+static PyObject *
+release(PyObject *mutex)
+{
+    PyObject *result = PyObject_Vectorcall(the_release, &mutex, 1, NULL);
+    Py_XDECREF(result);
+    return result;
+}
+
 /* Give the mutex back, and hand over what there is to tell (`logger.send`). What was raised before that counts more. */
 static int
 give_mutex(PyObject *mutex)
 {
     Raised raised = put_aside();
-    PyObject *result = PyObject_Vectorcall(the_release, &mutex, 1, NULL);
-    Py_XDECREF(result);
+    PyObject *result = release(mutex);
     if (result && PyDict_GET_SIZE(the_waiting)) {
         result = PyObject_CallNoArgs(the_send);
         Py_XDECREF(result);
@@ -1493,8 +1501,7 @@ begin_sync(PyObject *settling)
             SET(settling, Settling, _under_way, mine);
         else
             result = NOT_TAKEN;
-        if (give_mutex(turn) != TAKEN)
-            result = NOT_TAKEN;
+        release(turn);
     }
     if (result != TAKEN) {
         PyErr_Clear();
@@ -1504,14 +1511,16 @@ begin_sync(PyObject *settling)
     return mine;
 }
 
-/* Let the others go on. Between these two steps none of Python's runs, so `_turn` is not needed. */
-static int
-end_sync(PyObject *settling, PyObject *mine)
+/* Let the others go on. Between these two steps none of Python's runs, so `_turn` is not needed. Where the sync *failed*,
+ * it counts as under way still, as in Python: who comes next waits for nothing, and then asks whether it may sync. */
+static void
+end_sync(PyObject *settling, PyObject *mine, int failed)
 {
-    int result = give_mutex(mine);
-    if (GET(settling, Settling, _under_way) == mine)
+    Raised raised = put_aside();
+    release(mine);
+    if (!failed && GET(settling, Settling, _under_way) == mine)
         SET(settling, Settling, _under_way, Py_None);
-    return result;
+    raise_again(raised);
 }
 
 /* `Settling._sync`: FAILED with what it raises. */
@@ -1546,22 +1555,29 @@ sync_file(PyObject *settling, const Place *place)
     return result ? TAKEN : FAILED;
 }
 
+/* Whether what memory is may be synced, and nothing else is due with that. After a sync that has failed it may not, also
+ * where nobody has judged that failure yet. */
+static int
+may_sync(PyObject *store, PyObject *settling, Place *place)
+{
+    return find_place(store, place) == TAKEN && GET(place->log, FileLog, settling) == settling &&
+           GET(place->journal, Journal, folder_due) == Py_False &&
+           GET(place->journal, Journal, refusal) == text_nothing && GET(place->journal, Journal, unjudged) == Py_None;
+}
+
 /* Sync all that is committed, for this thread and for those that wait. */
 static int
 settle_newest(PyObject *store, PyObject *settling)
 {
     Place place;
-    if (!is_real(GET(settling, Settling, _fs), name_sync_data, the_sync_data))
-        return NOT_TAKEN;
-    if (find_place(store, &place) != TAKEN || GET(place.journal, Journal, folder_due) != Py_False ||
-        GET(place.journal, Journal, refusal) != text_nothing || GET(place.log, FileLog, settling) != settling)
+    if (!is_real(GET(settling, Settling, _fs), name_sync_data, the_sync_data) || !may_sync(store, settling, &place))
         return NOT_TAKEN;
     PyObject *mine = begin_sync(settling);
     if (!mine)
         return NOT_TAKEN;
     int result = NOT_TAKEN;
     /* Finalizers may have run, and other threads. */
-    if (find_place(store, &place) == TAKEN && is_ours(&place)) {
+    if (may_sync(store, settling, &place) && is_ours(&place)) {
         PyObject *newest = Py_NewRef(place.view), *base = Py_NewRef(GET(place.journal, Journal, base));
         result = sync_file(settling, &place);
         /* Not where the document has changed meanwhile: its end may be before the one that was synced. */
@@ -1570,8 +1586,7 @@ settle_newest(PyObject *store, PyObject *settling)
         Py_DECREF(newest);
         Py_DECREF(base);
     }
-    if (end_sync(settling, mine) != TAKEN)
-        result = FAILED;
+    end_sync(settling, mine, result == FAILED);
     Py_DECREF(mine);
     return result;
 }
