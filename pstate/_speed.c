@@ -1595,14 +1595,14 @@ settle_newest(PyObject *store, PyObject *settling)
 static int
 settle(PyObject *store, PyObject *view)
 {
-    PyObject *log = GET(store, Store, log), *settling, *result;
-    if (GET(log, FileLog, settles) == Py_False)
-        return TAKEN;
+    PyObject *log = GET(store, Store, log), *settling, *result, *journal = PyTuple_GET_ITEM(view, 4);
+    if (GET(log, FileLog, settles) == Py_False ||
+        number(GET(journal, Journal, synced)) >= number(PyTuple_GET_ITEM(view, 1)))
+        return TAKEN; /* another thread may have synced for us */
     settling = Py_NewRef(GET(log, FileLog, settling));
     int done = (PyObject *)Py_TYPE(settling) == the_Settling ? settle_newest(store, settling) : NOT_TAKEN;
     if (counted(SETTLE, done) != FAILED) {
         /* Python's `settle` has something to do where that was not possible, or where it was another file by then. */
-        PyObject *journal = PyTuple_GET_ITEM(view, 4);
         if (done == NOT_TAKEN || number(GET(journal, Journal, synced)) < number(PyTuple_GET_ITEM(view, 1))) {
             result = PyObject_CallMethodOneArg(settling, name_settle, view);
             done = result ? TAKEN : FAILED;
