@@ -1240,14 +1240,15 @@ give_lock(const Place *place)
 {
     Raised raised = put_aside();
     int result = TAKEN;
-    if (GET(place->hold, Hold, journal) == place->journal) {
+    PyObject *unlock = GET(place->journal, Journal, unlock);
+    if (GET(place->hold, Hold, journal) == place->journal && GET(place->hold, Hold, unlock) == unlock) {
         if (flock(place->fd, LOCK_UN)) {
             int number = errno;
             result = unlock_again(place->hold, PyObject_CallFunction(PyExc_OSError, "is", number, strerror(number)));
         }
     } else {
-        /* It has gone on to another file, with its lock. */
-        PyObject *unlock = Py_NewRef(GET(place->hold, Hold, unlock)), *done = PyObject_CallNoArgs(unlock);
+        /* It has gone on to another file, with its lock, or the lock went with a descriptor that was closed. */
+        PyObject *done = PyObject_CallNoArgs(unlock = Py_NewRef(GET(place->hold, Hold, unlock)));
         Py_DECREF(unlock);
         result = done ? TAKEN : FAILED;
         Py_XDECREF(done);
