@@ -286,6 +286,8 @@ find_place_of(PyObject *store, PyObject *view, Place *place)
     place->log = log;
     place->view = view;
     place->look = GET(log, FileLog, look);
+    if ((PyObject *)Py_TYPE(place->look) != the_Look)
+        return NOT_TAKEN;
     place->fd = (int)number(PyTuple_GET_ITEM(view, 0));
     place->end = number(PyTuple_GET_ITEM(view, 1));
     place->journal = PyTuple_GET_ITEM(view, 4);
@@ -294,7 +296,7 @@ find_place_of(PyObject *store, PyObject *view, Place *place)
     PyObject *identity = GET(place->journal, Journal, identity);
     if (GET(log, FileLog, _lseek) != the_lseek || GET(log, FileLog, _clock) != the_clock)
         return NOT_TAKEN;
-    if (!PyTuple_CheckExact(identity) || !PyTuple_GET_SIZE(identity))
+    if (!PyTuple_CheckExact(identity) || PyTuple_GET_SIZE(identity) != 2)
         return NOT_TAKEN;
     return is_near(place->fd, PyTuple_GET_ITEM(identity, 0));
 }
@@ -314,7 +316,9 @@ find_more(Place *place)
     place->content = GET(place->journal, Journal, content);
     place->crc = (uint32_t)number(PyTuple_GET_ITEM(place->view, 2));
     place->index = number(PyTuple_GET_ITEM(place->view, 3));
-    return GET(place->standing, Standing, journal) == place->journal && PyByteArray_CheckExact(place->content) &&
+    return (PyObject *)Py_TYPE(place->hold) == the_Hold && (PyObject *)Py_TYPE(place->standing) == the_Standing &&
+           PyTuple_CheckExact(GET(place->store, Store, _handles)) &&
+           GET(place->standing, Standing, journal) == place->journal && PyByteArray_CheckExact(place->content) &&
            GET(place->journal, Journal, marker) != Py_None && PyByteArray_GET_SIZE(place->content) == place->end;
 }
 
@@ -1161,7 +1165,8 @@ static int
 catch_up(const Place *place, PyObject *view)
 {
     PyObject *store = place->store, *root = GET(store, Store, root), *trails = GET(place->standing, Standing, trails);
-    if ((PyObject *)Py_TYPE(trails) != the_Trails || PyTuple_GET_SIZE(GET(trails, Trails, _references)))
+    PyObject *watches = (PyObject *)Py_TYPE(trails) == the_Trails ? GET(trails, Trails, _references) : Py_None;
+    if (!PyTuple_CheckExact(watches) || PyTuple_GET_SIZE(watches))
         return NOT_TAKEN; /* somebody watches: each record is told */
     if (!is_real(GET(place->standing, Standing, fs), name_pread, the_pread) || !is_ours(place))
         return NOT_TAKEN;
@@ -1285,7 +1290,8 @@ limit(PyObject *name)
 static int
 look_at_path(const Place *place, long long end)
 {
-    PyObject *path = GET(GET(place->log, FileLog, site), Site, path),
+    PyObject *site = GET(place->log, FileLog, site),
+             *path = (PyObject *)Py_TYPE(site) == the_Site ? GET(site, Site, path) : Py_None,
              *identity = GET(place->journal, Journal, identity);
     if (!is_real(GET(place->standing, Standing, fs), name_stat, the_stat) ||
         GET(place->journal, Journal, takes_trailer) != Py_True || !PyUnicode_CheckExact(path) || !is_ours(place) ||

@@ -17,7 +17,6 @@ from pstate import DurabilityUnknown, PersistedState, speed
 from pstate.file import limits
 from pstate.file.journal import View
 from pstate.file.log import FileLog
-from stress.real.workers import read_fresh
 
 pytestmark = pytest.mark.skipif(not speed.compiled, reason="nothing is compiled here")
 
@@ -83,3 +82,39 @@ def test_a_lock_of_the_program_is_not_given_back(
     os.close(fd)
     monkeypatch.undo()
     assert state.n == 5
+
+
+class StandIn:
+    """Another object in the place of one of ours."""
+
+    def __init__(self, real: Any) -> None:
+        self.__dict__["real"] = real
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self.real, name, value)
+
+    def __bool__(self) -> bool:
+        return bool(self.real)
+
+
+@pytest.mark.parametrize("name", ["look", "hold", "standing", "site", "standing.trails", "settling"])
+def test_another_object_in_the_place_of_ours_is_asked_by_python(state: Any, path: Path, name: str) -> None:
+    *around, last = name.split(".")
+    owner = getattr(state._store.log, around[0]) if around else state._store.log
+    setattr(owner, last, StandIn(getattr(owner, last)))
+    state._store.log.settles = last == "settling"
+    others = PersistedState(path)
+
+    state.n = 5
+    state._store.log.look.look_due = 0.0
+    state.d.n = 6
+    with state.transaction():
+        state.n += 1
+    others.n += 1
+
+    assert state.n == 7
+    assert others.d.n == 6
+    others.close()
