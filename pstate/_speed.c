@@ -128,7 +128,7 @@ counted(int what, int result)
 }
 
 static PyObject *name_set, *name_delete, *name_reserved, *name_direct, *name_getattr, *name_getattribute,
-    *name_get_ident;
+    *name_setitem, *name_get_ident;
 static PyObject *name_publish, *name_settle, *name_failed, *name_unlock_again, *name_trust, *name_look_interval;
 static PyObject *name_pread, *name_stat, *name_sync_data;
 static PyObject *text_nothing, *number_zero, *number_one;
@@ -2180,7 +2180,7 @@ dict_getattro(PyObject *self, PyObject *name)
     return PyObject_Vectorcall(python_MappedDict___getattr__, arguments, 2, NULL);
 }
 
-static PyObject *descriptor_of_getattr;
+static PyObject *descriptor_of_getattr, *descriptor_of_setitem;
 
 /* `__getattr__`, when nobody has found *name* otherwise. It is called for each class only once: from then on, the slot
  * of the class is `dict_getattro`. Not so where a subclass has a `__getattr__` or `__getattribute__` of its own: those
@@ -2239,6 +2239,14 @@ is_item(PyTypeObject *type, PyObject *name)
     return found == 0;
 }
 
+/* Whether *value* reaches the store without the `__setitem__` of the class: Python goes round that for numbers only. A
+ * class may have got one of its own later. */
+static int
+goes_straight(PyTypeObject *type, PyObject *value)
+{
+    return !PyUnicode_Check(value) || _PyType_Lookup(type, name_setitem) == descriptor_of_setitem;
+}
+
 static PyObject *
 dict_setattr(PyObject *self, PyObject *const *given, Py_ssize_t count)
 {
@@ -2246,7 +2254,7 @@ dict_setattr(PyObject *self, PyObject *const *given, Py_ssize_t count)
         PyErr_Format(PyExc_TypeError, "__setattr__ expected 2 arguments, got %zd", count);
         return NULL;
     }
-    if (is_item(Py_TYPE(self), given[0])) {
+    if (is_item(Py_TYPE(self), given[0]) && goes_straight(Py_TYPE(self), given[1])) {
         int result = counted(PUT, put(self, given[0], given[1]));
         if (result != NOT_TAKEN)
             return told(result);
@@ -2545,6 +2553,8 @@ method(PyObject *Py_UNUSED(module), PyObject *given)
                                                 : PyCFunction_NewEx(&methods[i].definition, NULL, NULL);
             if (made && methods[i].definition.ml_meth == (PyCFunction)(void (*)(void))dict_getattr)
                 descriptor_of_getattr = Py_NewRef(made);
+            if (made && methods[i].definition.ml_meth == (PyCFunction)(void (*)(void))dict_setitem)
+                descriptor_of_setitem = Py_NewRef(made);
             return made;
         }
     return PyErr_Format(PyExc_LookupError, "%S.%s", type, name);
@@ -2585,6 +2595,7 @@ execute(PyObject *module)
                  {&name_direct, "_direct"},
                  {&name_getattr, "__getattr__"},
                  {&name_getattribute, "__getattribute__"},
+                 {&name_setitem, "__setitem__"},
                  {&name_get_ident, "get_ident"},
                  {&name_publish, "publish"},
                  {&name_settle, "settle"},

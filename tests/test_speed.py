@@ -108,7 +108,9 @@ def test_another_object_in_the_place_of_ours_is_asked_by_python(state: Any, path
     state._store.log.settles = last == "settling"
     others = PersistedState(path)
 
+    before = speed.counts()["put"][0]
     state.n = 5
+    assert (speed.counts()["put"][0] > before) == (name in ("site", "standing.trails", "settling"))
     state._store.log.look.look_due = 0.0
     state.d.n = 6
     with state.transaction():
