@@ -2318,7 +2318,7 @@ static PyObject *
 ask_fresh(PyObject *self, PyObject *python)
 {
     Place place;
-    if (find_place(GET(self, FileLog, memory), &place) != TAKEN)
+    if (find_place(GET(self, FileLog, memory), &place) != TAKEN || place.log != self)
         return PyObject_Vectorcall(python, &self, 1, NULL);
     return Py_NewRef(is_fresh(&place) ? place.view : Py_None);
 }
@@ -2422,6 +2422,7 @@ ops_replay(PyObject *Py_UNUSED(module), PyObject *const *given, Py_ssize_t count
         return PyObject_Vectorcall(python_ops_replay, given, (size_t)count, NULL);
     Batch batch = {0};
     int result = TAKEN;
+    Py_INCREF(bodies);
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(bodies) && result != FAILED; i++) {
         result = counted(DECODE, replay_body(given[0], PyList_GET_ITEM(bodies, i), &batch));
         if (result == NOT_TAKEN) {
@@ -2437,6 +2438,7 @@ ops_replay(PyObject *Py_UNUSED(module), PyObject *const *given, Py_ssize_t count
         }
     }
     end_batch(&batch);
+    Py_DECREF(bodies);
     return told(result);
 }
 

@@ -9,6 +9,7 @@ then as well as now. It does not work in a subinterpreter, nor in a Python witho
 
 from __future__ import annotations
 
+import _thread
 import os
 import threading
 import time
@@ -62,9 +63,12 @@ _METHODS: tuple[tuple[type | ModuleType, str], ...] = (
 def _install() -> None:
     """Tell the compiled part what it works on, and put its functions in the places of ours.
 
-    Raises ImportError in a process that has imported pstate before, and forgotten it.
+    Raises ImportError in a process that has imported pstate before, and forgotten it, and where gevent or eventlet has
+    replaced the threads of Python.
     """
     mutex = type(threading.RLock())
+    if (mutex, threading.get_ident) != (_thread.RLock, _thread.get_ident):
+        raise ImportError("other threads than Python's: what tells them apart, and what excludes them, is not known")
     names = {
         **{kind.__name__: kind for kind in (store.Store, FileLog, Journal, Look, Hold, Standing, Trails)},
         **{kind.__name__: kind for kind in (Descriptor, Settling, Site, Records)},

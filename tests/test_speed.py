@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import subprocess
+import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -120,3 +123,85 @@ def test_another_object_in_the_place_of_ours_is_asked_by_python(state: Any, path
     assert state.n == 7
     assert others.d.n == 6
     others.close()
+
+
+def run(code: str, *arguments: Any) -> None:
+    """Run *code* in a process of its own. It must end well."""
+    command = [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
+    assert not done.returncode, done.stdout + done.stderr
+
+
+COUNT = """
+    import sys
+    from pstate import PersistedState, speed
+
+    def count(path, speed=speed):
+        state = PersistedState(path, n=0, l=[])
+        for _ in range(3):
+            state.n += 1
+            state.l.append(1)
+            with state.transaction():
+                state.n += 1
+        assert state.n == 6 and list(state.l) == [1, 1, 1], state
+        state.close()
+"""
+
+
+@pytest.mark.parametrize(
+    "patch",
+    [
+        "threading.RLock = threading._PyRLock",
+        "threading.get_ident = lambda get_ident=threading.get_ident: get_ident()",
+    ],
+)
+def test_other_threads_than_pythons_are_pure(path: Path, patch: str) -> None:
+    code = f"import threading\n{patch}\n" + textwrap.dedent(COUNT)
+    run(code + "assert not speed.compiled\nassert speed.counts() == {}\ncount(sys.argv[1])", path)
+
+
+def test_a_second_import_is_pure_and_the_first_goes_on(path: Path, tmp_path: Path) -> None:
+    code = """
+    assert speed.compiled
+    before = speed.counts()["put"][0]
+    first = count, PersistedState, speed
+    kept = {name: sys.modules.pop(name) for name in [*sys.modules] if name.partition(".")[0] == "pstate"}
+    from pstate import PersistedState, speed
+    assert PersistedState is not first[1]
+    assert not speed.compiled and speed.counts() == {}
+    count(sys.argv[1])
+    PersistedState = first[1]
+    count(sys.argv[2])
+    assert first[2].counts()["put"][0] > before
+    """
+    run(textwrap.dedent(COUNT) + textwrap.dedent(code), path, tmp_path / "other.yaml")
+
+
+def test_modules_that_are_loaded_again_go_on(path: Path, tmp_path: Path) -> None:
+    code = """
+    import importlib, pstate.memory.dicts, pstate.store, pstate.state
+    for number, module in enumerate((speed, pstate.state, pstate.store, pstate.memory.dicts, pstate)):
+        importlib.reload(module)
+        from pstate import PersistedState
+        count(f"{sys.argv[1]}{number}.yaml")
+    """
+    run(textwrap.dedent(COUNT) + textwrap.dedent(code), tmp_path / "state")
+
+
+def test_a_subinterpreter_is_pure(path: Path, tmp_path: Path) -> None:
+    inner = textwrap.dedent(COUNT) + "assert not speed.compiled\ncount(path)\n"
+    code = f"""
+    count(sys.argv[1])
+    try:
+        import _xxsubinterpreters as interpreters
+    except ImportError:
+        import _interpreters as interpreters
+    if hasattr(interpreters, "run_string"):
+        made = interpreters.create()
+        given = f"import sys; sys.path[:] = {{sys.path}}; path = {{sys.argv[2]!r}}\\n"
+        error = interpreters.run_string(made, given + {inner!r})
+        assert error is None, error
+    count(sys.argv[1] + "2")
+    assert speed.compiled
+    """
+    run(textwrap.dedent(COUNT) + textwrap.dedent(code), path, tmp_path / "other.yaml")
