@@ -127,8 +127,8 @@ counted(int what, int result)
     return result;
 }
 
-static PyObject *name_set, *name_delete, *name_reserved, *name_direct, *name_getattr, *name_getattribute,
-    *name_setitem, *name_get_ident;
+static PyObject *name_set, *name_delete, *name_reserved, *name_direct, *name_getattr, *name_getattribute, *name_setitem,
+    *name_get_ident;
 static PyObject *name_publish, *name_settle, *name_failed, *name_unlock_again, *name_trust, *name_look_interval;
 static PyObject *name_pread, *name_stat, *name_sync_data;
 static PyObject *text_nothing, *number_zero, *number_one;
@@ -332,18 +332,18 @@ takes_record(Place *place)
            GET(place->journal, Journal, refusal) == text_nothing;
 }
 
-/* Whether the last look at the path counts, see `limits.LOOK_INTERVAL`. */
+/* Whether the last look at the path counts at *time*, see `limits.LOOK_INTERVAL`. */
 static inline int
-has_looked(const Place *place)
+has_looked(const Place *place, double time)
 {
-    return now() < seconds(GET(place->look, Look, look_at));
+    return time < seconds(GET(place->look, Look, look_at));
 }
 
 /* `FileLog.fresh`: whether memory is the newest commit. */
 static inline int
 is_fresh(const Place *place)
 {
-    if (lseek(place->fd, 0, SEEK_END) != place->end || !has_looked(place))
+    if (lseek(place->fd, 0, SEEK_END) != place->end || !has_looked(place, now()))
         return 0;
     PyObject *settles = GET(place->log, FileLog, settles);
     if (settles == Py_False)
@@ -1159,10 +1159,20 @@ read_bytes(int fd, long long offset, size_t length)
 /* So much is read at once; Python reads more. */
 #define LONGEST_READ (64 << 20)
 
+/* The tuple that becomes memory's view where others have committed: it must be there before anything is looked at. */
+static PyObject *spare_view;
+
+static void
+make_spare_view(void)
+{
+    if (!spare_view && !(spare_view = PyTuple_New(5)))
+        PyErr_Clear();
+}
+
 /* `Standing.catch_up`, where all that follows is records of scalars. Memory is at *place*, the caller has the mutex and
- * has said `_busy`; *view* is an empty tuple, which becomes memory's view. */
+ * has said `_busy`, after `make_spare_view`. */
 static int
-catch_up(const Place *place, PyObject *view)
+catch_up(const Place *place)
 {
     PyObject *store = place->store, *root = GET(store, Store, root), *trails = GET(place->standing, Standing, trails);
     PyObject *watches = (PyObject *)Py_TYPE(trails) == the_Trails ? GET(trails, Trails, _references) : Py_None;
@@ -1183,16 +1193,19 @@ catch_up(const Place *place, PyObject *view)
     uint32_t crc = place->crc;
     long long index = place->index;
     int result = read_all(data, length, &crc, &index, root, &batch);
-    if (result == TAKEN)
-        result = fill_view(view, place, size, crc, index);
+    if (result == TAKEN) /* another thread may have taken the spare one meanwhile */
+        result = spare_view ? fill_view(spare_view, place, size, crc, index) : NOT_TAKEN;
     if (result == TAKEN)
         result = extend_content(place->content, place->end, data, length);
     if (result == TAKEN) {
+        PyObject *view = spare_view;
+        spare_view = NULL;
         SET(place->standing, Standing, before, place->view);
         SET(store, Store, view, Py_None);
         result = apply_batch(&batch, store);
         if (result == TAKEN)
             SET(store, Store, view, view);
+        Py_DECREF(view);
     }
     end_batch(&batch);
     PyMem_Free(data);
@@ -1204,9 +1217,9 @@ catch_up(const Place *place, PyObject *view)
 /* Whether the descriptor may be locked. When it was not used for a while, it may be somebody else's by now: see
  * `FileLog._is_as_it_was`. */
 static inline int
-may_lock(const Place *place)
+may_lock(const Place *place, double time)
 {
-    return now() < seconds(GET(place->log, FileLog, _sure_until)) ||
+    return time < seconds(GET(place->log, FileLog, _sure_until)) ||
            (number(GET(place->journal, Journal, fd)) == place->fd && lseek(place->fd, 0, SEEK_END) == place->end) ||
            is_ours(place);
 }
@@ -1460,24 +1473,24 @@ commit_at(const Place *place, const Change *change, PyObject *view, int is_locke
     return size;
 }
 
-/* `Store.put` and `Store.mutate`, with the mutex. *view* is an empty tuple, *spare* another one, for what others have
- * committed. */
+/* `Store.put` and `Store.mutate`, with the mutex. *view* is an empty tuple. */
 static int
-commit(PyObject *store, const Change *change, PyObject *view, PyObject *spare)
+commit(PyObject *store, const Change *change, PyObject *view)
 {
     Place place = {0};
     int result;
+    double time = now();
     if (GET(store, Store, changes) != Py_None || GET(store, Store, _busy) != Py_False)
         return NOT_TAKEN;
-    if (find_place(store, &place) != TAKEN || !takes_record(&place) || !fits(change) || !has_looked(&place) ||
-        !may_lock(&place))
+    if (find_place(store, &place) != TAKEN || !takes_record(&place) || !fits(change) || !has_looked(&place, time) ||
+        !may_lock(&place, time))
         return NOT_TAKEN;
     PyObject *seen = Py_NewRef(place.view); /* with its journal, and the descriptor */
     long long size = commit_at(&place, change, view, 0, &result);
     if (result == NOT_TAKEN && size > place.end) {
         /* Others have committed. Know that first, and try once more, with the lock that is held. */
         SET(store, Store, _busy, Py_True);
-        result = catch_up(&place, spare);
+        result = catch_up(&place);
         SET(store, Store, _busy, Py_False);
         if (result == TAKEN) {
             result = NOT_TAKEN;
@@ -1626,17 +1639,17 @@ settle(PyObject *store, PyObject *view)
 static int
 change_alone(PyObject *store, const Change *change)
 {
-    PyObject *view = PyTuple_New(5), *spare = view ? PyTuple_New(5) : NULL, *mutex;
+    PyObject *view = PyTuple_New(5), *mutex;
     int result = NOT_TAKEN;
-    if (!spare) {
+    make_spare_view();
+    if (!view) {
         PyErr_Clear();
-        Py_XDECREF(view);
         return NOT_TAKEN;
     }
     mutex = Py_NewRef(GET(store, Store, mutex));
     result = take_mutex(mutex);
     if (result == TAKEN) {
-        result = commit(store, change, view, spare);
+        result = commit(store, change, view);
         if (give_mutex(mutex) != TAKEN)
             result = FAILED;
     }
@@ -1644,7 +1657,6 @@ change_alone(PyObject *store, const Change *change)
         result = settle(store, view);
     Py_DECREF(mutex);
     Py_DECREF(view);
-    Py_DECREF(spare);
     return result;
 }
 
@@ -1852,16 +1864,18 @@ new_pending(void)
 
 /* `Store.enter`, with the mutex: lock the file, catch up, and make *changes* the open transaction. */
 static int
-begin_block(PyObject *store, PyObject *changes, PyObject *mutex, PyObject *thread, PyObject *spare)
+begin_block(PyObject *store, PyObject *changes, PyObject *mutex, PyObject *thread)
 {
     Place place;
+    double time = now();
     if (GET(store, Store, changes) != Py_None || GET(store, Store, _busy) != Py_False)
         return NOT_TAKEN;
-    if (find_place(store, &place) != TAKEN || !takes_record(&place) || !has_looked(&place) || !may_lock(&place))
+    if (find_place(store, &place) != TAKEN || !takes_record(&place) || !has_looked(&place, time) ||
+        !may_lock(&place, time))
         return NOT_TAKEN;
     if (GET(place.log, FileLog, settles) != Py_False && number(GET(place.journal, Journal, synced)) < place.end)
         return NOT_TAKEN; /* what the block reads must be on stable storage */
-    PyObject *since = PyFloat_FromDouble(now());
+    PyObject *since = PyFloat_FromDouble(time);
     if (!since) {
         PyErr_Clear();
         return NOT_TAKEN;
@@ -1870,7 +1884,7 @@ begin_block(PyObject *store, PyObject *changes, PyObject *mutex, PyObject *threa
     int result = size == place.end ? TAKEN : NOT_TAKEN;
     if (size > place.end && GET(place.log, FileLog, settles) == Py_False) {
         SET(store, Store, _busy, Py_True);
-        result = catch_up(&place, spare);
+        result = catch_up(&place);
         SET(store, Store, _busy, Py_False);
     }
     if (result == TAKEN) {
@@ -1907,12 +1921,13 @@ enter(PyObject *self)
         GET(store, Store, changes) != Py_None || GET(store, Store, closed) != Py_False || !is_unpatched())
         return NOT_TAKEN;
     PyObject *thread = PyLong_FromUnsignedLong(PyThread_get_thread_ident()), *changes = new_pending(),
-             *spare = PyTuple_New(5), *mutex = Py_NewRef(GET(store, Store, mutex));
+             *mutex = Py_NewRef(GET(store, Store, mutex));
     int result = NOT_TAKEN;
-    if (!thread || !changes || !spare)
+    make_spare_view();
+    if (!thread || !changes)
         PyErr_Clear();
     else if (PySet_Contains(the_noticed, thread) == 1 && (result = take_mutex(mutex)) == TAKEN) {
-        result = begin_block(store, changes, mutex, thread, spare);
+        result = begin_block(store, changes, mutex, thread);
         if (result == TAKEN) {
             SET(self, Transaction, _mark, Py_None);
             SET(self, Transaction, _changes, changes);
@@ -1921,7 +1936,6 @@ enter(PyObject *self)
     }
     Py_XDECREF(thread);
     Py_XDECREF(changes);
-    Py_XDECREF(spare);
     Py_DECREF(mutex);
     return result;
 }
@@ -1973,7 +1987,7 @@ write_block(PyObject *store, PyObject *changes, Place *place, PyObject *view)
         uint32_t crc = end_record(&text, place->crc);
         long long end = place->end + (long long)text.length;
         if (end >= number(GET(place->journal, Journal, vacuum_at)) || lseek(place->fd, 0, SEEK_END) != place->end ||
-            !has_looked(place))
+            !has_looked(place, now()))
             result = NOT_TAKEN;
         if (result == TAKEN)
             result = fill_view(view, place, end, crc, place->index + 1);
@@ -2065,26 +2079,24 @@ METHODS(DECLARE)
 static int
 refresh(PyObject *store)
 {
-    PyObject *spare = PyTuple_New(5), *mutex = Py_NewRef(GET(store, Store, mutex));
+    PyObject *mutex = Py_NewRef(GET(store, Store, mutex));
     Place place;
-    int result = NOT_TAKEN;
-    if (!spare)
-        PyErr_Clear();
-    else if ((result = take_mutex(mutex)) == TAKEN) {
+    make_spare_view();
+    int result = take_mutex(mutex);
+    if (result == TAKEN) {
         result = NOT_TAKEN;
         if (GET(store, Store, changes) == Py_None && GET(store, Store, _busy) == Py_False &&
             find_place(store, &place) == TAKEN && GET(place.log, FileLog, settles) == Py_False && find_more(&place) &&
-            has_looked(&place)) {
+            has_looked(&place, now())) {
             PyObject *seen = Py_NewRef(place.view);
             SET(store, Store, _busy, Py_True);
-            result = counted(CATCH_UP, catch_up(&place, spare));
+            result = counted(CATCH_UP, catch_up(&place));
             SET(store, Store, _busy, Py_False);
             Py_DECREF(seen);
         }
         if (give_mutex(mutex) != TAKEN)
             result = FAILED;
     }
-    Py_XDECREF(spare);
     Py_DECREF(mutex);
     return result;
 }
@@ -2102,7 +2114,7 @@ may_read(PyObject *store)
         return NOT_TAKEN;
     if (is_fresh(&place))
         return TAKEN;
-    if (!has_looked(&place))
+    if (!has_looked(&place, now()))
         return NOT_TAKEN;
     Py_INCREF(store);
     int result = refresh(store);
@@ -2339,17 +2351,14 @@ log_fresh_durable(PyObject *self, PyObject *Py_UNUSED(nothing))
 static PyObject *
 standing_catch_up(PyObject *self, PyObject *Py_UNUSED(nothing))
 {
-    PyObject *spare = PyTuple_New(5);
     Place place;
     int result = NOT_TAKEN;
-    if (!spare)
-        PyErr_Clear();
-    else if (find_place(GET(self, Standing, memory), &place) == TAKEN && find_more(&place) && place.standing == self) {
+    make_spare_view();
+    if (find_place(GET(self, Standing, memory), &place) == TAKEN && find_more(&place) && place.standing == self) {
         PyObject *seen = Py_NewRef(place.view);
-        result = catch_up(&place, spare);
+        result = catch_up(&place);
         Py_DECREF(seen);
     }
-    Py_XDECREF(spare);
     counted(CATCH_UP, result);
     if (result == NOT_TAKEN)
         return PyObject_Vectorcall(python_Standing_catch_up, &self, 1, NULL);
