@@ -24,7 +24,7 @@ def library() -> ctypes.CDLL | None:
             found = ctypes.CDLL(built)  # stays when its file is gone
         except (OSError, subprocess.CalledProcessError):
             return None
-    found.commits.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_long]
+    found.commits.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_long]
     found.looks.argtypes = [ctypes.c_int, ctypes.c_long]
     found.commits.restype = found.looks.restype = ctypes.c_long
     return found
@@ -35,6 +35,7 @@ class AppendFromC(Append):
 
     label = "the same calls, made from C"
     needs = "a C compiler"
+    path: bytes | None = None  #: what it looks at after each write
 
     @classmethod
     def missing(cls) -> str:
@@ -47,10 +48,20 @@ class AppendFromC(Append):
         self.library = found
 
     def count(self, times: int) -> None:
-        done = self.library.commits(self.fd, self.record, len(self.record), times)
+        done = self.library.commits(self.fd, self.path, self.record, len(self.record), times)
         if done != times:
             raise OSError(f"only {done} of {times} records were written")
 
     def read(self, times: int) -> None:
         if self.library.looks(self.fd, times) != times:
             raise OSError("the end of the file was not found")
+
+
+class AppendAndLookFromC(AppendFromC):
+    """With a look at the path after each write: what it would take to see every save by rename at once."""
+
+    label = "these, and a stat of the path"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.path = os.fsencode(folder / "log")

@@ -551,8 +551,8 @@ def works() -> list[Work]:
     """All works, in the order of the table."""
     return [
         Work(
-            "counter += 1, 10,000 times, open and close included",
-            looped([floor.AppendFromC, *peers.COUNTING], "count", whole=True),
+            "counter += 1",
+            looped([floor.AppendFromC, floor.AppendAndLookFromC, *peers.COUNTING], "count"),
             {
                 "the same calls, made from C": 1 / 2.2,
                 "persistedstate": 3,
@@ -563,6 +563,11 @@ def works() -> list[Work]:
                 "sqlitedict, autocommit": 20,
             },
             "`counter += 1`",
+        ),
+        Work(
+            "counter += 1, 10,000 times, open and close included",
+            looped([peers.PState, peers.PersistedStatePeer, peers.Sqlite, peers.Lmdb], "count", whole=True),
+            {"persistedstate": 1, "sqlite3 WAL, NORMAL": 1},
         ),
         Work(
             'counter += 1 with durability="power"',
