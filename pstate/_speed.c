@@ -1,8 +1,8 @@
 /* The hot path of pstate, compiled: what programs do most often, in the case that is the usual one.
  *
- * The protocol is in Python, all of it; docs/guarantees.md numbers its rules. Each function here stands in the place of
- * one of Python's (`pstate/speed.py` says which), does the usual case whole, or returns NOT_TAKEN before it has changed
- * anything: then Python does it. So nothing here waits, repeats, repairs or complains.
+ * The whole protocol is in Python; docs/guarantees.md numbers its rules. Each function here replaces one of Python's
+ * (`pstate/speed.py` says which). It either does the usual case to the end, or returns NOT_TAKEN before it has changed
+ * anything. Then the Python function runs. So nothing here waits, repeats, repairs or reports.
  *
  * The rules of this file:
  *
@@ -436,7 +436,7 @@ give_mutex(PyObject *mutex)
 
 /* ------------------------------------------------------------------ the text of a record */
 
-/* A text that grows; it begins in *fixed*. */
+/* A buffer for text that grows; it begins in *fixed*. */
 typedef struct {
     char *text;
     size_t length, room;
@@ -556,7 +556,7 @@ put_float(Text *text, double value)
     return result;
 }
 
-/* Append *value* as it stands in a record. NOT_TAKEN for all that is not quite simple. */
+/* Append *value* as a record has it. NOT_TAKEN for everything that is not quite simple. */
 static int
 put_scalar(Text *text, PyObject *value)
 {
@@ -724,7 +724,7 @@ mirror(PyObject *store, PyObject *key, PyObject *value)
     return TAKEN;
 }
 
-/* The dict that a change of *node* changes: a `PersistedState` stands for the root. */
+/* The dict that a change of *node* changes: the root, if *node* is a `PersistedState`. */
 static inline PyObject *
 target_of(PyObject *store, PyObject *node)
 {
@@ -1042,7 +1042,7 @@ read_hex(const char *digits, uint32_t *found)
     return TAKEN;
 }
 
-/* The record that begins at *at*, chained to *crc*: sets *body* to its body, *crc* to its checksum, and *at* behind it. */
+/* The record that begins at *at*, chained to *crc*: sets *body* to its body, *crc* to its checksum, and *at* to what follows. */
 static int
 read_record(const char **at, const char *end, uint32_t *crc, Reader *body)
 {
@@ -1116,7 +1116,7 @@ fill_view(PyObject *view, const Place *place, long long end, uint32_t crc, long 
     return TAKEN;
 }
 
-/* Whether the descriptor still stands for the file that was opened, and opened as it was: `Journal.demand`. */
+/* Whether the descriptor is still that of the file that was opened, and opened as it was: `Journal.demand`. */
 static int
 is_ours(const Place *place)
 {
@@ -1532,7 +1532,7 @@ begin_sync(PyObject *settling)
 }
 
 /* Let the others go on. Between these two steps none of Python's runs, so `_turn` is not needed. Where the sync *failed*,
- * it counts as under way still, as in Python: who comes next waits for nothing, and then asks whether it may sync. */
+ * it still counts as under way, as in Python: the next thread waits for nothing, and then asks whether it may sync. */
 static void
 end_sync(PyObject *settling, PyObject *mine, int failed)
 {

@@ -1,10 +1,10 @@
 """The compiled hot path, where there is one. The only module that knows `_speed`.
 
-`pstate/_speed.c` does what programs do most often, in the usual case; in all others it calls the function of Python
-that it stands in the place of. So without it, everything works the same, and takes longer.
+`pstate/_speed.c` does what programs do most often, in the usual case. In every other case it calls the Python function
+that it replaces. So everything works the same without it, only slower.
 
-It is compiled when pstate is installed, where there is a C compiler. ``PSTATE_PURE=1`` in the environment turns it off,
-then as well as now. It does not work in a subinterpreter, nor in a Python without the GIL: there, all is Python.
+It is compiled when pstate is installed, if there is a C compiler. ``PSTATE_PURE=1`` in the environment turns it off, when
+pstate is built and when it runs. A subinterpreter and a Python without the GIL use pure Python.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ from pstate.memory.sets import MappedSet
 from pstate.memory.transaction import Pending
 from pstate.signals import expected
 
-#: The functions of Python that others stand in the place of, by what they belong to and their name.
+#: The Python functions that compiled ones replace, by their class or module, and their name.
 replaced: dict[tuple[Any, str], Any] = {}
 
-#: What is compiled: see `_speed.c` for what each does, and what it leaves to Python.
+#: What is compiled. `_speed.c` says what each function does, and what it leaves to Python.
 _METHODS: tuple[tuple[type | ModuleType, str], ...] = (
     (MappedDict, "__getitem__"),
     (MappedDict, "__getattr__"),
@@ -61,10 +61,10 @@ _METHODS: tuple[tuple[type | ModuleType, str], ...] = (
 
 
 def _install() -> None:
-    """Tell the compiled part what it works on, and put its functions in the places of ours.
+    """Tell the compiled part what it works on, and replace our functions with its own.
 
-    Raises ImportError in a process that has imported pstate before, and forgotten it, and where gevent or eventlet has
-    replaced the threads of Python.
+    Raises ImportError in a process that imports pstate a second time, and if gevent or eventlet has replaced the threads
+    of Python.
     """
     mutex = type(threading.RLock())
     if (mutex, threading.get_ident) != (_thread.RLock, _thread.get_ident):
@@ -129,5 +129,5 @@ else:
 
 
 def counts() -> dict[str, tuple[int, int]]:
-    """By function: how many calls the compiled code has done, and how many it has left to Python. {} without it."""
+    """For each compiled function, how many calls it has handled, and how many it has left to Python. {} in pure Python."""
     return _counts()

@@ -370,7 +370,7 @@ def _full_sync(fd: int) -> None:
 
 
 def set_mark(fd: int, byte: int) -> None:
-    """Let everybody who has the file behind *fd* open find a mark at *byte*, until `clear_mark`, or our death."""
+    """Set a mark at *byte* that every process with the file of *fd* open can find, until `clear_mark`, or our death."""
     if not _is_far(os.fstat(fd).st_dev):
         _lock_byte(fd, byte, "F_OFD_SETLK", "F_RDLCK")
 

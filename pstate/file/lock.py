@@ -103,8 +103,8 @@ def acquire(
 
     None, a negative or an infinite number waits for ever; 0 tries once. Waiting is polling, from 50 µs up to 1 ms
     apart, or a two-hundredth of the time that was waited, 10 ms at most, as `flock` itself has no timeout. There is no
-    queue, so others may be served first. But who waits has a mark on the file, for those who `give_way`. *meanwhile* is
-    called between two tries. Where *is_ours* says no, *fd* is not touched any more.
+    queue, so others may be served first. But a process that waits sets a mark on the file, and others `give_way` to it.
+    *meanwhile* is called between two tries. Where *is_ours* says no, *fd* is not touched any more.
 
     If this raises, the lock is not held: LockTimeout when somebody else kept it, WriteError when the file system has
     no locks, ReadOnlyError or WriteError when a lock file beside the state cannot be used, and what a lock object of
@@ -140,9 +140,9 @@ def acquire(
 
 
 def give_way(flock: Flock, fd: int, sleep: Callable[[float], None]) -> None:
-    """Before *fd* is locked once more, let those in who wait for it: they ask again within a millisecond.
+    """Before *fd* is locked again, let the processes in that wait for it: they try again within a millisecond.
 
-    Who commits in a tight loop holds the lock for most of the time, and the others would have to be lucky.
+    A process that commits in a tight loop holds the lock most of the time, and the others would have to be lucky.
     """
     if flock is _real and has_mark(fd, WAITED_FOR):
         sleep(_WAY)
