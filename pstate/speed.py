@@ -3,8 +3,8 @@
 `pstate/_speed.c` does what programs do most often, in the usual case. In every other case it calls the Python function
 that it replaces. So everything works the same without it, only slower.
 
-It is compiled when pstate is installed, if there is a C compiler. ``PSTATE_PURE=1`` in the environment turns it off, when
-pstate is built and when it runs. A subinterpreter and a Python without the GIL use pure Python.
+It is compiled when pstate is installed, if there is a C compiler. ``PSTATE_PURE=1`` in the environment turns it off,
+when pstate is built and when it runs. A subinterpreter and a Python without the GIL use pure Python.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ _METHODS: tuple[tuple[type | ModuleType, str], ...] = (
 def _install() -> None:
     """Tell the compiled part what it works on, and replace our functions with its own.
 
-    Raises ImportError in a process that imports pstate a second time, and if gevent or eventlet has replaced the threads
-    of Python.
+    Raises ImportError in a process that imports pstate a second time, and if gevent or eventlet has replaced the
+    threads of Python.
     """
     mutex = type(threading.RLock())
     if (mutex, threading.get_ident) != (_thread.RLock, _thread.get_ident):
@@ -129,5 +129,5 @@ else:
 
 
 def counts() -> dict[str, tuple[int, int]]:
-    """For each compiled function, how many calls it has handled, and how many it has left to Python. {} in pure Python."""
+    """How many calls each compiled function has handled, and how many it has left to Python. {} in pure Python."""
     return _counts()
