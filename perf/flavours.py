@@ -67,6 +67,13 @@ def _pure() -> ProcessPoolExecutor:
     return executor
 
 
+def close() -> None:
+    """End the process of the pure flavour, if there is one."""
+    if _pure.cache_info().currsize:
+        _pure().shutdown()
+        _pure.cache_clear()
+
+
 def _is_compiled() -> bool:
     return bool(speed.compiled)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import multiprocessing
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,14 @@ def work(bar: float = 2) -> Work:
         ],
         {"slow": bar},
     )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _pure_process() -> Iterator[None]:
+    """Other tests count the processes and threads of this one."""
+    yield
+    flavours.close()
+    assert [] == multiprocessing.active_children()
 
 
 def test_the_ratio_is_the_median_of_the_rounds_and_the_first_one_warms_up(tmp_path: Path) -> None:
