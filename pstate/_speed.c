@@ -154,6 +154,13 @@ number(PyObject *value)
     int overflow;
     if (!PyLong_CheckExact(value))
         return -1;
+#if PY_VERSION_HEX >= 0x030C0000
+    if (PyUnstable_Long_IsCompact((PyLongObject *)value))
+        return PyUnstable_Long_CompactValue((PyLongObject *)value);
+#else
+    if (Py_SIZE(value) == 1) /* one digit: most are, and a call takes as long as all the rest of this */
+        return ((PyLongObject *)value)->ob_digit[0];
+#endif
     return PyLong_AsLongLongAndOverflow(value, &overflow);
 }
 
@@ -226,19 +233,12 @@ is_real(PyObject *fs, PyObject *name, PyObject *real)
 static int
 is_near(int fd, PyObject *device)
 {
-    static unsigned long long near, far;
-    static int near_known, far_known;
-    if (!PyLong_CheckExact(device))
+    static long long near = -1, far = -1;
+    long long name = number(device);
+    if (name < 0 || name == far)
         return 0;
-    unsigned long long number = PyLong_AsUnsignedLongLong(device);
-    if (number == (unsigned long long)-1 && PyErr_Occurred()) {
-        PyErr_Clear();
-        return 0;
-    }
-    if (near_known && number == near)
+    if (name == near)
         return 1;
-    if (far_known && number == far)
-        return 0;
     struct statfs status;
     if (fstatfs(fd, &status))
         return 0;
@@ -250,16 +250,16 @@ is_near(int fd, PyObject *device)
         0x0BD00BD0 /* Lustre */, 0x47504653 /* GPFS */, 0x786F4256 /* VirtualBox */, 0xBACBACBC /* VMware */};
     for (size_t i = 0; i < sizeof of_the_network / sizeof *of_the_network; i++)
         if (((unsigned long)status.f_type & 0xFFFFFFFFul) == of_the_network[i]) {
-            far = number, far_known = 1;
+            far = name;
             return 0;
         }
 #elif defined(MNT_LOCAL)
     if (!(status.f_flags & MNT_LOCAL)) {
-        far = number, far_known = 1;
+        far = name;
         return 0;
     }
 #endif
-    near = number, near_known = 1;
+    near = name;
     return 1;
 }
 
