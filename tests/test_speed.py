@@ -7,19 +7,37 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 import subprocess
 import sys
 import textwrap
+import threading
+import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
+from tools.engines import opened, store_of
 
+import pstate
+import pstate.store
 from pstate import DurabilityUnknown, PersistedState, speed
-from pstate.file import limits
+from pstate.engines import FILES
+from pstate.errors import PStateError
+from pstate.file import format, limits
+from pstate.file.fs import SYSTEM
 from pstate.file.journal import View
 from pstate.file.log import FileLog
+from pstate.file.look import Trouble
+from pstate.file.recovery import Records
+from pstate.memory import ops
+from pstate.memory.lists import MappedList
+from pstate.store import Store
+from pstate.testing.memory import MemoryEngine
+from pstate.values import same
+from stress.real.workers import read_fresh
 
 pytestmark = pytest.mark.skipif(not speed.compiled, reason="nothing is compiled here")
 
@@ -40,10 +58,15 @@ def state(path: Path) -> Iterator[Any]:
     state.close()
 
 
-def usual(state: Any) -> None:
+def usual(state: Any) -> Any:
     state.n = 1  # from here on there is a journal
     with state.transaction():
         pass  # from here on the end of this thread is noticed
+    usual_look(state)
+    return state
+
+
+def usual_look(state: Any) -> None:
     look = state._store.log.look
     look.look_at = look.look_due = look.check_at = 1e18
 
@@ -101,6 +124,322 @@ class StandIn:
 
     def __bool__(self) -> bool:
         return bool(self.real)
+
+
+class OwnStore(Store):
+    """A subclass may do anything otherwise."""
+
+
+class Case(NamedTuple):
+    """What hands a call over to Python. `s` is a state, whose next call would be a usual one; `o` another process'."""
+
+    before: str
+    do: str
+    count: str  #: the name in `speed.counts` that must not be taken
+    after: str = ""
+    power: bool = False
+    is_whole: bool = True  #: it can be compared with the file afterwards
+
+
+ENTER = "b = s.transaction(); b.__enter__(); "
+LEFT = "b.__exit__(None, None, None)"
+SET, GET, BLOCK = ("s.n = 5", "put"), ("assert s.n == 1", "read"), (ENTER, "enter", LEFT)
+LEAVE = (LEFT, "leave")
+
+CASES = {
+    # which objects
+    "another class of store, a read": Case("s = usual(opened(FILES, str(path), OwnStore))", *GET),
+    "another class of store, a set": Case("s = usual(opened(FILES, str(path), OwnStore))", *SET),
+    "another class of store, an append": Case(
+        "s = usual(opened(FILES, str(path), OwnStore))", "s.l.append(1)", "append"
+    ),
+    "another class of store, a block": Case("s = usual(opened(FILES, str(path), OwnStore))", *BLOCK),
+    "another class of store, a set in a block": Case(
+        "s = usual(opened(FILES, str(path), OwnStore)); " + ENTER, "s.n = 5", "put_in_transaction", LEFT
+    ),
+    "another class of store, the end of a block": Case(
+        "s = usual(opened(FILES, str(path), OwnStore)); " + ENTER + "s.n = 5", *LEAVE
+    ),
+    "another engine, a read": Case("s = opened(MemoryEngine(), 'm'); s.n = 1", *GET),
+    "another engine, a set": Case("s = opened(MemoryEngine(), 'm'); s.n = 1", *SET),
+    "another engine, an append": Case("s = opened(MemoryEngine(), 'm'); s.l = []", "s.l.append(1)", "append"),
+    "another engine, a block": Case("s = opened(MemoryEngine(), 'm')", *BLOCK),
+    "no view": Case("store.view = None", *SET),
+    "no view, a read": Case("store.view = None", *GET),
+    "a view that is not a tuple": Case("store.view = [*store.view]", *SET),
+    "a view of another size": Case("store.view = (*store.view, 1)", "refused('s.n', ValueError)", "read",
+        "store.view = store.view[:5]"),
+    "a view of another journal": Case("store.view = (*store.view[:4], StandIn(j))", *GET),
+    "an identity that is not a tuple": Case("j.identity = [*j.identity]", *GET),
+    "an identity of another size": Case("j.identity = (*j.identity, 1)", *GET),
+    "memory in another file than the log": Case("standing.journal = StandIn(j)", *SET, "standing.journal = j"),
+    "another list of handles": Case("store._handles = [*store._handles]", *SET, "store._handles = ()"),
+    "another lock of the threads": Case("store.mutex = threading._PyRLock()", *SET),
+    # system calls
+    "another lseek": Case("log._lseek = lambda *given: os.lseek(*given)", *GET),
+    "another clock": Case("log._clock = lambda: time.monotonic()", *GET),
+    "another flock": Case("hold.flock = lambda *given: fcntl.flock(*given)", *SET),
+    "another write": Case("j.write = lambda *given: os.write(*given)", *SET),
+    "another pread": Case("o.n = 1; replace(SYSTEM, 'pread')", "assert s.n == 1", "catch_up"),
+    "another sync": Case("replace(SYSTEM, 'sync_data')", "s.n = 5", "settle", power=True),
+    "another file system, a sync": Case("log.settling._fs = StandIn(SYSTEM)", "s.n = 5", "settle", power=True),
+    "another get_ident": Case("replace(threading, 'get_ident')", f"refused({ENTER[:-2]!r}, PatchedError)",
+        "enter", "undo()"),
+    # the file
+    "no marker": Case("s.vacuum(); usual_look(s); j = journal(s); j.is_ready = True", *SET),
+    "a journal that is not ready": Case("j.is_ready = False", *SET),
+    "a journal that is refused": Case("j.refusal = 'no'", "refused('s.n = 5')", "put", "j.refusal = ''"),
+    "content that is not that of the file": Case("j.content += b'x'", *SET),
+    "a vacuum is due": Case("j.vacuum_at = 0", *SET),
+    "a vacuum is due at the very end": Case("j.vacuum_at = store.view[1] + len(record(5))", *SET),
+    "a look is due": Case("look.look_at = 0.0", *SET),
+    "a look is due, a read": Case("look.look_at = 0.0", *GET),
+    "a look is due, a block": Case("look.look_at = 0.0", *BLOCK),
+    "another one's container, a set": Case("o.x = {}", *SET),
+    "another one's container, a block": Case("o.x = {}", *BLOCK),
+    "another one's container, a read": Case("o.n = {}", "assert s.n == {}", "catch_up"),
+    "the lock is held, a set": Case("lock = locked(path)", "refused('s.n = 5', LockTimeout)", "put", "lock.close()"),
+    "the lock is held, a block": Case(
+        "lock = locked(path)", f"refused({ENTER[:-2]!r}, LockTimeout)", "enter", "lock.close()"
+    ),
+    "a disk that is full": Case("limit(5)", "refused('s.n = 5', WriteError)", "put", "limit()"),
+    "a disk that is full, a block": Case(
+        ENTER + "s.n = 5; limit(5)", f"refused({LEFT!r}, WriteError)", "leave", "limit()"
+    ),
+    # the state of the store
+    "a transaction in disorder, a set": Case(ENTER + "store.owner = 0", *SET, LEFT),
+    "a transaction in disorder, a block": Case(ENTER + "store.owner = 0; c = s.transaction()", "c.__enter__()", "enter",
+        "c.__exit__(None, None, None); " + LEFT),
+    "a change is under way, a set": Case("store._busy = True", "refused('s.n = 5', ReentrantError)", "put",
+        "store._busy = False"),
+    "a change is under way, a block": Case("store._busy = True", f"refused({ENTER[:-2]!r}, ReentrantError)", "enter",
+        "store._busy = False"),
+    "a change is under way, a read": Case("o.n = 2; store._busy = True", "refused('s.n', ReentrantError)", "catch_up",
+        "store._busy = False"),
+    "a transaction of another thread, a read": Case("thread = other_thread(s)", "refused('s.n', LockTimeout)", "read",
+        "thread.end()"),
+    "a store that is closed, a block": Case("store.closed = True", f"refused({ENTER[:-2]!r}, ClosedError)", "enter",
+        "store.closed = False"),
+    "a thread whose end is not noticed": Case("noticed.clear()", *BLOCK[:2],
+        LEFT + "; noticed.add(threading.get_ident())"),
+    # containers
+    "a set over a container": Case("s.n = {}; s.d.n = 1", *SET),
+    "a set over a container in a block": Case("s.n = {};" + ENTER, "s.n = 5", "put_in_transaction", LEFT),
+    "a list that was gone round": Case("list.append(s.l, 1)", "refused('s.l.append(5)', BypassedError)", "append"),
+    "an append in a block": Case(ENTER, "s.l.append(5)", "append", LEFT),
+    "a container that was taken out": Case("d = s.pop('d')", "d.n = 5", "put"),
+    "a list that was taken out": Case("l = s.pop('l')", "l.append(5)", "append"),
+    "a container whose key is another": Case(
+        "d = s.d; ops.set_slot(d, '_key', 'no')", "refused('d.n = 5')", "put", "ops.set_slot(d, '_key', 'd')"
+    ),
+    "an element that has moved": Case("e = s.l[1]; s.l.insert(0, 9)", "e.n = 5", "put"),
+    "an element that has moved to the end": Case("e = s.l[1]; s.l.insert(0, 9); del s.l[0]; del s.l[0]", "e.n = 5",
+        "put"),
+    "a path with another key": Case("s[1] = {'n': 1}; e = s[1]", "e.n = 5", "put"),
+    "a path that is deep": Case("e = nested(s, 70)", "e.n = 5", "put"),
+    "a path that is deep, in a block": Case("e = nested(s, 70); " + ENTER, "e.n = 5", "put_in_transaction", LEFT),
+    # values and keys
+    **{
+        f"the value {value}": Case("", f"s.n = {value}", "put")
+        for value in ("'\"'", "'\\\\'", "'\\n'", "'\\x1f'", "'\\x7f'", "'\\xe9'", "1e22", "1e-7", "2**63",
+            "-(2**63) - 1", "float('inf')", "float('nan')", "b''", "'x' * (1 << 20)")
+    },
+    **{
+        f"the key {key}": Case("", f"s[{key}] = 5", "put")
+        for key in ("'\"'", "'\\\\'", "'\\n'", "'\\x7f'", "'\\xe9'", "1", "True", "None", "1.5", "b''")
+    },
+    "a name that is not for keys": Case("", "s._n = 5", "put"),
+    "a name of a method": Case("", "refused('s.items = 5')", "put"),
+    # blocks
+    "a block in a block": Case(ENTER + "c = s.transaction()", "c.__enter__()", "enter",
+        "c.__exit__(None, None, None); " + LEFT),
+    "a block that is entered twice": Case(ENTER, "refused('b.__enter__()', TransactionError)", "enter", LEFT),
+    "the end of a block in a block": Case(ENTER + "s.n = 5; c = s.transaction(); c.__enter__()",
+        "c.__exit__(None, None, None)", "leave", LEFT),
+    "the end of a block around another": Case(ENTER + "s.n = 5; c = s.transaction(); c.__enter__()",
+        f"refused({LEFT!r}, TransactionError)", "leave", "refused('c.__exit__(None, None, None)', TransactionError)"),
+    "a block that is spoiled": Case(ENTER + "s.n = 5; store.changes.spoiled = 'it is'",
+        f"refused({LEFT!r}, TransactionError)", "leave"),
+    "a block that has failed": Case(ENTER + "s.n = 5", "b.__exit__(LookupError, LookupError(), None)", "leave"),
+    "a block that was rolled back": Case(ENTER + "s.n = 5; b.rollback()", *LEAVE),
+    "a block in disorder": Case(ENTER + "s.n = 5; store.owner = 0", *LEAVE),
+    "a block without a change": Case(ENTER, *LEAVE),
+    "a block whose changes are undone": Case(
+        ENTER + "c = s.transaction(); c.__enter__(); s.n = 5; c.rollback(); c.__exit__(None, None, None)", *LEAVE
+    ),
+    "a block that appends": Case(ENTER + "s.l.append(5)", *LEAVE),
+    "a block that deletes": Case(ENTER + "del s.d", *LEAVE),
+    "a block that sets a container": Case(ENTER + "s.n = {'n': 5}", *LEAVE),
+    "a block that sets what is not ASCII": Case(ENTER + "s.n = '\\xe9'", *LEAVE),
+    "a block that sets at a key that is not ASCII": Case(ENTER + "s['\\xe9'] = 5", *LEAVE),
+    "a block that sets below a key that is not ASCII": Case("s['\\xe9'] = {};" + ENTER + "s['\\xe9'].n = 5", *LEAVE),
+    "a block at whose end a vacuum is due": Case(ENTER + "s.n = 5; j.vacuum_at = 0", *LEAVE),
+    "a block at whose end a look is due": Case(ENTER + "s.n = 5; look.look_at = 0.0", *LEAVE),
+    "a block at whose end the journal is not ready": Case(ENTER + "s.n = 5; j.is_ready = False", *LEAVE),
+    "a block in which somebody has saved": Case(ENTER + "s.n = 5; add(b'# ' + b'x' * 30)",
+        f"refused({LEFT!r}, EditConflict)", "leave", is_whole=False),
+    "a set in a block, where the journal is not ready": Case(ENTER + "j.is_ready = False", "s.n = 5",
+        "put_in_transaction", LEFT),
+    # others
+    "somebody watches": Case("w = s.watch(); o.n = 1", "assert s.n == 1", "catch_up"),
+    "the bytes behind are torn": Case("add(b'--- [[')", "assert s.n == 1", "catch_up"),
+    "another one sets over a container": Case("o.d = 5", "assert s.d == 5", "catch_up"),
+    "another one inserts": Case("o.l.insert(0, 5)", "assert s.l[0] == 5", "catch_up"),
+    "another one deletes": Case("del o.d", "refused('s.d')", "catch_up"),
+    "another one writes another class of trails": Case("o.n = 1; standing.trails = StandIn(standing.trails)",
+        "assert s.n == 1", "catch_up"),
+    # whose descriptor it is
+    **{
+        f"the descriptor has another {what}": Case(
+            f"o.n = 1; file = j._file; file.identity = changed(file.identity, {index})",
+            "assert s.n == 1; assert journal(s) is not j",
+            "",
+        )
+        for index, what in enumerate(("device", "inode", "mode"))
+    },
+    "a descriptor of another class": Case("o.n = 1; j._file = StandIn(j._file)", "assert s.n == 1", "catch_up"),
+    "a descriptor that is lost": Case("o.n = 1; os.close(j.fd); j._file._noted[:] = []",
+        "assert s.n == 1; assert journal(s) is not j", ""),
+    "another descriptor of the file": Case("o.n = 1; fd = j.fd; j._file._noted[:] = [os.dup(fd)]", "assert s.n == 1",
+        "catch_up", "os.close(j._file._noted[0]); j._file._noted[:] = [fd]"),
+    # durability "power"
+    "not settled yet, a read": Case("j.synced = 0", *GET, power=True),
+    "not settled yet, a block": Case("j.synced = 0", *BLOCK, power=True),
+    "another one's commit, a block with power": Case("o.n = 1", *BLOCK, power=True),
+    "a folder that is due": Case("j.folder_due = True", "s.n = 5", "settle", power=True),
+    "a sync that nobody has judged": Case("j.unjudged = OSError(5, 'no')", "refused('s.n = 5')", "settle", power=True),
+    "a sync that is under way": Case("log.settling._under_way = threading.RLock()", "s.n = 5", "settle", power=True),
+}  # fmt: skip
+
+
+class Program:
+    """What the lines of a case find."""
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch, power: bool) -> None:
+        self.path, self.monkeypatch = path, monkeypatch
+        durability: Any = "power" if power else "process"
+        state = PersistedState.open(path, defaults=BEGINNING, durability=durability, lock_timeout=0.0)
+        usual(state)
+        log = store_of(state).log
+        self.names: dict[str, Any] = {
+            **vars(pstate.errors), **vars(pstate), "os": os, "time": time, "threading": threading, "fcntl": fcntl,
+            "ops": ops, "opened": opened, "FILES": FILES, "OwnStore": OwnStore, "MemoryEngine": MemoryEngine,
+            "usual": usual, "usual_look": usual_look, "StandIn": StandIn, "SYSTEM": SYSTEM, "journal": journal,
+            "path": path, "s": state, "o": opened(FILES, str(path)), "store": store_of(state), "log": log,
+            "look": log.look, "hold": log.hold, "standing": log.standing, "j": journal(state),
+            "noticed": pstate.store._noticed, "refused": self.refused, "replace": self.replace, "locked": locked,
+            "limit": self.limit, "add": self.add, "undo": self.monkeypatch.undo, "nested": nested, "changed": changed,
+            "other_thread": OtherThread,
+            "record": lambda value: format.encode_record(f'[["set",[],"n",{value}]]', 0)[0],
+        }  # fmt: skip
+
+    def run(self, code: str) -> None:
+        exec(code, self.names)
+
+    def refused(self, code: str, kind: type[Exception] = Exception) -> None:
+        with pytest.raises(kind):
+            exec(code, self.names)
+
+    def replace(self, owner: Any, name: str) -> None:
+        """Another function of Python in the place of the one that is called *name*."""
+        real = getattr(owner, name)
+        self.monkeypatch.setattr(owner, name, lambda *given: real(*given))  # noqa: PLW0108
+
+    def add(self, data: bytes) -> None:
+        """Somebody who heeds no lock writes *data* behind the file."""
+        with self.path.open("ab") as file:
+            file.write(data)
+
+    def end(self) -> None:
+        self.monkeypatch.undo()
+        for state in [each for each in self.names.values() if isinstance(each, PersistedState)]:
+            state.close()
+
+    def limit(self, more: int | None = None) -> None:
+        """No file may become longer than this one by *more* bytes."""
+        hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        size = hard if more is None else self.path.stat().st_size + more
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+
+
+class OtherThread:
+    """It is in a transaction, in which it has changed something."""
+
+    def __init__(self, state: Any) -> None:
+        self.begun, self.over = threading.Event(), threading.Event()
+        self.thread = threading.Thread(target=self.wait, args=(state,))
+        self.thread.start()
+        assert self.begun.wait(20)
+
+    def wait(self, state: Any) -> None:
+        with state.transaction():
+            state.n = 77
+            self.begun.set()
+            self.over.wait(20)
+
+    def end(self) -> None:
+        self.over.set()
+        self.thread.join()
+
+
+def locked(path: Path) -> Any:
+    file = open(path, "rb")  # noqa: SIM115
+    fcntl.flock(file, fcntl.LOCK_EX)
+    return file
+
+
+def nested(state: Any, levels: int) -> Any:
+    value: Any = {"n": 1}
+    for _ in range(levels):
+        value = {"d": value}
+    state.deep = value
+    found = state.deep
+    for _ in range(levels):
+        found = found.d
+    return found
+
+
+def changed(identity: Any, index: int) -> Any:
+    return tuple(number + (place == index) for place, number in enumerate(identity))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_not_usual_is_handed_over(path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    case = CASES[name]
+    program = Program(path, monkeypatch, case.power)
+    program.run(case.before)
+    before = speed.counts()
+
+    program.run(case.do)
+
+    after = speed.counts()
+    program.run(case.after)
+    assert not case.count or after[case.count][0] == before[case.count][0]
+    state = program.names["s"]
+    if case.is_whole and state._store.engine is FILES:
+        assert same(state.snapshot(), read_fresh(path))
+    program.end()
+
+
+#: What would be taken without `before`.
+USUAL = {
+    "read": "s.n", "put": "s.n = 5", "append": "s.l.append(5)", "enter": ENTER, "catch_up": "o.n = 2; s.n",
+    "put_in_transaction": ENTER + "s.n = 5", "leave": ENTER + "s.n = 5; " + LEFT, "settle": "s.n = 5",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", USUAL)
+def test_the_usual_case_is_taken(path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """So the cases above differ from it by one thing."""
+    program = Program(path, monkeypatch, name == "settle")
+    before = speed.counts()[name][0]
+
+    program.run(USUAL[name])
+
+    assert speed.counts()[name][0] > before
+    if "b" in program.names:
+        program.run(LEFT)
+    program.end()
 
 
 @pytest.mark.parametrize("name", ["look", "hold", "standing", "site", "standing.trails", "settling"])
@@ -205,3 +544,309 @@ def test_a_subinterpreter_is_pure(path: Path, tmp_path: Path) -> None:
     assert speed.compiled
     """
     run(textwrap.dedent(COUNT) + textwrap.dedent(code), path, tmp_path / "other.yaml")
+
+
+#: What a commit does when a look at the path is due: whether Python has to look, too.
+LOOKS = {
+    "the usual case": ("", False),
+    "another stat": ("replace(SYSTEM, 'stat')", True),
+    "another object as the site": ("log.site = StandIn(log.site)", True),
+    "a file that takes no trailer": ("j.takes_trailer = False", True),
+    "nothing is at the path": ("path.rename(away)", True),
+    "another file is at the path": ("away.write_bytes(path.read_bytes()); away.replace(path)", True),
+    "a comparison of the content is due": ("look.check_at = 0.0", True),
+    "a vacuum is due": ("j.vacuum_at = 0", True),
+}
+
+
+@pytest.mark.parametrize("name", LOOKS)
+@pytest.mark.parametrize("do", ["s.n = 5", "b.__exit__(None, None, None)"])
+def test_a_look_at_the_path(path: Path, monkeypatch: pytest.MonkeyPatch, name: str, do: str) -> None:
+    before, is_pythons = LOOKS[name]
+    program = Program(path, monkeypatch, False)
+    published, asked = FileLog.publish, []
+
+    def publish(log: FileLog, view: View) -> None:
+        asked.append(view)
+        published(log, view)
+
+    monkeypatch.setattr(FileLog, "publish", publish)
+    monkeypatch.setattr(limits, "MISSING", 0.0)
+    program.names["away"] = path.with_name("away")
+    if do != "s.n = 5":
+        program.run(ENTER + "s.n = 5")
+    program.run(before)
+    program.run("look.look_due = 0.0")
+
+    program.run(do)
+
+    assert bool(asked) == is_pythons
+    look = store_of(program.names["s"]).log.look
+    assert look.look_at < look.look_due < time.monotonic() + 1 or name == "a file that takes no trailer"
+    assert program.names["s"].n == 5
+    assert read_fresh(path)["n"] == 5
+    program.end()
+
+
+@pytest.mark.parametrize("do", ["s.n = 5", "b.__exit__(None, None, None)"])
+def test_a_look_by_a_descriptor_that_is_not_ours(path: Path, monkeypatch: pytest.MonkeyPatch, do: str) -> None:
+    program = Program(path, monkeypatch, False)
+    asked: list[View] = []
+    monkeypatch.setattr(FileLog, "publish", lambda _, view: asked.append(view))
+    if do != "s.n = 5":
+        program.run(ENTER + "s.n = 5")
+    program.run("kept, j._file.identity = j._file.identity, changed(j._file.identity, 1); look.look_due = 0.0")
+
+    program.run(do)
+
+    assert asked
+    program.run("j._file.identity = kept; usual_look(s)")
+    program.end()
+
+
+def test_a_note_of_trouble_is_cleared_by_a_look(state: Any) -> None:
+    look = state._store.log.look
+    look.look_due, look.trouble, look.retry_at = 0.0, Trouble("told"), 1e18
+
+    state.n = 5
+
+    assert (look.trouble, look.retry_at) == (None, 0.0)
+
+
+def test_a_commit_counts_its_descriptor_as_ours_for_a_moment(state: Any) -> None:
+    log = state._store.log
+    log._sure_until = 0.0
+    state.n = 5
+    assert 0 < log._sure_until <= time.monotonic() + limits.TRUST
+
+
+def test_a_lock_of_another_file_is_not_touched(state: Any, tmp_path: Path) -> None:
+    """The program has closed all descriptors, and has locked a file that has got the number of ours."""
+    other = tmp_path / "other"
+    other.write_bytes(b"x")
+    fd = os.open(other, os.O_RDWR)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    os.dup2(fd, journal(state).fd)
+
+    state._store.log._sure_until = 0.0
+    state.n = 5
+    with state.transaction():
+        state.n = 6
+
+    assert is_locked(other)
+    os.close(fd)
+    assert other.read_bytes() == b"x"
+
+
+BODIES = [
+    *(
+        f'[["set",[],"n",{value}]]'
+        for value in ("0", "-0", "00", "01", "-01", "1", "-1", "1.", ".5", "-.5", "1.5", "-1.5", "-0.0", "1.50", "1e5",
+            "1.5e5", "1.5e+5", "-", "--1", "+1", "9" * 18, "9" * 19, "9" * 25, "1_0", "0x1", "1:30", "1.5.5", "0.1",
+            "1." + "3" * 58, "1." + "3" * 70, "9" * 18 + ".5", "9" * 19 + ".5", "true", "false", "null", "True", "tru",
+            "truex", "nullx", "~", "", " 1", "1 ", '""', '"a"', '"\\""', '"\\n"', '"\\u00e9"', '"a', '"a"b"',
+            "2020-01-01", "[]", "[1]", "{}", "!!binary \"eA==\"", ".inf", ".nan", "1,2", '"a","b"')
+    ),
+    *(
+        f'[["set",{path},"n",5]]'
+        for path in ("[]", '["d"]', '["d","e"]', '["d","e","f"]', '["n"]', '["l"]', '["l",1]', '["l",0]', '["l",-1]',
+            '["l",2]', '["l","1"]', '["l",1.0]', '["l",true]', '["s"]', '["s",1]', '[1]', '[null]', '["no"]', "[", "",
+            '["d",]', '["d"', '[,"d"]', '["d""e"]', '["l",99999999999999999999]', "{}")
+    ),
+    *(
+        f'[["insert",["l"],{rest}]]'
+        for rest in ("2,5", "0,5", "1,5", "3,5", "-1,5", "2", "2,", "2,5,6", "true,5", '"2",5', "2.0,5", "2,[]", "2, 5")
+    ),
+    '[["insert",["l"],2,5],["insert",["l"],3,6]]', '[["insert",["l"],2,5],["insert",["l"],2,6]]',
+    '[["insert",["l"],2,5],["set",[],"n",1],["insert",["l"],3,6],["insert",["d","l"],0,7],["insert",["l"],4,8]]',
+    '[["insert",["d"],0,5]]', '[["insert",["s"],0,5]]', '[["insert",["l",1],0,5]]',
+    '[["set",[],"d",5]]', '[["set",[],"l",5]]', '[["set",[],"s",5]]', '[["set",[],1,5]]', '[["set",[],null,5]]',
+    '[["set",[],"n"]]', '[["set",[],"n",5,6]]', '[["set",[],,5]]', '[["set",["l"],0,5]]', '[["set",["l"],"0",5]]',
+    '[["set",[],"n",5]', '["set",[],"n",5]', '[["set",[],"n",5]]]', '[["set",[],"n",5]],', '[["set",[],"n",5]] ', "[]",
+    '[["set",[],"n",5],]', '[["set",[],"n",5],["delete",[],"n"]]', '[["delete",[],"n"]]', '[["put",[],"n",5]]', "",
+    '[["set",[],"a",1],["set",[],"b",2.5],["set",["d"],"c","x"],["set",[],"a",null]]',
+    '[["set",[],"\xe9",5]]', '[["set",["\xe9"],"n",5]]', '[["set",[],"n","\xe9"]]', "[[]]", "[", '[["set"',
+]  # fmt: skip
+
+
+def test_records_are_replayed_as_by_python() -> None:
+    for body in BODIES:
+        compiled, pure = replayed(body)
+        assert same(compiled[0], pure[0]), (body, compiled, pure)
+        assert compiled[1:] == pure[1:], body
+
+
+def replayed(body: str) -> list[Any]:
+    """What becomes of a state by *body* and another record, compiled and in pure Python."""
+    tree = {"n": 0, "d": {"n": 0, "e": {"n": 0}, "l": []}, "l": [0, {"n": 0}], "s": {1}, "\xe9": {"n": 0}}
+    found = []
+    for replay in (ops.replay, speed.replaced[ops, "replay"]):
+        root = ops.graft(tree, None, ops.DETACHED, None)
+        try:
+            replay(root, Records([body, '[["set",[],"last",1]]'], "state.yaml", lambda: b""), None)
+            error = ""
+        except (PStateError, LookupError, TypeError, ValueError) as raised:
+            error = f"{type(raised).__name__}: {raised}"
+        sizes = [node._size for node in dict.values(root) if type(node) is MappedList]
+        found.append((ops.plain(root), error, [*dict.keys(root)], sizes))
+    return found
+
+
+def test_records_of_another_process_are_applied_as_by_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, body in enumerate(BODIES):
+        compiled = applied(body, tmp_path / f"{number}c.yaml")
+        with monkeypatch.context() as pure:
+            for (kind, name), function in speed.replaced.items():
+                pure.setattr(kind, name, function)
+            expected = applied(body, tmp_path / f"{number}p.yaml")
+        assert compiled[0] == expected[0], body
+        assert same(compiled[1], expected[1]), (body, compiled, expected)
+
+
+def applied(body: str, path: Path) -> tuple[str, Any]:
+    """What somebody reads who has a state open to which another process adds *body*, and another record."""
+    state: Any = PersistedState(path, d={"n": 0, "e": {"n": 0}, "l": []}, l=[0, {"n": 0}], s={1})
+    usual(state)
+    with open(path, "ab") as file:
+        file.write(b"".join(records([body, '[["set",[],"last",1]]'], state._store.view[2])))
+    try:
+        state.get("n")  # the way of one value is another than that of all
+        found = "", state.snapshot()
+    except PStateError as error:
+        found = type(error).__name__, None
+    state._store.log.rest()  # without a vacuum, which would say it again
+    state._store.closed = True
+    return found
+
+
+def records(bodies: list[str], crc: int) -> Iterator[bytes]:
+    for body in bodies:
+        record, crc = format.encode_record(body, crc)
+        yield record
+
+
+def damaged() -> Iterator[tuple[str, bytes]]:
+    """Records, and what becomes of them."""
+    whole = b"".join(records(['[["set",[],"n",1]]', '[["set",[],"m","x"]]', "[]", '[["set",[],"k",1.5]]'], 7))
+    yield "whole", whole
+    for length in range(len(whole)):
+        yield f"cut at {length}", whole[:length]
+        yield f"changed at {length}", whole[:length] + bytes([whole[length] ^ 1]) + whole[length + 1 :]
+        yield f"upper case at {length}", whole[:length] + whole[length : length + 1].upper() + whole[length + 1 :]
+        yield f"more at {length}", whole[:length] + b"\n" + whole[length:]
+    yield "CRLF", whole.replace(b"\n", b"\r\n")
+    yield "some CRLF", whole.replace(b"\n...", b"\r\n...")
+    yield "some other CRLF", whole.replace(b"\n---", b"\r\n---")
+    yield "more behind", whole + b"--- # pstate moved"
+    bad = b"\xff"
+    crc = zlib.crc32(bad, 7)
+    yield "no UTF-8", format.RECORD % (bad, crc) + b"".join(records(["[]"], crc))
+    yield "UTF-8", b"".join(records(['[["set",[],"n","\xe9\u20ac\U0001f600"]]', "[]"], 7))
+    yield "long", b"".join(records(['[["set",[],"n","' + "x" * 70001 + '"]]', "[]"], 7))
+
+
+@pytest.mark.parametrize("start", [0, 1, 37, 10**9, -1])
+@pytest.mark.parametrize("crc", [7, 8])
+def test_records_are_read_as_by_python(start: int, crc: int) -> None:
+    python = speed.replaced[format, "read_records"]
+    for name, data in damaged():
+        if start >= 0:
+            assert format.read_records(data, start, crc) == python(data, start, crc), name
+
+
+@pytest.mark.parametrize("length", [*range(70), 1000, 5000])
+def test_each_length_of_a_string_is_written(state: Any, path: Path, length: int) -> None:
+    """So that the checksum is right for each, and so is the room for what follows it."""
+    state.n = "x" * length
+    state.d.e.n = "y" * length
+    with state.transaction():
+        state.n = "z" * length
+        state["k" * length] = 1
+        state.d.n = "z" * (length + 1)
+
+    assert same(read_fresh(path), state.snapshot())
+
+
+@pytest.mark.parametrize("length", range(1990, 2060))
+def test_a_record_that_outgrows_its_room(state: Any, path: Path, length: int) -> None:
+    state.n = "x" * length
+    with state.transaction():
+        state.n = "z" * length
+        state.d.n = 5
+
+    assert same(read_fresh(path), state.snapshot())
+
+
+def test_other_handles_show_what_is_set(state: Any, path: Path) -> None:
+    other: Any = PersistedState(path)
+    usual_look(state)
+    stranger: Any = opened(FILES, str(path))
+    state.n = 5
+    assert dict.get(other, "n") == 5
+    with state.transaction():
+        state.n = 6
+        assert dict.get(other, "n") == 6
+        state.n = 7
+        assert dict.get(other, "n") == 7
+    stranger.n = 8
+    assert state.n == 8
+    assert dict.get(other, "n") == 8
+    state._store.check()
+    other.close()
+    stranger.close()
+
+
+def test_a_block_that_fails_gives_the_lock_back(state: Any, path: Path) -> None:
+    with pytest.raises(LookupError), state.transaction():
+        state.n = 5
+        raise LookupError
+    assert not is_locked(path)
+    assert state.n == 1
+    assert state._store.view is not None
+
+
+@pytest.mark.parametrize("value", [0, 2**63 - 1, -(2**63), 1.5, -0.0, 1e15, "", "a", True, False, None])
+def test_values_come_back(state: Any, path: Path, value: Any) -> None:
+    others: Any = opened(FILES, str(path))
+    others.n
+    state.n = value
+    state.l.append(value)
+    assert same(others.snapshot(), state.snapshot())
+    assert same(read_fresh(path), state.snapshot())
+    with state.transaction():
+        state.n = 0
+        state.n = value
+        assert same(state.n, value)
+    assert same(read_fresh(path), state.snapshot())
+    others.close()
+
+
+def test_an_element_is_found_as_by_python(state: Any) -> None:
+    state.l = [*range(5)]
+    for index in range(-7, 8):
+        try:
+            expected: Any = [*range(5)][index]
+        except IndexError:
+            with pytest.raises(IndexError):
+                state.l[index]
+        else:
+            assert state.l[index] == expected
+    for index in (2**70, -(2**70)):
+        with pytest.raises(IndexError):
+            state.l[index]
+
+
+def test_a_lock_of_each_block_is_held_and_given_back(state: Any, path: Path) -> None:
+    assert not is_locked(path)
+    with state.transaction():
+        assert is_locked(path)
+        state.n = 5
+        assert is_locked(path)
+    assert not is_locked(path)
+    state.n = 6
+    assert not is_locked(path)
+    state.l.append(1)
+    assert not is_locked(path)
+    assert state._store.mutex.acquire(blocking=False)
+    state._store.mutex.release()
+    assert "owner=0" in repr(state._store.mutex)
