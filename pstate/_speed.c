@@ -1169,20 +1169,14 @@ make_spare_view(void)
         PyErr_Clear();
 }
 
-/* `Standing.catch_up`, where all that follows is records of scalars. Memory is at *place*, the caller has the mutex and
- * has said `_busy`, after `make_spare_view`. */
+/* Bring memory from *place* to the end of the file, at *size*: `catch_up`, where there is something new. */
 static int
-catch_up(const Place *place)
+catch_up_to(const Place *place, long long size)
 {
     PyObject *store = place->store, *root = GET(store, Store, root), *trails = GET(place->standing, Standing, trails);
     PyObject *watches = (PyObject *)Py_TYPE(trails) == the_Trails ? GET(trails, Trails, _references) : Py_None;
     if (!PyTuple_CheckExact(watches) || PyTuple_GET_SIZE(watches))
         return NOT_TAKEN; /* somebody watches: each record is told */
-    if (!is_real(GET(place->standing, Standing, fs), name_pread, the_pread) || !is_ours(place))
-        return NOT_TAKEN;
-    long long size = lseek(place->fd, 0, SEEK_END);
-    if (size == place->end)
-        return TAKEN;
     if (size < place->end || size - place->end > LONGEST_READ)
         return NOT_TAKEN;
     size_t length = (size_t)(size - place->end);
@@ -1210,6 +1204,17 @@ catch_up(const Place *place)
     end_batch(&batch);
     PyMem_Free(data);
     return result;
+}
+
+/* `Standing.catch_up`, where all that follows is records of scalars. Memory is at *place*, the caller has the mutex and
+ * has said `_busy`, after `make_spare_view`. */
+static int
+catch_up(const Place *place)
+{
+    if (!is_real(GET(place->standing, Standing, fs), name_pread, the_pread) || !is_ours(place))
+        return NOT_TAKEN;
+    long long size = lseek(place->fd, 0, SEEK_END);
+    return size == place->end ? TAKEN : counted(CATCH_UP, catch_up_to(place, size));
 }
 
 /* ------------------------------------------------------------------ the lock of the file */
@@ -2090,7 +2095,7 @@ refresh(PyObject *store)
             has_looked(&place, now())) {
             PyObject *seen = Py_NewRef(place.view);
             SET(store, Store, _busy, Py_True);
-            result = counted(CATCH_UP, catch_up(&place));
+            result = catch_up(&place);
             SET(store, Store, _busy, Py_False);
             Py_DECREF(seen);
         }
@@ -2359,7 +2364,6 @@ standing_catch_up(PyObject *self, PyObject *Py_UNUSED(nothing))
         result = catch_up(&place);
         Py_DECREF(seen);
     }
-    counted(CATCH_UP, result);
     if (result == NOT_TAKEN)
         return PyObject_Vectorcall(python_Standing_catch_up, &self, 1, NULL);
     return result == TAKEN ? PyBytes_FromStringAndSize(NULL, 0) : NULL;
