@@ -273,12 +273,11 @@ typedef struct {
     int fd;
 } Place;
 
-/* Take *view* of *store* apart. NOT_TAKEN where one of them is another one than we know, or where there is no view. */
+/* Take *view* of *store*, which is a `Store`, apart. NOT_TAKEN where one of what they have is of another class than we
+ * know, or where there is no view. */
 static inline int
 find_place_of(PyObject *store, PyObject *view, Place *place)
 {
-    if ((PyObject *)Py_TYPE(store) != the_Store)
-        return NOT_TAKEN;
     PyObject *log = GET(store, Store, log);
     if ((PyObject *)Py_TYPE(log) != the_FileLog || !PyTuple_CheckExact(view) || PyTuple_GET_SIZE(view) != 5)
         return NOT_TAKEN;
@@ -443,9 +442,6 @@ typedef struct {
     char fixed[2048];
 } Text;
 
-/* No record is longer that is written here. */
-#define LONGEST_RECORD (1 << 20)
-
 static void
 begin_text(Text *text)
 {
@@ -461,15 +457,13 @@ end_text(Text *text)
         PyMem_Free(text->text);
 }
 
-/* Make room for *more* bytes. NOT_TAKEN where there is none, or where it becomes too long. */
+/* Make room for *more* bytes. NOT_TAKEN where there is none. */
 static int
 reserve(Text *text, size_t more)
 {
     if (text->length + more <= text->room)
         return TAKEN;
     size_t room = 2 * text->room + more;
-    if (room > LONGEST_RECORD)
-        return NOT_TAKEN;
     char *grown = text->text == text->fixed ? PyMem_Malloc(room) : PyMem_Realloc(text->text, room);
     if (!grown)
         return NOT_TAKEN;
@@ -851,7 +845,8 @@ read_string(Reader *reader)
     return text;
 }
 
-/* A number as JSON has it: an integer of up to 18 digits, or a float without exponent. */
+/* A number as JSON has it: an integer of up to 18 digits, or a float. What comes after it, an exponent for instance, is
+ * for the caller to see. */
 static PyObject *
 read_number(Reader *reader)
 {
@@ -866,10 +861,10 @@ read_number(Reader *reader)
     PyObject *value;
     if (*at == '.') {
         char copy[64];
-        const char *fraction = ++at;
+        ++at;
         while (at < reader->end && *at >= '0' && *at <= '9')
             at++;
-        if (at == fraction || at >= reader->end || (size_t)(at - start) >= sizeof copy)
+        if (at >= reader->end || (size_t)(at - start) >= sizeof copy)
             return NULL;
         memcpy(copy, start, (size_t)(at - start));
         copy[at - start] = 0;
@@ -877,10 +872,6 @@ read_number(Reader *reader)
         value = number == -1.0 && PyErr_Occurred() ? NULL : PyFloat_FromDouble(number);
     } else
         value = PyLong_FromLongLong(*start == '-' ? -integer : integer);
-    if (*at != ']' && *at != ',') { /* an exponent, say */
-        Py_XDECREF(value);
-        value = NULL;
-    }
     if (!value)
         PyErr_Clear();
     else
@@ -929,7 +920,7 @@ read_path(Reader *reader, PyObject *root)
         } else
             node = NULL;
         Py_DECREF(key);
-        if (!node || !is_node(node))
+        if (!node)
             return NULL;
         if (SKIP(reader, "]"))
             return node;
