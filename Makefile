@@ -3,6 +3,9 @@
 #   make demo      see it work: worker processes, killed and resumed before your eyes
 #   make demo-edit  a real editor and three worker processes on one file    make demo-edit ARGS=--me
 #   make test      all tests, in parallel        make test ARGS="-k torn -x"
+#   make test-faults  take each check of pstate/_speed.c away, and see that a test fails: some minutes
+#                  make test-faults ARGS="'no checksum'"
+#   make test-sanitized  the tests of pstate/_speed.c under the sanitizers of the compiler: some minutes
 #   make stress    try to break it for five minutes, and write what was tried into docs/reliability.md
 #                  make stress ARGS="--seconds 3600"
 #   make bench     measure it beside other stores, and write docs/performance.md
@@ -21,7 +24,7 @@ VENV   ?= .venv
 ARGS   ?=
 BIN    := $(VENV)/bin
 
-.PHONY: help demo demo-edit test stress bench reference docs speed dist lint format clean
+.PHONY: help demo demo-edit test test-faults test-sanitized stress bench reference docs speed dist lint format clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -40,6 +43,12 @@ demo-edit: speed
 
 test: $(VENV)/has-test speed
 	$(BIN)/python -m pytest -n auto $(ARGS)
+
+test-faults: $(VENV)/has-test speed
+	PYTHONPATH=.:tests $(BIN)/python -m tools.speed_faults $(ARGS)
+
+test-sanitized: $(VENV)/has-test speed
+	PYTHONPATH=.:tests $(BIN)/python -m tools.sanitized $(ARGS)
 
 stress: $(VENV)/has-stress speed
 	$(BIN)/python -m stress run --write docs/reliability.md $(ARGS)
