@@ -854,9 +854,9 @@ read_number(Reader *reader)
     long long integer = 0;
     if (*at == '-')
         at++;
-    for (digits = at; at < reader->end && *at >= '0' && *at <= '9' && at - digits < 19; at++)
+    for (digits = at; at < reader->end && *at >= '0' && *at <= '9' && at - digits < 18; at++)
         integer = 10 * integer + (*at - '0');
-    if (at == digits || at - digits > 18 || (*digits == '0' && at - digits > 1) || at >= reader->end)
+    if (at == digits || (*digits == '0' && at - digits > 1) || at >= reader->end)
         return NULL;
     PyObject *value;
     if (*at == '.') {

@@ -156,7 +156,7 @@ FAULTS = [
     # what others have committed
     Fault("any string ends", "if (at >= reader->end || *at != '\"')", "if (at >= reader->end)"),
     Fault("zeros in front", "(*digits == '0' && at - digits > 1) || ", ""),
-    Fault("long integers", "at - digits > 18", "at - digits > 30"),
+    Fault("long integers", "at - digits < 18", "at - digits < 30"),
     Fault("no minus", "*start == '-' ? -integer : integer", "integer"),
     Fault("an insert anywhere", "return index == batch->list_size++;", "return 1;"),
     Fault("the end of a list as it was", "batch->list_size += batch->changes[i].node == list;", "(void)i;"),
