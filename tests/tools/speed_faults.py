@@ -76,15 +76,15 @@ FAULTS = [
         "           GET(place->journal, Journal, refusal) == text_nothing;",
         "           1;",
     ),
-    Fault("no look", "return now() < seconds(GET(place->look, Look, look_at));", "(void)place; return 1;"),
+    Fault("no look", "return time < seconds(GET(place->look, Look, look_at));", "(void)place; (void)time; return 1;"),
     Fault(
         "a file that has grown is fresh",
-        "lseek(place->fd, 0, SEEK_END) != place->end || !has_looked(place)",
-        "!has_looked(place)",
+        "lseek(place->fd, 0, SEEK_END) != place->end || !has_looked(place, now())",
+        "!has_looked(place, now())",
     ),
     Fault(
         "a look that is due is fresh",
-        "lseek(place->fd, 0, SEEK_END) != place->end || !has_looked(place)",
+        "lseek(place->fd, 0, SEEK_END) != place->end || !has_looked(place, now())",
         "lseek(place->fd, 0, SEEK_END) != place->end",
     ),
     Fault(
@@ -245,8 +245,8 @@ FAULTS = [
     # the lock of the file
     Fault(
         "any descriptor is locked",
-        "return now() < seconds(GET(place->log, FileLog, _sure_until)) ||",
-        "return 1 || now() < seconds(GET(place->log, FileLog, _sure_until)) ||",
+        "return time < seconds(GET(place->log, FileLog, _sure_until)) ||",
+        "return 1 || time < seconds(GET(place->log, FileLog, _sure_until)) ||",
     ),
     Fault(
         "no lock is needed",
@@ -348,30 +348,34 @@ FAULTS = [
     ),
     Fault(
         "in a transaction",
-        "    int result;\n    if (GET(store, Store, changes) != Py_None || GET(store, Store, _busy) != Py_False)",
-        "    int result;\n    if (GET(store, Store, _busy) != Py_False)",
+        "    int result;\n    double time = now();\n    if (GET(store, Store, changes) != Py_None || GET(store, Store, _busy) != Py_False)",
+        "    int result;\n    double time = now();\n    if (GET(store, Store, _busy) != Py_False)",
     ),
     Fault(
         "in a change",
-        "    int result;\n    if (GET(store, Store, changes) != Py_None || GET(store, Store, _busy) != Py_False)",
-        "    int result;\n    if (GET(store, Store, changes) != Py_None)",
+        "    int result;\n    double time = now();\n    if (GET(store, Store, changes) != Py_None || GET(store, Store, _busy) != Py_False)",
+        "    int result;\n    double time = now();\n    if (GET(store, Store, changes) != Py_None)",
     ),
     Fault(
         "a commit without a place",
-        "!takes_record(&place) || !fits(change) || !has_looked(&place) ||\n        !may_lock(&place))",
-        "!fits(change) || !has_looked(&place) ||\n        !may_lock(&place))",
+        "!takes_record(&place) || !fits(change) || !has_looked(&place, time) ||\n        !may_lock(&place, time))",
+        "!fits(change) || !has_looked(&place, time) ||\n        !may_lock(&place, time))",
     ),
     Fault(
         "a commit that does not fit",
-        "!takes_record(&place) || !fits(change) || !has_looked(&place) ||\n        !may_lock",
-        "!takes_record(&place) || !has_looked(&place) ||\n        !may_lock",
+        "!takes_record(&place) || !fits(change) || !has_looked(&place, time) ||\n        !may_lock",
+        "!takes_record(&place) || !has_looked(&place, time) ||\n        !may_lock",
     ),
     Fault(
         "a commit without a look",
-        "!fits(change) || !has_looked(&place) ||\n        !may_lock(&place))",
-        "!fits(change) ||\n        !may_lock(&place))",
+        "!fits(change) || !has_looked(&place, time) ||\n        !may_lock(&place, time))",
+        "!fits(change) ||\n        !may_lock(&place, time))",
     ),
-    Fault("a commit at any descriptor", "!has_looked(&place) ||\n        !may_lock(&place))", "!has_looked(&place))"),
+    Fault(
+        "a commit at any descriptor",
+        "!fits(change) || !has_looked(&place, time) ||\n        !may_lock(&place, time))",
+        "!fits(change) || !has_looked(&place, time))",
+    ),
     Fault("a commit that does not fit any more", "takes_record(&place) && fits(change))", "takes_record(&place))"),
     Fault(
         "the lock is kept after what others did",
@@ -490,26 +494,30 @@ FAULTS = [
     # the ends of a block
     Fault(
         "a block in a transaction",
-        "    Place place;\n    if (GET(store, Store, changes) != Py_None || GET(store, Store, _busy) != Py_False)",
-        "    Place place;\n    if (GET(store, Store, _busy) != Py_False)",
+        "    Place place;\n    double time = now();\n    if (GET(store, Store, changes) != Py_None || GET(store, Store, _busy) != Py_False)",
+        "    Place place;\n    double time = now();\n    if (GET(store, Store, _busy) != Py_False)",
         FINALIZERS,
     ),
     Fault(
         "a block in a change",
-        "    Place place;\n    if (GET(store, Store, changes) != Py_None || GET(store, Store, _busy) != Py_False)",
-        "    Place place;\n    if (GET(store, Store, changes) != Py_None)",
+        "    Place place;\n    double time = now();\n    if (GET(store, Store, changes) != Py_None || GET(store, Store, _busy) != Py_False)",
+        "    Place place;\n    double time = now();\n    if (GET(store, Store, changes) != Py_None)",
     ),
     Fault(
         "a block without a place",
-        "!takes_record(&place) || !has_looked(&place) || !may_lock(&place))",
-        "!has_looked(&place) || !may_lock(&place))",
+        "!takes_record(&place) || !has_looked(&place, time) ||\n        !may_lock(&place, time))",
+        "!has_looked(&place, time) ||\n        !may_lock(&place, time))",
     ),
     Fault(
         "a block without a look",
-        "!takes_record(&place) || !has_looked(&place) || !may_lock(&place))",
-        "!takes_record(&place) || !may_lock(&place))",
+        "!takes_record(&place) || !has_looked(&place, time) ||\n        !may_lock(&place, time))",
+        "!takes_record(&place) ||\n        !may_lock(&place, time))",
     ),
-    Fault("a block at any descriptor", "!has_looked(&place) || !may_lock(&place))\n", "!has_looked(&place))\n"),
+    Fault(
+        "a block at any descriptor",
+        "!takes_record(&place) || !has_looked(&place, time) ||\n        !may_lock(&place, time))",
+        "!takes_record(&place) || !has_looked(&place, time))",
+    ),
     Fault(
         "a block on what is not settled",
         "if (GET(place.log, FileLog, settles) != Py_False && number(GET(place.journal, Journal, synced)) < place.end)",
@@ -565,10 +573,12 @@ FAULTS = [
     ),
     Fault(
         "a block behind what others have written",
-        "|| lseek(place->fd, 0, SEEK_END) != place->end ||\n            !has_looked(place))",
-        "||\n            !has_looked(place))",
+        "|| lseek(place->fd, 0, SEEK_END) != place->end ||\n            !has_looked(place, now()))",
+        "||\n            !has_looked(place, now()))",
     ),
-    Fault("no look at the end of a block", "!= place->end ||\n            !has_looked(place))", "!= place->end)"),
+    Fault(
+        "no look at the end of a block", "!= place->end ||\n            !has_looked(place, now()))", "!= place->end)"
+    ),
     Fault(
         "a block is busy for ever",
         "                SET(store, Store, _busy, Py_False);\n                SET(store, Store, owner",
