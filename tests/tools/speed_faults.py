@@ -348,12 +348,14 @@ FAULTS = [
     ),
     Fault(
         "in a transaction",
-        "    int result;\n    double time = now();\n    if (GET(store, Store, changes) != Py_None || GET(store, Store, _busy) != Py_False)",
+        "    int result;\n    double time = now();\n"
+        "    if (GET(store, Store, changes) != Py_None || GET(store, Store, _busy) != Py_False)",
         "    int result;\n    double time = now();\n    if (GET(store, Store, _busy) != Py_False)",
     ),
     Fault(
         "in a change",
-        "    int result;\n    double time = now();\n    if (GET(store, Store, changes) != Py_None || GET(store, Store, _busy) != Py_False)",
+        "    int result;\n    double time = now();\n"
+        "    if (GET(store, Store, changes) != Py_None || GET(store, Store, _busy) != Py_False)",
         "    int result;\n    double time = now();\n    if (GET(store, Store, changes) != Py_None)",
     ),
     Fault(
@@ -494,13 +496,15 @@ FAULTS = [
     # the ends of a block
     Fault(
         "a block in a transaction",
-        "    Place place;\n    double time = now();\n    if (GET(store, Store, changes) != Py_None || GET(store, Store, _busy) != Py_False)",
+        "    Place place;\n    double time = now();\n"
+        "    if (GET(store, Store, changes) != Py_None || GET(store, Store, _busy) != Py_False)",
         "    Place place;\n    double time = now();\n    if (GET(store, Store, _busy) != Py_False)",
         FINALIZERS,
     ),
     Fault(
         "a block in a change",
-        "    Place place;\n    double time = now();\n    if (GET(store, Store, changes) != Py_None || GET(store, Store, _busy) != Py_False)",
+        "    Place place;\n    double time = now();\n"
+        "    if (GET(store, Store, changes) != Py_None || GET(store, Store, _busy) != Py_False)",
         "    Place place;\n    double time = now();\n    if (GET(store, Store, changes) != Py_None)",
     ),
     Fault(
