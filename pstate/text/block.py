@@ -72,15 +72,17 @@ _NAME = r"[A-Za-z_][0-9A-Za-z_\-]*+"
 _KEY = rf"{_NAME}(?=:)|{_SCALAR}"
 _VALUE = rf"[0-9A-Za-z_/][^\t\n:#]*+(?<! )(?=\n)|{_SCALAR}"
 
-_BLANKS = r"(?: *+(?:#[^\n]*+)?+\n)*+"
+# "." passes over a long comment sooner than "[^\n]" does.
+_BLANKS = r"(?: *+(?:#.*+)?+\n)*+"
 _TAIL = r" *+(?:(?<![^ \n])#[^\n]*+)?+"
 
 # The indentation, the dashes, the key, the value, or the first line of one that is no scalar. All of them None is a
 # line that we do not know.
 _finditer = re.compile(
     rf"{_BLANKS}( *+)((?:-(?: ++|(?=\n)))*+)"
-    rf"(?:({_KEY}) {{0,9}}+:(?: ++|(?=\n)))?(?:({_VALUE})|([\[{{|>!\"'][^\n]*+))?{_TAIL}\n"
-    r"|[^\n]*\n"
+    rf"(?:({_KEY})(?:: (?! )|:(?=\n)| {{0,9}}+:(?: ++|(?=\n))))?"
+    rf"(?:(?=\n)|({_VALUE})|([\[{{>|!&*\"'].*+))?(?:\n|{_TAIL}\n)"
+    r"|.*\n"
 ).finditer
 _are_blanks = re.compile(_BLANKS).fullmatch
 _match_indent: Any = re.compile(r"(?: *+\n)*+( *+)").match
@@ -126,6 +128,9 @@ _is_escaped = re.compile(
     rf"|U(?:000[1-9a-fA-F]|0010){_HEX}{{4}}))*+"
 ).fullmatch
 _substitute_escapes = re.compile(r"\\(?:x(..)|u(.{4})|U(.{8})|(.))").sub
+
+# What a plain scalar begins with that is a string, unless it is one of the words.
+_LETTERS: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_/")
 
 # Loaders look for the ":" of a key no further than 1,024 characters; some room for blanks before it is left.
 _LONGEST_KEY = 1000
@@ -631,6 +636,8 @@ def _read(text: str, whole: bool, resolve: Callable[[str], Any], parts: list[Any
     """
     scalars = _Scalars(resolve)
     keys = _Keys(scalars)
+    # Most keys and values are strings that mean themselves. Equal ones are one object; no call of ours is needed.
+    letters, shared, longest = _LETTERS, scalars.setdefault, _LONGEST_KEY
     special = _Special(text, whole, scalars, keys, parts)
     runs = _Runs(text, scalars)
 
@@ -779,7 +786,7 @@ def _read(text: str, whole: bool, resolve: Callable[[str], Any], parts: list[Any
                     parts += ("scalar", behind, behind, "", None, False)
 
             if shown is not None:
-                value = scalars[shown]
+                value = shared(shown, shown) if shown[0] in letters else scalars[shown]
                 is_open = False
                 last = found
             elif other is None:
@@ -791,7 +798,7 @@ def _read(text: str, whole: bool, resolve: Callable[[str], Any], parts: list[Any
             if is_list:
                 container.append(value)
             else:
-                key = keys[name]
+                key = shared(name, name) if name[0] in letters and len(name) <= longest else keys[name]
                 if key in container:
                     raise _GiveUp
                 container[key] = value
