@@ -2,7 +2,7 @@
 
 Reads line by line, and many equal rows at a time, without PyYAML, which need not even be imported. It is exact: what it
 returns is what `events` makes of the events of PyYAML's parsers. Where that would take more than it knows for certain
-(anchors, most tags, keys of several lines, two documents, any mistake), it answers `UNSURE`, and the reader that knows
+(most tags, keys of several lines, two documents, any mistake), it answers `UNSURE`, and the reader that knows
 everything reads the document from its beginning. So there are no errors here, and
 no marks; and whoever extends this module adds something that is certain, or leaves it out.
 
@@ -22,7 +22,7 @@ from itertools import repeat
 from operator import eq
 from typing import Any, Final
 
-from pstate.text.parts import END, WIDTH
+from pstate.text.parts import END, EXPANSION_FACTOR, EXPANSION_FREE, WIDTH
 from pstate.values import MAX_DEPTH
 
 
@@ -90,7 +90,7 @@ _match_start = re.compile(rf"{_BLANKS}---{_TAIL}\n").match
 _match_member = re.compile(rf"{_BLANKS}( *+)\? ++({_SCALAR}){_TAIL}\n").match
 
 # The lines of a block of text, whose margin is that of the first one. Before that, empty lines have no blanks: how many
-# there are would count.
+# there are would count. Where the head tells the margin, they may have as many.
 _match_lines = re.compile(r"\n*+( +)[^ \t\n][^\n]*+\n(?:\1[^\n]*+\n| *+\n)*+").match
 
 _is_integer = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,599})").fullmatch
@@ -248,46 +248,156 @@ class _Keys(dict[Any, Any]):
 # In a flow collection: a plain scalar ends before a comma and a bracket, too, and has no "?", which parsers read in two
 # ways. A key ends in a colon, which needs a blank after it where the key is not in quotes. Few documents have flow
 # collections, so it is the first one that compiles these.
+_ANCHOR = r"[0-9A-Za-z_\-]++"
 _FLOW_PLAIN = (
     rf"(?:{_FIRST})"
     r"(?:[^ \t\n:,?\[\]{}]++|:(?![ \t\n,?\[\]{}])| ++(?![\t\n#:,?\[\]{}]))*+"
 )
 _FLOW_SPACE = r"(?: ++|\n|(?<=[ \n])#[^\n]*+)*+"
 _FLOW_KEY = rf"(?:{_FLOW_PLAIN}) {{0,9}}+:(?=[ \n])|(?:{_DOUBLE}|{_SINGLE}) {{0,9}}+:"
-_FLOW_VALUE = rf"{_FLOW_PLAIN}|{_LONG_DOUBLE}|{_LONG_SINGLE}"
+_FLOW_VALUE = rf"{_FLOW_PLAIN}|{_LONG_DOUBLE}|{_LONG_SINGLE}|\*{_ANCHOR}"
 _FLOW_END = rf"{_FLOW_SPACE}([,\]}}])"
 _FLOW_ENTRY = rf"{_FLOW_SPACE}(?:({_FLOW_KEY}){_FLOW_SPACE})?(?:({_FLOW_VALUE}){_FLOW_END}|([\[{{])|([\]}}]))"
 _REST = rf"{_TAIL}\n"
 _LONG_QUOTED = rf"({_LONG_DOUBLE}|{_LONG_SINGLE}){_TAIL}\n"
 _FURTHER_LINE = rf"((?: *+\n)*+)( ++)({_MORE}){_TAIL}\n"
 _BINARY = rf'!!binary "((?:[A-Za-z0-9+/]{{4}})*+(?:[A-Za-z0-9+/]{{2}}==|[A-Za-z0-9+/]{{3}}=)?+)"{_TAIL}'
-_is_block_head = re.compile(rf"[|>]([-+]?){_TAIL}").fullmatch
+_NAMED = rf"&({_ANCHOR})(?: ++(?!#)|{_TAIL}(?=\n))"
+_ALIAS = rf"\*({_ANCHOR}){_TAIL}\n"
+_NAMED_SCALAR = rf"({_SCALAR}){_TAIL}\n"
+_is_block_head = re.compile(rf"[|>]([1-9]?)([-+]?){_TAIL}").fullmatch
+_match_empty_lines = re.compile(r"(\n*+)( *+)(?=[^ \t\n])").match
 _is_set = re.compile(rf"!!set( \{{\}})?{_TAIL}").fullmatch
+
+
+class _Anchors:
+    """The nodes that have names, what aliases make of them, and what is merged into mappings.
+
+    An alias is a copy, as `events` has it. A named node is known by the collection that it is in and by its key there:
+    it may have no value yet. Which nodes are over is found out where it matters, by what is open around that place.
+    """
+
+    __slots__ = ("expanded", "merges", "nodes", "room", "unsettled", "weights")
+
+    def __init__(self, size: int) -> None:
+        self.room = max(EXPANSION_FREE, EXPANSION_FACTOR * size)
+        self.expanded = 0
+        self.nodes: dict[str, tuple[Any, Any]] = {}
+        self.unsettled: dict[str, tuple[int, int]] = {}  #: where they begin, and how much was expanded before them
+        self.weights: dict[str, int] = {}  #: of those that are over
+        self.merges: list[tuple[dict[Any, Any], list[dict[Any, Any]]]] = []  #: into mappings that may be open
+
+    def name(self, name: str, container: Any, key: Any, start: int, expanded: int) -> None:
+        if name in self.nodes:
+            raise _GiveUp
+        self.nodes[name] = container, key
+        self.unsettled[name] = start, expanded
+
+    def settle(self, position: int, around: list[Any]) -> None:
+        """Weigh the nodes, and merge into the mappings, that are over at *position*: those not in *around*.
+
+        A node weighs at least what `events` says: it is taken to go on up to *position*.
+        """
+        are_open = set(map(id, around))
+        for name, (start, before) in list(self.unsettled.items()):
+            container, key = self.nodes[name]
+            if id(container[key]) not in are_open:
+                del self.unsettled[name]
+                self.weights[name] = position - start + self.expanded - before
+        waiting = self.merges
+        self.merges = []
+        for own, others in waiting:
+            if id(own) in are_open:
+                self.merges.append((own, others))
+                continue
+            whole: dict[Any, Any] = {}
+            for other in [*others, own]:
+                whole.update(other)
+            own.clear()
+            own.update(whole)
+
+    def merge(self, own: dict[Any, Any], value: Any) -> None:
+        """Merge *value*, which is what an alias or a list of them stands for, into *own* as soon as that is over."""
+        others = value[::-1] if value.__class__ is list else [value]
+        if any(other.__class__ is not dict for other in others) or any(own is merged for merged, _ in self.merges):
+            raise _GiveUp
+        self.merges.append((own, others))
+
+    def alias(self, name: str, position: int, around: list[Any], room: int) -> Any:
+        """A copy of the node *name*, with no more than *room* collections in one another."""
+        self.settle(position, around)
+        if name not in self.weights:
+            raise _GiveUp
+        self.expanded += self.weights[name]
+        container, key = self.nodes[name]
+        # Nothing may be what has yet to begin.
+        if container[key] is None or self.expanded > self.room:
+            raise _GiveUp
+        return _copied(container[key], room)
+
+
+_COLLECTIONS: frozenset[type] = frozenset((dict, list, set))
+
+
+def _copied(value: Any, room: int) -> Any:
+    kind = value.__class__
+    if kind not in _COLLECTIONS:
+        return value
+    if not room:
+        raise _GiveUp
+    copied = value.copy()
+    if kind is not set:
+        for place, item in value.items() if kind is dict else enumerate(value):
+            if item.__class__ in _COLLECTIONS:
+                copied[place] = _copied(item, room - 1)
+    return copied
 
 
 class _Special:
     """Reads the values that do not stand in one word on their line."""
 
-    __slots__ = ("keys", "parts", "scalars", "text", "whole")
+    __slots__ = ("anchors", "around", "keys", "named", "parts", "scalars", "stack", "text", "whole")
 
-    def __init__(self, text: str, whole: bool, scalars: _Scalars, keys: _Keys, parts: list[Any] | None) -> None:
+    def __init__(
+        self,
+        text: str,
+        whole: bool,
+        scalars: _Scalars,
+        keys: _Keys,
+        parts: list[Any] | None,
+        stack: list[tuple[Any, int, bool]],
+    ) -> None:
         self.text = text
+        self.stack = stack  #: the collections around the one around
+        self.around: Any = None  #: that one
+        self.anchors = _Anchors(len(text))
+        #: the name of the node that was read last, where it begins, how much was expanded before it, and whether it may
+        #: go on in the next lines
+        self.named: tuple[str, int, int, bool] | None = None
         self.whole = whole  #: the newline at its end is its own
         self.scalars = scalars
         self.keys = keys
         self.parts = parts  #: where to note what it reads
 
-    def read(self, shown: str, start: int, end: int, level: int, room: int) -> tuple[Any, int]:
+    def read(self, shown: str, start: int, end: int, level: int, around: Any) -> tuple[Any, int]:
         """The value that *shown*, the end of a line from *start* on, begins, and where it ends.
 
-        *end* is the beginning of the next line, *level* the column of the collection around, *room* how many
-        collections in one another would not be too deep.
+        *end* is the beginning of the next line, *level* the column of the collection *around*.
         """
         first = shown[0]
+        self.around = around
         if first == "|" or first == ">":
             return self._lines(shown, start, end, level)
         if first in _QUOTES:
             return self._quoted(start)
+        if first == "&":
+            return self._named(start, end, level)
+        room = MAX_DEPTH - len(self.stack)
+        if first == "*":
+            found = re.compile(_ALIAS).match(self.text, start)
+            if found is None:
+                raise _GiveUp
+            return self._alias(found[1], start, room), end
         if first == "!" and (binary := re.fullmatch(_BINARY, shown)) is not None:
             if self.parts is not None:
                 self.parts += ("scalar", start, start + binary.end(1) + 1, '"', None, True)
@@ -324,29 +434,84 @@ class _Special:
             self.parts += ("mapping", start, stop - 1, "flow", None, True, "end", stop - 1, stop, "", None, False)
         return set(), end
 
+    def _named(self, start: int, end: int, level: int) -> tuple[Any, int]:
+        """The value behind an anchor; None where it is in the next lines, if anywhere."""
+        found = re.compile(_NAMED).match(self.text, start)
+        if found is None or self.parts is not None:
+            raise _GiveUp
+        position, value = found.end(), None
+        is_open = self.text[position] == "\n"
+        named = found[1], start, self.anchors.expanded, is_open
+        if not is_open:
+            scalar = re.compile(_NAMED_SCALAR).match(self.text, position)
+            if scalar is not None:
+                value, end = self.scalars[scalar[1]], scalar.end()
+            elif self.text[position] in "&*!":
+                raise _GiveUp
+            else:
+                value, end = self.read(self.text[position : end - 1], position, end, level, self.around)
+        self.named = named
+        return value, end
+
+    def name(self, container: Any, key: Any) -> bool:
+        """Give the name that was read to the node *key* in *container*; returns whether that may follow."""
+        assert self.named is not None
+        name, start, expanded, is_open = self.named
+        self.anchors.name(name, container, key, start, expanded)
+        self.named = None
+        return is_open
+
+    def merge(self, own: dict[Any, Any], value: Any) -> None:
+        """Merge *value* into *own*. Raises _GiveUp for what cannot be merged, or has a name."""
+        if self.named is not None or self.parts is not None:
+            raise _GiveUp
+        self.anchors.merge(own, value)
+
+    def _alias(self, name: str, start: int, room: int) -> Any:
+        if self.parts is not None:
+            raise _GiveUp
+        return self.anchors.alias(name, start, [self.around, *[entry[0] for entry in self.stack]], room)
+
     def _lines(self, shown: str, start: int, end: int, level: int) -> tuple[str, int]:
         """A block of text, literal or folded."""
         head = _is_block_head(shown)
-        found = _match_lines(self.text, end)
-        if head is None or found is None or len(found[1]) <= level:
+        if head is None:
             raise _GiveUp
-        if found.end() == len(self.text) and not self.whole:
-            raise _GiveUp
-        margin, body = found[1], found[0]
+        if head[1]:
+            margin = " " * (level + int(head[1]))
+            found = re.compile(rf"(?:{margin}[^\n]*+\n| *+\n)++").match(self.text, end)
+        else:
+            found = _match_lines(self.text, end)
+            margin = found[1] if found is not None else ""
+        if found is None or len(margin) <= level:
+            return self._no_lines(head, end, level)
+        body, last = found[0], found.end()
         if " \n" in body:
             body = "\n".join([line[len(margin) :] for line in body.split("\n")])
         else:
             body = body.replace("\n" + margin, "\n").removeprefix(margin)
         value = body.rstrip("\n")
         breaks = len(body) - len(value)
+        if not value:
+            raise _GiveUp
+        if last == len(self.text) and not self.whole:
+            if breaks > 1 or value[-1] == " " or self.parts is not None:
+                raise _GiveUp
+            breaks = 0
         if shown[0] == ">":
             value = _filled(value.split("\n"))
-        chomp = head[1]
-        if chomp != "-":
-            value += "\n" * breaks if chomp else "\n"
+        if head[2] != "-":
+            value += "\n" * (breaks if head[2] else min(breaks, 1))
         if self.parts is not None:
-            self.parts += ("scalar", start, found.end(), shown[0], None, False)
-        return value, found.end()
+            self.parts += ("scalar", start, last, shown[0], None, False)
+        return value, last
+
+    def _no_lines(self, head: re.Match[str], end: int, level: int) -> tuple[str, int]:
+        """A block of text that has none: what follows its empty lines is not further in than what is around it."""
+        found = _match_empty_lines(self.text, end)
+        if head[1] or head[2] == "+" or found is None or len(found[2]) > level or self.parts is not None:
+            raise _GiveUp
+        return "", found.end(1)
 
     def _quoted(self, start: int) -> tuple[str, int]:
         """A text in quotes, which end in another line."""
@@ -425,7 +590,13 @@ class _Special:
                         raise _GiveUp
                     if parts is not None:
                         _note_scalar(parts, found.start(1), name)
-                value = self.scalars[shown] if opening is None else [] if opening == "[" else {}
+                value: Any
+                if opening is not None:
+                    value = [] if opening == "[" else {}
+                elif shown[0] == "*":
+                    value = self._alias(shown[1:], found.start(2), room - len(stack))
+                else:
+                    value = self.scalars[shown]
                 if name is None:
                     container.append(value)
                 else:
@@ -638,7 +809,6 @@ def _read(text: str, whole: bool, resolve: Callable[[str], Any], parts: list[Any
     keys = _Keys(scalars)
     # Most keys and values are strings that mean themselves. Equal ones are one object; no call of ours is needed.
     letters, shared, longest = _LETTERS, scalars.setdefault, _LONGEST_KEY
-    special = _Special(text, whole, scalars, keys, parts)
     runs = _Runs(text, scalars)
 
     # The innermost open collection, and the column of its keys or dashes. Around the root is a list of one element.
@@ -647,6 +817,7 @@ def _read(text: str, whole: bool, resolve: Callable[[str], Any], parts: list[Any
     level = -1
     is_list = True
     stack: list[tuple[Any, int, bool]] = []
+    special = _Special(text, whole, scalars, keys, parts, stack)
     # The last entry has no value yet, so it is null, or what the next lines hold; in a mapping it is that of `key`.
     is_open = True
     key: Any = None
@@ -663,7 +834,7 @@ def _read(text: str, whole: bool, resolve: Callable[[str], Any], parts: list[Any
     while position < size:
         for found in _finditer(text, position):
             indent, dashes, name, shown, other = found.groups()
-            if name is None and not dashes:
+            if name is None and (not dashes or (not is_open and len(indent) > level)):
                 if indent is None and _are_blanks(text, found.start()) is not None:
                     position = size
                     break
@@ -680,9 +851,9 @@ def _read(text: str, whole: bool, resolve: Callable[[str], Any], parts: list[Any
                     if parts is not None and container is not top:
                         del parts[-WIDTH:]  # the null that was there
                     if other is not None:
-                        value, position = special.read(
-                            other, found.start(5), found.end(), level, MAX_DEPTH - len(stack)
-                        )
+                        value, position = special.read(other, found.start(5), found.end(), level, container)
+                        if special.named is not None:
+                            raise _GiveUp
                     else:
                         value, position = scalars[shown], found.end()
                         last = found
@@ -793,21 +964,27 @@ def _read(text: str, whole: bool, resolve: Callable[[str], Any], parts: list[Any
                 value = None
                 is_open = True
             else:
-                value, position = special.read(other, found.start(5), found.end(), level, MAX_DEPTH - len(stack))
+                value, position = special.read(other, found.start(5), found.end(), level, container)
                 is_open = False
-            if is_list:
+            if name is None:
                 container.append(value)
+            elif name == "<<":
+                special.merge(container, value)
             else:
                 key = shared(name, name) if name[0] in letters and len(name) <= longest else keys[name]
                 if key in container:
                     raise _GiveUp
                 container[key] = value
-            if other is not None and position != found.end():
-                break
+            if other is not None:
+                if special.named is not None:
+                    is_open = special.name(container, len(container) - 1 if is_list else key)
+                if position != found.end():
+                    break
         else:
             break
-    if begin and top[0] is None:
+    if begin and top[0] is None and parts is not None:
         raise _GiveUp  # a node that is nothing
+    special.anchors.settle(size, [])
     if parts is not None and top[0] is not None:
         parts += END * len(stack)
         parts += ("document end", size, size, "", None, False)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pstate.text import tables
-from pstate.text.parts import BOM, WIDTH, Merged
+from pstate.text.parts import BOM, EXPANSION_FACTOR, EXPANSION_FREE, WIDTH, Merged
 
 if TYPE_CHECKING:
     from pstate.text.tables import Mark
@@ -32,10 +32,6 @@ from pstate.text.mistakes import (
 from pstate.text.scalars import DECIMAL_DIGITS
 from pstate.text.tables import TAG, PyYaml
 from pstate.values import ordered
-
-# Aliases may make a document this much longer than it is: whatever its size, or so many times its size.
-_EXPANSION_FREE = 1_000_000
-_EXPANSION_FACTOR = 10
 
 
 class Document:
@@ -180,7 +176,7 @@ class _Reader:
         self.text = text
         self.next_event = next_event
         self.limit = limit
-        self.room = max(_EXPANSION_FREE, _EXPANSION_FACTOR * size)
+        self.room = max(EXPANSION_FREE, EXPANSION_FACTOR * size)
         self.expanded = 0
         self.single = single
         # Scalars are immutable, so equal texts can share one object; keys come again and again.

@@ -17,6 +17,9 @@ WIDTH = 6
 #: The end of a block collection, which nobody looks for in the text.
 END = ("end", 0, 0, "", None, False)
 
+#: Aliases may make a document this much longer than it is: whatever its size, or so many times its size.
+EXPANSION_FREE = 1_000_000
+EXPANSION_FACTOR = 10
 
 #: What a mapping with merge keys is made of: its own keys, and the mappings that are merged, later ones over earlier
 #: ones, its own keys over all of them.

@@ -50,7 +50,8 @@ VALUES = [
     "[a b, c]", "[-1, +1]", "[-, a]", "[- a]", "[~]", "[a #b]", "[a # b]", "[a] # [b]", "{a: [b]}", "{? a : b}",
     "[yes, 1.5]", "[2026-11-23]", "[<<]", "{<<: a}", "{=: a}", "{1: a, true: b}", "[.5, a.b]", "[a\\b]", "[---]",
     "[...]", "[a...b, c]", "!!set {}", "!!set", "!!set {a}", '!!binary "YWJj"', '!!binary "YWI"', "!!str a", "!a b",
-    "&a b", "*a", "| ", ">", "|2", "? a", "?a", ": a", ":a", "%a", "@a", "`a", "a\tb", "a \t", "\ta", "é", "ü x",
+    "&a b", "*a", "&a", "*b", "[*a, *b]", "&c [a]", "{a: *a}", "&d |",
+    "| ", ">", "|2", "? a", "?a", ": a", ":a", "%a", "@a", "`a", "a\tb", "a \t", "\ta", "é", "ü x",
     "日本", "\u00a0", "a\u00a0", "\u2028", "\x85", "\ufeff", "😀", "\x07", "\x7f", "\ue000", "\ufffe", "a" * 130,
 ]  # fmt: skip
 TAILS = ["", "", "", "", "", "", " # c", "  #", " #c: d", "#x", " ", "   ", "\t", " #\té"]
@@ -77,11 +78,33 @@ def document(random: Random) -> str:
         sober = random.random() < 0.7
         lines = [*collection(random, "", random.choice([1, 2, 3, 3, 4, 6]), 0.97, sober)]
         text = "\n".join(lines) + random.choice(["\n", "\n", "\n", "\n\n", "", "\n  "])
+    if random.random() < 0.2:
+        text = named(random, text)
     if random.random() < 0.05:
         text = text.replace("\n", "\r\n")
     if random.random() < 0.15:
         text = random.choice(HEADS) + text
     return "\ufeff" + text if random.random() < 0.02 else text
+
+
+def named(random: Random, text: str) -> str:
+    """*text* with some of its values named, others in the place of these, and some of them merged into mappings."""
+    lines = ["p: &p {a: 1, s: [2]}", "q: &q", "  a: x", "  t:", "    <<: *p"]
+    known, names = ["p", "q"], list("edcba")
+    for line in text.split("\n"):
+        what, head, colon, value = random.random(), *line.partition(": ")
+        if what < 0.06:
+            lines.append(f"{head}: *{random.choice(known)}")
+        elif what < 0.12 and names and (colon or line.endswith(":")):
+            known.append(names.pop())
+            lines.append(f"{head}: &{known[-1]} {value}" if colon else f"{line} &{known[-1]}")
+        else:
+            lines.append(line)
+            if what < 0.2:
+                indent = line[: len(line) - len(line.lstrip(" "))]
+                value = f"*{random.choice(known)}" if what < 0.17 else f"[*{random.choice(known)}, *q]"
+                lines.append(f"{indent}<<: {value}")
+    return "\n".join(lines)
 
 
 HEADS = [
@@ -158,7 +181,10 @@ def entry(random: Random, head: str, indent: str, depth: int, in_mapping: bool, 
             yield random.choice(BETWEEN[:8])
         yield from collection(random, indent if dashed else indent + step, depth - 1, 0 if dashed else 0.6, sober)
     elif what < 0.52:
-        yield f"{head} {random.choice('|>')}{random.choice(['', '-', '+'])}{tail}"
+        digit = random.choice(["", "", "", "", "", "1", "2", str(len(step))])
+        yield f"{head} {random.choice('|>')}{digit}{random.choice(['', '-', '+'])}{tail}"
+        if random.random() < 0.1:
+            return
         yield from [""] * random.choice([0, 0, 0, 1])
         yield from further(random, indent + step, sober)
         yield from [random.choice(["", "", " ", indent + step])] * random.choice([0, 0, 0, 1, 2])
