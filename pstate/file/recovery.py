@@ -66,7 +66,9 @@ def is_theirs(data: bytes) -> bool:
     head = data[: data.find(b":") + 1] or b"{"
     half = 0 if b"\r" in data else len(data) // 2 - 1  # where the repetition begins, at the earliest
     is_repeated = data.find(head, max(half, len(head))) >= 0
-    if not is_repeated and b"---" not in data and b"### LAST VALID STATE ###" not in data and data[-1:] != b"-":
+    # At the beginning of a line: people underline with the same characters in their comments.
+    is_separated = data.startswith(b"---") or b"\n---" in data
+    if not is_repeated and not is_separated and b"### LAST VALID STATE ###" not in data and data[-1:] != b"-":
         return False
     from pstate.file import legacy
 
