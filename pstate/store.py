@@ -21,7 +21,7 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from functools import partial
 from threading import get_ident
 from time import monotonic, sleep
@@ -1238,7 +1238,8 @@ def shared(
         raise patched(path)
     while True:
         with _stores_mutex:
-            store = _find(path, read_only, engine)
+            real = engine.name(path)
+            store = _find(path, real, read_only, engine)
             is_new = store is None
             if store is None:
                 store = Store(
@@ -1250,7 +1251,7 @@ def shared(
                     engine=engine,
                 )
                 _stores[engine.key, store.path, read_only] = store
-                if store.path != engine.name(path):
+                if store.path != real:
                     _by_link.add(store)
             elif store.locking != locking:
                 raise ValueError(
@@ -1267,9 +1268,8 @@ def shared(
             return store
 
 
-def _find(path: str, read_only: bool, engine: Engine) -> Store | None:
-    """The open store of the state at *path*, by whatever name it was opened."""
-    real = engine.name(path)
+def _find(path: str, real: Hashable, read_only: bool, engine: Engine) -> Store | None:
+    """The open store of the state at *path*, without links *real*, by whatever name it was opened."""
     for name in (path, real):
         store = _stores.get((engine.key, name, read_only))
         if store is not None and not store.closed and store.log.leads_to(real):

@@ -327,11 +327,26 @@ class FileSystem:
 
 
 def real_path(path: str) -> str:
-    """`os.path.realpath`, which takes the exception of a signal handler for a sign that there is no link."""
+    """`os.path.realpath`, which takes the exception of a signal handler for a sign that there is no link.
+
+    Mostly there is no link in a path. Then this asks the system the same, and does little else.
+    """
     try:
-        return os.path.realpath(path, strict=True)
+        return path if _is_real(path) else os.path.realpath(path, strict=True)
     except expected(OSError):
         return os.path.realpath(path)
+
+
+def _is_real(path: str) -> bool:
+    """Whether *path* is sure to be what `os.path.realpath` makes of it. Raises what the system says."""
+    if os.sep != "/" or path[:1] != "/" or path[:2] == "//" or os.path.normpath(path) != path:
+        return False
+    end = 0
+    while end >= 0:
+        end = path.find("/", end + 1)
+        if stat.S_ISLNK(os.lstat(path if end < 0 else path[:end]).st_mode):
+            return False
+    return True
 
 
 def is_folder(path: str) -> bool:
