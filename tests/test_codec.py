@@ -1235,7 +1235,7 @@ def test_pyyaml_is_imported_only_when_it_is_needed():
         assert "yaml" not in sys.modules
         assert reading.load(b"a: 1", "s").value == {"a": 1}
         assert "yaml" not in sys.modules
-        reading.load(b"a: &a 1", "s")
+        reading.load(b"a: !!str 1", "s")
         assert pyyaml.register_representers(type("D", (dict,), {}), type("L", (list,), {}), type("S", (set,), {}))
     """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=30)

@@ -370,7 +370,7 @@ class _Special:
         self.text = text
         self.stack = stack  #: the collections around the one around
         self.around: Any = None  #: that one
-        self.anchors = _Anchors(len(text))
+        self.anchors: _Anchors | None = None
         #: the name of the node that was read last, where it begins, how much was expanded before it, and whether it may
         #: go on in the next lines
         self.named: tuple[str, int, int, bool] | None = None
@@ -441,7 +441,7 @@ class _Special:
             raise _GiveUp
         position, value = found.end(), None
         is_open = self.text[position] == "\n"
-        named = found[1], start, self.anchors.expanded, is_open
+        named = found[1], start, self.names().expanded, is_open
         if not is_open:
             scalar = re.compile(_NAMED_SCALAR).match(self.text, position)
             if scalar is not None:
@@ -453,11 +453,17 @@ class _Special:
         self.named = named
         return value, end
 
+    def names(self) -> _Anchors:
+        """The names in the document, which few documents have."""
+        if self.anchors is None:
+            self.anchors = _Anchors(len(self.text))
+        return self.anchors
+
     def name(self, container: Any, key: Any) -> bool:
         """Give the name that was read to the node *key* in *container*; returns whether that may follow."""
         assert self.named is not None
         name, start, expanded, is_open = self.named
-        self.anchors.name(name, container, key, start, expanded)
+        self.names().name(name, container, key, start, expanded)
         self.named = None
         return is_open
 
@@ -465,12 +471,12 @@ class _Special:
         """Merge *value* into *own*. Raises _GiveUp for what cannot be merged, or has a name."""
         if self.named is not None or self.parts is not None:
             raise _GiveUp
-        self.anchors.merge(own, value)
+        self.names().merge(own, value)
 
     def _alias(self, name: str, start: int, room: int) -> Any:
         if self.parts is not None:
             raise _GiveUp
-        return self.anchors.alias(name, start, [self.around, *[entry[0] for entry in self.stack]], room)
+        return self.names().alias(name, start, [self.around, *[entry[0] for entry in self.stack]], room)
 
     def _lines(self, shown: str, start: int, end: int, level: int) -> tuple[str, int]:
         """A block of text, literal or folded."""
@@ -984,7 +990,8 @@ def _read(text: str, whole: bool, resolve: Callable[[str], Any], parts: list[Any
             break
     if begin and top[0] is None and parts is not None:
         raise _GiveUp  # a node that is nothing
-    special.anchors.settle(size, [])
+    if special.anchors is not None:
+        special.anchors.settle(size, [])
     if parts is not None and top[0] is not None:
         parts += END * len(stack)
         parts += ("document end", size, size, "", None, False)
