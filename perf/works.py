@@ -19,6 +19,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from textwrap import indent
 from threading import Thread
 from typing import Any
 from zlib import crc32
@@ -287,6 +288,12 @@ robot{0}:  # by hand
 def commented() -> str:
     """1 MB with comments."""
     return "".join([SECTION.format(number, number % 97) for number in range(ROWS // 16)])
+
+
+def offices() -> str:
+    """40 KB in the style of a person: ten of the configurations, each below a key of its own."""
+    text = WRITTEN.read_text()
+    return "".join([f"office-{number}:\n" + indent(text, "  ") for number in range(10)])
 
 
 #: A small file opens faster than a clock can tell.
@@ -643,6 +650,11 @@ def works() -> list[Work]:
         Work(
             "open a configuration that a person has written",
             _commented(WRITTEN.read_text(), OPENINGS),
+            {"PyYAML's C loader": 4},
+        ),
+        Work(
+            "open ten such configurations in one file",
+            _commented(offices(), OPENINGS),
             {"PyYAML's C loader": 4},
         ),
         Work(
