@@ -241,7 +241,7 @@ CASES = {
     ),
     "a disk that is full": Case("limit(5)", "refused('s.n = 5', WriteError)", "put", "limit()"),
     "a disk that is full, a block": Case(
-        ENTER + "s.n = 5; limit(5)", f"refused({LEFT!r}, WriteError)", "leave", "limit()"
+        ENTER + "s.n = 5; limit(20)", f"refused({LEFT!r}, WriteError)", "leave", "limit()"
     ),
     # the state of the store
     "a transaction in disorder, a set": Case(ENTER + "store.owner = 0", *SET, LEFT),
@@ -322,7 +322,8 @@ CASES = {
     "a set in a block, where the journal is not ready": Case(ENTER + "j.is_ready = False", "s.n = 5",
         "put_in_transaction", LEFT),
     # others
-    "somebody watches": Case("w = s.watch(); o.n = 1", "assert s.n == 1", "catch_up"),
+    "somebody watches": Case("w = s.watch(); w.poll(); o.n = 2",
+        "assert s.n == 2; assert [change.origin for change in w.poll()] == ['other']", "catch_up", "w.close()"),
     "the bytes behind are torn": Case("add(b'--- [[')", "assert s.n == 1", "catch_up"),
     "another one sets over a container": Case("o.d = 5", "assert s.d == 5", "catch_up"),
     "another one inserts": Case("o.l.insert(0, 5)", "assert s.l[0] == 5", "catch_up"),
@@ -456,6 +457,7 @@ def test_what_is_not_usual_is_handed_over(path: Path, monkeypatch: pytest.Monkey
     assert not case.count or after[case.count][0] == before[case.count][0]
     state = program.names["s"]
     if case.is_whole and state._store.engine is FILES:
+        state._store.check()
         assert same(state.snapshot(), read_fresh(path))
     program.end()
 
@@ -620,6 +622,7 @@ def test_a_look_at_the_path(path: Path, monkeypatch: pytest.MonkeyPatch, name: s
     program.run(do)
 
     assert bool(asked) == is_pythons
+    assert not is_locked(path)
     look = store_of(program.names["s"]).log.look
     assert look.look_at < look.look_due < time.monotonic() + 1 or name == "a file that takes no trailer"
     assert program.names["s"].n == 5
@@ -720,7 +723,7 @@ BODIES = [
     '[["insert",["l"],2,5],["insert",["l"],3,6]]', '[["insert",["l"],2,5],["insert",["l"],2,6]]',
     '[["insert",["l"],2,5],["set",[],"n",1],["insert",["l"],3,6],["insert",["d","l"],0,7],["insert",["l"],4,8]]',
     '[["insert",["l"],2,5],["insert",["d","l"],0,7],["insert",["l"],2,8]]',
-    '[["set",[],"n","a\\]]', '[["set",[],"n\\,5]]',
+    '[["set",[],xn",5]]', '[["set",[],"n","a\\]]', '[["set",[],"n\\,5]]',
     '[["set",["d"\\],"n",5]]', '[["set",[],"n","\xe9]]',
     '[["insert",["d"],0,5]]', '[["insert",["s"],0,5]]', '[["insert",["l",1],0,5]]',
     '[["set",[],"d",5]]', '[["set",[],"l",5]]', '[["set",[],"s",5]]', '[["set",[],1,5]]', '[["set",[],null,5]]',
@@ -881,6 +884,33 @@ def test_values_come_back(state: Any, path: Path, value: Any) -> None:
         state.n = value
         assert same(state.n, value)
     assert same(read_fresh(path), state.snapshot())
+    others.close()
+
+
+def test_a_lock_is_noted_for_python(state: Any, path: Path) -> None:
+    hold = state._store.log.hold
+    hold.drop()
+    state.n = 5
+    state._store.check()
+    assert hold.journal is journal(state)
+
+    hold.drop()
+    with pytest.raises(LookupError), state.transaction():
+        raise LookupError
+    assert not is_locked(path)
+
+
+def test_where_memory_was_is_noted(state: Any, path: Path) -> None:
+    others: Any = opened(FILES, str(path))
+    for do in (
+        lambda: setattr(state, "n", 5),
+        lambda: state.l.append(5),
+        lambda: setattr(others, "n", 6) or state.n,
+        lambda: state.transaction()(lambda: setattr(state, "n", 7))(),
+    ):
+        before = state._store.view
+        do()
+        assert state._store.log.standing.before == before
     others.close()
 
 

@@ -288,7 +288,6 @@ FAULTS = [
         "!PyUnicode_CheckExact(path) || !is_ours(place) ||",
         "!PyUnicode_CheckExact(path) ||",
     ),
-    Fault("nothing at the path", "if (failed || (long long)status.st_dev", "if ((long long)status.st_dev"),
     Fault(
         "another inode at the path",
         "(long long)status.st_ino != number(PyTuple_GET_ITEM(identity, 1)))",
@@ -322,12 +321,6 @@ FAULTS = [
         "the view of others",
         "        SET(store, Store, view, Py_None);\n        result = apply_batch",
         "        result = apply_batch",
-        MEMORY,
-    ),
-    Fault(
-        "the view in a change",
-        "    SET(store, Store, view, Py_None);\n    result = apply(store, change);",
-        "    result = apply(store, change);",
         MEMORY,
     ),
     Fault(
