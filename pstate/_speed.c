@@ -1769,16 +1769,15 @@ put_noted(PyObject *store, PyObject *node, PyObject *key, PyObject *value, PyObj
         PyList_SetItem(latest, 3, Py_NewRef(value));
         return set_in_transaction(store, node, key, value);
     }
-    if (!holds_no_node(node, key) || make_notes(node, key, value, operation, undo) != TAKEN)
+    if (make_notes(node, key, value, operation, undo) != TAKEN)
         return NOT_TAKEN;
     /* Finalizers may have run. */
     if (!is_in_order(store) || !holds_no_node(node, key))
         return NOT_TAKEN;
-    PyObject *changes = GET(store, Store, changes), *old = PyDict_GetItemWithError(node, key),
-             *inverse = PyTuple_GET_ITEM(*undo, 1);
+    PyObject *old = PyDict_GetItemWithError(node, key), *inverse = PyTuple_GET_ITEM(*undo, 1);
     PyErr_Clear();
     if ((PyTuple_GET_SIZE(inverse) == 3 ? PyTuple_GET_ITEM(inverse, 2) : NULL) != old ||
-        PyDict_GetItemWithError(GET(changes, Pending, latest), pair) || !leads_to(PyList_GET_ITEM(*operation, 1), node))
+        !leads_to(PyList_GET_ITEM(*operation, 1), node))
         return NOT_TAKEN;
     if (prepare(store) != TAKEN)
         return NOT_TAKEN;

@@ -32,6 +32,7 @@ from pstate.file.journal import View
 from pstate.file.log import FileLog
 from pstate.file.look import Trouble
 from pstate.file.recovery import Records
+from pstate.file.settling import Settling
 from pstate.memory import ops
 from pstate.memory.lists import MappedList
 from pstate.store import Store
@@ -706,7 +707,7 @@ BODIES = [
         for value in ("0", "-0", "00", "010", "08", "01", "-01", "1", "-1", "1.", ".5", "-.5", "1.5", "-1.5", "-0.0",
             "1.50", "1e5",
             "1.5e5", "1.5e+5", "-", "--1", "+1", "9" * 18, "9" * 19, "9" * 25, "1_0", "0x1", "1:30", "1.5.5", "0.1",
-            "1." + "3" * 58, "1." + "3" * 70, "9" * 18 + ".5", "9" * 19 + ".5", "true", "false", "null", "True", "tru",
+            "1." + "3" * 58, "1." + "3" * 70, "9" * 18 + ".5", "9" * 19 + ".5", "true", "false", "null", "True", "tr",
             "truex", "nullx", "~", "", " 1", "1 ", '""', '"a"', '"\\""', '"\\n"', '"\\u00e9"', '"a', '"a"b"',
             "2020-01-01", "[]", "[1]", "{}", "!!binary \"eA==\"", ".inf", ".nan", "1,2", '"a","b"')
     ),
@@ -900,16 +901,79 @@ def test_a_lock_is_noted_for_python(state: Any, path: Path) -> None:
     assert not is_locked(path)
 
 
+class OwnPublish:
+    """Notes *error* as that of another thread's sync, while a commit is published."""
+
+    def __init__(self, state: Any, monkeypatch: pytest.MonkeyPatch, **noted: Any) -> None:
+        published, real = FileLog.publish, SYSTEM.stat
+
+        def publish(log: FileLog, view: View) -> None:
+            published(log, view)
+            for name, value in noted.items():
+                setattr(journal(state), name, value)
+
+        monkeypatch.setattr(SYSTEM, "stat", lambda path: real(path))  # noqa: PLW0108
+        monkeypatch.setattr(FileLog, "publish", publish)
+
+
+@pytest.mark.parametrize("noted", [{"refusal": "no"}, {"unjudged": OSError(5, "no")}], ids=["judged", "not judged"])
+def test_another_threads_failed_sync_is_heeded(path: Path, monkeypatch: pytest.MonkeyPatch, noted: Any) -> None:
+    program = Program(path, monkeypatch, True)
+    before = speed.counts()["settle"][0]
+    OwnPublish(program.names["s"], monkeypatch, **noted)
+
+    program.refused("s.n = 5", DurabilityUnknown)
+
+    assert speed.counts()["settle"][0] == before
+    program.run("j.refusal = ''; j.unjudged = None")
+    program.end()
+
+
+def test_what_is_synced_is_noted(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = Program(path, monkeypatch, True)
+    asked: list[View] = []
+    monkeypatch.setattr(Settling, "settle", lambda _, view: asked.append(view))
+    for code in ("s.n = 5", "s.l.append(5)", "with s.transaction(): s.n = 6"):
+        program.run(code)
+        assert journal(program.names["s"]).synced == program.names["store"].view[1]
+    assert not asked
+    program.end()
+
+
+def test_one_item_that_is_set_twice_in_a_block_is_one_operation(state: Any) -> None:
+    before = speed.counts()["put_in_transaction"][0]
+    with state.transaction():
+        state.n = 5
+        state.d.n = 5
+        state.n = 6
+        assert state._store.changes.operations == [["set", [], "n", 6], ["set", ["d"], "n", 5]]
+        assert len(state._store.changes.undo) == 2
+    assert speed.counts()["put_in_transaction"][0] == before + 3
+
+
+@pytest.mark.parametrize("inner", [True, False])
+def test_what_is_set_in_a_block_is_undone(state: Any, path: Path, inner: bool) -> None:
+    before = state.snapshot()
+    with state.transaction() as block:
+        if inner:
+            with state.transaction() as block:
+                state.n = state.d.n = state.new = 5
+                state.n = 6
+                block.rollback()
+        else:
+            state.n = state.d.n = state.new = 5
+            state.n = 6
+            block.rollback()
+        assert same(ops.plain(state._store.root), before)
+    assert same(state.snapshot(), before)
+    assert same(read_fresh(path), before)
+
+
 def test_where_memory_was_is_noted(state: Any, path: Path) -> None:
     others: Any = opened(FILES, str(path))
-    for do in (
-        lambda: setattr(state, "n", 5),
-        lambda: state.l.append(5),
-        lambda: setattr(others, "n", 6) or state.n,
-        lambda: state.transaction()(lambda: setattr(state, "n", 7))(),
-    ):
+    for code in ("state.n = 5", "state.l.append(5)", "others.n = 6; state.n", "with state.transaction(): state.n = 7"):
         before = state._store.view
-        do()
+        exec(code, {"state": state, "others": others})
         assert state._store.log.standing.before == before
     others.close()
 

@@ -73,7 +73,9 @@ MEDDLERS: dict[str, Callable[[Any], Any]] = {
     "all goes": lambda state: state.clear(),
     "the item becomes a container": lambda state: state.l[0].d.update(n=[1]),
     "the item is set": lambda state: state.l[0].d.update(n=-1),
+    "the new item is set": lambda state: state.l[0].d.update(new=-1),
     "another item is set": lambda state: state.update(n=-1),
+    "the block is rolled back": lambda state: state._store.end_block(state._store.changes, None),
 }
 
 
@@ -92,14 +94,19 @@ def expect_one_state(state: Any, path: Path) -> None:
     assert state.snapshot() == read_fresh(path)
 
 
+@pytest.mark.parametrize("name", ["n", "new"])
+@pytest.mark.parametrize("is_undone", [False, True], ids=["committed", "undone"])
 @pytest.mark.parametrize("meddler", MEDDLERS)
-def test_in_a_set_in_a_block(opened: Opened, meddler: str, tmp_path: Path) -> None:
+def test_in_a_set_in_a_block(opened: Opened, meddler: str, is_undone: bool, name: str, tmp_path: Path) -> None:
     for number in range(ALLOCATIONS):
         state = opened()
-        node = state.l[0].d
-        with state.transaction():
-            with at_allocation(number, meddling(state, meddler)):
-                node.n = 1000 + number
+        node, before = state.l[0].d, state.snapshot()
+        with state.transaction() as block:
+            with suppress(TransactionError), at_allocation(number, meddling(state, meddler)):
+                node[name] = 1000 + number
+            if is_undone or meddler == "the block is rolled back":
+                block.rollback()
+                assert state.snapshot() == before
         expect_one_state(state, tmp_path / "state.yaml")
 
 
@@ -122,7 +129,8 @@ def test_at_the_ends_of_a_block(opened: Opened, meddler: str, tmp_path: Path) ->
         block = state.transaction()
         with at_allocation(number, meddling(state, meddler)):
             block.__enter__()
-        state.n = 2
+        with suppress(TransactionError):  # it was rolled back
+            state.n = 2
         with at_allocation(number, meddling(state, meddler)):
             block.__exit__(None, None, None)
         expect_one_state(state, tmp_path / "state.yaml")

@@ -144,7 +144,12 @@ FAULTS = [
     Fault("an index behind the end", "index < 0 || index >= PyList_GET_SIZE(parent) || PyList", "index < 0 || PyList"),
     Fault("a path of any length", "if (depth == DEEPEST)", "if (0)"),
     Fault("the path is turned round", "put_key(text, keys[depth]) != TAKEN", "put_key(text, keys[0]) != TAKEN"),
-    Fault("a path that leads elsewhere by now", "|| !leads_to(PyList_GET_ITEM(*operation, 1), node))", ")", FINALIZERS),
+    Fault(
+        "a path that leads elsewhere by now",
+        " ||\n        !leads_to(PyList_GET_ITEM(*operation, 1), node))",
+        ")",
+        FINALIZERS,
+    ),
     # memory
     Fault(
         "handles are not told",
@@ -371,12 +376,6 @@ FAULTS = [
         "!fits(change) || !has_looked(&place, time) ||\n        !may_lock(&place, time))",
         "!fits(change) || !has_looked(&place, time))",
     ),
-    Fault("a commit that does not fit any more", "takes_record(&place) && fits(change))", "takes_record(&place))"),
-    Fault(
-        "the lock is kept after what others did",
-        "    if (result == NOT_TAKEN && size >= 0)\n        flock(place.fd, LOCK_UN);",
-        "",
-    ),
     # stable storage
     Fault("another one's sync", "if (GET(settling, Settling, _under_way) == Py_None)", "if (1)"),
     Fault(
@@ -453,7 +452,6 @@ FAULTS = [
         "        PyList_SetItem(latest, 3, Py_NewRef(value));",
         "        (void)0;",
     ),
-    Fault("containers are overwritten in a block", "if (!holds_no_node(node, key) || make_notes(", "if (make_notes("),
     Fault(
         "not in order any more",
         "if (!is_in_order(store) || !holds_no_node(node, key))",
@@ -472,7 +470,6 @@ FAULTS = [
         "PyTuple_GET_ITEM(inverse, 2) : NULL) == NULL + 1 ||",
         FINALIZERS,
     ),
-    Fault("set by now", "PyDict_GetItemWithError(GET(changes, Pending, latest), pair) ||", "", FINALIZERS),
     Fault(
         "in order for ever",
         "        SET(store, Store, owner, number_zero); /* it is not in order",
