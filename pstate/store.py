@@ -736,6 +736,8 @@ class Store:
                 f"{self.path}: a transaction belongs to the thread that entered it, and this is another one. Nothing "
                 "was done. Roll it back there."
             )
+        if self._busy:
+            raise self._reentrant()  # from a finalizer in the middle of the commit, which would write what is undone
         if not self._is_lost(changes):
             self.roll_back(mark)
             self.owner = 0

@@ -342,6 +342,29 @@ def test_what_a_handler_changes_behind_the_commit_of_a_block_is_refused_not_lost
     assert 2 == state["late"]
 
 
+@pytest.mark.pure
+def test_a_rollback_in_the_middle_of_the_commit_is_refused(
+    state: PersistedState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A finalizer calls it. Memory would be undone, and the record written."""
+    encode, refused = store.encode_body, []
+
+    def encode_and_roll_back(operations: list[Any]) -> str:
+        try:
+            block.rollback()
+        except ReentrantError as error:
+            refused.append(error)
+        return encode(operations)
+
+    monkeypatch.setattr(store, "encode_body", encode_and_roll_back)
+    with state.transaction() as block:
+        state["a"] = 2
+
+    assert 1 == len(refused)
+    assert 2 == state["a"]
+    state._store.check()
+
+
 def test_a_transaction_in_which_code_went_round_the_state_is_rolled_back(tmp_path: Path) -> None:
     path = tmp_path / "state.yaml"
     state = PersistedState(path, a=1, jobs=[1])
