@@ -72,7 +72,7 @@ OPERATIONS = {
         "s.n", value="p['n']", before="o.n = k; o.d.e.n = k; o.l.append(k); o[key] = k; o.n = text; o.n = k / 4"
     ),
     "know another one's many commits": Operation("s.n", value="p['n']", before="for _ in range(70): o.n += 1"),
-    "know another one's appends": Operation("s.n", value="p['n']", before="for _ in range(40): o.l.append(k)"),
+    "know another one's appends": Operation("s.n", value="p['n']", before="for _ in range(10): o.l.append(k)"),
     "set after another one's commit": Operation("s.n = k", "p['n'] = k", before="o.d.n = k; o.l.append(k)"),
     "set with power": Operation("s.n = k", "p['n'] = k", power=True),
     "leave with power": Operation(
