@@ -93,10 +93,10 @@ REAL: list[tuple[str, Fault, Callable[[Path], PersistedState]]] = [
         out("pstate.file.rewriting:Rewriting.put", "(new.fd, len(text), 0, 0, new)", "(new.fd, 1, 0, 0, new)"),
         vacuums,
     ),
-    ("I5", out("pstate.store:Store.put", "_dict_set(handle, key, value)", "pass"), two_handles),
+    ("I5", out("pstate.store:Store.mutate", "self._mirror(prepared)", "pass"), two_handles),
     (
         "I5",
-        out("pstate.store:Store.put", "_dict_set(node, key, value)\n", "_dict_set(node, key, 99)\n"),
+        out("pstate.store:Store.mutate", "apply(node, op, True)\n", "apply(node, (*op[:2], 99), True)\n"),
         count,
     ),
     ("I8", out("pstate.store:Store.leave", "self._base_view = None", "pass"), a_block),
