@@ -2012,19 +2012,15 @@ write_block(PyObject *store, PyObject *changes, Place *place, PyObject *view)
 static int
 leave(PyObject *self)
 {
+    PyObject *view = PyTuple_New(5); /* first: finalizers may run */
     PyObject *store = GET(self, Transaction, _core), *changes = GET(self, Transaction, _changes);
-    if ((PyObject *)Py_TYPE(store) != the_Store || (PyObject *)Py_TYPE(changes) != the_Pending ||
-        GET(self, Transaction, _mark) != Py_None || GET(store, Store, changes) != changes || !is_in_order(store))
-        return NOT_TAKEN;
-    if (number(GET(changes, Pending, depth)) != 1 || GET(changes, Pending, spoiled) != text_nothing)
-        return NOT_TAKEN;
-    PyObject *view = PyTuple_New(5);
     if (!view) {
         PyErr_Clear();
         return NOT_TAKEN;
     }
-    /* Finalizers may have run. */
-    if (GET(store, Store, changes) != changes || !is_in_order(store) || number(GET(changes, Pending, depth)) != 1) {
+    if ((PyObject *)Py_TYPE(store) != the_Store || (PyObject *)Py_TYPE(changes) != the_Pending ||
+        GET(self, Transaction, _mark) != Py_None || GET(store, Store, changes) != changes || !is_in_order(store) ||
+        number(GET(changes, Pending, depth)) != 1 || GET(changes, Pending, spoiled) != text_nothing) {
         Py_DECREF(view);
         return NOT_TAKEN;
     }
@@ -2300,8 +2296,7 @@ append(PyObject *self, PyObject *value)
 {
     PyObject *store = GET(self, MappedList, _store);
     if ((PyObject *)Py_TYPE(self) != the_MappedList || (PyObject *)Py_TYPE(store) != the_Store ||
-        (PyObject *)Py_TYPE(GET(store, Store, log)) != the_FileLog || !is_simple(value) ||
-        GET(store, Store, changes) != Py_None)
+        (PyObject *)Py_TYPE(GET(store, Store, log)) != the_FileLog || !is_simple(value))
         return NOT_TAKEN;
     Change change = {self, NULL, value};
     Py_INCREF(store);

@@ -726,7 +726,8 @@ class Store:
     def end_block(self, changes: Pending, mark: Savepoint | None) -> None:
         """Undo the block that began at *mark*; until it is left, nothing can be changed, in blocks inside of it too.
 
-        Raises TransactionError where that is not open, or another thread's: then nothing was done.
+        Raises TransactionError where that is not open, or another thread's, and ReentrantError in the middle of a
+        change, or of the commit: then nothing was done.
         """
         depth = mark[3] if mark else 1
         if self.changes is not changes or not changes.is_open(depth):

@@ -35,6 +35,7 @@ from pstate.file.recovery import Records
 from pstate.file.settling import Settling
 from pstate.memory import ops
 from pstate.memory.lists import MappedList
+from pstate.memory.transaction import Pending
 from pstate.store import Store
 from pstate.testing.memory import MemoryEngine
 from pstate.values import same
@@ -309,6 +310,17 @@ CASES = {
     "a block whose changes are undone": Case(
         ENTER + "c = s.transaction(); c.__enter__(); s.n = 5; c.rollback(); c.__exit__(None, None, None)", *LEAVE
     ),
+    "a block of another transaction": Case(ENTER + "s.n = 5; kept, b._changes = b._changes, another_pending()",
+        LEFT, "leave", "b._changes = kept; " + LEFT),
+    "a block that has nothing to write": Case(ENTER + "s.n = 5; store.changes.operations.clear()", *LEAVE,
+        is_whole=False),
+    "a container in a block": Case(ENTER, "s.n = {}", "put_in_transaction", LEFT),
+    "what is no value, in a block": Case(ENTER, "refused('s.n = object()')", "put_in_transaction", LEFT),
+    "what is no key, in a block": Case(ENTER, "refused('s[object()] = 1')", "put_in_transaction", LEFT),
+    "a key that is a lone surrogate, in a block": Case(ENTER, "refused('s[chr(0xd800)] = 1')",
+        "put_in_transaction", LEFT),
+    "somebody who heeds no lock, in a block": Case(ENTER + "add(encode('[[\"set\",[],\"n\",9]]', store.view[2])[0])",
+        "assert s.n == 1", "catch_up", "b.__exit__(LookupError, None, None)", is_whole=False),
     "a block that appends": Case(ENTER + "s.l.append(5)", *LEAVE),
     "a block that deletes": Case(ENTER + "del s.d", *LEAVE),
     "a block that sets a container": Case(ENTER + "s.n = {'n': 5}", *LEAVE),
@@ -345,7 +357,8 @@ CASES = {
     # durability "power"
     "not settled yet, a read": Case("j.synced = 0", *GET, power=True),
     "not settled yet, a block": Case("j.synced = 0", *BLOCK, power=True),
-    "another one's commit, a block with power": Case("o.n = 1", *BLOCK, power=True),
+    "another one's commit, a block with power": Case("p = opened(FILES, str(path), durability='power'); p.n = 2",
+        *BLOCK, power=True),
     "a folder that is due": Case("j.folder_due = True", "s.n = 5", "settle", power=True),
     "a sync that nobody has judged": Case("j.unjudged = OSError(5, 'no')", "refused('s.n = 5')", "settle", power=True),
     "a sync that is under way": Case("log.settling._under_way = threading.RLock()", "s.n = 5", "settle", power=True),
@@ -369,8 +382,9 @@ class Program:
             "path": path, "s": state, "o": opened(FILES, str(path)), "store": store_of(state), "log": log,
             "look": log.look, "hold": log.hold, "standing": log.standing, "j": journal(state),
             "noticed": pstate.store._noticed, "refused": self.refused, "replace": self.replace, "locked": locked,
-            "limit": self.limit, "add": self.add, "undo": self.monkeypatch.undo, "nested": nested, "changed": changed,
-            "other_thread": OtherThread,
+            "limit": self.limit, "add": self.add, "encode": format.encode_record,
+            "undo": self.monkeypatch.undo, "nested": nested, "changed": changed,
+            "other_thread": OtherThread, "another_pending": another_pending,
             "record": lambda value: format.encode_record(f'[["set",[],"n",{value}]]', 0)[0],
         }  # fmt: skip
 
@@ -421,6 +435,14 @@ class OtherThread:
     def end(self) -> None:
         self.over.set()
         self.thread.join()
+
+
+def another_pending() -> Pending:
+    """What a block may still have whose transaction another thread has ended."""
+    pending = Pending()
+    pending.thread, pending.mutex = threading.get_ident(), threading.RLock()
+    pending.operations.append(["set", [], "n", 99])
+    return pending
 
 
 def locked(path: Path) -> Any:
@@ -569,23 +591,25 @@ def test_modules_that_are_loaded_again_go_on(path: Path, tmp_path: Path) -> None
     run(textwrap.dedent(COUNT) + textwrap.dedent(code), tmp_path / "state")
 
 
-def test_a_subinterpreter_is_pure(path: Path, tmp_path: Path) -> None:
-    inner = textwrap.dedent(COUNT) + "assert not speed.compiled\ncount(path)\n"
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_subinterpreter_is_pure(tmp_path: Path, is_first: bool) -> None:
+    """Also where it is the first one that imports the package."""
+    counted = textwrap.dedent(COUNT)
     code = f"""
-    count(sys.argv[1])
+    import sys
     try:
         import _xxsubinterpreters as interpreters
     except ImportError:
         import _interpreters as interpreters
-    if hasattr(interpreters, "run_string"):
-        made = interpreters.create()
-        given = f"import sys; sys.path[:] = {{sys.path}}; path = {{sys.argv[2]!r}}\\n"
-        error = interpreters.run_string(made, given + {inner!r})
-        assert error is None, error
-    count(sys.argv[1] + "2")
-    assert speed.compiled
+    given = f"import sys; sys.path[:] = {{sys.path}}; path = {{sys.argv[2]!r}}\\n"
+    error = interpreters.run_string(
+        interpreters.create(), given + {counted!r} + "assert not speed.compiled\\ncount(path)\\n"
+    )
+    assert error is None, error
     """
-    run(textwrap.dedent(COUNT) + textwrap.dedent(code), path, tmp_path / "other.yaml")
+    main = counted + "assert speed.compiled\ncount(sys.argv[1] + str(n))\n"
+    parts = ["n = 1\n" + main, textwrap.dedent(code), "n = 2\n" + main]
+    run("".join(parts[is_first:]), tmp_path / "main", tmp_path / "other.yaml")
 
 
 #: What a commit does when a look at the path is due: whether Python has to look, too.
@@ -707,7 +731,7 @@ BODIES = [
         for value in ("0", "-0", "00", "010", "08", "01", "-01", "1", "-1", "1.", ".5", "-.5", "1.5", "-1.5", "-0.0",
             "1.50", "1e5",
             "1.5e5", "1.5e+5", "-", "--1", "+1", "9" * 18, "9" * 19, "9" * 25, "1_0", "0x1", "1:30", "1.5.5", "0.1",
-            "1." + "3" * 58, "1." + "3" * 70, "9" * 18 + ".5", "9" * 19 + ".5", "true", "false", "null", "True", "tr",
+            "1." + "3" * 58, "1." + "3" * 70, "9" * 18 + ".5", "9" * 19 + ".5", "true", "false", "null", "True", "nul",
             "truex", "nullx", "~", "", " 1", "1 ", '""', '"a"', '"\\""', '"\\n"', '"\\u00e9"', '"a', '"a"b"',
             "2020-01-01", "[]", "[1]", "{}", "!!binary \"eA==\"", ".inf", ".nan", "1,2", '"a","b"')
     ),
@@ -809,6 +833,9 @@ def damaged() -> Iterator[tuple[str, bytes]]:
     crc = zlib.crc32(bad, 7)
     yield "no UTF-8", format.RECORD % (bad, crc) + b"".join(records(["[]"], crc))
     yield "UTF-8", b"".join(records(['[["set",[],"n","\xe9\u20ac\U0001f600"]]', "[]"], 7))
+    bad = b"[]\r"
+    crc = zlib.crc32(bad, 7)
+    yield "a checksum of the carriage return", format.RECORD % (bad, crc) + b"".join(records(["[]"], crc))
     yield "long", b"".join(records(['[["set",[],"n","' + "x" * 70001 + '"]]', "[]"], 7))
 
 
@@ -934,6 +961,7 @@ def test_what_is_synced_is_noted(path: Path, monkeypatch: pytest.MonkeyPatch) ->
     asked: list[View] = []
     monkeypatch.setattr(Settling, "settle", lambda _, view: asked.append(view))
     for code in ("s.n = 5", "s.l.append(5)", "with s.transaction(): s.n = 6"):
+        usual_look(program.names["s"])
         program.run(code)
         assert journal(program.names["s"]).synced == program.names["store"].view[1]
     assert not asked
@@ -967,6 +995,16 @@ def test_what_is_set_in_a_block_is_undone(state: Any, path: Path, inner: bool) -
         assert same(ops.plain(state._store.root), before)
     assert same(state.snapshot(), before)
     assert same(read_fresh(path), before)
+
+
+def test_a_block_that_is_left_keeps_nothing(state: Any) -> None:
+    block = state.transaction()
+    with block:
+        state.n = 5
+    assert block._changes is None
+    with block:
+        state.n = 6
+    assert state.n == 6
 
 
 def test_where_memory_was_is_noted(state: Any, path: Path) -> None:

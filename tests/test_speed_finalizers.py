@@ -104,6 +104,7 @@ def test_in_a_set_in_a_block(opened: Opened, meddler: str, is_undone: bool, name
         with state.transaction() as block:
             with suppress(TransactionError), at_allocation(number, meddling(state, meddler)):
                 node[name] = 1000 + number
+            assert not state._store.ended or dict.get(node, name) != 1000 + number
             if is_undone or meddler == "the block is rolled back":
                 block.rollback()
                 assert state.snapshot() == before
@@ -132,5 +133,25 @@ def test_at_the_ends_of_a_block(opened: Opened, meddler: str, tmp_path: Path) ->
         with suppress(TransactionError):  # it was rolled back
             state.n = 2
         with at_allocation(number, meddling(state, meddler)):
+            block.__exit__(None, None, None)
+        expect_one_state(state, tmp_path / "state.yaml")
+
+
+def test_a_block_that_begins_in_another(opened: Opened, tmp_path: Path) -> None:
+    """The finalizer has entered one already, or does so within the one that has just begun."""
+    for number in range(ALLOCATIONS):
+        state = opened()
+        first, second = state.transaction(), state.transaction()
+
+        def enter(block: Any = first) -> None:
+            with suppress(ReentrantError):
+                block.__enter__()
+
+        with at_allocation(number, enter):
+            second.__enter__()
+        state.n = 5
+        entered = [block for block in (first, second) if block._changes is not None]
+        assert len({id(block._changes) for block in entered}) == 1
+        for block in sorted(entered, key=lambda block: block._mark is None):  # the inner one first
             block.__exit__(None, None, None)
         expect_one_state(state, tmp_path / "state.yaml")
