@@ -38,7 +38,7 @@ from pstate.errors import (
     WriteError,
 )
 from pstate.memory.ops import ABSENT
-from pstate.state import PersistedState
+from pstate.state import PersistedState, is_closed, path_of
 
 from pstate import speed as speed  # isort: skip: puts compiled functions in the place of what all the others are
 
@@ -46,6 +46,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from pstate.memory.changes import Change
+    from pstate.places import at, reset
     from pstate.watch import Watch
 
 __all__ = [
@@ -77,6 +78,10 @@ __all__ = [
     "UnsupportedValueError",
     "Watch",
     "WriteError",
+    "at",
+    "is_closed",
+    "path_of",
+    "reset",
 ]
 
 
@@ -90,4 +95,8 @@ def __getattr__(name: str) -> object:
         from pstate.watch import Watch
 
         return Watch
+    if name in ("at", "reset"):
+        from pstate import places
+
+        return getattr(places, name)
     raise AttributeError(f"module 'pstate' has no attribute {name!r}")

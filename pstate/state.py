@@ -17,6 +17,7 @@ from pstate.logger import Logger
 from pstate.memory import ops
 from pstate.memory.dicts import MappedDict, internal_names
 from pstate.memory.frames import store_of
+from pstate.memory.nodes import Mapped
 from pstate.memory.transaction import Pending, Savepoint
 from pstate.signals import expected
 from pstate.values import check_key, place_text, shown, take
@@ -155,7 +156,7 @@ class PersistedState(MappedDict):
         }
         ops.set_slot(self, "_parent", ops.ROOT)
         ops.set_slot(self, "_key", None)
-        ops.set_slot(self, "_reopen", (absolute, options))
+        ops.set_slot(self, "_reopen", (absolute, options, taken))
         try:
             core = store.shared(absolute, self, engine=engines.engine_of(absolute, fs), **settings)
             if taken and not core.read(_has_all, core.root, taken):
@@ -290,8 +291,7 @@ class PersistedState(MappedDict):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A state pickles to "open this path again", for the processes of `multiprocessing`."""
-        path, options = self._reopen
-        return _open_again, (type(self), path, options)
+        return _open_again, (type(self), *self._reopen)
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         return self.__reduce__()
@@ -331,8 +331,58 @@ def _has_all(root: Any, keys: dict[Any, Any]) -> bool:
     return all(dict.__contains__(root, key) for key in keys)
 
 
-def _open_again(kind: type[PersistedState], path: str, options: dict[str, Any]) -> PersistedState:
-    return kind.open(path, **options)
+def _open_again(
+    kind: type[PersistedState], path: str, options: dict[str, Any], defaults: dict[Any, Any] | None = None
+) -> PersistedState:
+    """What a pickle calls. The *defaults* were committed when they were given; they are for `pstate.reset`."""
+    state = kind.open(path, **options)
+    ops.set_slot(state, "_reopen", (path, options, defaults or {}))
+    return state
+
+
+def core_of(node: Any) -> Core:
+    """The store of *node*, a state or a container in one, or what is in its place when that is not open.
+
+    Raises TypeError for anything else.
+    """
+    if not isinstance(node, Mapped):
+        raise TypeError(f"not a state, nor a container in one, but a {type(node).__name__}. Nothing was done.")
+    core: Core = store_of(node)
+    return core
+
+
+def defaults_of(state: Any) -> dict[Any, Any]:
+    """The defaults that *state* was opened with. Not to be changed. Raises TypeError for what is not a state."""
+    core = core_of(state)
+    if not isinstance(state, PersistedState):
+        raise TypeError(
+            f"{core.path}: the defaults belong to the state, and this is a {type(state).__name__} in it. Nothing was "
+            "changed. Pass the state itself, and the path."
+        )
+    if core is _NOT_OPEN:
+        core.read(bool)
+    defaults: dict[Any, Any] = state._reopen[2]
+    return defaults
+
+
+def path_of(state: Mapped) -> str:
+    """The path of the file of *state*, or of the state that a container is in, as error messages name it.
+
+    It is absolute, and stays known after the close. Raises TypeError for what is not a state or a container in one, and
+    ClosedError for a state that was never open.
+    """
+    core = core_of(state)
+    if not core.path:
+        core.read(bool)
+    return core.path
+
+
+def is_closed(state: Mapped) -> bool:
+    """Whether *state*, or the state that a container is in, cannot be used: it was closed, or is not open yet.
+
+    Raises TypeError for what is not a state or a container in one.
+    """
+    return core_of(state).closed
 
 
 class _Closed:

@@ -62,7 +62,7 @@ class Watch:
     ) -> None:
         self._state = state
         self._core: Core = frames.store_of(state)
-        self._place = place_of(path)
+        self._place = paths.keys_of(path)
         self._timeout = timeout
         #: What came together is together; never an empty one.
         self._found: deque[list[Change]] = deque()
@@ -286,7 +286,7 @@ def _take_state(root: Any, trail: Trail) -> State:
 
 def history(state: dicts.MappedDict, path: str | Iterable[Any] | None = None) -> Iterator[Change]:
     """See `PersistedState.history`."""
-    core, place = frames.store_of(state), place_of(path)
+    core, place = frames.store_of(state), paths.keys_of(path)
     if core.is_mine:
         raise TransactionError(
             f"{core.path}: history() inside of a transaction, whose changes are not in it yet. Nothing was changed. "
@@ -307,13 +307,3 @@ def _told(place: list[Any], document: State, records: Iterable[Operations]) -> I
 def _records(core: Core) -> tuple[State, Iterable[Operations]]:
     document, records = core.log.records()
     return document, records
-
-
-def place_of(path: str | Iterable[Any] | None) -> list[Any]:
-    """The keys and indices of *path*: a text as on the command line, or the keys themselves; None is the whole state.
-
-    Raises ValueError or TypeError for what is no path.
-    """
-    if path is None:
-        return []
-    return paths.parse(path) if isinstance(path, str) else paths.check(path)

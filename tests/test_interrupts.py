@@ -38,6 +38,7 @@ from pstate import (
     ReentrantError,
     StoreFailedError,
     TransactionError,
+    at,
     store,
     watch,
 )
@@ -213,6 +214,14 @@ def two_blocks(state: Any) -> None:
         state["n"] = 3
 
 
+def place_incremented(state: Any) -> None:
+    at(state, "key.nested").incr()
+
+
+def place_made(state: Any) -> None:
+    at(state, "key.new.deep").set([1], parents=True)
+
+
 def theirs(scene: Scene) -> None:
     scene.state["n"] = 1
     scene.other.run("state['list'].append(5); state['key']['nested'] = 6; state['text'] = 'v'; state['set'].add(7)")
@@ -246,6 +255,8 @@ BLOCK_ACTIONS = (
     block_that_reads,
     block_by_decorator,
     two_blocks,
+    place_incremented,
+    place_made,
 )
 
 EDITED = CONTENT.replace(b"nested: 1", b"nested: 3")
@@ -319,6 +330,8 @@ BLOCKS = [
     Scenario("only reads", block_that_reads),
     Scenario("a decorator", block_by_decorator),
     Scenario("two blocks", two_blocks, between=({"n": 2},)),
+    Scenario("a place, incremented", place_incremented),
+    Scenario("a place, made", place_made),
     Scenario("durability power", block, options={"durability": "power"}),
 ]
 

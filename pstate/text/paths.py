@@ -19,6 +19,16 @@ _BRACKET = re.compile(r"""\[\s*(?:("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|([^\]]*?
 _INTEGER = re.compile(r"-?\d+")
 
 
+def keys_of(path: str | Iterable[Any] | None) -> list[Any]:
+    """The keys and indices of *path*: a string as on the command line, or the keys themselves; None is the whole state.
+
+    Raises ValueError or TypeError for what is not a path.
+    """
+    if path is None:
+        return []
+    return parse(path) if isinstance(path, str) else check(path)
+
+
 def parse(text: str) -> list[Any]:
     """The keys and indices in *text*; ``.`` is the whole state. Raises ValueError.
 
