@@ -45,6 +45,7 @@ from pstate import speed as speed  # isort: skip: puts compiled functions in the
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from pstate.callbacks import on_change
     from pstate.memory.changes import Change
     from pstate.places import at, reset
     from pstate.watch import Watch
@@ -80,6 +81,7 @@ __all__ = [
     "WriteError",
     "at",
     "is_closed",
+    "on_change",
     "path_of",
     "reset",
 ]
@@ -99,4 +101,8 @@ def __getattr__(name: str) -> object:
         from pstate import places
 
         return getattr(places, name)
+    if name == "on_change":
+        from pstate.callbacks import on_change
+
+        return on_change
     raise AttributeError(f"module 'pstate' has no attribute {name!r}")
