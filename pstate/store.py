@@ -1296,9 +1296,10 @@ def abandon(engine: Engine) -> None:
 
 #: What is imported when it is needed first.
 _IMPORTED_LATE = (
-    "base64", "inspect", "logging", "pstate.callbacks", "pstate.memory.changes", "pstate.memory.pyyaml",
-    "pstate.places", "pstate.text.events", "pstate.text.mistakes", "pstate.text.reading", "pstate.text.scalars",
-    "pstate.text.splice", "pstate.text.tables", "pstate.watch", "traceback", "yaml", *engines.IMPORTED_LATE,
+    "base64", "html", "inspect", "logging", "pprint", "pstate.callbacks", "pstate.memory.changes",
+    "pstate.memory.pyyaml", "pstate.memory.showing", "pstate.places", "pstate.text.events", "pstate.text.mistakes",
+    "pstate.text.reading", "pstate.text.scalars", "pstate.text.splice", "pstate.text.tables", "pstate.watch",
+    "traceback", "yaml", *engines.IMPORTED_LATE,
 )  # fmt: skip
 
 

@@ -15,7 +15,6 @@ import io
 import json
 import os
 import pkgutil
-import pprint
 import re
 import shutil
 import signal
@@ -725,15 +724,6 @@ def test_what_goes_round_pstate_is_what_is_documented(tmp_path: Path) -> None:
     assert before == path.read_bytes()
     assert {1, 2, 3, 4} == {*list.__iter__(state.jobs)}
     state.close()
-
-
-def test_pprint_breaks_the_lines_of_copies_only(tmp_path: Path) -> None:
-    """It looks for the `__repr__` of the builtin kinds."""
-    with PersistedState(tmp_path / "state.yaml", d={str(i): "x" * 20 for i in range(9)}) as state:
-        assert "`pprint.pprint(d)`" in GUARANTEES
-        assert 1 == len(pprint.pformat(state.d).splitlines())
-        assert 9 == len(pprint.pformat(state.d.copy()).splitlines())
-        assert 9 == len(pprint.pformat(state.snapshot()).splitlines())
 
 
 def updated(plain: set[Any], other: Any) -> set[Any]:

@@ -316,8 +316,8 @@ def _is_class_var(cls: type, name: str) -> bool:
 
 
 def internal_names(cls: type) -> frozenset[str]:
-    """The names that *cls* uses itself, and that look as if they were for subclasses."""
-    return frozenset(name for name in dir(cls) if name[0] == "_" and name[:2] != "__")
+    """The names that *cls* uses itself, and that look as if they were for subclasses. Those of IPython are."""
+    return frozenset(name for name in dir(cls) if name[0] == "_" and name[:2] != "__" and name[:6] != "_repr_")
 
 
 MappedDict._reserved = frozenset(dir(MappedDict))

@@ -26,6 +26,7 @@ have an answer that is not an old value: see `closed_repr`.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -65,9 +66,41 @@ class Mapped:
 
     def __repr__(self) -> str:
         try:
-            return repr(self._plain())
+            copied = self._plain()
         except ClosedError as error:
             return closed_repr(self, error)
+        caller = sys._getframe().f_back  # None in a call from C alone
+        if caller is not None and caller.f_globals.get("__name__") == "pprint":
+            from pstate.memory import showing
+
+            return showing.in_pprint(copied, caller, Mapped.__repr__)
+        return repr(copied)
+
+    # What interactive shells ask for. A plain copy is shown, so all of it is of one moment.
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """For IPython: as the builtin kind."""
+        try:
+            printer.pretty(self._plain())
+        except ClosedError:
+            printer.text(repr(self))
+
+    def __rich_repr__(self) -> Iterator[Any] | None:
+        """For rich: the builtin kind with the name of the class around it; None where there is only `repr`."""
+        try:
+            return iter([self._plain()])
+        except ClosedError:
+            return None
+
+    def _repr_html_(self) -> str | None:
+        """For Jupyter: a tree that can be folded; None where there is only `repr`."""
+        try:
+            copied = self._plain()
+        except ClosedError:
+            return None
+        from pstate.memory import showing
+
+        return showing.html(copied, type(self).__name__)
 
     def __copy__(self) -> Any:
         return self._plain()
