@@ -41,10 +41,12 @@ class PersistedState(MappedDict):
     """A mapping that is one YAML file. Every change of it, at any depth, is committed when the call returns.
 
     ``PersistedState(path, **defaults)`` opens the file, or begins a new one, and commits *defaults* for the keys that
-    are missing. Keys are read and written as items or, where the name is no method, as attributes. Names with a leading
-    underscore are ordinary Python attributes, never state. Subclasses may add methods, descriptors, such attributes,
-    and values that are annotated with ClassVar. Any other value of a class would hide the key of its name: it raises
-    ReservedNameError when the class is defined, and so does a name that this class uses itself.
+    are missing, also in dicts in it, at any depth, in one commit. What is there stays, of whatever kind it is, and
+    nothing is added to a list or a set. Keys are read and written as items or, where the name is no method, as
+    attributes. Names with a leading underscore are ordinary Python attributes, never state. Subclasses may add methods,
+    descriptors, such attributes, and values that are annotated with ClassVar. Any other value of a class would hide the
+    key of its name: it raises ReservedNameError when the class is defined, and so does a name that this class uses
+    itself.
 
     After `close`, reads and changes raise ClosedError. `repr` says that the state is closed, `bool` is true, ``==`` is
     true for the object itself only, and `hasattr` knows no key: none of them raises, and none tells an old value. So it
@@ -93,7 +95,8 @@ class PersistedState(MappedDict):
     ) -> Self:
         """Open the state file at *path*, with options, which therefore never collide with a key.
 
-        - *defaults*: values to commit for the keys that are missing.
+        - *defaults*: values to commit for the keys that are missing, at any depth of dicts. For a dict whose keys come
+          and go, such as a list of work, use `setdefault`: a default brings back each key that was deleted.
         - *durability*: a commit survives the death of the process ("process"), or has reached stable storage before the
           call returns ("power").
         - *lock_timeout*: how many seconds a change waits for other writers, and a read for a transaction of another
@@ -167,11 +170,9 @@ class PersistedState(MappedDict):
             raise
 
     def _commit_defaults(self, core: Core, defaults: dict[Any, Any]) -> None:
-        def plan(root: Any) -> tuple[list[ops.Op], None]:
-            return [("set", key, value) for key, value in defaults.items() if not dict.__contains__(root, key)], None
-
         try:
-            core.mutate(core.root, plan)
+            with Transaction(core, None):
+                _fill(core, core.root, defaults)
         except expected(ReadOnlyError) as error:
             message = (
                 f"{core.path}: was opened read_only and lacks keys that have defaults. Nothing was changed. "
@@ -327,8 +328,27 @@ def _refuse_timeout(name: str, timeout: Any) -> None:
         raise ValueError(f"{name} is a number of seconds, or None, not {timeout!r}. Nothing was done.")
 
 
-def _has_all(root: Any, keys: dict[Any, Any]) -> bool:
-    return all(dict.__contains__(root, key) for key in keys)
+def _has_all(node: Any, defaults: dict[Any, Any]) -> bool:
+    """Whether the dict *node* has all keys of *defaults*, and each dict in it those of the dict that is its default."""
+    for key, default in defaults.items():
+        value = dict.get(node, key, ops.ABSENT)
+        if value is ops.ABSENT or (_is_deeper(value, default) and not _has_all(value, default)):
+            return False
+    return True
+
+
+def _fill(core: Core, node: Any, defaults: dict[Any, Any]) -> None:
+    """Give *node* what `_has_all` misses, within a transaction. What is there stays, of whatever kind it is."""
+    for key, default in defaults.items():
+        value = dict.get(node, key, ops.ABSENT)
+        if value is ops.ABSENT:
+            core.put(node, key, default)
+        elif _is_deeper(value, default):
+            _fill(core, value, default)
+
+
+def _is_deeper(value: Any, default: Any) -> bool:
+    return isinstance(default, dict) and isinstance(value, dict)
 
 
 def _open_again(

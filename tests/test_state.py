@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Final
 
 import pytest
 import yaml
+from tools.processes import Crowd
 
 import pstate.state
 from pstate import (
@@ -104,6 +105,77 @@ def test_defaults_are_one_commit_for_the_keys_that_are_missing(path: Path) -> No
     with PersistedState(path, a=2, b=[]) as state:
         assert {"a": 1, "b": []} == state
         assert 1 == path.read_text().count("\n--- ")
+
+
+FILLED: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
+    ({"d": {"a": 1}}, {"d": {"a": 2, "b": 3}}, {"d": {"a": 1, "b": 3}}),
+    ({"d": {"e": {"f": {}}}}, {"d": {"e": {"f": {"g": 1}}}}, {"d": {"e": {"f": {"g": 1}}}}),
+    ({"d": {"x": 1}}, {"d": {"e": {"f": [1]}}, "n": 1}, {"d": {"x": 1, "e": {"f": [1]}}, "n": 1}),
+    ({"d": {}, "e": {}}, {"d": {"a": 1}, "e": {"b": 2}}, {"d": {"a": 1}, "e": {"b": 2}}),
+    ({"l": [{}], "s": {1}}, {"l": [{"a": 1}, 2], "s": {2}, "n": 0}, {"l": [{}], "s": {1}, "n": 0}),
+    ({"d": {3: None}}, {"d": {3: {"a": 1}, 4: {}}}, {"d": {3: None, 4: {}}}),
+]
+
+
+@pytest.mark.parametrize(("content", "defaults", "after"), FILLED)
+def test_defaults_are_one_commit_for_nested_keys_too(
+    path: Path, content: dict[str, Any], defaults: dict[str, Any], after: dict[str, Any]
+) -> None:
+    path.write_text(yaml.safe_dump(content))
+    with PersistedState.open(path, defaults=defaults) as state:
+        assert after == state
+        assert [*after] == [*state]
+        assert 1 == path.read_text().count("\n--- ")
+        with PersistedState.open(path, defaults=defaults):
+            assert 1 == path.read_text().count("\n--- ")
+
+
+@pytest.mark.parametrize("value", [None, 5, "text", [1], {1}, {}])
+@pytest.mark.parametrize("default", [None, 7, [2], {2}, {"a": {"b": 1}}])
+def test_a_value_of_another_kind_than_its_default_stays(path: Path, value: Any, default: Any) -> None:
+    content = {"d": {"x": value}}
+    path.write_text(yaml.safe_dump(content))
+    before = path.read_bytes()
+    with PersistedState.open(path, defaults={"d": {"x": default}}) as state:
+        if value == {} and isinstance(default, dict):
+            assert {"d": {"x": default}} == state
+        else:
+            assert content == state
+            assert before == path.read_bytes()
+
+
+def test_nested_defaults_of_a_state_that_is_read_only(path: Path) -> None:
+    path.write_text("d: {a: 1}\n")
+    with PersistedState.open(path, defaults={"d": {"a": 2}}, read_only=True) as state:
+        assert {"d": {"a": 1}} == state
+    with pytest.raises(ReadOnlyError, match=r"lacks keys that have defaults\. Nothing was changed"):
+        PersistedState.open(path, defaults={"d": {"b": 2}}, read_only=True)
+    assert b"d: {a: 1}\n" == path.read_bytes()
+
+
+def test_nested_defaults_keep_the_containers_and_what_a_person_wrote(path: Path) -> None:
+    path.write_text("# mine\nd:\n  a: 1  # stays\n")
+    with PersistedState(path) as state:
+        d = state.d
+        with PersistedState(path, d={"a": 2, "b": [1]}):
+            assert d is state.d
+            assert {"a": 1, "b": [1]} == d
+    assert "# mine\nd:\n  a: 1  # stays\n  b:\n    - 1\n" == path.read_text()
+
+
+def test_two_programs_that_begin_a_file_fill_it_once(tmp_path: Path) -> None:
+    """Whoever is second finds under the lock that nothing is missing any more."""
+    with Crowd(tmp_path / "state.yaml") as crowd:
+        others = [crowd.other(opened=False) for _ in range(3)]
+        crowd.begin(d={"a": {}})
+        for other in others:
+            other.tell(
+                "state = pstate.PersistedState(path, d={'a': {'n': 0}, 'm': 0}); pstate.at(state, 'd.a.n').incr()"
+            )
+        for other in others:
+            other.answer()
+        assert {"d": {"a": {"n": 3}, "m": 0}} == crowd.open()
+        assert 4 == crowd.file.read_text().count("\n--- ")
 
 
 def test_a_refused_default_leaves_nothing_behind(path: Path) -> None:
