@@ -299,6 +299,9 @@ def _moment(moment: datetime) -> datetime:
 # What to store instead, by the name of the type or of one of its bases: nothing needs to be imported to recognise it.
 _INSTEAD = {
     "numpy.longdouble": "float({0})",
+    "numpy.complexfloating": "[float({0}.real), float({0}.imag)]",
+    "numpy.datetime64": '{0}.astype("datetime64[us]").item(), or {0}.item() for a day',  # nanoseconds would be an int
+    "numpy.timedelta64": 'float({0} / numpy.timedelta64(1, "s"))',
     "numpy.generic": "{0}.item()",
     "pandas.Timestamp": "{0}.to_pydatetime()",
     "pandas.NaTType": "None",
@@ -372,7 +375,7 @@ def _instead(value: Any, role: str) -> str:
     for base in kind.__mro__:
         instead = _INSTEAD.get(f"{base.__module__.split('.')[0]}.{base.__qualname__}")
         if instead is not None:
-            if role != "value" and base is complex:
+            if role != "value" and instead[0] == "[":
                 break
             return instead.format(role)
     if role != "value":

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import array
 import collections
 import dataclasses
 import datetime as dt
 import decimal
 import enum
 import fractions
+import ipaddress
 import math
 import pathlib
+import re
 import types
 import uuid
 import zoneinfo
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -114,6 +118,81 @@ class Array(Iterable_):
 
 def of_module(module: str, name: str, *bases: type) -> Any:
     return type(name, bases, {"__module__": module})()
+
+
+class Numpy:
+    """Classes that look like those of numpy, which is too large to be installed for one test."""
+
+    class generic:
+        __module__ = "numpy"
+        __qualname__ = "generic"
+
+        def __init__(self, value: Any) -> None:
+            self.inner = value
+
+        def item(self) -> Any:
+            return self.inner
+
+    class complexfloating(generic):
+        __module__ = "numpy"
+        __qualname__ = "complexfloating"
+
+        def __init__(self, value: complex = 0j) -> None:
+            self.real, self.imag = Numpy.float64(value.real), Numpy.float64(value.imag)
+
+    class float64(float):
+        __module__ = "numpy"
+        __qualname__ = "float64"
+
+    class datetime64(generic):
+        __module__ = "numpy"
+        __qualname__ = "datetime64"
+
+        def item(self) -> Any:
+            """As for nanoseconds, the unit of pandas."""
+            return round(self.inner.timestamp() * 1e9)
+
+        def astype(self, unit: str) -> Numpy.generic:
+            assert unit == "datetime64[us]"
+            return Numpy.generic(self.inner)
+
+    class timedelta64(generic):
+        __module__ = "numpy"
+        __qualname__ = "timedelta64"
+
+        def __init__(self, value: float, unit: str) -> None:
+            assert unit == "s"
+            super().__init__(value)
+
+        def __truediv__(self, other: Numpy.timedelta64) -> Numpy.float64:
+            return Numpy.float64(self.inner / other.inner)
+
+    class ndarray:
+        __module__ = "numpy"
+        __qualname__ = "ndarray"
+
+        def __init__(self, value: list[Any]) -> None:
+            self.inner = value
+
+        def tolist(self) -> list[Any]:
+            return self.inner
+
+
+class Room(collections.namedtuple("Room", "name size")):
+    __slots__ = ()
+
+
+@attrs.define
+class Job:
+    name: str = "dry"
+    tries: int = 3
+
+
+class Model:
+    """Looks like one of pydantic's."""
+
+    def model_dump(self, mode: str = "python") -> Any:
+        return {"at": dt.time(1)} if mode == "python" else {"at": "01:00:00"}
 
 
 class Walk:
@@ -228,6 +307,8 @@ def test_the_same_object_in_two_places_is_no_cycle() -> None:
         (Msgspec(), "Msgspec", "msgspec.to_builtins(value)."),
         (Array(), "Array", "value.tolist()."),
         (of_module("numpy", "int64", of_module("numpy", "generic").__class__), "numpy.int64", "value.item()."),
+        (of_module("numpy", "complex64", Numpy.complexfloating), "numpy.complex64", "[float(value.real), float(value"),
+        (Numpy.datetime64(NOON), "numpy.datetime64", 'value.astype("datetime64[us]").item(), or value.item() for a'),
         (of_module("pandas", "DataFrame", Iterable_), "pandas.DataFrame", 'value.to_dict("records").'),
         (collections.UserString("a"), "collections.UserString", "str(value)."),
         (Opaque(), "Opaque", "what you need of it"),
@@ -245,6 +326,93 @@ def test_a_value_that_is_no_state_is_refused_with_what_to_store_instead(value: A
     assert f"Store {instead}" in str(caught.value)
     assert "Nothing was changed." in str(caught.value)
     assert isinstance(caught.value, TypeError)
+
+
+WORDS = {"attrs": attrs, "dataclasses": dataclasses, "datetime": dt, "numpy": Numpy}
+
+CONVERTED: list[tuple[Any, Any]] = [
+    (Colour.RED, "red"),
+    (Level.LOW, 1),
+    (Name.A, "a"),
+    (MyInt(3), 3),
+    (MyStr("ä"), "ä"),
+    (MyFloat(1.5), 1.5),
+    (MyBytes(b"a"), b"a"),
+    (MyDate(2026, 1, 1), dt.date(2026, 1, 1)),
+    (MyDateTime(2026, 1, 1, tzinfo=UTC), dt.datetime(2026, 1, 1, tzinfo=UTC)),
+    (pathlib.Path("a/b"), "a/b"),
+    (pathlib.PureWindowsPath("a"), "a"),
+    (decimal.Decimal("1.10"), "1.10"),
+    (fractions.Fraction(1, 3), "1/3"),
+    (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+    (dt.time(1, 2), "01:02:00"),
+    (dt.timedelta(minutes=1.5), 90.0),
+    (UTC, "UTC"),
+    (1 + 2j, [1.0, 2.0]),
+    (Point(7), {"x": 7}),
+    (Job(), {"name": "dry", "tries": 3}),
+    (range(2), [0, 1]),
+    (collections.deque([1]), [1]),
+    (collections.UserDict(a=1), {"a": 1}),
+    (array.array("i", [1]), [1]),
+    (bytearray(b"a"), b"a"),
+    (re.compile("a.*"), "a.*"),
+    (ipaddress.ip_address("::1"), "::1"),
+    (WithDict(), {"a": 1}),
+    (Numpy.generic(3), 3),
+    (Numpy.float64(1.5), 1.5),
+    (Numpy.complexfloating(1 + 2j), [1.0, 2.0]),
+    (Numpy.datetime64(NOON), NOON),
+    (Numpy.timedelta64(5, "s"), 5.0),
+    (Numpy.ndarray([[1], [2]]), [[1], [2]]),
+]
+
+
+def advised(said: str, verb: str) -> list[str]:
+    """What *said* tells to write, as code. What is for a person follows it."""
+    found = re.search(rf"{verb} (.+?)\. Nothing was changed", said)
+    assert found, said
+    return [re.split(r" for |, or the parts", part)[0] for part in re.split(r", or (?=value|key)", found[1])]
+
+
+@pytest.mark.parametrize(("value", "stored"), CONVERTED, ids=lambda value: type(value).__qualname__)
+def test_the_conversion_that_is_named_makes_what_can_be_stored(value: Any, stored: Any) -> None:
+    with pytest.raises(UnsupportedTypeError) as caught:
+        take(value, "state.x", 1)
+
+    code = advised(str(caught.value), "Store")[0]
+    assert same(stored, take(eval(code, {**WORDS, "value": value}), "state.x", 1))
+
+
+@pytest.mark.parametrize(
+    ("key", "stored"), [pair for pair in CONVERTED if type(pair[1]) not in (list, dict)], ids=lambda key: str(type(key))
+)
+def test_the_conversion_that_is_named_makes_a_key(key: Any, stored: Any) -> None:
+    try:
+        hash(key)
+    except TypeError:
+        return  # Python itself refuses it
+    with pytest.raises(UnsupportedTypeError) as caught:
+        check_key(key, "state.x")
+
+    code = advised(str(caught.value), "Use")[0]
+    assert same(stored, check_key(eval(code, {**WORDS, "key": key}), "state.x"))
+
+
+def test_a_model_that_has_more_than_yaml_has_a_second_conversion() -> None:
+    with pytest.raises(UnsupportedTypeError) as caught:
+        take(Model(), "state.x", 1)
+
+    first, second = advised(str(caught.value), "Store")
+    with pytest.raises(UnsupportedTypeError, match=r"state\.x\.at: datetime\.time cannot be stored"):
+        take(eval(first, {"value": Model()}), "state.x", 1)
+    assert {"at": "01:00:00"} == take(eval(second, {"value": Model()}), "state.x", 1)
+
+
+def test_a_named_tuple_becomes_a_list_as_each_tuple_does() -> None:
+    assert same(["hall", 3], take(Room("hall", 3), "state.x", 1))
+    with pytest.raises(UnsupportedTypeError, match="Room cannot be a dict key"):
+        check_key(Room("hall", 3), "state.x")
 
 
 @pytest.mark.parametrize("key", [(1, 2), frozenset(), Level.LOW, MyStr("a"), pathlib.Path("a"), None.__class__, 1j])
