@@ -26,7 +26,7 @@ def in_pprint(copied: Any, caller: FrameType, method: Callable[[Any], str]) -> s
 
     table: dict[Any, Any] = getattr(pprint.PrettyPrinter, "_dispatch", {})
     table.setdefault(method, _print)
-    given = caller.f_locals
+    given = dict(caller.f_locals)
     if isinstance(given.get("self"), pprint.PrettyPrinter) and {"context", "maxlevels", "level"} <= given.keys():
         # Sorted, and no deeper than it was asked for.
         text: str = given["self"].format(copied, given["context"], given["maxlevels"], given["level"])[0]
