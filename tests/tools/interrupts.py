@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import dis
+import gc
 import logging
 import os
 import random
@@ -105,6 +106,7 @@ class Interrupter:
         hook, handler, tracer = sys.unraisablehook, signal.getsignal(signal.SIGINT), sys.gettrace()
         sys.unraisablehook = self._swallow
         signal.signal(signal.SIGINT, self._handler)
+        gc.disable()  # what earlier runs have left would be finalized in the middle, at places that are counted
         try:
             expect_opcodes()
             sys.settrace(self._trace)
@@ -118,6 +120,7 @@ class Interrupter:
                 error.__traceback__ = error.__context__ = None
             return error
         finally:
+            gc.enable()
             signal.signal(signal.SIGINT, handler)
             sys.unraisablehook = hook
         return None
