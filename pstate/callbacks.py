@@ -10,6 +10,7 @@ from typing import Any, Self
 from pstate.errors import PStateError
 from pstate.logger import Logger
 from pstate.memory.changes import Change
+from pstate.signals import expected
 from pstate.state import PersistedState, core_of, is_closed
 from pstate.watch import WATCH_INTERVAL, Watch
 
@@ -85,7 +86,7 @@ class Subscription:
     def _look(self) -> list[Change]:
         try:
             found = self._watch.poll()
-        except (PStateError, OSError) as error:
+        except expected(PStateError, OSError) as error:
             # It is tried again, and what was committed meanwhile is told then. An error that stays is logged once.
             said, self._said = self._said, str(error)
             if said != self._said:

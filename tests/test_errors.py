@@ -60,7 +60,8 @@ def test_every_error_is_also_a_built_in_kind(name: str) -> None:
 def test_all_names_every_error() -> None:
     """The package exports the whole tree, and `__all__` has nothing that is not there."""
     assert set(CLASSES) <= set(pstate.__all__)
-    assert set(pstate.__all__) == {*CLASSES, "PersistedState", "Watch", "Change", "ABSENT"}
+    functions = {"at", "is_closed", "on_change", "path_of", "reset"}
+    assert set(pstate.__all__) == {*CLASSES, *functions, "PersistedState", "Watch", "Change", "ABSENT"}
     for name in CLASSES:
         assert getattr(pstate, name) is CLASSES[name]
     assert len(pstate.__all__) == len(set(pstate.__all__))
