@@ -178,18 +178,19 @@ class FileLog:
         if failed is not None and self.settling.is_refused(failed) and not is_rewrite:
             raise StoreFailedError(failed.refusal, path=self.site.path)
         deadline = None if timeout is None or timeout < 0 else self._clock() + timeout
+        left = None if deadline is None else timeout
         while True:
             if self.memory.view is None:
                 self.regaining.reload()
             _, _, _, _, journal = self.standing.view
             self.hold.take(journal)
-            left = None if deadline is None else max(0.0, deadline - self._clock())
             # What others commit until they let us in need not wait until then: half of the time of two who count.
             self.hold.acquire(journal, left, self.standing.catch_up)
             if self._become_current(journal, left):
                 return
             # Ours is the old file's lock, and `journal` keeps its descriptor from being used again until here.
             self.hold.release_other(journal)
+            left = None if deadline is None else max(0.0, deadline - self._clock())
 
     def _become_current(self, journal: Journal, timeout: float | None) -> bool:
         """With the lock of *journal*: catch up, cut a torn tail, deal with what others have put at the path.
