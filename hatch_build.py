@@ -84,7 +84,7 @@ def optional() -> Iterator[None]:
 
 
 def compile_in_place() -> None:
-    """Compile the extension beside its source, unless it is there already and nothing has changed.
+    """Compile the extension beside its source, unless it already exists and nothing has changed.
 
     What was there and is not of this source is removed, also where there will be no other. A program that has loaded it
     keeps it.

@@ -20,7 +20,7 @@ logger = Logger("pstate.callbacks")
 def on_change(
     state: PersistedState, path: str | Iterable[Any] | None, callback: Callable[[Change], object]
 ) -> Subscription:
-    """Call *callback* with each `Change` of *state* at *path* from now on, whoever makes it.
+    """Call *callback* with each `Change` of *state* at *path* from now on, no matter who makes it.
 
     *path* is that of `PersistedState.watch`; None is the whole state. The calls come one after the other, in the order
     of the commits, in a daemon thread. No lock is held meanwhile, so *callback* may use the state; what it changes is

@@ -249,7 +249,7 @@ class PersistedState(MappedDict):
 
         A vacuum, which also comes with `close`, begins a new one: this is for debugging, not an archive. *path* as in
         `watch`. The `origin` of each is None: a record does not say who has written it. Raises TransactionError inside
-        of a transaction of the same thread, TypeError or ValueError for what is no path.
+        of a transaction of the same thread, TypeError or ValueError for what is not a path.
         """
         from pstate.watch import history
 

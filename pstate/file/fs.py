@@ -329,7 +329,7 @@ class FileSystem:
 def real_path(path: str) -> str:
     """`os.path.realpath`, which takes the exception of a signal handler for a sign that there is no link.
 
-    Mostly there is no link in a path. Then this asks the system the same, and does little else.
+    Most paths have no link in them. Then this asks the system the same questions, and does little else.
     """
     try:
         return path if _is_real(path) else os.path.realpath(path, strict=True)
