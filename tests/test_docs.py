@@ -380,12 +380,12 @@ BROKEN_HOLES = {
     3: (JOURNAL + b"\0" * 512, DAMAGED, 4),
 }
 LISTS = {
-    "Where there is no base marker, the last line of a file is torn if and only if": BROKEN_TORN_LINES,
+    "If there is no base marker, the last line of a file is torn if and only if": BROKEN_TORN_LINES,
     "The base marker counts as *lost* if and only if": BROKEN_HOLES,
     "A base marker is valid if and only if": BROKEN_MARKERS,
     "A record is committed if and only if": BROKEN_RECORDS,
     "A moved trailer is valid if and only if": BROKEN_TRAILERS,
-    "The bytes behind the last commit are": JUDGED,
+    "The bytes after the last commit are": JUDGED,
 }
 
 
