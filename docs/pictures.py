@@ -1,7 +1,7 @@
 """Draw the pictures of docs/concepts.md from real runs on the simulated disk: `make reference`.
 
-`pstate.file.format.scan` judges which bytes are torn, the step before tells which are new, and another program opens
-the files to see what they say. tests/test_pictures.py draws them again and compares.
+`pstate.file.format.scan` judges which bytes are torn. A line is new if the step before does not have it. What a
+program finds is what one that opens the files finds. tests/test_pictures.py draws the pictures again, and compares.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator
 from html import escape
 from pathlib import Path
+from textwrap import wrap
 from typing import Any, NamedTuple
 
 from pstate import PersistedState
@@ -26,7 +28,7 @@ Files = dict[str, bytes]
 
 
 class Step(NamedTuple):
-    """What there is at one moment, and what to say of it."""
+    """The files at one moment, and what to say about them."""
 
     title: str
     note: str
@@ -37,11 +39,11 @@ class Step(NamedTuple):
 
 
 class Run:
-    """One program on a simulated disk, whose system calls can be looked at, or end it."""
+    """One program on a simulated disk. Each of its system calls is noted, and can end it."""
 
     def __init__(self, files: Files, name: str = "first") -> None:
         self.disk = SimulatedDisk(files)
-        self.calls: list[tuple[str, Files]] = []  #: each with what there was before it
+        self.calls: list[tuple[str, Files]] = []  #: each with the files before it
         self.dies_at: str | None = None  #: the call in the middle of which the program dies
         self.system = SimulatedSystem(self.disk, self.look, name=name)
         self.state = PersistedState.open(PATH, fs=self.system)
@@ -58,7 +60,7 @@ class Run:
         return self.disk.files()
 
     def after(self, name: str) -> Files:
-        """What there was after the last call of that name."""
+        """The files after the last call of that name."""
         names = [call for call, _ in self.calls]
         return self.calls[len(names) - names[::-1].index(name)][1]
 
@@ -68,7 +70,7 @@ class Run:
             self.state.bob += amount
 
     def dies_paying(self, amount: int) -> Files:
-        """What is there when it is killed in the middle of its write."""
+        """The files after the program was killed in the middle of its write."""
         self.dies_at = "write"
         try:
             self.pay(amount)
@@ -78,12 +80,12 @@ class Run:
 
 
 def commit() -> Iterator[Step]:
-    yield Step("Before", "A plain YAML document. Reading changes no byte of it.", {PATH: BASE})
+    yield Step("Before", "A plain YAML document. Reading does not change it.", {PATH: BASE})
     torn = Run({PATH: BASE}).dies_paying(10)
-    yield Step("Within the write of a transaction", "Not whole, so it does not count: nothing has happened.", torn)
+    yield Step("During the write of a transaction", "The record is incomplete, so it does not count.", torn)
     run = Run({PATH: BASE})
     run.pay(10)
-    yield Step("When the transaction is done", "The line that begins with ... is its commit marker.", run.files())
+    yield Step("After the transaction", "The line that begins with ... is its commit marker.", run.files())
     run.state.bob = 12
     yield Step(
         "After one more commit", "A commit is one record and one marker; a transaction is one commit.", run.files()
@@ -94,41 +96,41 @@ def crash() -> Iterator[Step]:
     first = Run({PATH: BASE})
     first.pay(10)
     files = first.dies_paying(5)
-    yield Step("The program is killed within its second write", "The tail is torn. Readers ignore it.", files)
+    yield Step("A program is killed while it writes", "The tail is torn. Readers ignore it.", files)
     second = Run(files, "second")
     yield Step(
         "The next program opens the file",
         "It takes the lock, cuts the torn tail off, and logs that.",
         second.after("truncate"),
     )
-    yield Step("It goes on opening", "What a crash has left is tidied up: one document again.", second.files())
+    yield Step("It finishes opening", "It tidies up after the crash: one document again.", second.files())
     second.pay(5)
-    yield Step("It pays", "Its first commit begins a journal of its own.", second.files())
+    yield Step("It pays", "Its first commit begins a new journal.", second.files())
     second.state.close()
-    yield Step("It closes the file", "Nobody else has it open, so that ends the journal.", second.files())
+    yield Step("It closes the file", "No other program is writing, so the journal ends.", second.files())
 
 
 def vacuum() -> Iterator[Step]:
     run = Run({PATH: BASE})
     run.pay(10)
-    yield Step(
-        "A file with a journal", "A vacuum begins when the journal has grown long, or at the close.", run.files()
-    )
+    yield Step("A file with a journal", "A vacuum begins when the journal has grown long, or at a close.", run.files())
     run.state.vacuum()
     yield Step(
-        "The new file is written beside", "and synced. It has another name, so nobody looks at it.", run.after("sync")
+        "The new file is written and synced",
+        "It has a name of its own, under which no program looks.",
+        run.after("sync"),
     )
     yield Step(
         "The old file gets a trailer",
-        "It names the new one. As long as the old one is at the path, it says nothing.",
+        "It describes the new file. While the old file is at the path, it has no meaning.",
         run.after("write"),
     )
     yield Step(
         "The two files are exchanged",
-        "in one step: at every moment there is a whole file at the path.",
+        "This is one step: at every moment, a complete file is at the path.",
         run.after("exchange"),
     )
-    yield Step("The old file is deleted", "once the folder is synced.", run.files())
+    yield Step("The old file is deleted", "The folder is synced before that.", run.files())
 
 
 def edit() -> Iterator[Step]:
@@ -146,7 +148,7 @@ def edit() -> Iterator[Step]:
         run.system.now += 1
         run.state.snapshot()
     yield Step(
-        "The program looks at the file", "It takes the edit, and applies to it the commits that it lacks.", run.files()
+        "The program checks the file", "It takes the edit, and applies the commits that the edit lacks.", run.files()
     )
 
 
@@ -155,13 +157,16 @@ STORIES: dict[str, Callable[[], Iterator[Step]]] = {"commit": commit, "crash": c
 
 # ---------------------------------------------------------------------- how it is drawn
 
-WIDTH, MARGIN, LINE = 640, 16, 18
+#: As wide as the text of a page on a phone that is 360 pixels wide, so that nothing is made smaller there.
+WIDTH, MARGIN, LINE = 328, 8, 18
+#: How many characters fit in a line: of a file, with room for its kind behind it, and of text.
+ROOM, WORDS = 36, 48
 STYLE = """\
 text{font:13px sans-serif;fill:#222}
 .b{font-weight:bold}
 .n{fill:#444}
-.k{font-size:11px;text-anchor:end;fill:#555}
-.t{font:bold 11px monospace;fill:#666}
+.k{font-size:12px;text-anchor:end;fill:#555}
+.t{font:bold 12px monospace;fill:#666}
 .m{font:12px monospace;white-space:pre}
 .f{fill:#fff;stroke:#999}
 """
@@ -182,12 +187,25 @@ def kinds(name: str, data: bytes, before: set[str] | None) -> list[tuple[str, st
 
 
 def seen(files: Files) -> str:
-    """What a program finds that opens the file now."""
+    """The state that a program finds when it opens the file now."""
     system = SimulatedSystem(SimulatedDisk(files), name="reader")
     try:
         return json.dumps(PersistedState.open(PATH, fs=system, read_only=True).snapshot())
     finally:
         kill(system)
+
+
+def pieces(line: str) -> list[str]:
+    """*line* of a file in pieces that fit, cut between two operations, or else after a comma or a blank."""
+    found = []
+    while len(line) > ROOM:
+        head = line[:ROOM]
+        ends = [match.end() for match in re.finditer(r"\],(?=\[\")", head)] or [
+            match.end() for match in re.finditer(r"[, ]", head)
+        ]
+        found.append(line[: ends[-1]])
+        line = f"\N{DOWNWARDS ARROW WITH TIP RIGHTWARDS} {line[ends[-1] :]}"
+    return [*found, line]
 
 
 def svg(steps: list[Step]) -> str:
@@ -196,26 +214,31 @@ def svg(steps: list[Step]) -> str:
     y = 0
     before: set[str] | None = None
     for number, step in enumerate(steps, 1):
-        y += 30
-        parts.append(text(MARGIN, y, f"{number}. {step.title}", "b"))
-        y += 19
-        parts.append(text(MARGIN, y, step.note, "n"))
+        y += 12
+        for style, words in (("b", f"{number}. {step.title}"), ("n", step.note)):
+            for line in wrap(words, WORDS):
+                y += LINE
+                parts.append(text(MARGIN, y, line, style))
         files = {name: kinds(name, data, before) for name, data in step.files.items()}
         for name, shown in sorted(files.items(), reverse=True):  # the one at the path first
             y += 12
-            height = LINE * len(shown) + 30
+            height = LINE * sum(len(pieces(line)) for line, _ in shown) + 30
             parts.append(box(y, height, 'class="f" rx="4"'))
-            parts.append(text(MARGIN + 10, y + 16, name.lstrip("/"), "t"))
+            parts.append(text(MARGIN + 8, y + 16, name.lstrip("/"), "t"))
             y += 24
             for line, kind in shown:
+                for piece in pieces(line):
+                    if kind:
+                        parts.append(box(y, LINE, f'fill="{TINTS[kind]}"', inset=1))
+                    parts.append(text(MARGIN + 8, y + 13, piece, "m"))
+                    y += LINE
                 if kind:
-                    parts.append(box(y, LINE, f'fill="{TINTS[kind]}"', inset=1))
-                    parts.append(text(WIDTH - MARGIN - 8, y + 13, kind, "k"))
-                parts.append(text(MARGIN + 10, y + 13, line, "m"))
-                y += LINE
+                    parts.append(text(WIDTH - MARGIN - 6, y - 5, kind, "k"))
             y += 6
         y += 18
-        parts.append(text(MARGIN, y, f"Whoever opens it finds {seen(step.files)}", "n"))
+        parts.append(text(MARGIN, y, "A program that opens it now finds:", "n"))
+        y += LINE
+        parts.append(text(MARGIN, y, seen(step.files), "m"))
         before = {line for shown in files.values() for line, kind in shown if kind != "torn"}
     height = y + 18
     return (

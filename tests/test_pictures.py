@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from html import unescape
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -23,8 +25,32 @@ def test_a_picture_shows_what_the_store_does(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", pictures.STORIES)
+def test_a_picture_can_be_read_on_a_phone(name: str) -> None:
+    """It is as wide as the text there, no letters are small, and every line fits."""
+    picture = pictures.picture(name)
+    assert 'viewBox="0 0 328 ' in picture
+    assert 12 <= min(map(int, re.findall(r"(\d+)px", picture)))
+    texts = re.findall(r'<text class="(\w)" x="(\d+)" y="(\d+)"[^>]*>([^<]*)<', picture)
+    widths = {"m": 7.25, "t": 7.25, "n": 6.5, "b": 7.2, "k": 6.5}
+    rows: dict[str, list[tuple[float, float]]] = {}
+    for style, x, y, content in texts:
+        width = len(unescape(content)) * widths[style]
+        left = int(x) - width if style == "k" else int(x)
+        assert 0 < left < left + width < 328, content
+        rows.setdefault(y, []).append((left, left + width))
+    for row in rows.values():
+        assert all(end < left for (_, end), (left, _) in pairwise(sorted(row)))
+
+
+def test_a_long_line_is_cut_where_it_can_be_read() -> None:
+    line = '--- [["set",[],"alice",20],["set",[],"bob",10]]'
+    assert ['--- [["set",[],"alice",20],', '↳ ["set",[],"bob",10]]'] == pictures.pieces(line)
+    assert ["alice: 30"] == pictures.pieces("alice: 30")
+
+
+@pytest.mark.parametrize("name", pictures.STORIES)
 def test_a_picture_never_shows_half_a_payment(name: str) -> None:
-    """Whoever opens the files at any step finds all of a transaction, or nothing of it."""
+    """A program that opens the files at any step finds all of a transaction, or nothing of it."""
     found = [re.findall(r"\d+", pictures.seen(step.files)) for step in pictures.STORIES[name]()]
 
     # In the picture of a commit, the last step gives Bob two more.
