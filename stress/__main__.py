@@ -200,8 +200,8 @@ def report(verdicts: list[Verdict], seed: int, seconds: float) -> str:
     if rows:
         lines += [
             "",
-            "The scenarios that `schedules` completed. Where one has kills, failing calls or power cuts, each state "
-            "has them. Switches are those from a process that could have gone on:",
+            "The scenarios that `schedules` completed. If a scenario has kills, failing calls or power cuts, they are "
+            "tried in each of its states. Only switches away from a process that could continue are counted:",
             "",
             "| scenario | switches | distinct states | schedules | states after a power cut |",
             "|---|---|---:|---:|---:|",
@@ -214,7 +214,7 @@ def report(verdicts: list[Verdict], seed: int, seconds: float) -> str:
         ]
     unfinished = [each for verdict in verdicts for each in verdict.trial.unfinished]
     if unfinished:
-        lines += ["", f"Not completed in this time, so not in the table above: {', '.join(unfinished)}."]
+        lines += ["", f"Not completed in this time, and therefore not in the table above: {', '.join(unfinished)}."]
     return "\n".join(lines)
 
 

@@ -14,7 +14,7 @@ from stress.check import CHECKS, BrokenPromise, Trial, check
 SHORTEST, LONGEST = 3.0, 60.0
 
 
-@check("soak", "All of the checks at random, with random seeds, for as long as you like.")
+@check("soak", "All checks at random, with random seeds, for as long as you like.")
 def soak(trial: Trial) -> None:
     names = [name for name, each in CHECKS.items() if name != "soak"]
     while trial.goes_on():

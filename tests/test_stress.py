@@ -143,6 +143,15 @@ def test_the_table_names_every_check_and_promises_that_exist() -> None:
     assert set(CHECKS) - {"soak"} == {name for names in stress.PROMISES.values() for name in names}
 
 
+def test_the_page_says_of_each_check_what_the_check_says() -> None:
+    """The rows of the last run stay when the words change."""
+    text = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| ([\w-]+) \| ([^|]+) \| (?:held|not tried)", text, re.M))
+
+    assert len(rows) > 10
+    assert rows == {name: CHECKS[name].promise for name in rows}
+
+
 def test_a_name_that_is_no_check_is_an_error_of_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         frame.main(["run", "kill", "nonsense"])

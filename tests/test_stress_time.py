@@ -221,7 +221,7 @@ def test_what_was_completed_and_what_was_left_is_told(trial: Trial, monkeypatch:
         assert (whole.states, whole.runs, whole.cuts) == (states, runs, cuts), (name, switches)
     told = frame.report([frame.Verdict(frame.CHECKS["schedules"], trial, 3.0)], 5, 3.0)
     assert f"{len(left)} not completed" in told
-    assert f"Not completed in this time, so not in the table above: {trial.unfinished[0]}" in told
+    assert f"Not completed in this time, and therefore not in the table above: {trial.unfinished[0]}" in told
     assert f"| {left[0]} |" not in told
 
 

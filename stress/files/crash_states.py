@@ -319,7 +319,11 @@ class Judge:
                 raise BrokenPromise(f"P1: after a clean close there is {name}")
 
 
-@check("crash-states", "Whatever state a power cut leaves, it opens as what durability promised, and goes on.", share=2)
+@check(
+    "crash-states",
+    "In every state that a power cut leaves, the file opens as its durability promises, and works.",
+    share=2,
+)
 def crash_states(trial: Trial) -> None:
     with logged(trial.folder):
         while trial.goes_on():

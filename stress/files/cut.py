@@ -166,7 +166,7 @@ def whole_commits(journal: Journal, length: int) -> int:
     return sum(end <= length for end in journal.ends[1:])
 
 
-@check("cut", "A file that is cut at any byte opens as the commits that are whole, and goes on from there.")
+@check("cut", "A file that is cut at any byte opens with its complete commits, and works from there.")
 def cut(trial: Trial) -> None:
     with logged(trial.folder):
         while trial.goes_on():
@@ -260,7 +260,7 @@ def flips(journal: Journal, dice: Random) -> Iterator[tuple[str, str, bytes]]:
         yield "bits flipped", f"bit {bit} of byte {offset} flipped", bytes(damaged)
 
 
-@check("flip", "No damage is ever read as a state that never was, or hides whole commits: every bit, and much else.")
+@check("flip", "No damage is read as a state that never existed, or hides complete commits: every bit, and more.")
 def flip(trial: Trial) -> None:
     with logged(trial.folder):
         while trial.goes_on():

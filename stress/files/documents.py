@@ -381,7 +381,7 @@ def runs_from(many: int) -> Iterator[None]:
         block.MANY, block.PATTERN_EVERY = before
 
 
-@check("yaml", "What is read in the quick way is what PyYAML's events say.")
+@check("yaml", "The quick reader gives the same answers as PyYAML's events.")
 def yaml(trial: Trial) -> None:
     random = trial.random
     while trial.goes_on():
@@ -396,7 +396,7 @@ def yaml(trial: Trial) -> None:
                     judge(trial, data)
         trial.count("documents", len(batch))
         trial.count("answers", len(answered))
-        trial.count("answers compared with the parser in Python too", len(answered[::PURE]))
+        trial.count("answers also compared with the parser in Python", len(answered[::PURE]))
 
 
 def judge(trial: Trial, data: bytes) -> bool:

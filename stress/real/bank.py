@@ -214,7 +214,7 @@ def one_day(trial: Trial, path: Path) -> None:
             told[message] += 1
             trial.count("transfers")
         elif isinstance(message, int):
-            trial.count("looks", message)
+            trial.count("reads", message)
 
     with Crew(trial) as crew:
 
@@ -261,6 +261,6 @@ def one_day(trial: Trial, path: Path) -> None:
     trial.count("days")
 
 
-@check("bank", "Whoever adds up the accounts, anywhere and at any moment, finds the same sum.")
+@check("bank", "The sum of the accounts is the same for every process, at every moment.")
 def bank(trial: Trial) -> None:
     rounds(trial, "day", one_day)

@@ -83,7 +83,7 @@ def judge(path: Path, reached: list[list[int]]) -> None:
     expect_tidy(path, {"n": n})
 
 
-@check("contention", "Increments of many processes all count, and everybody gets on.")
+@check("contention", "All increments of many processes count, and every process gets its turn.")
 def contention(trial: Trial) -> None:
     with logged(trial.folder):
         for number, processes in enumerate(PROCESSES):

@@ -255,7 +255,7 @@ class Round:
 
     def make_room(self, room: int) -> None:
         """Leave about *room* bytes."""
-        self.trial.count("changes of the room")
+        self.trial.count("changes of the free space")
         if self.disk is not None:
             self.ask(("room", room))
         else:
@@ -369,7 +369,7 @@ def difference(expected: dict[str, Any], found: dict[str, Any]) -> str:
     )
 
 
-@check("disk-full", "On a full disk, a refused change leaves memory and file as they were, and all go on with room.")
+@check("disk-full", "A refused change on a full disk leaves memory and file as they were; with room, all work again.")
 def disk_full(trial: Trial) -> None:
     with logged(trial.folder):
         while trial.goes_on():

@@ -405,7 +405,7 @@ class Round:
         document = f.scan(self.path.read_bytes()).base.decode()
         problems = self.comments.problems(document)
         self.trial.expect(not problems, f"{what}: {'; '.join(problems)} in\n{document}")
-        self.trial.count("looks at a comment", len(self.comments))
+        self.trial.count("checks of a comment", len(self.comments))
 
     def is_in_conflict(self) -> bool:
         return self.told_of_conflict or any(self.path.parent.glob(f"{self.path.name}.conflict-*"))
@@ -416,7 +416,7 @@ class Round:
         self.expect_edit(what, found)
         self.expect_comments(what)
         self.expect_commits(what, set(found.get("log", ())))
-        self.trial.count("conflicts told")
+        self.trial.count("conflicts reported")
 
     def judge_refusal(self, what: str) -> None:
         """The edit is in the file, above a journal that nobody knows any more; a close keeps our side beside it."""
@@ -427,7 +427,7 @@ class Round:
         self.end_all()
         self.trial.expect(self.path.read_bytes() == content, f"{what}: refused, and then overwritten by a close")
         self.expect_commits(what, set())
-        self.trial.count("edits of what nobody knew any more, refused")
+        self.trial.count("refused edits of unknown documents")
 
     def expect_commits(self, what: str, known: set[str]) -> None:
         """All that were acknowledged are *known*, or in a file beside."""
@@ -458,7 +458,7 @@ class Round:
         self.trial.expect(not ours, f"P1: after a clean close there is {', '.join(ours)}")
 
 
-@check("edits", "No save of an editor is lost while programs write, and no acknowledged commit by a save.", share=2)
+@check("edits", "While programs write, no editor loses a save, and no save loses an acknowledged commit.", share=2)
 def edits(trial: Trial) -> None:
     editors = [editor for editor in EDITORS if editor.installed]
     if missing := [editor.name for editor in EDITORS if not editor.installed]:

@@ -376,7 +376,7 @@ def compare_one(trial: Trial, pair: Pair) -> None:
     trial.count("steps", sum(line.startswith("step ") for line in answer["log"]))
 
 
-@check("flavours", "The compiled hot path and pure Python see, raise and write the same, also on one file.", share=2.0)
+@check("flavours", "The compiled part and pure Python read, raise and write the same, even on one file.", share=2.0)
 def flavours(trial: Trial) -> None:
     with logged(trial.folder), Pair(trial.folder / "programs") as pair:
         trial.figures["compiled"] = "yes" if pair.compiled.compiled else "no: pure beside pure"

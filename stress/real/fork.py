@@ -399,7 +399,7 @@ def one_family(trial: Trial, path: Path) -> None:
     trial.count("families")
 
 
-@check("fork", "A forked child breaks nothing of its parent's, and can use the state itself.")
+@check("fork", "A forked child breaks nothing of its parent, and can use the state itself.")
 def fork(trial: Trial) -> None:
     rounds(trial, "family", one_family)
 

@@ -258,7 +258,7 @@ def one_history(trial: Trial, path: Path) -> None:
 
 @check(
     "isolation",
-    "Transactions and looks of all processes and threads have one order, which time agrees with.",
+    "Transactions and reads of all processes and threads have one order, which agrees with time.",
     share=2.0,
 )
 def isolation(trial: Trial) -> None:

@@ -279,7 +279,7 @@ class Storm:
             raise BrokenPromise(
                 f"P7: the writers' transactions add up to {in_transactions}, their common total says {seen['total']}"
             )
-        self.trial.count("looks")
+        self.trial.count("reads")
 
     def bury(self, name: str) -> None:
         """After the death of *name*: what is in the file is what its successor goes on with."""
@@ -350,7 +350,7 @@ def listen(storm: Storm) -> list[str]:
 
 def die(storm: Storm, name: str) -> None:
     if f.scan(storm.path.read_bytes()).rest:
-        storm.trial.count("unfinished ends seen")
+        storm.trial.count("torn tails seen")
     storm.look()
     storm.bury(name)
     storm.settle(name)

@@ -373,6 +373,6 @@ def one_program(trial: Trial, path: Path) -> None:
     trial.count("programs")
 
 
-@check("signals", "An exception from a signal handler leaves a change whole or undone, and memory equal to the file.")
+@check("signals", "An exception of a signal handler leaves a change complete or undone, and memory equal to the file.")
 def signals(trial: Trial) -> None:
     rounds(trial, "program", one_program)

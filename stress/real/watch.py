@@ -215,13 +215,13 @@ def one_day(trial: Trial, path: Path, edited: bool) -> None:
                 for message in counters[index].heard():
                     trial.count("commits", message)
                 counters[index] = start(counter, counters[index].name)
-                trial.count("kills of who counts")
+                trial.count("kills of counting processes")
             elif chance < 0.015 and not edited:
                 index = dice.randrange(len(watchers))
                 watchers[index].kill()
                 watchers[index] = start(watcher, watchers[index].name)
                 watchers[index].hear()
-                trial.count("kills of who watches")
+                trial.count("kills of watching processes")
             elif chance < 0.03:
                 worker = dice.choice(watchers)
                 os.kill(worker.pid, signal.SIGSTOP)
@@ -240,13 +240,13 @@ def one_day(trial: Trial, path: Path, edited: bool) -> None:
             last = state.n
         for worker in watchers:
             worker.tell(last)
-            trial.count("changes told", worker.result())
+            trial.count("changes reported", worker.result())
     for kept in path.parent.glob("*.conflict-*"):
         kept.unlink()  # who closed behind a save, while another one had the lock, has kept what it knew
     expect_tidy(path, {"n": last, "person": saves})
     trial.count("days")
 
 
-@check("watch", "Every watch tells every commit once, in order, whoever commits, vacuums, saves, stops or dies.")
+@check("watch", "Every watch reports every commit once, in order, while others commit, vacuum, save, stop and die.")
 def watch(trial: Trial) -> None:
     rounds(trial, "day", lambda trial, path: one_day(trial, path, edited=trial.random.random() < 0.4))

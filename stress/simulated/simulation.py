@@ -55,7 +55,7 @@ def explored(task: Task) -> tuple[Task, Tally, str]:
         return task, Tally(), str(failure)
 
 
-@check("schedules", "a kill or power cut in any state of any schedule of a small scenario loses nothing", share=20)
+@check("schedules", "A kill or a power cut in any state of any schedule of a small scenario loses nothing.", share=20)
 def schedules(trial: Trial) -> None:
     numbers = range(len(SCENARIOS))
     found = _completed([Task(number, False, FIRST, trial.until) for number in numbers], trial)
@@ -140,7 +140,7 @@ def wandered(arguments: tuple[int, float]) -> tuple[int, str]:
 
 @check(
     "chance",
-    "random programs of 2 to 4 processes, with kills, failing calls, power cuts and editors, lose nothing",
+    "Random programs of 2 to 4 processes, with kills, failing calls, power cuts and editors, lose nothing.",
     share=3,
 )
 def chance(trial: Trial) -> None:
