@@ -179,7 +179,7 @@ FAULTS = [
         "power: a new file",
     ),
     Fault(
-        "power: only who made the file syncs its folder",
+        "power: only the process that made the file syncs its folder",
         "pstate.file.regaining:Regaining.reload",
         "standing.load(journal)",
         "journal.folder_due = False; standing.load(journal)",
@@ -291,7 +291,7 @@ FAULTS = [
         "a close and a writer",
     ),
     Fault(
-        "who vacuums waits for no watch",
+        "a vacuum does not wait for watches",
         "pstate.file.rewriting:Rewriting.put",
         "self.await_watchers(old)",
         "pass",
@@ -337,7 +337,7 @@ FAULTS = [
         "pstate.file.rewriting:Rewriting.put",
         'standing.trails.become(new, None if judged is None else state, "edit", 0, None)',
         "pass",
-        "watch: who watches commits and vacuums",
+        "watch: the watching program commits and vacuums",
     ),
     Fault(
         "a watch forgets what stands in a file that it leaves",

@@ -509,7 +509,7 @@ SCENARIOS = [
     watched("close and open", a=_program(commits("a1"), closes, opens(commits("a2"))), kills=0),
     watched("commits between vacuums", a=_program(vacuums, commits("a1", "a2"), vacuums), kills=0, switches=4),
     watched(
-        "who watches commits and vacuums",
+        "the watching program commits and vacuums",
         a=_program(vacuums, commits("a1")),
         w=_program(vacuums, commits("w1")),
         kills=0,
@@ -523,7 +523,7 @@ SCENARIOS = [
         switches=2,
     ),
     watched(
-        "two who watch",
+        "two watches",
         a=_program(commits("a1"), vacuums, follows),
         w=_program(commits("w1"), vacuums),
         watching=("a", "w"),
