@@ -247,7 +247,7 @@ def main(arguments: list[str] | None = None, began: float | None = None) -> int:
         return 0
     unknown = [name for name in options.names if name not in CHECKS]
     if unknown:
-        parser.error(f"there is no check {unknown[0]!r}; there are: {', '.join(CHECKS)}")
+        parser.error(f"{unknown[0]!r} is not a check. The checks are: {', '.join(CHECKS)}")
     seed = random.SystemRandom().randrange(1 << 32) if options.seed is None else options.seed
     Console().print(f"seed {seed}", highlight=False)
     names = options.names or [name for name in CHECKS if name != "soak"]

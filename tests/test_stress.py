@@ -378,7 +378,7 @@ ANOMALIES: dict[str, tuple[list[Transaction], dict[str, list[int]], str]] = {
         {"x": [1]},
         "does not see its own",
     ),
-    "not a beginning": ([*WRITES, txn("R", 0, Read("x", [3]))], ENDED, "no beginning"),
+    "not a beginning": ([*WRITES, txn("R", 0, Read("x", [3]))], ENDED, "not a beginning"),
     "longer than in the end": ([*WRITES, txn("R", 0, Read("x", length=3))], ENDED, "had 3 values"),
     "old, although acknowledged": ([*WRITES, txn("R", 40, Read("x", [1]))], ENDED, "rw: 3 in x(.|\n)*time: "),
     "old by its length": ([*WRITES, txn("R", 40, Read("x", length=1))], ENDED, "rw: 3 in x(.|\n)*time: "),

@@ -130,7 +130,7 @@ def record(trial: Trial, seed: int, durability: str, document: bytes | None) -> 
         if "ptrace" not in run.stderr.lower():
             raise BrokenPromise(f"the program failed: {run.stderr}")
         trial.figures["strace"] = "does not work here"
-    trial.figures["recorded by"] = "a seam in the program (there is no strace)"
+    trial.figures["recorded by"] = "a seam in the program (strace does not exist here)"
     program(folder, seed, durability, results, Recording(recorder))
     return recorder.events, pickle.loads(results.read_bytes())
 

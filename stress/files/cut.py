@@ -92,7 +92,7 @@ class Reader:
                 (self.trial.folder / name).write_bytes(content)
             if isinstance(error, BrokenPromise):
                 raise BrokenPromise(f"{what}: {error}") from error
-            raise BrokenPromise(f"P11: {what}: {error!r}, which is no error of pstate's") from error
+            raise BrokenPromise(f"P11: {what}: {error!r}, which is not an error of pstate") from error
 
     def _expect_a_beginning(self, data: bytes, found: int) -> None:
         """Anything but the beginning of the next record says that this is damage, and not a write that did not end."""
@@ -116,7 +116,7 @@ class Reader:
             if place >= 0:
                 raise BrokenPromise(
                     f"P11: of {self.journal.count} commits {found} were read, without an error, although commit "
-                    f"{number} stands behind the damage, whole, at byte {place}"
+                    f"{number} follows the damage, whole, at byte {place}"
                 )
 
     def _open_for_real(self, data: bytes, found: int | PStateError | None, rebooted: bool) -> None:
@@ -238,7 +238,7 @@ def damages(journal: Journal, dice: Random) -> Iterator[tuple[str, str, bytes]]:
         yield "records repeated", f"record {one} repeated", head + b"".join(records[:one] + records[one - 1 :])
         yield "zeros", f"bytes {offset} to {stop} zeroed", data[:offset] + bytes(stop - offset) + data[stop:]
         block = dice.choice([SECTOR, 8 * SECTOR])
-        # The base document was synced when the journal began. A sector is whole, so behind its end stand no bytes of
+        # The base document was synced when the journal began. A sector is whole, so its end is followed by no bytes of
         # another file, but zeros, as above.
         start, stop = (
             max(-(-journal.ends[0] // SECTOR) * SECTOR, offset - offset % block),

@@ -335,7 +335,7 @@ def difference(data: bytes) -> str | None:
     ):
         return f"{data!r} is read as {quick!r}, but is {slow!r}"
     text = data.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
-    text += b"" if text.endswith(b"\n") else b"\n"  # whoever asks for parts has a whole line at the end
+    text += b"" if text.endswith(b"\n") else b"\n"  # a caller that asks for parts has a whole line at the end
     value, parts = reading.trace(text, "")
     known, expected = reading.trace_events(text, "")
     if not alike(value, known) or places(text, parts) != places(text, expected):
@@ -360,7 +360,7 @@ def places(data: bytes, parts: Parts) -> list[tuple[Any, ...]]:
 
 @contextmanager
 def python_parser() -> Iterator[None]:
-    """Read events with PyYAML's parser in Python, as where there is no other."""
+    """Read events with PyYAML's parser in Python, as on a system without the other one."""
     before = tables.pyyaml
     pure = tables.PyYaml(pure=True)
     tables.pyyaml = lambda: pure  # type: ignore[assignment]

@@ -1,8 +1,8 @@
 """Move money between accounts in many processes and threads, and let everybody count it in every way there is.
 
-A transfer is one transaction, so the sum of the accounts is the same in every state that was ever committed: whoever
-sees another sum has seen half of a transfer, two states at once, or a transaction that was rolled back. No reader needs
-to know which transfers there were, so every one of them can judge alone, in its own process, as fast as it can look.
+A transfer is one transaction, so the sum of the accounts is the same in every state that was ever committed. A reader
+that sees another sum has seen half of a transfer, two states at once, or a transaction that was rolled back. No reader
+needs to know the transfers, so every one of them can judge alone, in its own process, as fast as it can read.
 
 The sum does not show a transfer that was lost whole. So every account also counts its transfers, and the acknowledged
 ones of each clerk must be there in the end, although some clerks are killed.
@@ -92,7 +92,7 @@ def within_a_transaction(state: Any) -> int:
 def by_the_bell(state: Any) -> int:
     """Single values: one that is only ever 1 within transfers."""
     if state.ringing or state.bell["ringing"]:
-        raise BrokenPromise("P6: a value is seen that only ever stood within transactions")
+        raise BrokenPromise("P6: a value is seen that existed only within transactions")
     return SUM
 
 
@@ -241,7 +241,7 @@ def one_day(trial: Trial, path: Path) -> None:
                 trial.count("kills")
                 branches[name] = start(name)
                 with open_state(path, read_only=True) as state:
-                    count_money(state, dice, "whoever came after a kill")
+                    count_money(state, dice, "the process after a kill")
         for worker in [*branches.values(), *auditors]:
             worker.tell("close")
         for worker in [*branches.values(), *auditors]:

@@ -1,6 +1,6 @@
 """The comments that a person puts into a document, and whether they are still where they belong.
 
-A comment belongs to the line that it stands behind, or directly above (docs/format.md). Each is written once, and no
+A comment belongs to the line that it is on, or directly above (docs/format.md). Each is written once, and no
 program here removes what one belongs to, so each must be there once, wherever its line has gone.
 """
 
@@ -11,7 +11,7 @@ from random import Random
 
 from stress.real.editors import Changes
 
-#: How many comments may stand above one line.
+#: How many comments may be above one line.
 _MOST = 5
 
 
@@ -19,7 +19,7 @@ class Comments:
     """What a person has written about some lines, which are known by how they begin."""
 
     def __init__(self, header: str, footer: str, lines: list[str]) -> None:
-        self.header = header  #: how the document begins and ends: comments that stand on their own
+        self.header = header  #: how the document begins and ends: independent comments
         self.footer = footer
         self.above: dict[str, list[str]] = {line: [] for line in lines}
         self.behind: dict[str, str] = dict.fromkeys(lines, "")

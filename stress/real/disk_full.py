@@ -2,7 +2,7 @@
 
 The disk is a tmpfs of some hundred kilobytes, in a mount namespace of its own: it is gone when the processes in it are,
 however they end, and nobody else can fill it. A file beside the state takes room away and gives it back, also while a
-program writes. Where such a disk may not be made, the system's limit on the size of files stands in for it.
+program writes. Where such a disk may not be made, the system's limit on the size of files replaces it.
 
 One process does one thing at a time, so after each it is known what memory (of everybody), the file, and the folder
 must be: a refusal that left half a record, or a change in memory that is in no file, is seen at once and not when it
@@ -102,7 +102,7 @@ def keep_disk(link: Link, folder: Path, size: int) -> None:
 
 
 def looked(state: Path) -> tuple[dict[Any, Any], list[str], bytes]:
-    """What the file says, what is in its folder, and what stands behind the last commit."""
+    """What the file says, what is in its folder, and what follows the last commit."""
     return read_fresh(state), sorted(os.listdir(state.parent)), f.scan(state.read_bytes()).rest
 
 
@@ -272,7 +272,7 @@ class Round:
             raise BrokenPromise(f"{what}: the file says {difference(self.state, found)}")
         if rest:
             # The next writer would cut it, so that no state tells; but the file is not what it was.
-            raise BrokenPromise(f"I8: {what}: {len(rest)} bytes stand behind the last commit: {rest[:80]!r}")
+            raise BrokenPromise(f"I8: {what}: {len(rest)} bytes follow the last commit: {rest[:80]!r}")
         if names != [self.path.name]:
             raise BrokenPromise(f"{what}: beside the state there is {', '.join(set(names) - {self.path.name})}")
 

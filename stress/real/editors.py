@@ -327,7 +327,7 @@ def nano(save: Save) -> None:
 
 
 def git_checkout(save: Save) -> None:
-    """What stands in the index replaces the file."""
+    """What is in the index replaces the file."""
     folder, name = save.path.parent, save.path.name
     _index(save)
     run(["git", "checkout", "-q", "--", name], folder)

@@ -45,7 +45,7 @@ from stress.real.workers import LOADER, PATIENCE, Crew, Ended, Link, Worker, ope
 QUIET = 0.2
 SAVES_PER_ROUND = 8
 
-#: What the person begins with. What stands on its own at its ends must stay there.
+#: What the person begins with. Independent comments at its ends must stay there.
 HEADER = "# what several programs count\n\n"
 FOOTER = "\n# the end\n"
 DOCUMENT = """\
@@ -191,7 +191,7 @@ class Round:
         self.comments = Comments(HEADER, FOOTER, lines)
         self.writers = [crew.start(name, write, path) for name in names]
         for writer in self.writers:
-            writer.hear()  # whoever opens the file after an edit does not know what it was before
+            writer.hear()  # a program that opens the file after an edit does not know what it was before
         self.acknowledged = dict.fromkeys(names, 0)
         self.tokens: set[str] = set()
         self.both: list[tuple[str, float]] = []  #: what programs set it to, and when that was acknowledged

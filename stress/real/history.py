@@ -2,7 +2,7 @@
 
 Pure: no file, no process. The method is that of Elle: all that transactions do is to read lists and to append values to
 them that nobody else appends. Then the list that is there in the end tells the order of the appends of a key, and each
-read, which must be a beginning of that list, tells between which two of them it stands. So the history explains itself,
+read, which must be a beginning of that list, tells between which two it belongs. So the history explains itself,
 where a history of plain sets would leave us to guess orders, a search that explodes.
 
 From these orders follows who came before whom:
@@ -137,7 +137,7 @@ def _fill_in(reader: Transaction, read: Read, final: list[int]) -> bool:
         if read.own:
             if read.own[-1] != read.last:
                 raise BrokenPromise(f"P7: the last of {read.key} is {read.last}, its own are {read.own}: {reader}")
-            return False  # what stood before its own is not known
+            return False  # what came before its own is not known
         read.values = final[: final.index(read.last) + 1] if read.last in final else [read.last]
     return True
 
@@ -165,7 +165,7 @@ def _judge_read(
         if value not in final:
             raise BrokenPromise(f"P6, dirty read: {value} in {read.key} is not there in the end; read by {reader}")
     raise BrokenPromise(
-        f"P7: a read is no beginning of what {read.key} is in the end, {shown(final[:count])}: {reader}"
+        f"P7: a read is not a beginning of what {read.key} is in the end, {shown(final[:count])}: {reader}"
     )
 
 
@@ -184,7 +184,7 @@ def _dependencies(history: list[Transaction], final: dict[str, list[int]]) -> Gr
 
     for key, values in final.items():
         for first, second in pairwise(values):
-            add(author[key, first], author[key, second], f"ww: in {key}, {second} stands behind {first}")
+            add(author[key, first], author[key, second], f"ww: in {key}, {second} comes after {first}")
     for n, transaction in enumerate(history):
         for read in transaction.reads:
             values = final[read.key]
@@ -201,8 +201,8 @@ def _dependencies(history: list[Transaction], final: dict[str, list[int]]) -> Gr
 def _add_times(history: list[Transaction], graph: Graph) -> None:
     """Add arrows from each transaction to all that began after its end.
 
-    They would be too many. So each end is a node of its own, behind which the next end stands, and every transaction
-    stands behind the last end before its beginning.
+    They would be too many. So each end is a node of its own, which the next end follows, and every transaction
+    follows the last end before its beginning.
     """
     ends = sorted((transaction.ended, n) for n, transaction in enumerate(history) if transaction.ended is not None)
     first = len(history)

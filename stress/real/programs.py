@@ -85,7 +85,7 @@ class Fraction(float):
 
 
 class Other:
-    """Something that is no state, and that some libraries make: a number without being one."""
+    """A value that a state refuses, and that some libraries make: a number without being one."""
 
     def __index__(self) -> int:
         return 7
@@ -327,7 +327,7 @@ def limited(size: int) -> Iterator[None]:
 
 
 class Turns:
-    """Threads that take steps in turn: whoever gives a turn away waits until it comes back."""
+    """Threads that take steps in turn: a thread that gives its turn away waits until it comes back."""
 
     def __init__(self) -> None:
         self._orders: dict[str, queue.SimpleQueue[Callable[[], None] | None]] = {}

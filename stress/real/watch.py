@@ -3,7 +3,7 @@
 The number grows by 1 in each transaction. So a watch must tell every value exactly once and in order, each with the one
 before it; one that is missing, told twice or told as a jump shows at once, to whoever watches, without knowing what the
 others did. Some watch in a process that counts too, some in one that only reads; some ask all the time, some so seldom
-that the thread of the watch has to keep it all; some watch the one value, some the whole state. Some stand still for
+that the thread of the watch has to keep it all; some watch the one value, some the whole state. Some are stopped for
 less than `WATCHERS_AT_MOST`, and must miss nothing by it; some are killed, and must keep nobody: each vacuum is timed.
 
 On other days a person saves a value of his own, with the lock of the file, as ``flock FILE sed -i`` does. It must be
@@ -29,7 +29,7 @@ from stress.real.workers import PATIENCE, Crew, Link, Worker, expect_tidy, open_
 
 #: What a busy machine may add to a second, in seconds.
 GRACE = 5.0
-#: How long somebody who watches stands still, at most.
+#: How long a watching process is stopped, at most.
 STILL = WATCHERS_AT_MOST / 3
 
 
@@ -58,7 +58,7 @@ def add(state: Any) -> None:
 
 
 def patiently(function: Any, *args: Any, **options: Any) -> Any:
-    """Call *function*, again while a person's save stands above the journal of others.
+    """Call *function*, again while a person's save is above the journal of others.
 
     They know both sides, and bring them together when they look next. Who comes from an older file cannot.
     """

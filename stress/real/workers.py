@@ -74,7 +74,7 @@ class Link:
         return self.pipe.recv()
 
     def is_called(self) -> bool:
-        """Whether there is something to hear. Whoever works in a loop ends it then."""
+        """Whether there is something to hear. A worker in a loop ends it then."""
         return self.pipe.poll(0)
 
 
@@ -113,7 +113,7 @@ class Worker:
         return f"{self.name} (process {self.pid})"
 
     def tell(self, message: Any = None) -> None:
-        """Say something; that it has died meanwhile is no error here."""
+        """Say something; that it has died meanwhile is not an error here."""
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.pipe.send(message)
 
@@ -201,7 +201,7 @@ class Crew:
     def listen(self, workers: list[Worker], limit: float = PATIENCE) -> list[tuple[Worker, Any]]:
         """Wait until one of *workers* tells something; returns the next message of each that did.
 
-        None stands for the death of a worker. Raises Silence when none of them tells anything for *limit* seconds.
+        None means that a worker has died. Raises Silence when none of them tells anything for *limit* seconds.
         """
         ready = wait([worker.pipe for worker in workers], limit)
         if not ready:

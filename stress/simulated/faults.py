@@ -340,7 +340,7 @@ FAULTS = [
         "watch: the watching program commits and vacuums",
     ),
     Fault(
-        "a watch forgets what stands in a file that it leaves",
+        "a watch forgets what is in a file that it leaves",
         "pstate.file.trail:Trail.become",
         "self.collect()",
         "pass",
@@ -375,7 +375,7 @@ FAULTS = [
         "a daemon with a log of the same size, and a vacuum",
     ),
     Fault(
-        "the first record goes to whoever has the number",
+        "the first record goes to the file that has the number",
         "pstate.file.log:FileLog._is_as_it_was",
         "if journal.marker is None:",
         "if False:",

@@ -2,7 +2,7 @@
 
 All scenarios write into one list, `log`, and most of them only append to it. So the order of the commits is the order
 of the list, a commit that was lost is a token that is missing, one that was made twice is a token that is there twice,
-and a view that moved backward is one that is no beginning of the list.
+and a view that moved backward is not a beginning of the list.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def opened(content: bytes) -> tuple[str, ...]:
 
 @lru_cache(maxsize=200_000)
 def after_boot(files: Files) -> tuple[str, ...] | str | None:
-    """The log that the first program after a power cut finds, None when there is no file, or what is wrong.
+    """The log that the first program after a power cut finds, None without a file, or what is wrong.
 
     It also goes on: commits, closes, and leaves one plain document and nothing else.
     """
@@ -175,7 +175,7 @@ def at_the_end(world: World) -> None:
     for actor in living:
         actor.close()
     if scenario.failures:
-        # A failed sync leaves a journal; whoever opens the file next has nothing to do with that.
+        # A failed sync leaves a journal; it does not concern the program that opens the file next.
         world.actors["after"] = world.actor("after")
         world.actors["after"].open()
         world.actors["after"].close()
@@ -232,7 +232,7 @@ def _judge_watch(actor: Actor, log: tuple[str, ...], now: dict[Any, Any] | None)
         whose = None if change.commit is None else "here" if str(change.new).startswith(actor.name) else "other"
         if change.new is not ABSENT and change.path[0] == "log" and not actor.world.scenario.edited:
             expect(change.origin == whose, f"{actor.name} was told of {change}, which is {whose}'s")
-        expect(change.commit or not actor.world.scenario.edited or change.origin == "edit", f"{change} is no edit")
+        expect(change.commit or not actor.world.scenario.edited or change.origin == "edit", f"{change} is not an edit")
     for group in (group for other in actor.world.actors.values() for group in other.groups):
         for together in actor.told if not actor.world.scenario.edited else ():
             there = group & {change.new for change in together if isinstance(change.new, str)}
@@ -270,7 +270,7 @@ def _judge_log(world: World, log: tuple[str, ...]) -> None:
     for actor in world.actors.values():
         views = [view for view in actor.views if not world.scenario.edited]
         for view in views:
-            expect(view == log[: len(view)], f"{actor.name} saw {view}, which is no beginning of {log}")
+            expect(view == log[: len(view)], f"{actor.name} saw {view}, which is not a beginning of {log}")
         for before, after in pairwise(views):
             expect(len(before) <= len(after), f"a view of {actor.name} moved backward: {before}, then {after}")
         for group in actor.groups:

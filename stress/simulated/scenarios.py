@@ -58,7 +58,7 @@ def in_order(world: World) -> None:
     """No increment has built on a number that another one had built on."""
     for number, token in enumerate(opened(world.disk.names[PATH].content)):
         if "end" not in token and token[1:] != str(number):
-            raise BrokenPromise(f"{token} stands at place {number}: it was built on what was not the newest state")
+            raise BrokenPromise(f"{token} is at place {number}: it was built on a state that was not the newest one")
 
 
 def vacuums(actor: Actor) -> None:

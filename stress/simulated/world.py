@@ -285,7 +285,7 @@ class Actor:
         while self.world.others_go_on(self):
             self.hear()
             if not self.world.scenario.edited:
-                # However it came here, it has read what stands in front of its view, and told that: a reduction.
+                # However it came here, it has read everything before its view, and told that: a reduction.
                 assert self.state is not None
                 _, end, crc, _, journal = self.state._store.view or (0, 0, 0, 0, None)
                 self.history = hash((journal and journal.identity, end, crc, len(self.told)))
@@ -405,7 +405,7 @@ class World:
     def _check_change(self, actor: Actor, name: str, fd: int, what: bytes | int) -> None:
         """Assert what holds before one of our programs appends to a state file, or cuts it."""
         description = actor.system.descriptors.get(fd)
-        # Editors do not append, whoever runs them.
+        # Editors do not append, no matter which process runs them.
         if description is None or not description.appending or not self._is_state(description.inode):
             return
         inode = description.inode
