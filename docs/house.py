@@ -116,7 +116,7 @@ class Layout:
     """Where the rooms of a picture are, floor by floor, and which way the arrows between them take.
 
     An arrow over more than one floor goes through a gap in each row between. All arrows to one room share these gaps,
-    so a picture has few lines, and none is behind a room.
+    so a picture has few lines, and none crosses a room.
     """
 
     def __init__(self, arrows: dict[str, set[str]]) -> None:

@@ -44,7 +44,7 @@ class Run:
     def __init__(self, files: Files, name: str = "first") -> None:
         self.disk = SimulatedDisk(files)
         self.calls: list[tuple[str, Files]] = []  #: each with the files before it
-        self.dies_at: str | None = None  #: the call in the middle of which the program dies
+        self.dies_at: str | None = None  #: the call that the program dies in
         self.system = SimulatedSystem(self.disk, self.look, name=name)
         self.state = PersistedState.open(PATH, fs=self.system)
 
@@ -159,7 +159,7 @@ STORIES: dict[str, Callable[[], Iterator[Step]]] = {"commit": commit, "crash": c
 
 #: As wide as the text of a page on a phone that is 360 pixels wide, so that nothing is made smaller there.
 WIDTH, MARGIN, LINE = 328, 8, 18
-#: How many characters fit in a line: of a file, with room for its kind behind it, and of text.
+#: How many characters fit in a line: of a file, with room for its kind after it, and of text.
 ROOM, WORDS = 36, 48
 STYLE = """\
 text{font:13px sans-serif;fill:#222}

@@ -1,8 +1,8 @@
 """The end of a run: a check that does not stop when its time is over is stopped, whatever it waits for.
 
 Checks stop by themselves (`Trial.goes_on`). Where one does not, `limited` raises in it. Where that does not help,
-because it is deep in C code or has blocked all signals, a process of its own kills the whole run (`Watchdog`), of which
-this file is also the program.
+because it is deep in C code or has blocked all signals, a process of its own kills the whole run (`Watchdog`). This
+file is also its program.
 """
 
 from __future__ import annotations

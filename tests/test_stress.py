@@ -334,7 +334,7 @@ ENDED = {"x": [1, 3], "y": [2, 4]}
 
 ANOMALIES: dict[str, tuple[list[Transaction], dict[str, list[int]], str]] = {
     "lost update": (WRITES, {"x": [1, 3], "y": [2]}, "P5, lost update: 4 of y"),
-    "made twice": (WRITES, {"x": [1, 3, 1], "y": [2, 4]}, "1 is there 2 times"),
+    "made twice": (WRITES, {"x": [1, 3, 1], "y": [2, 4]}, "1 occurs 2 times"),
     "from nowhere": (WRITES, {"x": [1, 3, 7], "y": [2, 4]}, "nobody has appended it"),
     "aborted, there in the end": (
         [*WRITES, txn("C", 0, undone=[("x", 9)], status=ABORTED)],

@@ -64,15 +64,15 @@ list:
         pytest.param(lambda text: text.replace("  - two\n", "").replace("list:\n", "list:\n  - two\n"), "", id="moved"),
         pytest.param(lambda text: text.removeprefix("# the beginning\n"), "begins with", id="begins otherwise"),
         pytest.param(lambda text: text.removesuffix("# the end\n"), "ends with", id="ends otherwise"),
-        pytest.param(lambda text: text.replace("  # behind a", ""), "is not there once", id="one is missing"),
-        pytest.param(lambda text: text.replace("# above a\n", ""), "is not there once", id="one above is missing"),
+        pytest.param(lambda text: text.replace("  # behind a", ""), "does not occur once", id="one is missing"),
+        pytest.param(lambda text: text.replace("# above a\n", ""), "does not occur once", id="one above is missing"),
         pytest.param(
-            lambda text: text.replace("# above a\na: 1", "a: 1\n# above a"), "not there once", id="one has moved"
+            lambda text: text.replace("# above a\na: 1", "a: 1\n# above a"), "not occur once", id="one has moved"
         ),
         pytest.param(
             lambda text: text.replace("  - one\n  - two", "  - two\n  - one"), "once", id="at another element"
         ),
-        pytest.param(lambda text: text.replace("- two", "- two  # above one"), "is there twice", id="one was doubled"),
+        pytest.param(lambda text: text.replace("- two", "- two  # above one"), "occurs twice", id="one was doubled"),
     ],
 )
 def test_comments_that_are_not_where_they_belong_are_found(harm: Callable[[str], str], problem: str) -> None:

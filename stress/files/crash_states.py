@@ -1,8 +1,8 @@
 """Record the system calls of a real run, and open every state of the disk that a power cut in it could leave.
 
 The run is a program of commits, transactions, vacuums, closes and opens. It says before and after each commit that it
-begins, and has returned; so at every call it is known what must be there (what was acknowledged with durability
-"power", what was vacuumed with "process") and what may be there at most.
+begins, and has returned; so at every call it is known what the file must have (what was acknowledged with durability
+"power", what was vacuumed with "process") and what it may have at most.
 
 The disk is modelled by what the manual pages promise, and no more. A file's data is durable after its fsync or
 fdatasync. Without one, any part of what was written since may be missing: the writes from some point on, a part of a
@@ -226,7 +226,7 @@ class Disk:
 
 @dataclass(frozen=True)
 class Bounds:
-    """How many commits must be there, and how many may be."""
+    """How many commits the file must have, and how many it may have."""
 
     least: int
     most: int
@@ -276,7 +276,7 @@ class Judge:
         path = self.folder / NAME
         try:
             if not path.exists() and not bounds.may_be_missing:
-                raise BrokenPromise("the file is not there")
+                raise BrokenPromise("the file is missing")
             with open_state(path, fs=self._fs, lock_timeout=1) as state:
                 found = state.snapshot()
                 self._expect(found, bounds)
@@ -297,7 +297,7 @@ class Judge:
         for number, state in enumerate(self.states):
             if same(found, state):
                 raise BrokenPromise(
-                    f"P5: {bounds.least} commits must be there and {bounds.most} may be, {number} were found"
+                    f"P5: {bounds.least} commits are required and {bounds.most} allowed, {number} were found"
                 )
         raise BrokenPromise(f"P6: a state that never was: {str(found)[:500]}")
 
@@ -312,7 +312,7 @@ class Judge:
             if name.startswith(f"{path.name}.cut-"):
                 self.trial.count("unreadable ends kept")
             elif name.startswith(f"{path.name}.conflict-"):
-                # No person was there: it is a vacuum's file, taken for a save because the trailer that would prove it
+                # No person took part: it is a vacuum's file, taken for a save because the trailer that would prove it
                 # is lost. Nothing is lost by that, but somebody must look at it.
                 self.trial.count("needless conflict files")
             else:

@@ -170,7 +170,7 @@ def entry(random: Random, head: str, indent: str, depth: int, in_mapping: bool, 
     if depth > 1 and what < 0.45:
         dashed = in_mapping and random.random() < 0.3
         if not in_mapping and random.random() < 0.7:
-            # What is inside begins behind the dash.
+            # What is inside begins after the dash.
             inner = indent + " " * (1 + len(gap))
             lines = [*collection(random, inner, depth - 1, 0.6, sober)]
             yield head + gap + lines[0][len(inner) :]
@@ -216,7 +216,7 @@ def entry(random: Random, head: str, indent: str, depth: int, in_mapping: bool, 
 
 
 def further(random: Random, indent: str, sober: bool) -> Iterator[str]:
-    """Lines of a text, most behind *indent*."""
+    """Lines of a string, most after *indent*."""
     for _ in range(random.randrange(1, 4)):
         blank = random.random() < 0.2
         extra = random.choice(["", "", "", " ", "  "])

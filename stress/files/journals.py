@@ -123,7 +123,7 @@ class Journal:
 
 
 def make(path: Path, dice: Random, most: int = 8, length: int = 40) -> Journal:
-    """A journal of 1 to *most* commits behind a base document. *path* is free again afterwards."""
+    """A journal of 1 to *most* commits after a base document. *path* is free again afterwards."""
     durability = dice.choice(["process", "power"])
     with open_state(path, durability=durability) as state:
         for _ in range(dice.randrange(4)):

@@ -5,7 +5,7 @@ that sees another sum has seen half of a transfer, two states at once, or a tran
 needs to know the transfers, so every one of them can judge alone, in its own process, as fast as it can read.
 
 The sum does not show a transfer that was lost whole. So every account also counts its transfers, and the acknowledged
-ones of each clerk must be there in the end, although some clerks are killed.
+ones of each clerk must be in the file in the end, although some clerks are killed.
 """
 
 from __future__ import annotations

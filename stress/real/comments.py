@@ -1,7 +1,7 @@
 """The comments that a person puts into a document, and whether they are still where they belong.
 
 A comment belongs to the line that it is on, or directly above (docs/format.md). Each is written once, and no
-program here removes what one belongs to, so each must be there once, wherever its line has gone.
+program here removes what one belongs to, so each must occur once, wherever its line has gone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Comments:
         self.behind: dict[str, str] = dict.fromkeys(lines, "")
 
     def change(self, dice: Random, line: str, value: str = "") -> Changes:
-        """What an editor does: *value* behind *line*, and a comment above it, another one behind it, both, or none."""
+        """What an editor does: *value* after *line*, and a comment above it, another one on it, both, or none."""
         above, number = self.above[line], dice.randrange(10**9)
         text = f"{line} {value}".rstrip()
         if dice.random() < 0.6:
@@ -41,7 +41,7 @@ class Comments:
         return sum(map(len, self.above.values())) + sum(map(bool, self.behind.values()))
 
     def problems(self, document: str) -> list[str]:
-        """What has become of comments, in sentences; none, if all are where they belong."""
+        """What is wrong with comments, in sentences; none, if all are where they belong."""
         found = []
         if not document.startswith(self.header):
             found.append(f"the document begins with {document[:100]!r}")
@@ -53,10 +53,10 @@ class Comments:
             value = r"(?: [^\s#]+)?" if line.endswith(":") else ""
             pattern = rf"(?m)^{re.escape(text + line)}{value}{re.escape('  ' + behind) if behind else ''}$"
             if len(re.findall(pattern, document)) != 1:
-                found.append(f"{text}{line} {behind} is not there once")
+                found.append(f"{text}{line} {behind} does not occur once")
             for comment in filter(None, [*above, behind]):
                 if len(re.findall(rf"(?m){comment}$", document)) > 1:
-                    found.append(f"{comment} is there twice")
+                    found.append(f"{comment} occurs twice")
         return found
 
 

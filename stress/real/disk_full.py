@@ -1,4 +1,4 @@
-"""Fill the disk while programs write: a change that is refused has changed nothing, one that is acknowledged is there.
+"""Fill the disk while programs write: a change that is refused has changed nothing, one that is acknowledged is in it.
 
 The disk is a tmpfs of some hundred kilobytes, in a mount namespace of its own: it is gone when the processes in it are,
 however they end, and nobody else can fill it. A file beside the state takes room away and gives it back, also while a
@@ -172,7 +172,7 @@ def write(link: Link, path: Path, disk: int, durability: str) -> None:
 
 
 def carry_out(state: Any, order: Any) -> None:
-    """One change of *state*; the same on a plain dict, for the one that tells what must be there."""
+    """One change of *state*; the same on a plain dict, for the one that says what the file must have."""
     match order:
         case "set", (key, value):
             state[key] = value

@@ -303,7 +303,7 @@ def _lisp(text: str) -> str:
 
 
 def nano(save: Save) -> None:
-    """Typed on a terminal: search for each line, cut it, type others; leave, and save over whatever is there by now."""
+    """Typed on a terminal: search for each line, cut it, type others; leave, and save over the file as it is by now."""
     with tempfile.NamedTemporaryFile("w", suffix=".nanorc") as settings:
         settings.write("set regexp\nset casesensitive\nset cutfromcursor\nset saveonexit\nunset autoindent\n")
         settings.flush()

@@ -1,17 +1,17 @@
-"""Let a person's editors save a state while programs write it: every edit, and every acknowledged commit, is there.
+"""Let a person's editors save a state while programs write it: every edit, and every acknowledged commit, stays.
 
 The person changes `note`, which no program touches, and sometimes `both`, which they do, and writes comments: above
-keys and elements, and behind them. Each program counts its commits in a key of its own, moves elements of one list and
+keys and elements, and after them. Each program counts its commits in a key of its own, moves elements of one list and
 puts others between them, and appends a token for each commit to another list: a commit that was lost is a token that is
-missing, one that was made twice is a token that is there twice. No program removes anything that the person has put a
+missing, one that was made twice is a token that occurs twice. No program removes anything that the person has put a
 comment to, so every comment must stay, right where it belongs. The programs tell of each commit after its call has
-returned, and they live until everything has settled, so what docs/guarantees.md says of processes that die is no excuse
-here; one that closes the file and opens it again does so when nobody is editing.
+returned, and they live until everything has settled, so what docs/guarantees.md says of processes that die does not
+excuse a loss; one that closes the file and opens it again does so when nobody is editing.
 
 Neither is what it says of saves in place. One that was not over when a vacuum exchanged the file went into a file that
 nobody sees any more; whether that happened is read off that file, where the vacuum's trailer must be the last line. One
 that paused for as long as pstate waits (it is told to wait longer here) may be taken for finished. Those are counted,
-and the round ends, because nobody knows then what is right.
+and the round ends, because what is right is unknown then.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def rearrange(jobs: Any, token: str, dice: Random) -> None:
 
 
 def await_note(state: Any, note: str) -> tuple[str, str]:
-    """Read until the person's edit is there; returns what is, and what we were told on the way, or ""."""
+    """Read until the person's edit is visible; returns what is, and what we were told on the way, or ""."""
     found = told = ""
     began = time.monotonic()
     while True:
@@ -262,7 +262,7 @@ class Round:
     # The person
 
     def save(self, editor: Editor) -> bool:
-        """One edit, while everybody writes. False when nobody can say what must be there."""
+        """One edit, while everybody writes. False if what the file must have is unknown."""
         dice = self.dice
         both = dice.random() < 0.4
         self.note = f"edit{dice.randrange(10**6)}" + "x" * dice.randrange(30)
@@ -281,7 +281,7 @@ class Round:
             may_write.wait()
 
         save = Save(self.path, changes, hold, self.breathe)
-        # Of a real program that saves in place nobody knows into which file: that which is there when it may begin, if
+        # Into which file a real program saves in place is unknown: into the one at the path when it may begin, if
         # nobody exchanges it for another one before somebody has noticed the save.
         vacuums = not (editor.in_place and editor.program)
         with ThreadPoolExecutor(1) as thread:
@@ -341,7 +341,7 @@ class Round:
         self.trial.count("saves in place that a vacuum overtook (not judged)")
         return True
 
-    # What must be there
+    # What the file must have
 
     def judge(self, what: str) -> None:
         for writer in self.writers:
@@ -373,14 +373,14 @@ class Round:
         self.trial.expect(not lost, f"{what}: acknowledged commits are lost: {sorted(lost)[:20]}")
         self.trial.expect(not twice, f"{what}: commits were made twice: {twice[:20]}")
         foreign = set(counted) - self.tokens
-        self.trial.expect(not foreign, f"{what}: refused commits are there: {sorted(foreign)[:20]}")
+        self.trial.expect(not foreign, f"{what}: refused commits are visible: {sorted(foreign)[:20]}")
         for name, k in self.acknowledged.items():
             self.trial.expect(found[name]["n"] == k, f"{what}: {name} acknowledged {k}, the file says {found[name]}")
         value, began = self.saved_both
         overridden = {program for program, ended in self.both if ended < began}
         self.trial.expect(
             not value or found["both"] not in overridden,
-            f"{what}: the person's {value!r} lost against {found['both']!r}, which was there before the save",
+            f"{what}: the person's {value!r} lost against {found['both']!r}, which was in the file before the save",
         )
         for writer in self.writers:
             writer.tell("look")
@@ -411,7 +411,7 @@ class Round:
         return self.told_of_conflict or any(self.path.parent.glob(f"{self.path.name}.conflict-*"))
 
     def judge_conflict(self, what: str) -> None:
-        """The edit is in the file, and every commit is there or in a file beside."""
+        """The edit is in the file, and every commit is in it, or in a file beside it."""
         found = read_fresh(self.path)
         self.expect_edit(what, found)
         self.expect_comments(what)
@@ -419,7 +419,7 @@ class Round:
         self.trial.count("conflicts reported")
 
     def judge_refusal(self, what: str) -> None:
-        """The edit is in the file, above a journal that nobody knows any more; a close keeps our side beside it."""
+        """The edit is in the file, above a journal that is unknown by now; a close keeps our side beside it."""
         content = self.path.read_bytes()
         self.trial.expect(
             f"\nnote: {self.note}".encode() in b"\n" + content, f"{what}: refused, and the file has not got the edit"

@@ -143,7 +143,7 @@ class Runner:
         self.compiled: bool = self.process.hear()
 
     def run(self, program: Program) -> dict[str, Any]:
-        """What became of *program*. Raises Died, and goes on with a new process."""
+        """The results of *program*. Raises Died, and goes on with a new process."""
         self.process.tell({"program": program, "folder": str(self.folder)})
         try:
             answer: dict[str, Any] = self.process.hear()
@@ -166,7 +166,7 @@ class Pair:
         self.compiled = Runner(False, folder, where=where)
 
     def compare(self, program: Program) -> dict[str, Any]:
-        """Run *program* by both, and return what became of it. Raises BrokenPromise with the first difference."""
+        """Run *program* by both, and return its results. Raises BrokenPromise with the first difference."""
         by_pure, by_compiled = self.pure.run(program), self.compiled.run(program)
         found = difference(by_pure, by_compiled)
         if found:
@@ -247,7 +247,7 @@ def count(path: str, name: str, seed: int) -> None:
 
 
 def read(path: str) -> None:
-    """Read until somebody says stop. Raises AssertionError when a number becomes smaller, or is there half."""
+    """Read until somebody says stop. Raises AssertionError when a number becomes smaller, or is half there."""
     die_with_parent()
     state = open_state(Path(path), read_only=True)
     told(0)
@@ -365,7 +365,7 @@ def count_together(trial: Trial, path: Path, seconds: float) -> None:
 
 
 def compare_one(trial: Trial, pair: Pair) -> None:
-    """Compare what becomes of one random program. Raises BrokenPromise with a small one that shows the difference."""
+    """Compare the results of one random program. Raises BrokenPromise with a small one that shows the difference."""
     drawn = program(Chance(trial.random), trial.random.randrange(5, 200))
     try:
         answer = pair.compare(drawn)

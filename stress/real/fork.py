@@ -1,4 +1,4 @@
-"""Fork at random moments, within transactions and outside of them, and prove that no child breaks what is its parent's.
+"""Fork at random moments, inside and outside transactions, and prove that no child breaks what is its parent's.
 
 A family is a real interpreter that has a state open, counts in it, and forks again and again; so do its children. They
 use the state that they were born with, or only leave: by the end of the block, an exception, `sys.exit`, `os._exit`,
@@ -6,7 +6,7 @@ use the state that they were born with, or only leave: by the end of the block, 
 children live, and every start method of multiprocessing. Each increment is told of in one write to a pipe after its
 transaction, so the number in the file must be that of the messages, and at most one more for each that was killed.
 
-The pipe has no end before the last of the family is gone, so its end is also the proof that nobody hangs. A family is
+The pipe ends only when the last of the family is gone, so its end is also the proof that nobody hangs. A family is
 an interpreter of its own, because children that unwind, exit and run finalizers would take a fork of the check along.
 """
 
@@ -111,7 +111,7 @@ class Member:
         self.dice = random.Random(self.dice.random() + self.generation)
         watch()
 
-    def fork(self, where: str = "outside of transactions") -> int:
+    def fork(self, where: str = "outside transactions") -> int:
         self.dice.random()
         pid = os.fork()
         if pid == 0:

@@ -1,6 +1,6 @@
 """Random programs over a state: every operation, every kind of key and value, blocks, threads, handles, refusals.
 
-Who draws them gives the dice: a `random.Random` for a long run, or hypothesis, which makes a program that fails small.
+The caller gives the dice: a `random.Random` for a long run, or hypothesis, which makes a failing program small.
 """
 
 from __future__ import annotations

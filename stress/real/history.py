@@ -1,7 +1,7 @@
 """What transactions have read and appended, and whether they could have done so one after the other.
 
 Pure: no file, no process. The method is that of Elle: all that transactions do is to read lists and to append values to
-them that nobody else appends. Then the list that is there in the end tells the order of the appends of a key, and each
+them that nobody else appends. Then the list at the end tells the order of the appends of a key, and each
 read, which must be a beginning of that list, tells between which two it belongs. So the history explains itself,
 where a history of plain sets would leave us to guess orders, a search that explodes.
 
@@ -34,7 +34,7 @@ MOST_STARTS = 200
 class Read:
     """A list as it was seen; the last ones of its values may be the reader's own, which are not committed yet.
 
-    Who only asked for its length, or for its last value, has seen the list that had it: `judge` fills in the values.
+    A read of only its length, or its last value, has seen the list that had it: `judge` fills in the values.
     """
 
     key: str
@@ -46,7 +46,7 @@ class Read:
 
 @dataclass(slots=True)
 class Transaction:
-    """One transaction, or one look from outside of any. Times are in ns, of one clock for all processes."""
+    """One transaction, or one read outside any. Times are in ns, of one clock for all processes."""
 
     name: str
     began: int
@@ -66,7 +66,7 @@ def shown(values: list[int]) -> str:
     return str(values) if len(values) < 4 else f"[… {', '.join(map(str, values[-3:]))}] ({len(values)} values)"
 
 
-#: Why one transaction comes before another: a node is the index of a transaction, or behind those a moment in time.
+#: Why one transaction comes before another: a node is the index of a transaction, or after those a moment in time.
 Graph = list[dict[int, str]]
 
 
@@ -84,10 +84,10 @@ def judge(history: list[Transaction], final: dict[str, list[int]]) -> int:
                 for (key, value), is_there in zip(transaction.appends, found, strict=True)
                 if not is_there
             ]
-            raise BrokenPromise(f"P5, lost update: {', '.join(lost)} is not there in the end; {transaction}")
+            raise BrokenPromise(f"P5, lost update: {', '.join(lost)} is missing in the end; {transaction}")
         if transaction.status == UNKNOWN:
             if any(found) and not all(found):
-                raise BrokenPromise(f"P4, half of a transaction is there in the end: {transaction}")
+                raise BrokenPromise(f"P4, half of a transaction is left in the end: {transaction}")
             if not any(found):
                 continue
         transaction.reads = [read for read in transaction.reads if _fill_in(transaction, read, final[read.key])]
@@ -104,7 +104,7 @@ def judge(history: list[Transaction], final: dict[str, list[int]]) -> int:
 
 
 def _writers(history: list[Transaction]) -> dict[tuple[str, int], tuple[Transaction, bool]]:
-    """Who appended what, and whether that was rolled back."""
+    """Which transaction appended what, and whether that was rolled back."""
     writers: dict[tuple[str, int], tuple[Transaction, bool]] = {}
     for transaction in history:
         for each in transaction.appends:
@@ -118,13 +118,13 @@ def _judge_final(writers: dict[tuple[str, int], tuple[Transaction, bool]], final
     for key, values in final.items():
         if len(set(values)) != len(values):
             twice = [value for value in values if values.count(value) > 1]
-            raise BrokenPromise(f"P4: in {key}, {twice[0]} is there {values.count(twice[0])} times in the end")
+            raise BrokenPromise(f"P4: in {key}, {twice[0]} occurs {values.count(twice[0])} times in the end")
         for value in values:
             if (key, value) not in writers:
-                raise BrokenPromise(f"P6: in {key}, {value} is there in the end, and nobody has appended it")
+                raise BrokenPromise(f"P6: in {key}, {value} is in the end result, and nobody has appended it")
             writer, undone = writers[key, value]
             if undone:
-                raise BrokenPromise(f"P6: in {key}, {value} is there in the end, and was rolled back: {writer}")
+                raise BrokenPromise(f"P6: in {key}, {value} is in the end result, and was rolled back: {writer}")
 
 
 def _fill_in(reader: Transaction, read: Read, final: list[int]) -> bool:
@@ -163,7 +163,7 @@ def _judge_read(
                 f"P6, aborted read: {value} in {read.key} was rolled back by {writer}; read by {reader}"
             )
         if value not in final:
-            raise BrokenPromise(f"P6, dirty read: {value} in {read.key} is not there in the end; read by {reader}")
+            raise BrokenPromise(f"P6, dirty read: {value} in {read.key} is missing in the end; read by {reader}")
     raise BrokenPromise(
         f"P7: a read is not a beginning of what {read.key} is in the end, {shown(final[:count])}: {reader}"
     )

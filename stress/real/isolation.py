@@ -3,10 +3,10 @@
 What each of them has read and appended is recorded, with the times of its beginning and end, and judged afterwards:
 `history` says how. Counters and sums find a lost update, this finds every way in which transactions can disagree about
 who was first: dirty, aborted and intermediate reads, write skew, views that move back, a commit that was acknowledged
-and not yet seen. A single look from outside of transactions is judged as a transaction that only reads.
+and not yet seen. A single read outside transactions is judged as a transaction that only reads.
 
 The times count because the promise does: a reader sees whatever was committed before it looked. Processes that are
-killed leave transactions of which we know what they meant to append, not whether they did.
+killed leave transactions: what they meant to append is known, but not whether they did.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ class Client:
                 now.reads.append(self.dice.choice(READING)(self.state, self.lists, key, own))
 
     def give_up_part(self, now: Transaction) -> None:
-        """A savepoint, and what was appended behind it is given up."""
+        """A savepoint, and what was appended after it is given up."""
         kept = list(now.appends)
         key = self.dice.choice(KEYS)
         self.next += 1

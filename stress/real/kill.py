@@ -1,8 +1,8 @@
 """Kill writers at random moments, and prove that no acknowledged commit is lost and none is seen half.
 
 Several processes write one file. Each tells us over a pipe of every commit *after* its call has returned, and only then
-begins the next: so after a death at most one commit of each writer is unknown, and everything that was told must be
-there. Every kind of commit writes its number in several places (in one call, or in one transaction), so half of one
+begins the next: so after a death at most one commit of each writer is unknown, and everything that was told must
+stay. Every kind of commit writes its number in several places (in one call, or in one transaction), so half of one
 shows as two numbers that differ; a sum over all writers shows a commit that was built on an old state.
 
 Some are killed from outside at moments that nobody chose, among them right after they said that they are within a
@@ -136,7 +136,7 @@ def beginning() -> dict[str, Any]:
 
 
 def numbers(mine: dict[str, Any]) -> dict[str, int]:
-    """The last commit of each kind in a writer's part of the state. Raises BrokenPromise when one is there half."""
+    """The last commit of each kind in a writer's part of the state. Raises BrokenPromise for half a commit."""
     pair, rows, tree, deep = mine["pair"], mine["rows"], mine["tree"], mine["deep"]
     large, _, rest = mine["large"].partition(":")
     found = {
@@ -163,7 +163,7 @@ def numbers(mine: dict[str, Any]) -> dict[str, int]:
     }
     for kind, is_whole in whole.items():
         if not is_whole:
-            raise BrokenPromise(f"P6: a commit is there half: {kind}: {str(mine[kind])[:500]}")
+            raise BrokenPromise(f"P6: half of a commit is visible: {kind}: {str(mine[kind])[:500]}")
     return found
 
 
@@ -292,7 +292,7 @@ class Storm:
         self.crew.workers.remove(worker)
 
     def settle(self, name: str) -> None:
-        """Its one commit without an acknowledgement is there or not; from now on that is so."""
+        """Its one commit without an acknowledgement counts or not; from now on that stays so."""
         for kind, k in numbers(read_fresh(self.path)["of"][name]).items():
             self.told[name][kind] = k
 
@@ -334,7 +334,7 @@ def one_storm(trial: Trial, path: Path) -> None:
 
 
 def listen(storm: Storm) -> list[str]:
-    """Hear one thing of everybody who tells one now. Who died by himself gets a successor; returns who that was."""
+    """Hear one thing of every worker that says one now. One that died by itself gets a successor; returns which."""
     dead = []
     for worker, message in storm.crew.listen(list(storm.writers.values())):
         if message is None:

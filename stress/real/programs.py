@@ -1,4 +1,4 @@
-"""Programs as data, and what becomes of them: each thing that they see, and each byte that they leave.
+"""Programs as data, and their results: each thing that they see, and each byte that they leave.
 
 A program is a dict that JSON can hold: the options to open a state with, a base document that a person wrote, and a
 list of steps. A step is a line of Python (its value is noted, or what it raises), or a list that begins with a word:
@@ -48,7 +48,7 @@ from stress.real.workers import check_invariants, die_with_parent
 
 Program = dict[str, Any]
 
-#: The fields of an error that its text says, or that are no text.
+#: The fields of an error that its message says, or that are not strings.
 TOLD = ("message", "obj")
 
 #: The names of a program that are handles, containers, or None of these.

@@ -279,7 +279,7 @@ class Program:
         """Two are open then: of the state and of its reader."""
         found: list[str] = []
         for _ in range(5):
-            # Each also knows the file before the last vacuum, until the next commit that none comes behind.
+            # Each also knows the file before the last vacuum, until the next commit that no other follows.
             self.state["n"] = self.expected["n"]
             self.reader.snapshot()
             found = self.descriptors()

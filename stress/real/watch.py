@@ -1,13 +1,13 @@
 """Watch one number in many processes while others count it up, vacuum, close, are killed, and a person saves the file.
 
 The number grows by 1 in each transaction. So a watch must tell every value exactly once and in order, each with the one
-before it; one that is missing, told twice or told as a jump shows at once, to whoever watches, without knowing what the
+before it; one that is missing, told twice or told as a jump shows at once, to every watch, without knowing what the
 others did. Some watch in a process that counts too, some in one that only reads; some ask all the time, some so seldom
 that the thread of the watch has to keep it all; some watch the one value, some the whole state. Some are stopped for
 less than `WATCHERS_AT_MOST`, and must miss nothing by it; some are killed, and must keep nobody: each vacuum is timed.
 
 On other days a person saves a value of his own, with the lock of the file, as ``flock FILE sed -i`` does. It must be
-told once, as an edit. Who commits to the old file within `LOOK_INTERVAL` brings that together with the save: then an
+told once, as an edit. A commit to the old file within `LOOK_INTERVAL` is merged with the save: then an
 edit, and nothing else, may take commits back and bring them again (docs/guarantees.md, "Watching"). The chain holds.
 """
 
@@ -60,7 +60,7 @@ def add(state: Any) -> None:
 def patiently(function: Any, *args: Any, **options: Any) -> Any:
     """Call *function*, again while a person's save is above the journal of others.
 
-    They know both sides, and bring them together when they look next. Who comes from an older file cannot.
+    They know both sides, and bring them together when they look next. A program that comes from an older file cannot.
     """
     until = time.monotonic() + PATIENCE
     while True:
@@ -242,7 +242,7 @@ def one_day(trial: Trial, path: Path, edited: bool) -> None:
             worker.tell(last)
             trial.count("changes reported", worker.result())
     for kept in path.parent.glob("*.conflict-*"):
-        kept.unlink()  # who closed behind a save, while another one had the lock, has kept what it knew
+        kept.unlink()  # a close after a save, while another one had the lock, has kept what it knew
     expect_tidy(path, {"n": last, "person": saves})
     trial.count("days")
 

@@ -65,7 +65,7 @@ class Link:
         self.folder = folder  #: the trial's, for evidence
 
     def tell(self, message: Any) -> None:
-        """Any thread may. Waits while we do not listen, so do it outside of transactions."""
+        """Any thread may. Waits while we do not listen, so do it outside transactions."""
         with self._telling:
             self.pipe.send(message)
 

@@ -27,7 +27,7 @@ class Tally:
 
     @property
     def work(self) -> int:
-        """How much it was, about: a run costs as much as some states."""
+        """How much it was, about: a run costs the time of some states."""
         return self.states + self.runs + self.cuts
 
 
@@ -56,7 +56,7 @@ def explore(scenario: Scenario, goes_on: Callable[[Tally], bool] = lambda tally:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Thousands of simulated torn tails are no news; and a collector that strikes at a moment of its own would let
+    """Thousands of simulated torn tails are usual here; and a collector that strikes at a moment of its own would let
     finalizers make their calls in one run and not in its repetition."""
     logger = logging.getLogger("pstate")
     level, collects = logger.level, gc.isenabled()

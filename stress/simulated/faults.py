@@ -246,7 +246,7 @@ FAULTS = [
         "pstate.file.vacuum:replace",
         "if judged is not None and not trailer:",
         "if False:",
-        "saved anew, a and r",
+        "saved as a new document, a and r",
     ),
     Fault(
         "a stranger's file under a temporary name is taken for ours",
@@ -396,7 +396,7 @@ FAULTS = [
         "a daemon in a transaction, and a writer",
     ),
     Fault(
-        "what was lost is read anew, without what we know",
+        "what was lost is read again, without what we know",
         "pstate.file.regaining:Regaining._go_on_in",
         "new.take_over(old)",
         "pass",

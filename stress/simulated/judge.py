@@ -1,7 +1,7 @@
 """What must hold whenever a run of a scenario ends, and whenever the power goes in it.
 
 All scenarios write into one list, `log`, and most of them only append to it. So the order of the commits is the order
-of the list, a commit that was lost is a token that is missing, one that was made twice is a token that is there twice,
+of the list, a commit that was lost is a token that is missing, one that was made twice is a token that occurs twice,
 and a view that moved backward is not a beginning of the list.
 """
 
@@ -266,7 +266,7 @@ def _judge_log(world: World, log: tuple[str, ...]) -> None:
     foreign = set(log) - world.attempted() - {"before"}
     expect(not foreign, f"{sorted(foreign)} were never committed: {log}")
     refused = set(log) & world.refused()
-    expect(not refused, f"{sorted(refused)} were refused and are there: {log}")
+    expect(not refused, f"{sorted(refused)} were refused and are visible: {log}")
     for actor in world.actors.values():
         views = [view for view in actor.views if not world.scenario.edited]
         for view in views:

@@ -121,7 +121,7 @@ def begins_the_log(actor: Actor) -> None:
 
 
 def log_is_as_it_was(world: World) -> None:
-    """Who is a daemon has its log as it made it: not a byte more, its lock, its descriptor."""
+    """A daemon has its log as it made it: not a byte more, its lock, its descriptor."""
     for actor in world.actors.values():
         log = actor.log
         if log is None:
@@ -206,7 +206,7 @@ def saves_a_stale_copy(actor: Actor) -> None:
     actor.saved = actor.saves
 
 
-def saves_anew(actor: Actor) -> None:
+def saves_a_new_document(actor: Actor) -> None:
     """A whole new document, written in place. It ends in an element of a list, so no trailer may come after it."""
     _save(actor, 0, _edit(actor) + b"log:\n- before\n")
 
@@ -364,7 +364,7 @@ JOURNALED = {
     b"... # %08x\n" % crc32(b'[["insert",["log"],0,"before"]]', 0x61400009)
 }
 BARE = {PATH: b"log:\n- before\n"}  # another line could be an element of the list
-ENDLESS = {PATH: b"log: []"}  # written anew by the first commit
+ENDLESS = {PATH: b"log: []"}  # rewritten by the first commit
 EMPTY = {PATH: b""}
 FULL_SECTOR = {PATH: b"log: []\nfill: " + 420 * b"x" + b"\n"}
 
@@ -499,10 +499,10 @@ SCENARIOS = [
     ),
     after_a_look("saved by rename", saves_by_rename),
     after_a_look("saved in place", saves_in_place),
-    after_a_look("saved anew", saves_anew),
+    after_a_look("saved as a new document", saves_a_new_document),
     after_a_look("deleted", deletes),
     after_a_look("deleted, another writer", deletes, b=commits("b1")),
-    three(edited("saved anew", saves_anew, a=commits("a1"), r=looks(2))),
+    three(edited("saved as a new document", saves_a_new_document, a=commits("a1"), r=looks(2))),
     watched("writer", a=commits("a1", "a2")),
     watched("transaction", a=transaction("a1", "a2"), w=commits("w1")),
     watched("commit and vacuum", a=_program(commits("a1"), vacuums)),

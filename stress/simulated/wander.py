@@ -102,7 +102,7 @@ def draw(random: Random) -> Plan:
     programs = {name: tuple(random.choices(kinds, weights, k=random.randint(1, 6))) for name in names}
     if edited:
         # A stale copy that replaces what a vacuum has just written passes for another vacuum's, for those who only
-        # follow. Who vacuumed can tell, while it lives and nobody vacuums the copy (docs/guarantees.md).
+        # follow. The program that vacuumed notices, while it lives and nobody vacuums the copy (docs/guarantees.md).
         programs = {
             name: tuple("look" if step == "reopen" or (step == "vacuum" and name != "a") else step for step in steps)
             for name, steps in programs.items()

@@ -142,7 +142,7 @@ class Actor:
         self.watch: Watch | None = None
         self.watched_from: dict[Any, Any] = {}  #: the state when the watch began,
         self.told: list[list[Change]] = []  #: and what it has told since, with what came together in one list
-        self.groups: list[set[str]] = []  #: tokens of one transaction: all or none of them are there
+        self.groups: list[set[str]] = []  #: tokens of one transaction: all or none of them are visible
         self.conflicts: list[Exception] = []
         self.follows = False  #: nothing is left to do, but for the thread of a watch
         self.saves = 0  #: of a person's editor: how many it has begun,
@@ -350,7 +350,7 @@ class World:
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
         self.disk = SimulatedDisk(scenario.files)
-        # Whose a pipe or a link is does not matter.
+        # The owner of a pipe or a link does not matter.
         self.strangers = {
             path: self.disk.create(STRANGE, mode, STRANGER if stat.S_ISREG(mode) else 0)
             for path, mode in scenario.strangers.items()
@@ -470,10 +470,10 @@ class World:
         actor.history = hash((actor.history, name, seen))
         return result
 
-    # Three reductions, which lose no state. The holder of the lock of the file at the path is the only one who changes
+    # Three reductions, which lose no state. The holder of the lock of the file at the path is the only one that changes
     # anything (I2), unless a person's program is about: so whatever it reads, it would read at any other moment before
-    # its next change too. What it does under names that only holders look at, nobody else sees. And nobody sees what
-    # becomes of a file that only one process has open, before it gets a name that others look at. If a fault lets
+    # its next change too. What it does under names that only holders look at, nobody else sees. And nobody sees
+    # changes of a file that only one process has open, before it gets a name that others look at. If a fault lets
     # somebody change things without the lock, then that process does not hold it, and gets no such treatment.
 
     def _alone(self, actor: Actor) -> bool:
@@ -586,8 +586,8 @@ class World:
             alive = alone[:1]
         able = [actor for actor in alive if not self._waits(actor)]
         # When all wait, time goes on: for those who look again after a while, before those who ask for a lock in vain.
-        # Who follows with a watch has looked at what there is by then, and looks again before anybody has waited for it
-        # in vain: all processes go on.
+        # A process that follows with a watch has looked at everything by then, and looks again before anybody
+        # has waited for it in vain: all processes go on.
         waiting = [actor for actor in alive if actor.wants is None]
         able = (
             able
@@ -614,7 +614,7 @@ class World:
         return actor.name != PERSON and actor.pending[0] not in (*READING, "sleep", "is_watched")
 
     def _waits(self, actor: Actor) -> bool:
-        """Who sleeps, and would find everything as it was, need not wake up before somebody else has done something."""
+        """An actor that sleeps, and would find everything as it was, need not wake up before another has acted."""
         assert actor.pending is not None, actor.name
         name, _ = actor.pending
         if name != "sleep":
@@ -669,7 +669,7 @@ class World:
     # ------------------------------------------------------------------ the state of the world
 
     def key(self) -> int:
-        """Equal for schedules behind which everything is equal, but for chance in 64 bits."""
+        """Equal for schedules after which everything is equal, but for chance in 64 bits."""
         holders = {
             id(description): name
             for name, actor in self.actors.items()
@@ -713,7 +713,7 @@ class World:
         return self.acknowledged() - {token for actor in self.actors.values() for token in actor.unsynced}
 
     def due(self) -> frozenset[str]:
-        """What has to be there in the end: whatever was acknowledged, or, where a person's save may have taken commits
+        """What the end must have: everything acknowledged, or, where a person's save may have taken commits
         away, whatever a living process knows of it."""
         if not self.scenario.edited:
             return self.acknowledged()
