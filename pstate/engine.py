@@ -154,17 +154,28 @@ class Log(Protocol):
     # A commit
 
     def begin(self, timeout: float | None) -> None:
-        """Bring memory to the newest commit, for a change that can be planned anew.
+        """Bring memory to a commit that a change can be planned on, and planned anew after `Overtaken`.
 
         A file locks here. An engine that compares and sets need not: it waits here for the blocks of others, and takes
-        nothing. *timeout*: None, or less than 0, is for ever. Where the store plans anew, it counts anew. Whether this
-        raises or not, the store calls ``hold.unlock()``. Raises LockTimeout, ReadOnlyError, InvalidEditError,
-        EditConflict, StoreFailedError or WriteError.
+        nothing. Where asking costs as much as committing, it may leave memory as it is: then `confirm` asks. After
+        `Overtaken`, memory is the newest commit. *timeout*: None, or less than 0, is for ever. Where the store plans
+        anew, it counts anew. Whether this raises or not, the store calls ``hold.unlock()``. Raises LockTimeout,
+        ReadOnlyError, InvalidEditError, EditConflict, StoreFailedError or WriteError.
+        """
+        ...
+
+    def confirm(self) -> None:
+        """After `begin`: memory is the newest commit. Raises Overtaken where it was not; it is then.
+
+        The store asks before it refuses a change, or finds that there is nothing to commit.
         """
         ...
 
     def begin_block(self, timeout: float | None) -> None:
-        """`begin` for a block of somebody's code, which cannot be run again: until `unlock`, nobody else commits."""
+        """`begin` for a block of somebody's code, which cannot be run again: until its commit, nobody else commits.
+
+        Nor does anybody until `unlock`, where there is no commit.
+        """
         ...
 
     def begin_rewrite(self, timeout: float | None) -> None:

@@ -9,7 +9,7 @@ from pstate.file.fs import SYSTEM, FileSystem
 from pstate.file.journal import close_inherited
 from pstate.file.log import FileLog
 
-__all__ = ["FILES", "Files", "FileSystem", "engine_of"]
+__all__ = ["FILES", "Files", "FileSystem", "engine_of", "is_url"]
 
 #: Modules of engines that are imported when they are needed first.
 IMPORTED_LATE = (
@@ -62,9 +62,19 @@ class Files(NamedTuple):
 FILES = Files(SYSTEM)
 
 
-def engine_of(address: str, fs: FileSystem | None = None) -> Engine:
-    """The engine for *address*; *fs* is another operating system, for tests.
+def is_url(address: str) -> bool:
+    """Whether *address* is a state on a server, and not a path."""
+    return address.startswith(("postgresql://", "postgres://"))
 
-    A test that wants another engine gives that to `store.Store`, or to `store.shared`.
+
+def engine_of(address: str, fs: FileSystem | None = None) -> Engine:
+    """The engine for *address*, a path or a URL; *fs* is another operating system, for tests.
+
+    A test that wants another engine gives that to `store.Store`, or to `store.shared`. Raises ImportError where the
+    library for a server is not installed.
     """
+    if is_url(address):
+        from pstate.rows.servers import SERVERS
+
+        return SERVERS
     return FILES if fs is None or fs is SYSTEM else Files(fs)

@@ -11,8 +11,12 @@
     ├── UnreadableError (OSError)           the system does not let the file be opened or read
     ├── ReadOnlyError (PermissionError)
     ├── WriteError (OSError)                a write failed and was undone
-    │   └── StoreFailedError                writes are refused, the message says until when
+    │   ├── StoreFailedError                writes are refused, the message says until when
+    │   └── ConflictError                   on a server: a block lost its lock, and others committed
     ├── DurabilityUnknown (OSError)         committed, but the sync failed
+    ├── ServerUnavailable (ConnectionError) the server cannot be reached; nothing was changed
+    ├── CommitUnknown (ConnectionError)     the server was lost in the middle of a commit
+    ├── HistoryLost (RuntimeError)          the server lacks commits that it had acknowledged
     ├── LockTimeout (TimeoutError)
     ├── ClosedError (ValueError)
     │   └── ClosedAttributeError (AttributeError)
@@ -134,10 +138,38 @@ class StoreFailedError(WriteError):
     """
 
 
+class ConflictError(WriteError):
+    """The server ended the session of a block, and somebody else has committed since. The block was rolled back."""
+
+
 class DurabilityUnknown(PStateError, OSError):
     """The change is committed and visible, but the sync to stable storage failed."""
 
     path: str = ""
+
+
+class ServerUnavailable(PStateError, ConnectionError):
+    """The server that keeps the state cannot be reached, or does not answer in time. Nothing was changed."""
+
+    path: str = ""  #: the URL without its password
+
+
+class CommitUnknown(PStateError, ConnectionError):
+    """The server was lost in the middle of a commit, and did not come back in time: the change is committed, or not.
+
+    The next use of the state finds out, before it reads or changes anything.
+    """
+
+    path: str = ""  #: the URL without its password
+
+
+class HistoryLost(PStateError, RuntimeError):
+    """The server does not have commits that it had acknowledged, as after a failover to a server that lagged behind.
+
+    Raised once. The next use of the state goes on with what the server has. Nothing was changed.
+    """
+
+    path: str = ""  #: the URL without its password
 
 
 class LockTimeout(PStateError, TimeoutError):
@@ -146,6 +178,7 @@ class LockTimeout(PStateError, TimeoutError):
     path: str = ""  #: the state file
     waited: float = 0.0  #: seconds
     holder: int | None = None  #: process id, where the system tells it
+    holder_name: str | None = None  #: on a server: host, process, user and address of the holder, as far as it tells
     thread: str | None = None  #: where the holder is this process, the name of the thread that was waited for
 
 

@@ -141,7 +141,7 @@ class PersistedState(MappedDict):
         if "\0" in text or not _is_name(text):
             raise ValueError(f"{text!r} is no path: it holds what no name of a file can hold. Nothing was opened.")
         try:
-            absolute = os.path.abspath(text)
+            absolute = text if engines.is_url(text) else os.path.abspath(text)
         except expected(FileNotFoundError) as error:
             message = f"{text}: the folder that this program works in does not exist any more. Nothing was opened."
             raise MissingPathError(message, path=text, errno=error.errno) from error

@@ -38,6 +38,7 @@ from pstate.errors import (
     PatchedError,
     ReentrantError,
     RemovedError,
+    ServerUnavailable,
     StateFileError,
     TransactionError,
     WriteError,
@@ -370,11 +371,16 @@ class Store:
                         prepared, result = [("set", *args)], None
                         body = encode_set(path, *args)
                     else:
-                        operations, result = plan(node, *args)
-                        if not operations:
+                        try:
+                            operations, result = plan(node, *args)
+                            prepared = [prepare(node, op, self) for op in operations]
+                            body = encode_body([[op[0], path, *op[1:]] for op in operations]) if operations else ""
+                        except expected(Exception):
+                            log.confirm()
+                            raise
+                        if not body:
+                            log.confirm()
                             return result
-                        prepared = [prepare(node, op, self) for op in operations]
-                        body = encode_body([[op[0], path, *op[1:]] for op in operations])
                     view = log.commit(body)
                     self.view = None
                     for op in prepared:
@@ -689,7 +695,7 @@ class Store:
             return None
         try:
             view = self.log.commit(encode_body(changes.operations), self._base_view)
-        except expected(WriteError, UnicodeError, StateFileError):
+        except expected(WriteError, UnicodeError, StateFileError, ServerUnavailable):
             # Nothing was written. Any other exception may have come behind the write, from a signal handler: then the
             # file says, at the next access.
             self.log.hold.drop_lost()

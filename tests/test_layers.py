@@ -15,6 +15,7 @@ MAY_IMPORT = {
     "text": GROUND,
     "memory": GROUND | {"text", "engine"},
     "file": GROUND | {"text", "engine"},
+    "rows": GROUND | {"text", "engine"},
 }
 #: Who else may know that the state is in a file.
 SEE_FILE = {"engines", "speed", "testing", "cli"}
@@ -31,6 +32,7 @@ DOUBLES = {"testing.disk", "testing.system"}
 DOORS = {
     "yaml": {"text.tables"}, "filelock": {"file.lock_objects"}, "portalocker": {"file.lock_objects"},
     "ctypes": {"file.fs"},
+    "psycopg": {"rows.link"},
     "fcntl": {"file.fs", "file.lock", "file.lock_objects"}, "logging": {"logger", "testing.crash"},
     "pytest": {"testing.pytest_plugin"}, "rich": {"cli.show"}, "argparse": {"cli.command", "cli.reference"},
     "pickle": {"cli.transfer.arrival"}, "shelve": {"cli.transfer.targets"}, "dbm": {"cli.transfer.databases"},

@@ -406,6 +406,8 @@ OPENED = {
     "testing.memory.MemoryLog.open: Journal": "in memory",
     "testing.memory.MemoryLog.refresh: self.open": "in memory",
     "testing.memory.MemoryLog._go_on_in: Journal": "in memory",
+    "rows.log.RowsLog._renew: self.open": "on a server",
+    "rows.link.Link.forget: os.open": "/dev/null",
     "file.files._journal: Journal": "the state, whose path the user gives",
     "file.vacuum._begin: Journal": "a new file, through `open_beside`",
     "file.fs.FileSystem.sync_folder: folder.open": "the folder",

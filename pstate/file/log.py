@@ -137,6 +137,9 @@ class FileLog:
                     pass  # held, or worse: below we wait, or say what is wrong
         self._begin(timeout)
 
+    def confirm(self) -> None:
+        """See `engine.Log`: `begin` has locked the file, and looked."""
+
     #: A block of somebody's code cannot be run again: from here on nobody else commits. With a file, nobody can after
     #: any `begin`.
     begin_block = begin

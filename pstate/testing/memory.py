@@ -215,6 +215,9 @@ class MemoryLog:
                 )
             sleep(PAUSE)
 
+    def confirm(self) -> None:
+        """See `engine.Log`: `begin` has looked."""
+
     def begin_block(self, timeout: float | None) -> None:
         """See `engine.Log`."""
         began = monotonic()

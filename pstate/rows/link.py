@@ -1,0 +1,335 @@
+"""One session with a server: requests that end in time, and whose answers are rows of strings.
+
+This is libpq as psycopg has it (`psycopg.pq`), and not psycopg's cursors: each request must have an end, an exception
+of a signal handler must leave nothing half read, and nothing may be sent that the log does not know of.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from pstate.errors import ServerUnavailable
+from pstate.logger import Logger
+from pstate.rows.address import Address
+from pstate.signals import expected, tolerating
+
+try:
+    from psycopg import Error as LibpqError
+    from psycopg import pq
+except ImportError as error:
+    raise ImportError(
+        "a state at a postgresql:// URL needs psycopg, which is not installed: pip install 'pstate[postgres]'"
+    ) from error
+
+if TYPE_CHECKING:
+    from psycopg.pq.abc import PGconn, PGresult
+
+logger = Logger("pstate.rows.link")
+
+Row = tuple[Any, ...]  #: of strings, or None
+
+#: How long one host is tried, in seconds, where there are others.
+HOST_AT_MOST = 5.0
+#: Pauses between attempts to reach the server, in seconds.
+PAUSE_FIRST, PAUSE_AT_MOST = 0.02, 1.0
+#: How often a statement is sent before the server is asked to remember it: a script that sets one value does not pay.
+UNPREPARED = 2
+
+_FAILED = (pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.BAD_RESPONSE)
+#: The server does not know what it was asked to remember: a pooler has sent us to another session.
+_FORGOTTEN = ("26000", "42P05")
+
+
+class Lost(Exception):
+    """The session has ended in the middle of a request: nobody knows whether the server has done it."""
+
+
+class Refused(Exception):
+    """The server has answered with an error: the statement has changed nothing."""
+
+    def __init__(self, state: str, message: str) -> None:
+        super().__init__(message)
+        self.state = state  #: five characters: SQLSTATE
+
+
+class Link:
+    """A session with the server at *address*, begun when it is needed, and again when it was lost."""
+
+    __slots__ = ("_conn", "_count", "_poll", "_prepared", "_prepares", "_use", "address", "number", "on_begin")
+
+    def __init__(self, address: Address, on_begin: Callable[[], None]) -> None:
+        self.address = address
+        #: Called in each new session. What it raises ends the session.
+        self.on_begin = on_begin
+        self._conn: PGconn | None = None
+        self._poll: Any = None
+        self.number = 0  #: of the session: whoever remembers it knows whether it is still the same one
+        self._prepares = True
+        self._count: dict[str, int] = {}
+        self._prepared: dict[str, bytes] = {}
+
+    # A session
+
+    @property
+    def is_up(self) -> bool:
+        """A session was begun, and nobody has noticed its end."""
+        return self._conn is not None
+
+    def connect(self, deadline: float) -> PGconn:
+        """The session, begun if need be. Raises ServerUnavailable when *deadline*, of `monotonic`, has passed."""
+        if self._conn is not None:
+            return self._conn
+        pause = PAUSE_FIRST
+        while True:
+            try:
+                return self._begin(deadline)
+            except expected(Lost, Refused, OSError, LibpqError) as error:
+                self.drop()
+                left = deadline - monotonic()
+                if left <= 0 or _is_final(error):
+                    raise self.unavailable(error) from None
+                select.select([], [], [], min(pause, left))
+                pause = min(2 * pause, PAUSE_AT_MOST)
+            except BaseException:
+                self.drop()
+                raise
+
+    def unavailable(self, error: Exception) -> ServerUnavailable:
+        """What is raised where the server has not answered because of *error*, and nothing was sent that counts."""
+        reason = " ".join(self.address.without_secrets(str(error)).split()) or type(error).__name__
+        return ServerUnavailable(
+            f"{self.address.shown}: the server cannot be used: {reason.rstrip('.')}. Nothing was changed. "
+            "Try again when it can be reached; a longer lock_timeout waits longer.",
+            path=self.address.shown,
+        )
+
+    def _begin(self, deadline: float) -> PGconn:
+        hosts = self._hosts()
+        for number, options in enumerate(hosts, 1):
+            until = deadline if number == len(hosts) else min(deadline, monotonic() + HOST_AT_MOST)
+            try:
+                return self._begin_at(options, until)
+            except expected(Lost, Refused, OSError, LibpqError):
+                self.drop()
+                if number == len(hosts):
+                    raise
+        raise AssertionError("there is always one host")
+
+    def _hosts(self) -> list[bytes]:
+        """The server's URL, once for each host of it: libpq would wait without end for one that says nothing."""
+        found = {option.keyword: option.val for option in pq.Conninfo.parse(self.address.server.encode()) if option.val}
+        defaults = {
+            "fallback_application_name": f"pstate {socket.gethostname()}:{os.getpid()}"[:63],
+            "client_encoding": "UTF8",
+            "tcp_user_timeout": "10000",
+            "keepalives_idle": "5",
+            "keepalives_interval": "2",
+            "keepalives_count": "3",
+            "target_session_attrs": "any",
+        }
+        found = {key.encode(): value.encode() for key, value in defaults.items()} | found
+        hosts, ports = (found.get(key, b"").split(b",") for key in (b"host", b"port"))
+        if len(hosts) < 2:
+            return [_conninfo(found)]
+        ports = ports if len(ports) == len(hosts) else ports * len(hosts)
+        addresses = found.get(b"hostaddr", b"").split(b",")
+        each = [found | {b"host": host, b"port": port} for host, port in zip(hosts, ports, strict=True)]
+        if len(addresses) == len(hosts):
+            each = [one | {b"hostaddr": address} for one, address in zip(each, addresses, strict=True)]
+        return [_conninfo(one) for one in each]
+
+    def _begin_at(self, options: bytes, deadline: float) -> PGconn:
+        conn = pq.PGconn.connect_start(options)
+        self._conn = conn
+        self._poll = None
+        status: int = pq.PollingStatus.WRITING
+        while status not in (pq.PollingStatus.OK, pq.PollingStatus.FAILED):
+            if conn.status == pq.ConnStatus.BAD:
+                break
+            # Each attempt of libpq may have another descriptor.
+            poll = select.poll()
+            poll.register(conn.socket, select.POLLIN if status == pq.PollingStatus.READING else select.POLLOUT)
+            if not poll.poll(_milliseconds(deadline)):
+                raise Lost("no answer in time while the connection was made")
+            status = conn.connect_poll()
+        if conn.status != pq.ConnStatus.OK:
+            raise Lost(self._said(conn))
+        conn.nonblocking = 1
+        self._poll = select.poll()
+        self._poll.register(conn.socket, select.POLLIN)
+        self._use = select.POLLIN
+        self._count, self._prepared = {}, {}
+        self.number += 1
+        self.on_begin()
+        return conn
+
+    def drop(self) -> None:
+        """End the session. What was sent may be done by the server, or not."""
+        conn, self._conn = self._conn, None
+        if conn is not None:
+            conn.finish()
+
+    def forget(self) -> None:
+        """In a forked child: the session is the parent's. libpq would say good-bye to the server for it."""
+        conn, self._conn = self._conn, None
+        if conn is not None:
+            _of_parents.append(conn)
+            with tolerating(OSError):
+                nowhere = os.open(os.devnull, os.O_RDWR)
+                os.dup2(nowhere, conn.socket)
+                os.close(nowhere)
+
+    def literal(self, value: str | int | None) -> str:
+        """*value* as it is written in a statement, quoted by libpq."""
+        if value is None:
+            return "NULL"
+        if isinstance(value, int):
+            return str(value)
+        assert self._conn is not None
+        return bytes(pq.Escaping(self._conn).escape_literal(value.encode())).decode()
+
+    # Requests
+
+    def ask(self, statement: str, values: Sequence[str | int | None], deadline: float) -> list[Row]:
+        """The rows that one *statement*, a transaction of its own unless one is open, answers with: one round trip.
+
+        Raises ServerUnavailable, Refused or Lost.
+        """
+        conn = self.connect(deadline)
+        given = [None if value is None else str(value).encode() for value in values]
+        try:
+            (rows,) = self._run(lambda: self._send(conn, statement, given, deadline), deadline)
+        except expected(Refused) as error:
+            if error.state not in _FORGOTTEN or not self._prepares:
+                raise
+            logger.info("%s: sessions are shared by a pooler, so statements are not prepared", self.address.shown)
+            self._prepares = False
+            (rows,) = self._run(lambda: conn.send_query_params(statement.encode(), given), deadline)
+        return rows
+
+    def _send(self, conn: PGconn, statement: str, values: list[bytes | None], deadline: float) -> None:
+        name = self._prepared.get(statement)
+        if name is None:
+            count = self._count[statement] = self._count.get(statement, 0) + 1
+            if not self._prepares or count <= UNPREPARED:
+                conn.send_query_params(statement.encode(), values)
+                return
+            name = b"pstate_%d" % len(self._prepared)
+            conn.send_prepare(name, statement.encode())
+            self._answers(conn, deadline)
+            self._prepared[statement] = name
+        conn.send_query_prepared(name, values)
+
+    def ask_all(self, statements: str, deadline: float) -> list[list[Row]]:
+        """The rows of each of several *statements*, separated by semicolons: one round trip.
+
+        One simple query. In a pipeline, the server would not end a transaction that nobody goes on with (PostgreSQL
+        15), and an error would leave statements that are prepared only in the mind of the client. Raises as `ask`.
+        """
+        conn = self.connect(deadline)
+        return self._run(lambda: conn.send_query(statements.encode()), deadline)
+
+    def _run(self, send: Callable[[], None], deadline: float) -> list[list[Row]]:
+        conn = self._conn
+        assert conn is not None
+        try:
+            send()
+            return self._answers(conn, deadline)
+        except expected(Refused) as error:
+            if conn.status == pq.ConnStatus.BAD:
+                self.drop()
+                raise Lost(str(error)) from None
+            raise
+        except expected(LibpqError) as error:
+            self.drop()
+            raise Lost(self.address.without_secrets(str(error))) from None
+        except BaseException:
+            self.drop()  # nobody knows what was sent and what was read
+            raise
+
+    def _answers(self, conn: PGconn, deadline: float) -> list[list[Row]]:
+        while conn.flush():
+            if self._wait(select.POLLIN | select.POLLOUT, deadline) & select.POLLIN:
+                conn.consume_input()  # or both sides wait until the other one reads
+        found: list[list[Row]] = []
+        refused: Refused | None = None
+        while True:
+            while conn.is_busy():
+                self._wait(select.POLLIN, deadline)
+                conn.consume_input()
+            result = conn.get_result()
+            if result is None:
+                break
+            if result.status in _FAILED:
+                refused = self._refusal(result)
+            elif refused is None:
+                found.append(_rows(result))
+        if refused is not None:
+            raise refused
+        if conn.status == pq.ConnStatus.BAD:
+            raise Lost(self._said(conn))
+        return found
+
+    def _wait(self, events: int, deadline: float) -> int:
+        assert self._poll is not None
+        assert self._conn is not None
+        if events != self._use:
+            self._poll.modify(self._conn.socket, events)
+            self._use = events
+        ready = self._poll.poll(_milliseconds(deadline))
+        if not ready:
+            raise Lost("no answer in time")
+        return int(ready[0][1])
+
+    def _refusal(self, result: PGresult) -> Refused:
+        state = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()
+        said = (result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or result.error_message or b"").decode(
+            "utf-8", "replace"
+        )
+        return Refused(state, self.address.without_secrets(" ".join(said.split())))
+
+    def _said(self, conn: PGconn) -> str:
+        message = bytes(conn.error_message or b"").decode("utf-8", "replace")
+        return self.address.without_secrets(" ".join(message.split())) or "the connection was lost"
+
+
+def _rows(result: PGresult) -> list[Row]:
+    columns = range(result.nfields)
+    return [
+        tuple(None if (value := result.get_value(row, column)) is None else value.decode() for column in columns)
+        for row in range(result.ntuples)
+    ]
+
+
+def _conninfo(options: dict[bytes, bytes]) -> bytes:
+    return b" ".join(
+        key + b"='" + value.replace(b"\\", b"\\\\").replace(b"'", b"\\'") + b"'" for key, value in options.items()
+    )
+
+
+def _milliseconds(deadline: float) -> int | None:
+    left = deadline - monotonic()
+    return None if left == float("inf") else max(0, min(int(left * 1000) + 1, 2**31 - 1))
+
+
+def _is_final(error: Exception) -> bool:
+    """Whether *error* would come again, however long the server is given."""
+    if isinstance(error, Refused):
+        return True
+    said = str(error)
+    return any(part in said for part in _FINAL)
+
+
+#: Of messages of libpq and the server, which have no code at the beginning of a session.
+_FINAL = (
+    "password authentication failed", "no password supplied", "no pg_hba.conf entry", 'database "', 'role "',
+    "certificate", "does not support SSL", "service file", "definition of service",
+)  # fmt: skip
+
+#: Sessions of parents: they live as long as the process, because their end would be told to the server.
+_of_parents: list[Any] = []

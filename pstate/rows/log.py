@@ -1,0 +1,844 @@
+"""The state at one URL, kept as rows of a PostgreSQL server: see `engine.Log`.
+
+The compare-and-set on the newest commit (its revision and its token) is what brings commits into one order. The lock
+of the row is for those whose code cannot be run again: a block, and a change that was overtaken.
+
+A commit whose answer was lost is *pending*: before anything else, the log finds out what became of it, and makes sure
+that the server does not do it later (docs/guarantees.md has the table).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import weakref
+from collections.abc import Callable, Hashable, Iterable
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from uuid import uuid4
+
+from pstate.engine import Body, Fresh, Log, Memory, Operations, Overtaken, State, Unlock
+from pstate.errors import (
+    CommitUnknown,
+    ConflictError,
+    CorruptStateError,
+    HistoryLost,
+    LockTimeout,
+    MissingPathError,
+    ReadOnlyError,
+    ServerUnavailable,
+    UnreadableError,
+    WriteError,
+)
+from pstate.logger import Logger
+from pstate.rows import statements
+from pstate.rows.address import Address
+from pstate.rows.ledger import Ledger, Point, Record, Trail
+from pstate.rows.link import Link, Lost, Refused, Row
+from pstate.signals import expected, tolerating
+from pstate.text import dumping, merge, reading
+from pstate.values import same
+
+logger = Logger("pstate.rows.log")
+
+R = TypeVar("R")
+
+#: How long a request may take at least, in seconds: `lock_timeout` is for other writers, and may be 0.
+PATIENCE = 5.0
+#: After how many seconds without a request the server ends a block, and gives its lock to others.
+LEASE = 30.0
+#: How many records after a snapshot, and how many characters of them, before the next snapshot is due.
+SNAPSHOT_RECORDS, SNAPSHOT_SIZE, SNAPSHOT_FACTOR = 1000, 1 << 18, 4
+#: For how many seconds records are kept at least.
+RETENTION = 7 * 24 * 3600.0
+#: The longest document that is stored, in bytes.
+LARGEST = 64 << 20
+
+_FORMAT = "1"
+_PARAMETER = re.compile(r"\$(\d)")
+
+#: SQLSTATE: https://www.postgresql.org/docs/current/errcodes-appendix.html
+_LOCK_NOT_AVAILABLE, _NO_TABLE, _NO_SCHEMA, _NO_PRIVILEGE, _READ_ONLY = "55P03", "42P01", "3F000", "42501", "25006"
+_ALREADY_THERE = {"42P06", "42P07", "42710", "23505"}
+
+
+class Pending(NamedTuple):
+    """A commit that was sent, and of which nobody knows what became."""
+
+    after: Point
+    record: Record
+
+
+class Loaded(NamedTuple):
+    """A state as the server has it."""
+
+    store: str  #: its id
+    ledger: Ledger
+
+
+class _NoTables(UnreadableError):
+    """The server does not have the tables."""
+
+
+class Hold:
+    """The transaction of the server that has the lock of the row: see `engine.Held`."""
+
+    __slots__ = ("_link", "session", "unlock")
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self.session = 0  #: the number of the session that has it; 0 where nothing is held
+        #: Where nothing is held, a call of C that does nothing.
+        self.unlock: Unlock = int
+
+    def take(self, session: int) -> None:
+        """Before the lock is asked for."""
+        self.unlock = self._roll_back
+        self.session = session
+
+    def end(self) -> None:
+        """The transaction is over."""
+        self.session = 0
+        self.unlock = int
+
+    @property
+    def is_lost(self) -> bool:
+        """The session that had the lock has ended, and the lock with it."""
+        return not self._link.is_up or self._link.number != self.session
+
+    def _roll_back(self) -> None:
+        if self.session and not self.is_lost:
+            with tolerating(Lost, Refused, ServerUnavailable):
+                self._link.ask_all("ROLLBACK", monotonic() + PATIENCE)
+        self.end()
+
+    def release(self) -> None:
+        """See `engine.Held`."""
+        self.unlock()
+
+    def unlock_again(self, error: OSError) -> bool:
+        """See `engine.Held`: `unlock` raises nothing of its own."""
+        return True
+
+    def drop_lost(self) -> None:
+        """See `engine.Held`: a session that was lost is noticed by its number."""
+
+
+class RowsLog:
+    """See `engine.Log`."""
+
+    has_threads = True
+
+    def __init__(
+        self,
+        address: Address,
+        memory: Memory,
+        *,
+        settles: bool = False,
+        lock_timeout: float | None = 10.0,
+        read_only: bool = False,
+    ) -> None:
+        self.address = address.shown
+        self.memory = memory
+        self.settles = settles and not read_only
+        self.lock_timeout = lock_timeout
+        self.read_only = read_only
+        self.link = Link(address, self._look_at_session)
+        self.hold = Hold(self.link)
+        self._name = address.name
+        self._by = f"{socket.gethostname()}:{os.getpid()}"
+        self._store = ""  #: its id
+        #: What is known of the commits; None at rest.
+        self.ledger: Ledger | None = None
+        self._pending: Pending | None = None
+        #: The last commit was overtaken, so the next one begins with a look.
+        self._is_behind = False
+        #: Where memory is, or was last.
+        self.at: Point | None = None
+        self._is_open = False
+        self._trails: weakref.WeakSet[Trail] = weakref.WeakSet()
+        self._is_durable = True
+
+    # The server
+
+    def _until(self, timeout: float | None) -> float:
+        """When a wait of *timeout* seconds ends that has requests in it."""
+        return float("inf") if timeout is None or timeout < 0 else monotonic() + max(timeout, PATIENCE)
+
+    def _look_at_session(self) -> None:
+        ((encoding, synchronous),) = self.link.ask_all(statements.SESSION, monotonic() + PATIENCE)[0]
+        if encoding != "UTF8":
+            raise Refused(
+                "", f"the database keeps its texts in {encoding}, and a state needs one that was created with UTF8"
+            )
+        if synchronous == "off" and self._is_durable:
+            logger.warning(
+                "%s: synchronous_commit is off on the server, so a crash of it loses commits that were acknowledged",
+                self.address,
+            )
+        self._is_durable = synchronous != "off"
+
+    def _ask(self, statement: str, *values: str | int | None, deadline: float) -> list[Row]:
+        """The rows of a statement that may be sent again: a read."""
+        return self._again(lambda until: self.link.ask(statement, values, until), deadline)
+
+    def _again(self, request: Callable[[float], R], deadline: float) -> R:
+        while True:
+            try:
+                return request(deadline)
+            except expected(Lost) as error:
+                if monotonic() >= deadline:
+                    raise self.link.unavailable(error) from None
+            except expected(Refused) as error:
+                raise self._refusal(error) from None
+
+    def _refusal(self, error: Refused) -> Exception:
+        if error.state in (_NO_TABLE, _NO_SCHEMA):
+            return _NoTables(
+                f"{self.address}: the server has no tables of pstate any more. Nothing was changed. Restore the "
+                "database from a backup.",
+                path=self.address,
+            )
+        if error.state in (_NO_PRIVILEGE, _READ_ONLY):
+            return ReadOnlyError(
+                f"{self.address}: the server does not allow this: {error}. Nothing was changed. Ask for the "
+                "privileges, or open it with read_only=True.",
+                path=self.address,
+            )
+        return UnreadableError(
+            f"{self.address}: the server answered with an error: {error} (SQLSTATE {error.state}). Nothing was "
+            "changed.",
+            path=self.address,
+        )
+
+    # A commit
+
+    def begin(self, timeout: float | None) -> None:
+        """See `engine.Log`. It takes nothing, unless the commit before it was overtaken: then it is `begin_block`."""
+        self._refuse_read_only()
+        if self._is_behind:
+            self.begin_block(timeout)
+        elif self.memory.view is None or self._pending is not None:
+            self._renew(self._until(timeout))
+
+    def confirm(self) -> None:
+        """See `engine.Log`: `begin` has not looked."""
+        if self.hold.session:
+            return
+        before = self.memory.view
+        self.refresh()
+        if self.memory.view is not before:
+            raise Overtaken
+
+    def begin_block(self, timeout: float | None) -> None:
+        """See `engine.Log`: one round trip."""
+        self._refuse_read_only()
+        began = monotonic()
+        deadline = self._until(timeout)
+        while True:
+            if self.memory.view is None or self._pending is not None:
+                self._renew(deadline)
+            try:
+                self.link.connect(deadline)
+                self.hold.take(self.link.number)
+                rows = self.link.ask_all(self._lock_text(_left(began, timeout)) + self._catch_up_text(), deadline)[-1]
+            except expected(Lost) as error:
+                self.hold.end()
+                if monotonic() >= deadline:
+                    raise self.link.unavailable(error) from None
+                continue
+            except expected(Refused) as error:
+                self.hold.release()
+                if error.state == _LOCK_NOT_AVAILABLE:
+                    raise self._timed_out(monotonic() - began) from None
+                raise self._refusal(error) from None
+            self._is_behind = False
+            if self._learn(rows):
+                self._follow_ledger()
+                return
+            self.hold.release()
+            self._lose_history(deadline)
+
+    #: Nothing here refuses commits and not these.
+    begin_rewrite = begin_block
+
+    def _lock_text(self, timeout: float | None) -> str:
+        # 0 is for ever.
+        patience = 0 if timeout is None else max(1, min(int(timeout * 1000), 2**31 - 1))
+        return statements.LOCK.format(patience=patience, lease=int(LEASE * 1000), id=self.link.literal(self._store))
+
+    def _catch_up_text(self) -> str:
+        ledger = self._known
+        return self._filled(statements.CATCH_UP, self._store, ledger.last)
+
+    def _filled(self, statement: str, *values: str | int | bool | None) -> str:
+        """*statement* with its parameters written out, for a simple query."""
+        texts = [str(value).lower() if isinstance(value, bool) else self.link.literal(value) for value in values]
+        return _PARAMETER.sub(lambda found: texts[int(found[1]) - 1], statement)
+
+    def _refuse_read_only(self) -> None:
+        if self.read_only:
+            raise ReadOnlyError(f"{self.address}: was opened read_only. Nothing was changed.", path=self.address)
+
+    def _timed_out(self, waited: float) -> LockTimeout:
+        name, since = self._holder()
+        who = f" by {name}" if name else ""
+        since_when = f", whose transaction began {since:.1f} s ago" if since is not None else ""
+        return LockTimeout(
+            f"{self.address}: waited {waited:.1f} s for the write lock, which is held{who}{since_when}. Nothing was "
+            "changed. Retry, or allow a longer time: lock_timeout.",
+            path=self.address,
+            waited=waited,
+            holder_name=name,
+        )
+
+    def _holder(self) -> tuple[str | None, float | None]:
+        try:
+            rows = self.link.ask(statements.HOLDER, (self._store,), monotonic() + PATIENCE)
+        except expected(Lost, Refused, ServerUnavailable):
+            return None, None
+        if not rows or rows[0][0] is None:
+            return None, None
+        program, user, host, seconds = rows[0]
+        name = f"{program or 'a program'} (user {user}, {host or 'a local socket'})"
+        return name, float(seconds) if seconds is not None else None
+
+    def prepare(self) -> Point:
+        """See `engine.Log`."""
+        return self._view
+
+    def commit(self, body: Body, after: Point | None = None) -> Point:
+        """See `engine.Log`: one round trip."""
+        return self._commit(body, after or self._view)
+
+    def _commit(self, body: Body, after: Point, document: str | None = None) -> Point:
+        """Commit *body*, or an edit, which is *document*. Raises ServerUnavailable and CommitUnknown, too."""
+        is_block = self.hold.session != 0
+        deadline = self._until(self.lock_timeout)
+        if not is_block:
+            self.link.connect(deadline)  # what fails before it is sent has changed nothing
+        record = Record(str(uuid4()), body, True)
+        values = (
+            self._store, after.rev, after.ledger.token_of(after.rev), record.token, body, self._by, document is not None
+        )  # fmt: skip
+        snapshot = () if document is None else (after.rev + 1, document, record.token)
+        is_sent = not (is_block and self.hold.is_lost)
+        try:
+            if is_sent:
+                self._pending = Pending(after, record)
+                rows = self._send(is_block, values, snapshot, deadline)
+            else:
+                rows = self._settled(values, snapshot, deadline)
+        except expected(Lost) as error:
+            self.hold.end()
+            try:
+                rows = self._settled(values, snapshot, deadline)
+            except expected(ServerUnavailable) as unavailable:
+                self.memory.view = None
+                raise self._unknown(error, unavailable) from None
+        except expected(Refused) as error:
+            self._pending = None
+            raise self._write_error(error) from None
+        self._pending = None
+        if not rows:
+            self._is_behind = True
+            if not is_block:
+                raise Overtaken
+            raise ConflictError(
+                f"{self.address}: the server ended the session of this block, and somebody else has committed since. "
+                "The block was rolled back. Run it again; keep blocks shorter than the lease of the lock "
+                f"({LEASE:.0f} s without a request).",
+                path=self.address,
+            )
+        if document is None:
+            after.ledger.add(record)
+            return Point(after.ledger, after.rev + 1)
+        return Point(self._go_on_in(Ledger(self.address, after.rev + 1, record.token, document, "edit")), after.rev + 1)
+
+    def _send(self, is_block: bool, values: tuple[Any, ...], snapshot: tuple[Any, ...], deadline: float) -> list[Row]:
+        if is_block:
+            return self._commit_block(values, snapshot, deadline)
+        return self.link.ask(statements.TRY, [*values[:6], "false"], deadline)
+
+    def _commit_block(self, values: tuple[Any, ...], snapshot: tuple[Any, ...], deadline: float) -> list[Row]:
+        texts = [self._filled(statements.COMMIT, *values)]
+        if snapshot:
+            texts.append(self._filled(statements.SNAPSHOT, self._store, *snapshot))
+        rows = self.link.ask_all("; ".join([*texts, "COMMIT"]), deadline)[0]
+        self.hold.end()
+        return rows
+
+    def _write_error(self, error: Refused) -> Exception:
+        if error.state in (_NO_PRIVILEGE, _READ_ONLY):
+            return self._refusal(error)
+        return WriteError(
+            f"{self.address}: the server refused the commit: {error} (SQLSTATE {error.state}). Nothing was changed.",
+            path=self.address,
+        )
+
+    def _settled(self, values: tuple[Any, ...], snapshot: tuple[Any, ...], deadline: float) -> list[Row]:
+        """The rows that a commit answers with which a session took with it: it is done now, unless it was done.
+
+        With the lock of the row: what the lost session was about to do was done before, or fails after this. Raises
+        ServerUnavailable where that cannot be found out.
+        """
+        _, rev, _, token, *_ = values
+        while True:
+            try:
+                self._lock(deadline)
+                found = self.link.ask_all(self._filled(statements.OUTCOME, self._store, rev + 1), deadline)[0]
+                if not found:
+                    rows = self._commit_block(values, snapshot, deadline)
+                    if not rows:
+                        break  # what came after it is not kept any more
+                    return rows
+                self.hold.release()
+                return found if found[0][0] == token else []
+            except expected(Lost) as error:
+                self.hold.end()
+                if monotonic() >= deadline:
+                    raise self.link.unavailable(error) from None
+            except expected(Refused) as error:
+                self.hold.release()
+                raise self.link.unavailable(error) from None
+        raise self.link.unavailable(Lost("the records that would tell were deleted already"))
+
+    def _lock(self, deadline: float) -> None:
+        """Take the lock of the row. Raises Lost, Refused and ServerUnavailable."""
+        self.link.connect(deadline)
+        self.hold.take(self.link.number)
+        self.link.ask_all(self._lock_text(max(0.0, deadline - monotonic())), deadline)
+
+    def _unknown(self, lost: Exception, unavailable: Exception) -> CommitUnknown:
+        return CommitUnknown(
+            f"{self.address}: the server was lost in the middle of a commit ({self._reason(lost)}), and could not be "
+            f"asked what became of it: {self._reason(unavailable)}. The change is committed, or not; the next use of "
+            "the state finds out which.",
+            path=self.address,
+        )
+
+    def _reason(self, error: Exception) -> str:
+        return self.link.address.without_secrets(str(error)).rstrip(".")
+
+    def publish(self, view: Point) -> None:
+        """See `engine.Log`. A snapshot may be due; where it fails, it is logged, and due again."""
+        self._is_at(view)
+        if self._is_due(view.ledger):
+            try:
+                self._make_snapshot(view)
+            except expected(Lost, Refused, ServerUnavailable) as error:
+                self._put_off(view.ledger)
+                logger.warning("%s: a snapshot could not be written, and is due again: %s", self.address, error)
+
+    def settle(self, view: Point) -> None:
+        """See `engine.Log`: the server has acknowledged it."""
+
+    def settle_what_is_read(self, view: Point | None) -> None:
+        """See `settle`."""
+
+    def stricter(self) -> None:
+        """See `engine.Log`."""
+        self.settles = not self.read_only
+
+    # Reading
+
+    def freshness(self) -> Fresh:
+        """See `engine.Log`. Each read asks the server, so the answer is always that somebody has to look."""
+        return _never
+
+    @property
+    def _view(self) -> Point:
+        view: Point | None = self.memory.view
+        assert view is not None
+        return view
+
+    @property
+    def _known(self) -> Ledger:
+        assert self.ledger is not None
+        return self.ledger
+
+    def _is_at(self, view: Point) -> None:
+        self.at = view
+        self.memory.view = view
+
+    def open(self) -> None:
+        """See `engine.Log`. The tables and the state are begun where they are missing."""
+        deadline = self._until(self.lock_timeout)
+        if self.ledger is not None:
+            self._renew(deadline)
+            return
+        while True:
+            try:
+                found = self._load(deadline)
+            except expected(_NoTables):
+                self._refuse_missing("the server has no tables of pstate")
+                self._again(self._make_tables, deadline)
+                continue
+            if found is not None:
+                self._adopt_loaded(found)
+                return
+            self._refuse_missing("there is no such state")
+            self._begin_store(deadline)
+
+    def _load(self, deadline: float) -> Loaded | None:
+        """What the server has; None where it has no such state. Raises _NoTables."""
+        rows = self._ask(statements.LOAD, self._name, deadline=deadline)
+        if not rows:
+            return None
+        _, rev, identity, head, form = rows[0]
+        if form != _FORMAT:
+            raise UnreadableError(
+                f"{self.address}: the state is in format {form}, which a newer pstate has written. Nothing was "
+                "changed. Update pstate.",
+                path=self.address,
+            )
+        snapshots = [(int(each[1]), each[4]) for each in rows if each[0] == "1"]
+        records = [(int(each[1]), each[3], each[4]) for each in rows if each[0] == "2"]
+        base, document = snapshots[0] if snapshots else (-1, "")
+        if [each[0] for each in records] != list(range(base, int(rev) + 1)) or records[-1][1] != head:
+            raise CorruptStateError(
+                f"{self.address}: records up to {rev} are missing, or not those that the state names. Nothing was "
+                "changed. Restore the database from a backup.",
+                path=self.address,
+            )
+        ledger = Ledger(self.address, base, records[0][1], document)
+        for _, token, body in records[1:]:
+            ledger.add(Record(token, body, False))
+        return Loaded(identity, ledger)
+
+    def _refuse_missing(self, what: str) -> None:
+        if self.read_only:
+            raise MissingPathError(f"{self.address}: {what}, and opened read_only none is begun.", path=self.address)
+
+    def _make_tables(self, deadline: float) -> None:
+        try:
+            self.link.ask_all(statements.DDL, deadline)
+        except expected(Refused) as error:
+            if error.state not in _ALREADY_THERE:  # another program makes them at the same time
+                raise
+
+    def _begin_store(self, deadline: float) -> None:
+        self._ask(statements.BEGIN_STORE, str(uuid4()), self._name, str(uuid4()), deadline=deadline)
+
+    def _adopt_loaded(self, found: Loaded) -> None:
+        """Make memory what the server has."""
+        ledger = found.ledger
+        ledger.origin = None if self.ledger is None else "other"
+        state = self.memory.replay(ledger.state(), ledger.decoded(ledger.records, ledger.base))
+        self._store = found.store
+        self.memory.view = None
+        self._go_on_in(ledger)
+        self.memory.adopt(state)
+        self._is_open = True
+        self._is_at(Point(ledger, ledger.last))
+
+    def _go_on_in(self, ledger: Ledger) -> Ledger:
+        """Let *ledger* follow the one that is known."""
+        before, self.ledger = self.ledger, ledger
+        if before is not None:
+            before.next = ledger
+        return ledger
+
+    @property
+    def at_rest(self) -> bool:
+        """See `engine.Log`."""
+        return not self._is_open
+
+    def refresh(self) -> None:
+        """See `engine.Log`: one round trip."""
+        self._renew(self._until(self.lock_timeout))
+
+    def _renew(self, deadline: float) -> None:
+        if self.ledger is None:
+            self.open()
+            return
+        if self._pending is not None:
+            self._fence(deadline)
+        rows = self._ask(statements.CATCH_UP, self._store, self._known.last, deadline=deadline)
+        if not self._learn(rows):
+            self._lose_history(deadline)
+            return
+        self._is_behind = False
+        self._is_open = True
+        if self.memory.view is None:
+            self._rebuild()
+        else:
+            self._follow_ledger()
+        self._shorten_ledger(deadline)
+
+    def _learn(self, rows: list[Row]) -> bool:
+        """Add what `CATCH_UP` has found to the ledger. False where the server does not go on from what is known."""
+        ledger = self._known
+        if not rows or int(rows[0][0]) != ledger.last or rows[0][1] != ledger.token_of(ledger.last):
+            return False
+        pending = self._pending
+        for number, token, is_edit, text in rows[1:]:
+            if int(number) != ledger.last + 1:
+                return False
+            if is_edit == "t":
+                if text is None:
+                    return False  # the snapshot has gone already
+                ledger = self._go_on_in(Ledger(self.address, int(number), token, text, "edit"))
+            else:
+                ledger.add(Record(token, text, pending is not None and token == pending.record.token))
+        self._pending = None
+        return True
+
+    def _follow_ledger(self) -> None:
+        """Bring memory from its view to the newest record that is known."""
+        view = self._view
+        if view.ledger is self.ledger and view.rev == view.ledger.last:
+            return
+        for ledger, rev in view.onward():
+            if ledger.origin is not None and ledger is not view.ledger:
+                state = ledger.state()
+                self.memory.view = None
+                self.memory.adopt(state)
+            for operations in ledger.decoded(ledger.after(rev), rev):
+                self.memory.view = None
+                self.memory.apply(operations)
+        self._is_at(Point(self._known, self._known.last))
+
+    def _rebuild(self) -> None:
+        """Make memory what the ledger says: an exception had left it half changed."""
+        ledger = self._known
+        state = self.memory.replay(ledger.state(), ledger.decoded(ledger.records, ledger.base))
+        self.memory.adopt(state)
+        self._is_at(Point(ledger, ledger.last))
+
+    def _lose_history(self, deadline: float) -> None:
+        """The server's records do not go on from those that are known: read the state anew.
+
+        Raises HistoryLost where the server had acknowledged what it does not have.
+        """
+        ledger = self._known
+        rev, token = ledger.last, ledger.token_of(ledger.last)
+        mine = self._ask(statements.OUTCOME, self._store, rev, deadline=deadline)
+        found = self._load(deadline)
+        self._pending = None
+        self._is_behind = False
+        if found is None:
+            raise MissingPathError(f"{self.address}: the state was deleted on the server.", path=self.address)
+        is_same = found.store == self._store
+        is_lost = found.ledger.last < rev or (bool(mine) and mine[0][0] != token)
+        self._adopt_loaded(found)
+        if is_same and not is_lost:
+            return  # the records that would have led there were deleted, as they were too old
+        what = (
+            f"the server does not have revision {rev}, which it had acknowledged, as after a failover to a server that "
+            "lagged behind"
+            if is_same
+            else "the state was deleted on the server, and begun anew"
+        )
+        logger.error("%s: %s", self.address, what)
+        raise HistoryLost(
+            f"{self.address}: {what}. Nothing was changed by this call. The next use of the state goes on with what "
+            f"the server has: revision {found.ledger.last}.",
+            path=self.address,
+        )
+
+    def _fence(self, deadline: float) -> None:
+        """Make sure that the pending commit, whose author was interrupted, is not done later than now.
+
+        Where nothing was committed after it, an empty record takes its place: the server then refuses it.
+        """
+        pending = self._pending
+        assert pending is not None
+        rev, token = pending.after.rev, pending.after.ledger.token_of(pending.after.rev)
+        values = (self._store, rev, token, str(uuid4()), "[]", self._by, False)
+        while True:
+            try:
+                self._lock(deadline)
+                self._commit_block(values, (), deadline)  # no row, where something was committed: also this one
+                return
+            except expected(Lost) as error:
+                self.hold.end()
+                if monotonic() >= deadline:
+                    raise self.link.unavailable(error) from None
+            except expected(Refused) as error:
+                self.hold.release()
+                if error.state == _LOCK_NOT_AVAILABLE:
+                    raise self._timed_out(PATIENCE) from None
+                raise self._refusal(error) from None
+            except BaseException:
+                self.hold.release()
+                raise
+
+    def renewed(self, view: Point) -> Point:
+        """See `engine.Log`."""
+        return Point(*view)
+
+    # Snapshots
+
+    def _is_due(self, ledger: Ledger) -> bool:
+        is_long = len(ledger.records) >= SNAPSHOT_RECORDS or ledger.size > max(
+            SNAPSHOT_SIZE, SNAPSHOT_FACTOR * len(ledger.document)
+        )
+        return is_long and ledger.last >= ledger.due_after
+
+    def _put_off(self, ledger: Ledger) -> None:
+        ledger.due_after = ledger.last + SNAPSHOT_RECORDS // 4
+
+    def _shorten_ledger(self, deadline: float) -> None:
+        """Where the ledger has grown long, begin a new one at a snapshot that somebody else has made meanwhile."""
+        view = self._view
+        if self._is_due(view.ledger):
+            rows = self._ask(statements.NEWER_SNAPSHOT, self._store, view.ledger.base, view.rev, deadline=deadline)
+            if rows:
+                self._go_on_from(view, int(rows[0][0]), rows[0][1])
+            else:
+                self._put_off(view.ledger)
+
+    def _go_on_from(self, view: Point, base: int, document: str, is_canonical: bool = False) -> None:
+        """Begin a new ledger with *document*, which says what revision *base* is."""
+        new = Ledger(self.address, base, view.ledger.token_of(base), document, is_canonical=is_canonical)
+        for record in view.ledger.after(base):
+            new.add(record)
+        self._go_on_in(new)
+        self._is_at(Point(new, view.rev))
+
+    def vacuum(self) -> None:
+        """See `engine.Log`: a snapshot of this revision. The records stay for as long as RETENTION says."""
+        try:
+            self._make_snapshot(self._view, is_asked=True)
+        except expected(Lost, Refused, ServerUnavailable) as error:
+            raise WriteError(
+                f"{self.address}: the snapshot could not be written: {self._reason(error)}. The state is as it was.",
+                path=self.address,
+            ) from None
+
+    def _make_snapshot(self, view: Point, is_asked: bool = False) -> None:
+        ledger = view.ledger
+        deadline = self._until(self.lock_timeout)
+        if not is_asked:
+            rows = self.link.ask(statements.NEWER_SNAPSHOT, (self._store, ledger.base, view.rev), deadline)
+            if rows and view.rev - int(rows[0][0]) < SNAPSHOT_RECORDS // 2:
+                self._go_on_from(view, int(rows[0][0]), rows[0][1])
+                return
+        text, is_canonical = _document(ledger, self.memory.plain(), self.address)
+        if len(text) > LARGEST:
+            raise Refused("54000", f"the document has {len(text)} bytes, and the largest that is stored has {LARGEST}")
+        document = text.decode()
+        token = ledger.token_of(view.rev)
+        self.link.ask(statements.SNAPSHOT, (self._store, view.rev, document, token), deadline)
+        self.link.ask(statements.FORGET_RECORDS, (self._store, str(RETENTION)), deadline)
+        self.link.ask(statements.FORGET_SNAPSHOTS, (self._store,), deadline)
+        if self.hold.session:
+            self.link.ask_all("COMMIT", deadline)
+            self.hold.end()
+        self._go_on_from(view, view.rev, document, is_canonical)
+
+    def save(self, original: State, text: bytes) -> list[str]:
+        """See `engine.Log`. The comments of *text* are kept."""
+        edited = reading.load(text, self.address).value
+        merged, lost = merge.merge(original, edited, self.memory.plain())
+        if not same(merged, edited):
+            text = _document(Ledger(self.address, 0, "", text.decode()), merged, self.address)[0]
+        view = self._commit("[]", self._view, text.decode())
+        self.memory.view = None
+        self.memory.adopt(view.ledger.state())
+        self._is_at(view)
+        return lost
+
+    # The rest of its life
+
+    def tidy(self, *, keep_journal: bool = False) -> None:
+        """See `engine.Log`: a server needs nothing."""
+
+    def rest(self) -> None:
+        """See `engine.Log`."""
+        self.memory.view = None
+        self._is_open = False
+        self.link.drop()
+        self.hold.end()
+        if not self._trails:
+            self.ledger = None
+
+    def forget(self) -> None:
+        """See `engine.Log`. What is known of the commits is as true in the child; what is pending is the parent's."""
+        self.link.forget()
+        self.hold.end()
+        self.memory.view = None
+        self._is_open = False
+        self._pending = None
+        self._by = f"{socket.gethostname()}:{os.getpid()}"
+
+    def check(self) -> None:
+        """See `engine.Log`."""
+        view: Point | None = self.memory.view
+        if view is not None:
+            assert view.ledger is self.ledger, "I4: memory is in another ledger than the log"
+            assert view.rev <= view.ledger.last, "I4: memory is at a revision that is not known"
+
+    # Its name
+
+    def follow_links(self) -> None:
+        """See `engine.Log`: a URL is a name, and nothing else."""
+
+    def leads_to(self, name: Hashable) -> bool:
+        """See `engine.Log`."""
+        return name == self.address
+
+    def stay_at(self, name: str) -> None:
+        """See `follow_links`."""
+
+    # What has become of the state
+
+    @property
+    def generation(self) -> str | None:
+        """See `engine.Log`."""
+        ledger = self.ledger
+        return f"{self._store}-{ledger.base}" if ledger is not None and ledger.records else None
+
+    @property
+    def promises_power(self) -> bool:
+        """See `engine.Log`: as the server is set."""
+        return self._is_durable
+
+    @property
+    def journal(self) -> Ledger:
+        """See `engine.Log`."""
+        return self._known
+
+    def records(self) -> tuple[State, Iterable[Operations]]:
+        """See `engine.Log`."""
+        ledger, rev = self._view
+        return ledger.state(), ledger.decoded(ledger.after(ledger.base, rev), ledger.base)
+
+    def trail(self, history: bool) -> Trail:
+        """See `engine.Log`."""
+        ledger, rev = self._view
+        return Trail(self, Point(ledger, ledger.base), rev) if history else Trail(self, Point(ledger, rev), 0)
+
+    def follow(self, trail: Trail) -> Ledger:
+        """See `engine.Log`. Nobody waits for a trail: the ledgers keep what it has not read yet."""
+        self._trails.add(trail)
+        return self._known
+
+    def unfollow(self, trail: Trail | None = None) -> None:
+        """See `engine.Log`."""
+        if trail is not None:
+            self._trails.discard(trail)
+
+
+def _never() -> None:
+    """A read cannot know without asking."""
+
+
+def _left(began: float, timeout: float | None) -> float | None:
+    return None if timeout is None or timeout < 0 else max(0.0, timeout - (monotonic() - began))
+
+
+def _document(ledger: Ledger, state: State, where: str) -> tuple[bytes, bool]:
+    """The document that says *state*, with what a person wrote in that of *ledger*; and whether nothing is."""
+    if ledger.is_canonical or ledger.document in ("", "{}\n"):
+        return dumping.dump(state), True
+    from pstate.text import splice
+
+    return splice.rewrite(ledger.document.encode(), state, partial(dumping.dump, state), where), False
+
+
+if TYPE_CHECKING:
+    _: type[Log] = RowsLog

@@ -1,0 +1,125 @@
+"""The tables of a server, and each statement that is sent to it.
+
+A store is one row, which says what the newest commit is. Its records and snapshots are rows of their own. Their texts
+are those of docs/format.md: the body of a record, and a YAML document with a person's comments.
+
+No statement is made of names: values are parameters, or are quoted by libpq (`link.Link.literal`).
+"""
+
+from __future__ import annotations
+
+#: For `pstate init`, and for the first program that opens a state. It may be run again.
+DDL = """\
+CREATE SCHEMA IF NOT EXISTS pstate;
+CREATE TABLE IF NOT EXISTS pstate.store (
+    id       uuid PRIMARY KEY,
+    name     text NOT NULL UNIQUE,
+    format   smallint NOT NULL DEFAULT 1,
+    rev      bigint NOT NULL,
+    head     uuid NOT NULL,
+    watched  timestamptz NOT NULL DEFAULT '-infinity',
+    begun    timestamptz NOT NULL DEFAULT now()
+) WITH (fillfactor = 50);
+CREATE TABLE IF NOT EXISTS pstate.record (
+    store    uuid NOT NULL,
+    rev      bigint NOT NULL,
+    token    uuid NOT NULL,
+    edit     boolean NOT NULL DEFAULT false,
+    body     text NOT NULL,
+    at       timestamptz NOT NULL DEFAULT now(),
+    by       text NOT NULL DEFAULT '',
+    PRIMARY KEY (store, rev)
+);
+CREATE TABLE IF NOT EXISTS pstate.snapshot (
+    store    uuid NOT NULL,
+    rev      bigint NOT NULL,
+    document text NOT NULL,
+    at       timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (store, rev)
+);
+"""
+
+#: What has to be right before anything else is asked.
+SESSION = "SELECT current_setting('server_encoding'), current_setting('synchronous_commit')"
+
+#: Record 0 is made with the store: each later one can name the token of the record before it.
+BEGIN_STORE = """\
+WITH s AS (
+  INSERT INTO pstate.store (id, name, rev, head) VALUES ($1::uuid, $2, 0, $3::uuid)
+  ON CONFLICT (name) DO NOTHING RETURNING id
+), r AS (
+  INSERT INTO pstate.record (store, rev, token, body) SELECT id, 0, $3::uuid, '[]' FROM s
+)
+INSERT INTO pstate.snapshot (store, rev, document) SELECT id, 0, '{}' || chr(10) FROM s"""
+
+#: The store, its newest snapshot, and the records from there on: one statement, so all is of one moment.
+LOAD = """\
+WITH s AS (SELECT id, rev, head, format FROM pstate.store WHERE name = $1), n AS (
+  SELECT rev, document FROM pstate.snapshot WHERE store = (SELECT id FROM s) ORDER BY rev DESC LIMIT 1
+)
+SELECT 0 AS part, rev, id::text, head::text, format::text FROM s
+UNION ALL SELECT 1, rev, NULL, NULL, document FROM n
+UNION ALL SELECT 2, rev, NULL, token::text, body FROM pstate.record
+  WHERE store = (SELECT id FROM s) AND rev >= (SELECT rev FROM n)
+ORDER BY part, rev"""
+
+#: The first row is the record that we know as the last, which shows that the server has our history.
+CATCH_UP = """\
+SELECT r.rev, r.token, r.edit, CASE WHEN r.edit THEN n.document ELSE r.body END
+FROM pstate.record r LEFT JOIN pstate.snapshot n ON r.edit AND n.store = r.store AND n.rev = r.rev
+WHERE r.store = $1::uuid AND r.rev >= $2::bigint ORDER BY r.rev"""
+
+#: Read committed: the records that were committed while we waited for the lock must be seen.
+LOCK = """\
+BEGIN ISOLATION LEVEL READ COMMITTED;
+SET LOCAL lock_timeout = {patience};
+SET LOCAL idle_in_transaction_session_timeout = {lease};
+SELECT rev FROM pstate.store WHERE id = {id} FOR UPDATE;
+"""
+
+#: Compares the newest commit, and sets it. {mine} chooses the row.
+_COMMIT = """\
+WITH {mine}head AS (
+  UPDATE pstate.store SET rev = rev + 1, head = $4::uuid
+  WHERE {chosen}
+  RETURNING id, rev, watched > now() AS watched
+), put AS (
+  INSERT INTO pstate.record (store, rev, token, body, by, edit) SELECT id, rev, $4::uuid, $5, $6, $7::boolean FROM head
+)
+SELECT rev, CASE WHEN watched THEN pg_notify('pstate_' || replace(id::text, '-', ''), rev::text) END FROM head"""
+_IS_HEAD = "id = $1::uuid AND rev = $2::bigint AND head = $3::uuid"
+
+#: In a transaction that has the lock, or that may wait for it.
+COMMIT = _COMMIT.format(mine="", chosen=_IS_HEAD)
+#: Without: it waits for nobody, and finds no row where somebody has the lock.
+TRY = _COMMIT.format(
+    mine=f"mine AS (SELECT id FROM pstate.store WHERE {_IS_HEAD} FOR UPDATE SKIP LOCKED), ",
+    chosen="id = (SELECT id FROM mine)",
+)
+
+#: What has become of a commit whose answer was lost.
+OUTCOME = "SELECT token FROM pstate.record WHERE store = $1::uuid AND rev = $2::bigint"
+
+#: Whose block it is that we have waited for. Others' sessions may be hidden from us: then the columns are NULL.
+HOLDER = """\
+SELECT a.application_name, a.usename, a.client_addr::text, extract(epoch FROM now() - a.xact_start)::float8
+FROM pstate.store s JOIN pg_stat_activity a ON a.backend_xid = s.xmax WHERE s.id = $1::uuid"""
+
+#: A snapshot that somebody else has made since ours.
+NEWER_SNAPSHOT = """\
+SELECT rev, document FROM pstate.snapshot WHERE store = $1::uuid AND rev > $2::bigint AND rev <= $3::bigint
+ORDER BY rev DESC LIMIT 1"""
+
+#: What a revision says never changes, so nobody has to be kept out.
+SNAPSHOT = """\
+INSERT INTO pstate.snapshot (store, rev, document) SELECT $1::uuid, $2::bigint, $3 WHERE EXISTS
+  (SELECT FROM pstate.record WHERE store = $1::uuid AND rev = $2::bigint AND token = $4::uuid)
+ON CONFLICT (store, rev) DO UPDATE SET document = excluded.document"""
+
+#: What is older than $2 seconds goes, but not what comes after the snapshot before the last one.
+FORGET_RECORDS = """\
+DELETE FROM pstate.record r WHERE r.store = $1::uuid AND r.at < now() - make_interval(secs => $2::float8)
+  AND r.rev < (SELECT n.rev FROM pstate.snapshot n WHERE n.store = $1::uuid ORDER BY n.rev DESC OFFSET 1 LIMIT 1)"""
+FORGET_SNAPSHOTS = """\
+DELETE FROM pstate.snapshot n WHERE n.store = $1::uuid
+  AND n.rev < (SELECT min(r.rev) FROM pstate.record r WHERE r.store = $1::uuid)"""

@@ -1,0 +1,44 @@
+"""The engine on a PostgreSQL server keeps what every engine promises."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tools import postgres
+
+from engine.conformance import Conformance
+from pstate.engine import Engine
+
+pytest.importorskip("psycopg", reason="psycopg is not installed")
+if postgres.binaries() is None:
+    pytest.skip("there is no PostgreSQL server on this machine", allow_module_level=True)
+
+from pstate.rows.servers import Servers
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[postgres.Server]:
+    with postgres.running(tmp_path_factory.mktemp("postgres")) as server:
+        yield server
+
+
+class TestRows(Conformance):
+    knows_freshness = False
+    power_is_asked_for = False
+    unlocks_only_when_told = False
+    tidying_ends_the_journal = False
+
+    @pytest.fixture(autouse=True)
+    def _server(self, server: postgres.Server) -> None:
+        self.server = server
+
+    def make_engine(self) -> Engine:
+        return Servers(next(_numbers))
+
+    def make_address(self, tmp_path: Path) -> str:
+        return f"{self.server.url}#{tmp_path}"
