@@ -15,6 +15,7 @@ from threading import get_ident
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tools import postgres
 from tools.edits import Peer, World
 from tools.processes import Pool
 
@@ -71,6 +72,15 @@ def _invariants_hold(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         store = reference()
         if store is not None and not isinstance(getattr(store.engine, "fs", None), SimulatedSystem):
             store.check()
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[postgres.Server]:
+    """A PostgreSQL server of this process. Skips the test where there is none on this machine."""
+    if postgres.binaries() is None:
+        pytest.skip("there is no PostgreSQL server on this machine")
+    with postgres.running(tmp_path_factory.mktemp("postgres")) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

@@ -168,6 +168,12 @@ class Link:
         self.on_begin()
         return conn
 
+    @property
+    def backend(self) -> int:
+        """The number of the server's process, as the session was told. A pooler tells one of its own."""
+        assert self._conn is not None
+        return self._conn.backend_pid
+
     def drop(self) -> None:
         """End the session. What was sent may be done by the server, or not."""
         conn, self._conn = self._conn, None

@@ -157,6 +157,8 @@ class RowsLog:
         self._is_behind = False
         #: Where memory is, or was last.
         self.at: Point | None = None
+        #: The server's process of the last session that was not closed: its number, and when it began.
+        self._backend: tuple[str, str] | None = None
         self._is_open = False
         self._trails: weakref.WeakSet[Trail] = weakref.WeakSet()
         self._is_durable = True
@@ -168,11 +170,17 @@ class RowsLog:
         return float("inf") if timeout is None or timeout < 0 else monotonic() + max(timeout, PATIENCE)
 
     def _look_at_session(self) -> None:
-        ((encoding, synchronous),) = self.link.ask_all(statements.SESSION, monotonic() + PATIENCE)[0]
+        until = monotonic() + PATIENCE
+        ((encoding, synchronous, backend, began),) = self.link.ask_all(statements.SESSION, until)[0]
         if encoding != "UTF8":
             raise Refused(
                 "", f"the database keeps its texts in {encoding}, and a state needs one that was created with UTF8"
             )
+        former = self._backend
+        # The backend of a pooler is everybody's.
+        self._backend = (backend, began) if int(backend) == self.link.backend and began is not None else None
+        if former is not None:
+            self.link.ask(statements.TERMINATE, former, until)
         if synchronous == "off" and self._is_durable:
             logger.warning(
                 "%s: synchronous_commit is off on the server, so a crash of it loses commits that were acknowledged",
@@ -752,6 +760,7 @@ class RowsLog:
         self.memory.view = None
         self._is_open = False
         self.link.drop()
+        self._backend = None
         self.hold.end()
         if not self._trails:
             self.ledger = None
@@ -762,6 +771,7 @@ class RowsLog:
         self.hold.end()
         self.memory.view = None
         self._is_open = False
+        self._backend = None  # the parent's
         self._pending = None
         self._by = f"{socket.gethostname()}:{os.getpid()}"
 

@@ -39,8 +39,14 @@ CREATE TABLE IF NOT EXISTS pstate.snapshot (
 );
 """
 
-#: What has to be right before anything else is asked.
-SESSION = "SELECT current_setting('server_encoding'), current_setting('synchronous_commit')"
+#: What has to be right before anything else is asked, and which session this is.
+SESSION = """\
+SELECT current_setting('server_encoding'), current_setting('synchronous_commit'), pg_backend_pid(),
+  (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid())"""
+
+#: End a session of ours that was lost, which the server may take for one that goes on.
+TERMINATE = """\
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1::int AND backend_start = $2::timestamptz"""
 
 #: Record 0 is made with the store: each later one can name the token of the record before it.
 BEGIN_STORE = """\

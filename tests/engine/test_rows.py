@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,18 +12,9 @@ from engine.conformance import Conformance
 from pstate.engine import Engine
 
 pytest.importorskip("psycopg", reason="psycopg is not installed")
-if postgres.binaries() is None:
-    pytest.skip("there is no PostgreSQL server on this machine", allow_module_level=True)
-
 from pstate.rows.servers import Servers
 
 _numbers = itertools.count()
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[postgres.Server]:
-    with postgres.running(tmp_path_factory.mktemp("postgres")) as server:
-        yield server
 
 
 class TestRows(Conformance):
@@ -34,8 +24,8 @@ class TestRows(Conformance):
     tidying_ends_the_journal = False
 
     @pytest.fixture(autouse=True)
-    def _server(self, server: postgres.Server) -> None:
-        self.server = server
+    def _server(self, postgres_server: postgres.Server) -> None:
+        self.server = postgres_server
 
     def make_engine(self) -> Engine:
         return Servers(next(_numbers))
