@@ -75,11 +75,11 @@ def _invariants_hold(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[postgres.Server]:
+def postgres_server() -> Iterator[postgres.Server]:
     """A PostgreSQL server of this process. Skips the test where there is none on this machine."""
     if postgres.binaries() is None:
         pytest.skip("there is no PostgreSQL server on this machine")
-    with postgres.running(tmp_path_factory.mktemp("postgres")) as server:
+    with postgres.running() as server:
         yield server
 
 

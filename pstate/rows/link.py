@@ -215,6 +215,7 @@ class Link:
                 raise
             logger.info("%s: sessions are shared by a pooler, so statements are not prepared", self.address.shown)
             self._prepares = False
+            self._prepared = {}
             (rows,) = self._run(lambda: conn.send_query_params(statement.encode(), given), deadline)
         return rows
 

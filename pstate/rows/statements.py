@@ -72,8 +72,9 @@ ORDER BY part, rev"""
 #: The first row is the record that we know as the last, which shows that the server has our history.
 CATCH_UP = """\
 SELECT r.rev, r.token, r.edit, CASE WHEN r.edit THEN n.document ELSE r.body END
-FROM pstate.record r LEFT JOIN pstate.snapshot n ON r.edit AND n.store = r.store AND n.rev = r.rev
-WHERE r.store = $1::uuid AND r.rev >= $2::bigint ORDER BY r.rev"""
+FROM pstate.store s JOIN pstate.record r ON r.store = s.id
+  LEFT JOIN pstate.snapshot n ON r.edit AND n.store = r.store AND n.rev = r.rev
+WHERE s.id = $1::uuid AND r.rev >= $2::bigint ORDER BY r.rev"""
 
 #: Read committed: the records that were committed while we waited for the lock must be seen.
 LOCK = """\
@@ -108,7 +109,7 @@ OUTCOME = "SELECT token FROM pstate.record WHERE store = $1::uuid AND rev = $2::
 
 #: Whose block it is that we have waited for. Others' sessions may be hidden from us: then the columns are NULL.
 HOLDER = """\
-SELECT a.application_name, a.usename, a.client_addr::text, extract(epoch FROM now() - a.xact_start)::float8
+SELECT a.application_name, a.usename, host(a.client_addr), extract(epoch FROM now() - a.xact_start)::float8
 FROM pstate.store s JOIN pg_stat_activity a ON a.backend_xid = s.xmax WHERE s.id = $1::uuid"""
 
 #: A snapshot that somebody else has made since ours.

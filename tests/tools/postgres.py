@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,9 +70,6 @@ class Server:
         self.folder.mkdir(parents=True, exist_ok=True)
         if os.getuid() == 0:
             os.chown(self.folder, pwd.getpwnam(_USER).pw_uid, -1)
-            for above in self.folder.parents:  # which pytest makes for root alone
-                with contextlib.suppress(PermissionError):
-                    above.chmod(above.stat().st_mode | 0o011)
         self._run(
             "initdb", "-D", str(self.data), "-U", "pstate", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C"
         )
@@ -122,13 +120,15 @@ def _free_port() -> int:
 
 
 @contextlib.contextmanager
-def running(folder: Path, options: tuple[str, ...] = ()) -> Iterator[Server]:
-    """A new server, without what makes a machine's crash harmless: tests end processes only."""
-    server = Server(folder, options=("fsync=off", *options))
-    server.make()
-    server.start()
-    try:
-        yield server
-    finally:
-        with contextlib.suppress(RuntimeError):  # a test has stopped it
-            server.stop("immediate")
+def running(*options: str) -> Iterator[Server]:
+    """A new server, in a folder that is gone afterwards. It does not sync: tests end processes, not machines."""
+    # Not one of pytest's: those are for root alone.
+    with tempfile.TemporaryDirectory(prefix="pstate-postgres-", ignore_cleanup_errors=True) as folder:
+        server = Server(Path(folder), options=("fsync=off", *options))
+        server.make()
+        server.start()
+        try:
+            yield server
+        finally:
+            with contextlib.suppress(RuntimeError):  # a test has stopped it
+                server.stop("immediate")
