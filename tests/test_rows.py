@@ -30,7 +30,7 @@ from pstate import (
 
 psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed")
 
-from pstate.rows import address, log  # noqa: E402
+from pstate.rows import address, log, server  # noqa: E402
 from pstate.rows.servers import Servers  # noqa: E402
 
 
@@ -94,7 +94,7 @@ def test_an_address_without_a_name_is_refused_without_its_password(url: str) -> 
 
 
 def test_no_message_holds_a_password(postgres_server: postgres.Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log, "PATIENCE", 0.2)
+    monkeypatch.setattr(server, "PATIENCE", 0.2)
     port = postgres_server.port
     urls = [
         f"postgresql://pstate:hunter2@127.0.0.1:{port}/no_such#x",
@@ -163,17 +163,17 @@ def test_a_forked_child_has_a_session_of_its_own(shared: PersistedState) -> None
 
     def child() -> None:
         assert state.n == 1
-        assert state._store.log.link.backend != session
+        assert state._store.log.server.backend != session
         state.n = 2
         with state.transaction():
             state.n += 1
 
-    session = state._store.log.link.backend
+    session = state._store.log.server.backend
     assert in_child(child) == 0
-    assert state._store.log.link.backend == session  # nobody has said good-bye for us
+    assert state._store.log.server.backend == session  # nobody has said good-bye for us
     assert state.n == 3
     state.n += 1
-    assert state._store.log.link.number == 1
+    assert state._store.log.server.session == 1
 
 
 def test_a_child_that_is_forked_in_a_block_is_not_in_it(shared: PersistedState) -> None:
@@ -438,7 +438,7 @@ def test_statements_are_not_prepared_where_sessions_are_shared(process: Any, cap
     state = process()
     for number in range(6):
         state.n = number
-    link = store_of(state).log.link
+    link = store_of(state).log.server._link
     link.ask_all("DEALLOCATE ALL", float("inf"))
     with caplog.at_level(logging.INFO, "pstate"):
         for number in range(6):

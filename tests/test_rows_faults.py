@@ -119,7 +119,7 @@ def test_a_block_whose_session_was_lost_is_committed_where_nobody_else_has(
 def test_a_block_whose_session_was_lost_conflicts_with_what_was_committed_since(
     proxy: Proxy, state: PersistedState, witness: PersistedState
 ) -> None:
-    with pytest.raises(ConflictError, match="somebody else has committed since"):
+    with pytest.raises(ConflictError, match="another program has committed since"):
         with state.transaction():
             state.n += 1
             proxy.cut()
@@ -132,7 +132,7 @@ def test_a_block_whose_session_was_lost_conflicts_with_what_was_committed_since(
 def test_a_server_that_is_away_changes_nothing_and_is_waited_for_no_longer_than_the_timeout(
     proxy: Proxy, state: PersistedState, witness: PersistedState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pstate.rows.log.PATIENCE", 0.3)
+    monkeypatch.setattr("pstate.rows.server.PATIENCE", 0.3)
     store_of(state).log.lock_timeout = store_of(state).lock_timeout = 0.3
     proxy.is_up = False
     proxy.cut()
@@ -148,7 +148,7 @@ def test_a_server_that_is_away_changes_nothing_and_is_waited_for_no_longer_than_
 def test_a_commit_whose_outcome_nobody_can_tell_is_found_out_by_the_next_use(
     proxy: Proxy, state: PersistedState, witness: PersistedState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pstate.rows.log.PATIENCE", 0.3)
+    monkeypatch.setattr("pstate.rows.server.PATIENCE", 0.3)
     store_of(state).log.lock_timeout = store_of(state).lock_timeout = 0.3
     for fault in (Fault(1, is_late=True), Fault(None, answered=0)):
         before = witness.n

@@ -10,16 +10,15 @@ that the server does not do it later (docs/guarantees.md has the table).
 from __future__ import annotations
 
 import os
-import re
 import socket
 import weakref
 from collections.abc import Callable, Hashable, Iterable
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from uuid import uuid4
 
-from pstate.engine import Body, Fresh, Log, Memory, Operations, Overtaken, State, Unlock
+from pstate.engine import Body, Fresh, Log, Memory, Operations, Overtaken, State
 from pstate.errors import (
     CommitUnknown,
     ConflictError,
@@ -33,11 +32,12 @@ from pstate.errors import (
     WriteError,
 )
 from pstate.logger import Logger
-from pstate.rows import statements
-from pstate.rows.address import Address
+from pstate.rows import refusals
+from pstate.rows import server as servers
+from pstate.rows.hold import Hold
 from pstate.rows.ledger import Ledger, Point, Record, Trail
-from pstate.rows.link import Link, Lost, Refused, Row
-from pstate.signals import expected, tolerating
+from pstate.rows.server import Commit, Lost, Refused, Row, Server
+from pstate.signals import expected
 from pstate.text import dumping, merge, reading
 from pstate.values import same
 
@@ -45,10 +45,6 @@ logger = Logger("pstate.rows.log")
 
 R = TypeVar("R")
 
-#: How long a request may take at least, in seconds: `lock_timeout` is for other writers, and may be 0.
-PATIENCE = 5.0
-#: After how many seconds without a request the server ends a block, and gives its lock to others.
-LEASE = 30.0
 #: How many records after a snapshot, and how many characters of them, before the next snapshot is due.
 SNAPSHOT_RECORDS, SNAPSHOT_SIZE, SNAPSHOT_FACTOR = 1000, 1 << 18, 4
 #: For how many seconds records are kept at least.
@@ -57,18 +53,6 @@ RETENTION = 7 * 24 * 3600.0
 LARGEST = 64 << 20
 
 _FORMAT = "1"
-_PARAMETER = re.compile(r"\$(\d)")
-
-#: SQLSTATE: https://www.postgresql.org/docs/current/errcodes-appendix.html
-_LOCK_NOT_AVAILABLE, _NO_TABLE, _NO_SCHEMA, _NO_PRIVILEGE, _READ_ONLY = "55P03", "42P01", "3F000", "42501", "25006"
-_ALREADY_THERE = {"42P06", "42P07", "42710", "23505"}
-
-
-class Pending(NamedTuple):
-    """A commit that was sent, and of which nobody knows what became."""
-
-    after: Point
-    record: Record
 
 
 class Loaded(NamedTuple):
@@ -78,54 +62,6 @@ class Loaded(NamedTuple):
     ledger: Ledger
 
 
-class _NoTables(UnreadableError):
-    """The server does not have the tables."""
-
-
-class Hold:
-    """The transaction of the server that has the lock of the row: see `engine.Held`."""
-
-    __slots__ = ("_link", "session", "unlock")
-
-    def __init__(self, link: Link) -> None:
-        self._link = link
-        self.session = 0  #: the number of the session that has it; 0 where nothing is held
-        #: Where nothing is held, a call of C that does nothing.
-        self.unlock: Unlock = int
-
-    def take(self, session: int) -> None:
-        """Before the lock is asked for."""
-        self.unlock = self._roll_back
-        self.session = session
-
-    def end(self) -> None:
-        """The transaction is over."""
-        self.session = 0
-        self.unlock = int
-
-    @property
-    def is_lost(self) -> bool:
-        """The session that had the lock has ended, and the lock with it."""
-        return not self._link.is_up or self._link.number != self.session
-
-    def _roll_back(self) -> None:
-        if self.session and not self.is_lost:
-            with tolerating(Lost, Refused, ServerUnavailable):
-                self._link.ask_all("ROLLBACK", monotonic() + PATIENCE)
-        self.end()
-
-    def release(self) -> None:
-        """See `engine.Held`."""
-        self.unlock()
-
-    def unlock_again(self, error: OSError) -> bool:
-        """See `engine.Held`: `unlock` raises nothing of its own."""
-        return True
-
-    def drop_lost(self) -> None:
-        """See `engine.Held`: a session that was lost is noticed by its number."""
-
-
 class RowsLog:
     """See `engine.Log`."""
 
@@ -133,93 +69,52 @@ class RowsLog:
 
     def __init__(
         self,
-        address: Address,
+        address: str,
+        name: str,
         memory: Memory,
+        server: Server,
         *,
         settles: bool = False,
         lock_timeout: float | None = 10.0,
         read_only: bool = False,
     ) -> None:
-        self.address = address.shown
+        self.address = address
         self.memory = memory
         self.settles = settles and not read_only
         self.lock_timeout = lock_timeout
         self.read_only = read_only
-        self.link = Link(address, self._look_at_session)
-        self.hold = Hold(self.link)
-        self._name = address.name
+        self.server = server
+        self.hold = Hold(server)
+        self._name = name
         self._by = f"{socket.gethostname()}:{os.getpid()}"
         self._store = ""  #: its id
         #: What is known of the commits; None at rest.
         self.ledger: Ledger | None = None
-        self._pending: Pending | None = None
+        #: A commit that was sent, and of which nobody knows what became.
+        self._pending: Commit | None = None
         #: The last commit was overtaken, so the next one begins with a look.
         self._is_behind = False
         #: Where memory is, or was last.
         self.at: Point | None = None
-        #: The server's process of the last session that was not closed: its number, and when it began.
-        self._backend: tuple[str, str] | None = None
         self._is_open = False
         self._trails: weakref.WeakSet[Trail] = weakref.WeakSet()
-        self._is_durable = True
 
     # The server
 
     def _until(self, timeout: float | None) -> float:
         """When a wait of *timeout* seconds ends that has requests in it."""
-        return float("inf") if timeout is None or timeout < 0 else monotonic() + max(timeout, PATIENCE)
-
-    def _look_at_session(self) -> None:
-        until = monotonic() + PATIENCE
-        ((encoding, synchronous, backend, began),) = self.link.ask_all(statements.SESSION, until)[0]
-        if encoding != "UTF8":
-            raise Refused(
-                "", f"the database keeps its texts in {encoding}, and a state needs one that was created with UTF8"
-            )
-        former = self._backend
-        # The backend of a pooler is everybody's.
-        self._backend = (backend, began) if int(backend) == self.link.backend and began is not None else None
-        if former is not None:
-            self.link.ask(statements.TERMINATE, former, until)
-        if synchronous == "off" and self._is_durable:
-            logger.warning(
-                "%s: synchronous_commit is off on the server, so a crash of it loses commits that were acknowledged",
-                self.address,
-            )
-        self._is_durable = synchronous != "off"
-
-    def _ask(self, statement: str, *values: str | int | None, deadline: float) -> list[Row]:
-        """The rows of a statement that may be sent again: a read."""
-        return self._again(lambda until: self.link.ask(statement, values, until), deadline)
+        return float("inf") if timeout is None or timeout < 0 else monotonic() + max(timeout, servers.PATIENCE)
 
     def _again(self, request: Callable[[float], R], deadline: float) -> R:
+        """What *request*, which may be sent again, answers with: a read."""
         while True:
             try:
                 return request(deadline)
             except expected(Lost) as error:
                 if monotonic() >= deadline:
-                    raise self.link.unavailable(error) from None
+                    raise self.server.unavailable(error) from None
             except expected(Refused) as error:
-                raise self._refusal(error) from None
-
-    def _refusal(self, error: Refused) -> Exception:
-        if error.state in (_NO_TABLE, _NO_SCHEMA):
-            return _NoTables(
-                f"{self.address}: the server has no tables of pstate any more. Nothing was changed. Restore the "
-                "database from a backup.",
-                path=self.address,
-            )
-        if error.state in (_NO_PRIVILEGE, _READ_ONLY):
-            return ReadOnlyError(
-                f"{self.address}: the server does not allow this: {error}. Nothing was changed. Ask for the "
-                "privileges, or open it with read_only=True.",
-                path=self.address,
-            )
-        return UnreadableError(
-            f"{self.address}: the server answered with an error: {error} (SQLSTATE {error.state}). Nothing was "
-            "changed.",
-            path=self.address,
-        )
+                raise refusals.of_read(self.address, error) from None
 
     # A commit
 
@@ -249,19 +144,17 @@ class RowsLog:
             if self.memory.view is None or self._pending is not None:
                 self._renew(deadline)
             try:
-                self.link.connect(deadline)
-                self.hold.take(self.link.number)
-                rows = self.link.ask_all(self._lock_text(_left(began, timeout)) + self._catch_up_text(), deadline)[-1]
+                rows = self._lock(_left(began, timeout), deadline)
             except expected(Lost) as error:
                 self.hold.end()
                 if monotonic() >= deadline:
-                    raise self.link.unavailable(error) from None
+                    raise self.server.unavailable(error) from None
                 continue
             except expected(Refused) as error:
                 self.hold.release()
-                if error.state == _LOCK_NOT_AVAILABLE:
+                if refusals.is_lock_timeout(error):
                     raise self._timed_out(monotonic() - began) from None
-                raise self._refusal(error) from None
+                raise refusals.of_read(self.address, error) from None
             self._is_behind = False
             if self._learn(rows):
                 self._follow_ledger()
@@ -272,19 +165,11 @@ class RowsLog:
     #: Nothing here refuses commits and not these.
     begin_rewrite = begin_block
 
-    def _lock_text(self, timeout: float | None) -> str:
-        # 0 is for ever.
-        patience = 0 if timeout is None else max(1, min(int(timeout * 1000), 2**31 - 1))
-        return statements.LOCK.format(patience=patience, lease=int(LEASE * 1000), id=self.link.literal(self._store))
-
-    def _catch_up_text(self) -> str:
-        ledger = self._known
-        return self._filled(statements.CATCH_UP, self._store, ledger.last)
-
-    def _filled(self, statement: str, *values: str | int | bool | None) -> str:
-        """*statement* with its parameters written out, for a simple query."""
-        texts = [str(value).lower() if isinstance(value, bool) else self.link.literal(value) for value in values]
-        return _PARAMETER.sub(lambda found: texts[int(found[1]) - 1], statement)
+    def _lock(self, patience: float | None, deadline: float) -> list[Row]:
+        """Take the lock of the row; returns the records from the newest one that is known on. Raises as `Server`."""
+        self.server.connect(deadline)
+        self.hold.take()
+        return self.server.lock(self._store, self._known.last, patience, deadline)
 
     def _refuse_read_only(self) -> None:
         if self.read_only:
@@ -304,14 +189,9 @@ class RowsLog:
 
     def _holder(self) -> tuple[str | None, float | None]:
         try:
-            rows = self.link.ask(statements.HOLDER, (self._store,), monotonic() + PATIENCE)
+            return self.server.holder(self._store)
         except expected(Lost, Refused, ServerUnavailable):
             return None, None
-        if not rows or rows[0][0] is None:
-            return None, None
-        program, user, host, seconds = rows[0]
-        name = f"{program or 'a program'} (user {user}, {host or 'a local socket'})"
-        return name, float(seconds) if seconds is not None else None
 
     def prepare(self) -> Point:
         """See `engine.Log`."""
@@ -326,98 +206,82 @@ class RowsLog:
         is_block = self.hold.session != 0
         deadline = self._until(self.lock_timeout)
         if not is_block:
-            self.link.connect(deadline)  # what fails before it is sent has changed nothing
-        record = Record(str(uuid4()), body, True)
-        values = (
-            self._store, after.rev, after.ledger.token_of(after.rev), record.token, body, self._by, document is not None
-        )  # fmt: skip
-        snapshot = () if document is None else (after.rev + 1, document, record.token)
-        is_sent = not (is_block and self.hold.is_lost)
-        try:
-            if is_sent:
-                self._pending = Pending(after, record)
-                rows = self._send(is_block, values, snapshot, deadline)
-            else:
-                rows = self._settled(values, snapshot, deadline)
-        except expected(Lost) as error:
-            self.hold.end()
-            try:
-                rows = self._settled(values, snapshot, deadline)
-            except expected(ServerUnavailable) as unavailable:
-                self.memory.view = None
-                raise self._unknown(error, unavailable) from None
-        except expected(Refused) as error:
-            self._pending = None
-            raise self._write_error(error) from None
-        self._pending = None
-        if not rows:
+            self.server.connect(deadline)  # what fails before it is sent has changed nothing
+        head = after.ledger.token_of(after.rev)
+        commit = Commit(self._store, after.rev, head, str(uuid4()), body, self._by, document)
+        if not self._carry_out(commit, is_block, deadline):
             self._is_behind = True
             if not is_block:
                 raise Overtaken
             raise ConflictError(
-                f"{self.address}: the server ended the session of this block, and somebody else has committed since. "
+                f"{self.address}: the server ended the session of this block, and another program has committed since. "
                 "The block was rolled back. Run it again; keep blocks shorter than the lease of the lock "
-                f"({LEASE:.0f} s without a request).",
+                f"({servers.LEASE:.0f} s without a request).",
                 path=self.address,
             )
         if document is None:
-            after.ledger.add(record)
+            after.ledger.add(Record(commit.token, body, True))
             return Point(after.ledger, after.rev + 1)
-        return Point(self._go_on_in(Ledger(self.address, after.rev + 1, record.token, document, "edit")), after.rev + 1)
+        return Point(self._go_on_in(Ledger(self.address, after.rev + 1, commit.token, document, "edit")), after.rev + 1)
 
-    def _send(self, is_block: bool, values: tuple[Any, ...], snapshot: tuple[Any, ...], deadline: float) -> list[Row]:
-        if is_block:
-            return self._commit_block(values, snapshot, deadline)
-        return self.link.ask(statements.TRY, [*values[:6], "false"], deadline)
+    def _carry_out(self, commit: Commit, is_block: bool, deadline: float) -> bool:
+        """Whether *commit* was done. Where it was sent and nobody can tell, raises CommitUnknown, and it is pending."""
+        try:
+            if is_block and self.hold.is_lost:
+                done = self._settled(commit, deadline)
+            elif is_block:
+                done = self._commit_locked(commit, deadline)
+            else:
+                self._pending = commit
+                done = self.server.commit_alone(commit, deadline)
+        except expected(Lost) as error:
+            self.hold.end()
+            try:
+                done = self._settled(commit, deadline)
+            except expected(ServerUnavailable) as unavailable:
+                self.memory.view = None
+                raise self._unknown(error, unavailable) from None
+        except expected(ServerUnavailable) as unavailable:
+            if self._pending is None:
+                raise
+            self.memory.view = None
+            raise self._unknown(Lost("the session of the block had ended"), unavailable) from None
+        except expected(Refused) as error:
+            self._pending = None
+            raise refusals.of_commit(self.address, error) from None
+        self._pending = None
+        return done
 
-    def _commit_block(self, values: tuple[Any, ...], snapshot: tuple[Any, ...], deadline: float) -> list[Row]:
-        texts = [self._filled(statements.COMMIT, *values)]
-        if snapshot:
-            texts.append(self._filled(statements.SNAPSHOT, self._store, *snapshot))
-        rows = self.link.ask_all("; ".join([*texts, "COMMIT"]), deadline)[0]
+    def _commit_locked(self, commit: Commit, deadline: float) -> bool:
+        self._pending = commit
+        done = self.server.commit_locked(commit, deadline)
         self.hold.end()
-        return rows
+        return done
 
-    def _write_error(self, error: Refused) -> Exception:
-        if error.state in (_NO_PRIVILEGE, _READ_ONLY):
-            return self._refusal(error)
-        return WriteError(
-            f"{self.address}: the server refused the commit: {error} (SQLSTATE {error.state}). Nothing was changed.",
-            path=self.address,
-        )
-
-    def _settled(self, values: tuple[Any, ...], snapshot: tuple[Any, ...], deadline: float) -> list[Row]:
-        """The rows that a commit answers with which a session took with it: it is done now, unless it was done.
+    def _settled(self, commit: Commit, deadline: float) -> bool:
+        """Whether *commit*, whose session was lost, was done: where it was not, it is done now, if it can be.
 
         With the lock of the row: what the lost session was about to do was done before, or fails after this. Raises
         ServerUnavailable where that cannot be found out.
         """
-        _, rev, _, token, *_ = values
         while True:
             try:
-                self._lock(deadline)
-                found = self.link.ask_all(self._filled(statements.OUTCOME, self._store, rev + 1), deadline)[0]
-                if not found:
-                    rows = self._commit_block(values, snapshot, deadline)
-                    if not rows:
-                        break  # what came after it is not kept any more
-                    return rows
-                self.hold.release()
-                return found if found[0][0] == token else []
+                self._lock(max(0.0, deadline - monotonic()), deadline)
+                token = self.server.token_of(commit.store, commit.rev + 1, deadline)
+                if token is not None:
+                    self.hold.release()
+                    return token == commit.token
+                if self._commit_locked(commit, deadline):
+                    return True
+                break  # the record at its place is not kept any more
             except expected(Lost) as error:
                 self.hold.end()
                 if monotonic() >= deadline:
-                    raise self.link.unavailable(error) from None
+                    raise self.server.unavailable(error) from None
             except expected(Refused) as error:
                 self.hold.release()
-                raise self.link.unavailable(error) from None
-        raise self.link.unavailable(Lost("the records that would tell were deleted already"))
-
-    def _lock(self, deadline: float) -> None:
-        """Take the lock of the row. Raises Lost, Refused and ServerUnavailable."""
-        self.link.connect(deadline)
-        self.hold.take(self.link.number)
-        self.link.ask_all(self._lock_text(max(0.0, deadline - monotonic())), deadline)
+                raise self.server.unavailable(error) from None
+        raise self.server.unavailable(Lost("the records that would tell were deleted already"))
 
     def _unknown(self, lost: Exception, unavailable: Exception) -> CommitUnknown:
         return CommitUnknown(
@@ -428,7 +292,7 @@ class RowsLog:
         )
 
     def _reason(self, error: Exception) -> str:
-        return self.link.address.without_secrets(str(error)).rstrip(".")
+        return str(error).rstrip(".")
 
     def publish(self, view: Point) -> None:
         """See `engine.Log`. A snapshot may be due; where it fails, it is logged, and due again."""
@@ -480,19 +344,19 @@ class RowsLog:
         while True:
             try:
                 found = self._load(deadline)
-            except expected(_NoTables):
+            except expected(refusals.NoTables):
                 self._refuse_missing("the server has no tables of pstate")
-                self._again(self._make_tables, deadline)
+                self._again(self.server.make_tables, deadline)
                 continue
             if found is not None:
                 self._adopt_loaded(found)
                 return
             self._refuse_missing("there is no such state")
-            self._begin_store(deadline)
+            self._again(partial(self.server.begin_store, self._name, str(uuid4()), str(uuid4())), deadline)
 
     def _load(self, deadline: float) -> Loaded | None:
-        """What the server has; None where it has no such state. Raises _NoTables."""
-        rows = self._ask(statements.LOAD, self._name, deadline=deadline)
+        """What the server has; None where it has no such state. Raises NoTables."""
+        rows = self._again(partial(self.server.load, self._name), deadline)
         if not rows:
             return None
         _, rev, identity, head, form = rows[0]
@@ -519,16 +383,6 @@ class RowsLog:
     def _refuse_missing(self, what: str) -> None:
         if self.read_only:
             raise MissingPathError(f"{self.address}: {what}, and opened read_only none is begun.", path=self.address)
-
-    def _make_tables(self, deadline: float) -> None:
-        try:
-            self.link.ask_all(statements.DDL, deadline)
-        except expected(Refused) as error:
-            if error.state not in _ALREADY_THERE:  # another program makes them at the same time
-                raise
-
-    def _begin_store(self, deadline: float) -> None:
-        self._ask(statements.BEGIN_STORE, str(uuid4()), self._name, str(uuid4()), deadline=deadline)
 
     def _adopt_loaded(self, found: Loaded) -> None:
         """Make memory what the server has."""
@@ -564,7 +418,7 @@ class RowsLog:
             return
         if self._pending is not None:
             self._fence(deadline)
-        rows = self._ask(statements.CATCH_UP, self._store, self._known.last, deadline=deadline)
+        rows = self._again(partial(self.server.catch_up, self._store, self._known.last), deadline)
         if not self._learn(rows):
             self._lose_history(deadline)
             return
@@ -590,7 +444,7 @@ class RowsLog:
                     return False  # the snapshot has gone already
                 ledger = self._go_on_in(Ledger(self.address, int(number), token, text, "edit"))
             else:
-                ledger.add(Record(token, text, pending is not None and token == pending.record.token))
+                ledger.add(Record(token, text, pending is not None and token == pending.token))
         self._pending = None
         return True
 
@@ -623,14 +477,14 @@ class RowsLog:
         """
         ledger = self._known
         rev, token = ledger.last, ledger.token_of(ledger.last)
-        mine = self._ask(statements.OUTCOME, self._store, rev, deadline=deadline)
+        theirs = self._again(partial(self.server.token_of, self._store, rev), deadline)
         found = self._load(deadline)
         self._pending = None
         self._is_behind = False
         if found is None:
             raise MissingPathError(f"{self.address}: the state was deleted on the server.", path=self.address)
         is_same = found.store == self._store
-        is_lost = found.ledger.last < rev or (bool(mine) and mine[0][0] != token)
+        is_lost = found.ledger.last < rev or theirs not in (None, token)
         self._adopt_loaded(found)
         if is_same and not is_lost:
             return  # the records that would have led there were deleted, as they were too old
@@ -652,24 +506,23 @@ class RowsLog:
 
         Where nothing was committed after it, an empty record takes its place: the server then refuses it.
         """
-        pending = self._pending
-        assert pending is not None
-        rev, token = pending.after.rev, pending.after.ledger.token_of(pending.after.rev)
-        values = (self._store, rev, token, str(uuid4()), "[]", self._by, False)
+        assert self._pending is not None
+        fence = self._pending._replace(token=str(uuid4()), body="[]", document=None)
         while True:
             try:
-                self._lock(deadline)
-                self._commit_block(values, (), deadline)  # no row, where something was committed: also this one
+                self._lock(max(0.0, deadline - monotonic()), deadline)
+                self.server.commit_locked(fence, deadline)  # no row, where something was committed: also this one
+                self.hold.end()
                 return
             except expected(Lost) as error:
                 self.hold.end()
                 if monotonic() >= deadline:
-                    raise self.link.unavailable(error) from None
+                    raise self.server.unavailable(error) from None
             except expected(Refused) as error:
                 self.hold.release()
-                if error.state == _LOCK_NOT_AVAILABLE:
-                    raise self._timed_out(PATIENCE) from None
-                raise self._refusal(error) from None
+                if refusals.is_lock_timeout(error):
+                    raise self._timed_out(servers.PATIENCE) from None
+                raise refusals.of_read(self.address, error) from None
             except BaseException:
                 self.hold.release()
                 raise
@@ -693,9 +546,9 @@ class RowsLog:
         """Where the ledger has grown long, begin a new one at a snapshot that somebody else has made meanwhile."""
         view = self._view
         if self._is_due(view.ledger):
-            rows = self._ask(statements.NEWER_SNAPSHOT, self._store, view.ledger.base, view.rev, deadline=deadline)
-            if rows:
-                self._go_on_from(view, int(rows[0][0]), rows[0][1])
+            ask = partial(self.server.newer_snapshot, self._store, view.ledger.base, view.rev)
+            if found := self._again(ask, deadline):
+                self._go_on_from(view, *found)
             else:
                 self._put_off(view.ledger)
 
@@ -721,20 +574,17 @@ class RowsLog:
         ledger = view.ledger
         deadline = self._until(self.lock_timeout)
         if not is_asked:
-            rows = self.link.ask(statements.NEWER_SNAPSHOT, (self._store, ledger.base, view.rev), deadline)
-            if rows and view.rev - int(rows[0][0]) < SNAPSHOT_RECORDS // 2:
-                self._go_on_from(view, int(rows[0][0]), rows[0][1])
+            found = self.server.newer_snapshot(self._store, ledger.base, view.rev, deadline)
+            if found and view.rev - found[0] < SNAPSHOT_RECORDS // 2:
+                self._go_on_from(view, *found)
                 return
         text, is_canonical = _document(ledger, self.memory.plain(), self.address)
         if len(text) > LARGEST:
             raise Refused("54000", f"the document has {len(text)} bytes, and the largest that is stored has {LARGEST}")
         document = text.decode()
-        token = ledger.token_of(view.rev)
-        self.link.ask(statements.SNAPSHOT, (self._store, view.rev, document, token), deadline)
-        self.link.ask(statements.FORGET_RECORDS, (self._store, str(RETENTION)), deadline)
-        self.link.ask(statements.FORGET_SNAPSHOTS, (self._store,), deadline)
+        self.server.put_snapshot(self._store, view.rev, ledger.token_of(view.rev), document, RETENTION, deadline)
         if self.hold.session:
-            self.link.ask_all("COMMIT", deadline)
+            self.server.end("COMMIT", deadline)
             self.hold.end()
         self._go_on_from(view, view.rev, document, is_canonical)
 
@@ -759,19 +609,17 @@ class RowsLog:
         """See `engine.Log`."""
         self.memory.view = None
         self._is_open = False
-        self.link.drop()
-        self._backend = None
+        self.server.close()
         self.hold.end()
         if not self._trails:
             self.ledger = None
 
     def forget(self) -> None:
         """See `engine.Log`. What is known of the commits is as true in the child; what is pending is the parent's."""
-        self.link.forget()
+        self.server.forget()
         self.hold.end()
         self.memory.view = None
         self._is_open = False
-        self._backend = None  # the parent's
         self._pending = None
         self._by = f"{socket.gethostname()}:{os.getpid()}"
 
@@ -805,7 +653,7 @@ class RowsLog:
     @property
     def promises_power(self) -> bool:
         """See `engine.Log`: as the server is set."""
-        return self._is_durable
+        return self.server.is_durable
 
     @property
     def journal(self) -> Ledger:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pstate.engine import Engine, Log, Memory
 from pstate.rows import address as addresses
 from pstate.rows.log import RowsLog
+from pstate.rows.server import PostgresServer
 
 
 class Servers(NamedTuple):
@@ -31,7 +32,10 @@ class Servers(NamedTuple):
             raise ValueError(
                 f"{parsed.shown}: locking={locking!r} is for files. Nothing was opened. Leave it out: the server locks."
             )
-        return RowsLog(parsed, memory, settles=settles, lock_timeout=lock_timeout, read_only=read_only)
+        server = PostgresServer(parsed)
+        return RowsLog(
+            parsed.shown, parsed.name, memory, server, settles=settles, lock_timeout=lock_timeout, read_only=read_only
+        )
 
     @property
     def key(self) -> Hashable:
