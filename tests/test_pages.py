@@ -104,6 +104,7 @@ def test_the_folder_is_mounted_into_the_container() -> None:
         ),
         pytest.param("```python\nprint(1)\n```\n```text\n2\n```\n", "shown:", id="another text"),
         pytest.param("```yaml\na: 1\n```\n", "a block of yaml", id="a block that nobody checks"),
+        pytest.param('```sh title="a.sh"\necho\n```\n', "a.sh.*no later block", id="a file that nobody uses"),
     ],
 )
 def test_a_page_that_shows_something_else_is_found_out(text: str, mistake: str, tmp_path: Path) -> None:

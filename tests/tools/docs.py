@@ -4,7 +4,7 @@ What the runner does with a block of code, by what stands behind its fence:
 
 ====================  ==================================================================================================
 ``python``            is executed, all of a page in one namespace
-``LANGUAGE title=""`` is saved as the file of that name
+``LANGUAGE title=""`` is saved as the file of that name, which a later block must name
 ``console``           is typed into the shell, a line behind each ``$``; what it prints must be what is shown
 ``text``              must be what the last ``python`` printed
 ====================  ==================================================================================================
@@ -95,6 +95,7 @@ class Runner:
         self.shell = Shell(folder, tools)
         self.printed = ""
         self.blocks = 0
+        self.unused: dict[str, str] = {}  #: files that no later block has named, and where each is on the page
 
     def parse(self, document: Document) -> Iterator[Region]:
         for region in _blocks(document):
@@ -110,10 +111,12 @@ class Runner:
         titled = _TITLED.fullmatch(info)
         if caption.startswith("not run: "):
             return
+        self.unused = {name: place for name, place in self.unused.items() if name not in source}
         if titled and caption == "the file now":
             self.compare(source, (self.folder / titled["name"]).read_text(encoding="utf-8"), where)
         elif titled:
             (self.folder / titled["name"]).write_text(source, encoding="utf-8")
+            self.unused[titled["name"]] = where
         elif info == "console":
             self.compare(source, self.transcript(source), where)
         elif info == "python":
@@ -166,6 +169,7 @@ def follow(page: Path, tmp_path: Path) -> int:
     try:
         for example in document.examples():
             example.evaluate()
+        assert not runner.unused, f"{runner.unused}: no later block uses the file"
     finally:
         document.namespace.clear()  # dropping the last reference closes
         runner.shell.end()
