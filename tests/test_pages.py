@@ -11,9 +11,6 @@ import pytest
 import yaml
 from tools.docs import PAGES, follow
 
-import pstate
-from pstate import errors, testing
-
 ROOT = Path(__file__).parent.parent
 HOWTO = ROOT / "docs" / "howto"
 CRON = HOWTO / "cron-systemd.md"
@@ -32,20 +29,6 @@ def test_the_recording_in_the_readme_is_one(tmp_path: Path) -> None:
     page.write_text(text.partition("<!-- recording -->\n")[2].partition("<!-- end -->")[0], encoding="utf-8")
 
     assert 2 == follow(page, tmp_path)
-
-
-def test_the_reference_has_every_public_name() -> None:
-    """The errors come with their module."""
-    text = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"^::: ([\w.]+)$", text, re.M))
-
-    assert {f"pstate.testing.{name}" for name in testing.__all__} <= named
-    assert {"pstate.PersistedState", "pstate.state.Transaction", "pstate.errors"} <= named
-    rest = {name for name in pstate.__all__ if not hasattr(errors, name)}
-    functions = {name for name in rest if name.islower()}
-    assert {f"pstate.{name}" for name in functions} <= named
-    assert {"PersistedState", "Watch", "Change", "ABSENT"} == rest - functions
-    assert {"pstate.watch.Watch", "pstate.memory.changes.Change"} <= named
 
 
 def test_the_units_are_what_systemd_reads(tmp_path: Path) -> None:
