@@ -10,9 +10,10 @@ What the runner does with a block of code, by what stands behind its fence:
 ====================  ==================================================================================================
 
 A comment in the line before says otherwise: ``<!-- the file now -->``, that the file of that name must be what is
-shown; ``<!-- not run: REASON -->``, that nobody can do this here. Any other block is an error, so that none is
-forgotten. In what is compared, a line ``...`` stands for any lines, the same at the end of a line for any text,
-``$PWD`` for the folder, and eight hexadecimal digits for any others: generations and checksums are drawn at random.
+shown; ``<!-- not run: REASON -->``, that nobody can do this here; ``<!-- used by PROGRAM -->``, that no later block
+needs to name the file. Any other block is an error, so that none is forgotten. In what is compared, a line ``...``
+stands for any lines, the same at the end of a line for any text, ``$PWD`` for the folder, and eight hexadecimal digits
+for any others: generations and checksums are drawn at random.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ PAGES = [
     ROOT / "docs" / "tutorial.md",
     ROOT / "docs" / "concepts.md",
     *sorted((ROOT / "docs" / "howto").glob("*.md")),
+    ROOT / "docs" / "testing.md",
 ]
 
 _blocks = RawFencedCodeBlockLexer(re.compile(r"(?P<info>[^\n]*)\n"))
@@ -116,7 +118,8 @@ class Runner:
             self.compare(source, (self.folder / titled["name"]).read_text(encoding="utf-8"), where)
         elif titled:
             (self.folder / titled["name"]).write_text(source, encoding="utf-8")
-            self.unused[titled["name"]] = where
+            if not caption.startswith("used by "):
+                self.unused[titled["name"]] = where
         elif info == "console":
             self.compare(source, self.transcript(source), where)
         elif info == "python":
