@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import subprocess
@@ -29,6 +30,22 @@ def test_the_recording_in_the_readme_is_one(tmp_path: Path) -> None:
     page.write_text(text.partition("<!-- recording -->\n")[2].partition("<!-- end -->")[0], encoding="utf-8")
 
     assert 2 == follow(page, tmp_path)
+
+
+def test_the_messages_that_the_page_about_damage_explains_are_those_of_the_code() -> None:
+    page = (ROOT / "docs" / "howto-damage.md").read_text(encoding="utf-8")
+    rows = re.search(r"<!-- what pstate check says -->\n\|.*\n\|.*\n((?:\|.*\n)+)", page)
+    assert rows is not None
+    phrases = [phrase for row in rows[1].splitlines() for phrase in re.findall("`(.*?)`", row.split("|")[1])]
+    strings = "".join(
+        str(node.value)
+        for file in (ROOT / "pstate").rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant)
+    )
+
+    assert len(phrases) > 8
+    assert [] == [phrase for phrase in phrases if phrase not in strings]
 
 
 def test_the_units_are_what_systemd_reads(tmp_path: Path) -> None:

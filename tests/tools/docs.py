@@ -40,6 +40,7 @@ PAGES = [
     ROOT / "docs" / "tutorial.md",
     ROOT / "docs" / "concepts.md",
     *sorted((ROOT / "docs" / "howto").glob("*.md")),
+    ROOT / "docs" / "howto-damage.md",
     ROOT / "docs" / "testing.md",
 ]
 
