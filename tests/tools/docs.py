@@ -1,19 +1,19 @@
 """Follows a page of the documentation as a new user would: in an empty folder, with one shell, from top to bottom.
 
-What the runner does with a block of code, by what stands behind its fence:
+What the runner does with a block of code, by what follows its fence:
 
 ====================  ==================================================================================================
 ``python``            is executed, all of a page in one namespace
 ``LANGUAGE title=""`` is saved as the file of that name, which a later block must name
-``console``           is typed into the shell, a line behind each ``$``; what it prints must be what is shown
+``console``           is typed into the shell, a line after each ``$``; what it prints must be what is shown
 ``text``              must be what the last ``python`` printed
 ====================  ==================================================================================================
 
 A comment in the line before says otherwise: ``<!-- the file now -->``, that the file of that name must be what is
 shown; ``<!-- not run: REASON -->``, that nobody can do this here; ``<!-- used by PROGRAM -->``, that no later block
 needs to name the file. Any other block is an error, so that none is forgotten. In what is compared, a line ``...``
-stands for any lines, the same at the end of a line for any text, ``$PWD`` for the folder, and eight hexadecimal digits
-for any others: generations and checksums are drawn at random.
+stands for any lines, the same at the end of a line for any characters, ``$PWD`` for the folder, and eight hexadecimal
+digits for any others: generations and checksums are drawn at random.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class Runner:
         elif info == "text":
             self.compare(source, self.printed, where)
         else:
-            raise AssertionError(f"{where}: nobody knows what to do with a block of {info or 'nothing'}")
+            raise AssertionError(f"{where}: no rule says what to do with a block of {info or 'nothing'}")
 
     def execute(self, source: str, namespace: dict[str, Any], where: str) -> None:
         output = io.StringIO()
