@@ -80,6 +80,7 @@ class MappedDict(Mapped, dict[Any, Any]):
         return object.__getattribute__(self, name)
 
     def get(self, key: Any, default: Any = None, /) -> Any:
+        """Return the value of *key*, or *default* if there is no such key."""
         store = self._store
         view = store.fresh()
         if view is not None:
@@ -117,12 +118,15 @@ class MappedDict(Mapped, dict[Any, Any]):
         return backwards(self._store.read(keys_of, self))
 
     def keys(self) -> MappedKeys:  # type: ignore[override]
+        """Return a view of the keys, which always shows the newest commit."""
         return MappedKeys(self)
 
     def values(self) -> MappedValues:  # type: ignore[override]
+        """Return a view of the values, which always shows the newest commit."""
         return MappedValues(self)
 
     def items(self) -> MappedItems:  # type: ignore[override]
+        """Return a view of the items, which always shows the newest commit."""
         return MappedItems(self)
 
     def copy(self) -> dict[Any, Any]:
@@ -234,6 +238,7 @@ class MappedDict(Mapped, dict[Any, Any]):
         )
 
     def setdefault(self, key: Any, default: Any = None, /) -> Any:
+        """Return the value of *key*. If there is no such key, set it to *default* in one commit before that."""
         value: Any = _MISSING
         while True:
             try:
@@ -267,13 +272,19 @@ class MappedDict(Mapped, dict[Any, Any]):
         return self
 
     def pop(self, key: Any, default: Any = _MISSING, /) -> Any:
+        """Delete *key* in one commit, and return its value.
+
+        If there is no such key, return *default* and commit nothing; without *default*, raise KeyError.
+        """
         return self._store.mutate(self, _pop_key, key, default)
 
     def popitem(self) -> tuple[Any, Any]:
+        """Delete the last item in one commit, and return its key and its value. Raises KeyError for an empty dict."""
         item: tuple[Any, Any] = self._store.mutate(self, _pop_last)
         return item
 
     def clear(self) -> None:
+        """Delete all items in one commit."""
         self._store.mutate(self, _delete_keys)
 
 

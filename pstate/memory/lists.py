@@ -91,11 +91,13 @@ class MappedList(Mapped, list[Any]):
         return backwards(self._store.read(_list_copy, self))
 
     def index(self, value: Any, start: Any = 0, stop: Any = sys.maxsize, /) -> int:
+        """Return the first index of *value* from *start* to *stop*. Raises ValueError if there is none."""
         if type(value) in SCALARS:
             return int(self._store.read(list.index, self, value, as_index(start), as_index(stop)))
         return self._plain().index(unmapped(value), start, stop)
 
     def count(self, value: Any, /) -> int:
+        """Return how often *value* occurs."""
         if type(value) in SCALARS:
             return int(self._store.read(list.count, self, value))
         return self._plain().count(unmapped(value))
@@ -168,18 +170,21 @@ class MappedList(Mapped, list[Any]):
             self._store.mutate(self, _delete_index, _index(index), "list assignment index out of range")
 
     def append(self, value: Any, /) -> None:
+        """Add *value* at the end in one commit."""
         kind = type(value)
         if kind not in FAST and not (kind is str and value.isascii()):
             value = take_item(self, _list_len(self), value)
         self._store.mutate(self, _append, value)
 
     def insert(self, index: Any, value: Any, /) -> None:
+        """Insert *value* before *index* in one commit."""
         index = as_index(index)
         if type(value) not in FAST:
             value = take_item(self, index, value)
         self._store.mutate(self, _insert, index, value)
 
     def extend(self, values: Iterable[Any], /) -> None:
+        """Add all *values* at the end in one commit: all of them or, if one is refused, none."""
         self._store.mutate(self, _extend, take_items(self, _list_len(self), values))
 
     def __iadd__(self, values: Iterable[Any]) -> MappedList:  # type: ignore[misc]
@@ -193,15 +198,19 @@ class MappedList(Mapped, list[Any]):
         return self
 
     def pop(self, index: Any = -1, /) -> Any:
+        """Delete the element at *index* in one commit, and return it. Raises IndexError if there is none."""
         return self._store.mutate(self, _delete_index, as_index(index), "pop index out of range")
 
     def remove(self, value: Any, /) -> None:
+        """Delete the first element that is equal to *value* in one commit. Raises ValueError if there is none."""
         self._store.mutate(self, _remove, unmapped(value))
 
     def clear(self) -> None:
+        """Delete all elements in one commit."""
         self._store.mutate(self, _clear)
 
     def reverse(self) -> None:
+        """Reverse the order of the elements in one commit."""
         self._store.mutate(self, _reverse)
 
     def sort(self, *, key: Callable[[Any], Any] | None = None, reverse: Any = False) -> None:

@@ -111,24 +111,31 @@ class MappedSet(Mapped, set[Any]):
         return other ^ self._plain() if isinstance(other, (set, frozenset)) else NotImplemented
 
     def union(self, *others: Iterable[Any]) -> set[Any]:
+        """Return a plain set of the members of this set and of all *others*."""
         return self._plain().union(*map(unmapped, others))
 
     def intersection(self, *others: Iterable[Any]) -> set[Any]:
+        """Return a plain set of the members that are in all *others* too."""
         return self._plain().intersection(*map(unmapped, others))
 
     def difference(self, *others: Iterable[Any]) -> set[Any]:
+        """Return a plain set of the members that are in none of the *others*."""
         return self._plain().difference(*map(unmapped, others))
 
     def symmetric_difference(self, other: Iterable[Any], /) -> set[Any]:
+        """Return a plain set of the members that are in this set or in *other*, but not in both."""
         return self._plain().symmetric_difference(unmapped(other))
 
     def isdisjoint(self, other: Iterable[Any], /) -> bool:
+        """Return whether this set and *other* have no member in common."""
         return self._plain().isdisjoint(unmapped(other))
 
     def issubset(self, other: Iterable[Any], /) -> bool:
+        """Return whether all members are in *other*."""
         return self._plain().issubset(unmapped(other))
 
     def issuperset(self, other: Iterable[Any], /) -> bool:
+        """Return whether all members of *other* are in this set."""
         return self._plain().issuperset(unmapped(other))
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
@@ -137,20 +144,25 @@ class MappedSet(Mapped, set[Any]):
     # changing
 
     def add(self, member: Any, /) -> None:
+        """Add *member* in one commit. Commits nothing if it is a member already."""
         if type(member) is not str or not member.isascii():
             member = check_member(member, partial(shown_place, self))
         self._store.mutate(self, _add, [member])
 
     def discard(self, member: Any, /) -> None:
+        """Delete *member* in one commit. Commits nothing if it is not a member."""
         self._store.mutate(self, _discard, member, False)
 
     def remove(self, member: Any, /) -> None:
+        """Delete *member* in one commit. Raises KeyError if it is not a member."""
         self._store.mutate(self, _discard, member, True)
 
     def pop(self) -> Any:
+        """Delete a member in one commit, and return it. Raises KeyError for an empty set."""
         return self._store.mutate(self, _pop_member)
 
     def clear(self) -> None:
+        """Delete all members in one commit."""
         self._store.mutate(self, _discard_all, None)
 
     def _members_of(self, others: Iterable[Iterable[Any]]) -> list[Any]:
@@ -160,15 +172,19 @@ class MappedSet(Mapped, set[Any]):
         return list(dict.fromkeys(check_member(member, place) for member in members))
 
     def update(self, *others: Iterable[Any]) -> None:
+        """Add the members of all *others* in one commit: all of them or, if one is refused, none."""
         self._store.mutate(self, _add, self._members_of(others))
 
     def intersection_update(self, *others: Iterable[Any]) -> None:
+        """Keep only the members that are in all *others*, in one commit."""
         self._store.mutate(self, _keep, [set(unmapped(other)) for other in others])
 
     def difference_update(self, *others: Iterable[Any]) -> None:
+        """Delete the members that are in one of the *others*, in one commit."""
         self._store.mutate(self, _discard_all, set().union(*map(unmapped, others)))
 
     def symmetric_difference_update(self, other: Iterable[Any], /) -> None:
+        """Add the members of *other* that are new, and delete those that are not, in one commit."""
         self._store.mutate(self, _toggle, self._members_of([other]))
 
     def __ior__(self, other: Any) -> MappedSet:

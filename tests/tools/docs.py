@@ -1,18 +1,19 @@
 """Follows a page of the documentation as a new user would: in an empty folder, with one shell, from top to bottom.
 
-What the runner does with a block of code, by what stands behind its fence:
+What the runner does with a block of code, by what follows its fence:
 
 ====================  ==================================================================================================
 ``python``            is executed, all of a page in one namespace
-``LANGUAGE title=""`` is saved as the file of that name
-``console``           is typed into the shell, a line behind each ``$``; what it prints must be what is shown
+``LANGUAGE title=""`` is saved as the file of that name, which a later block must name
+``console``           is typed into the shell, a line after each ``$``; what it prints must be what is shown
 ``text``              must be what the last ``python`` printed
 ====================  ==================================================================================================
 
 A comment in the line before says otherwise: ``<!-- the file now -->``, that the file of that name must be what is
-shown; ``<!-- not run: REASON -->``, that nobody can do this here. Any other block is an error, so that none is
-forgotten. In what is compared, a line ``...`` stands for any lines, the same at the end of a line for any text,
-``$PWD`` for the folder, and eight hexadecimal digits for any others: generations and checksums are drawn at random.
+shown; ``<!-- not run: REASON -->``, that nobody can do this here; ``<!-- used by PROGRAM -->``, that no later block
+needs to name the file. Any other block is an error, so that none is forgotten. In what is compared, a line ``...``
+stands for any lines, the same at the end of a line for any characters, ``$PWD`` for the folder, and eight hexadecimal
+digits for any others: generations and checksums are drawn at random.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ PAGES = [
     ROOT / "docs" / "tutorial.md",
     ROOT / "docs" / "concepts.md",
     *sorted((ROOT / "docs" / "howto").glob("*.md")),
+    ROOT / "docs" / "howto-damage.md",
+    ROOT / "docs" / "testing.md",
 ]
 
 _blocks = RawFencedCodeBlockLexer(re.compile(r"(?P<info>[^\n]*)\n"))
@@ -95,6 +98,7 @@ class Runner:
         self.shell = Shell(folder, tools)
         self.printed = ""
         self.blocks = 0
+        self.unused: dict[str, str] = {}  #: files that no later block has named, and where each is on the page
 
     def parse(self, document: Document) -> Iterator[Region]:
         for region in _blocks(document):
@@ -110,10 +114,13 @@ class Runner:
         titled = _TITLED.fullmatch(info)
         if caption.startswith("not run: "):
             return
+        self.unused = {name: place for name, place in self.unused.items() if name not in source}
         if titled and caption == "the file now":
             self.compare(source, (self.folder / titled["name"]).read_text(encoding="utf-8"), where)
         elif titled:
             (self.folder / titled["name"]).write_text(source, encoding="utf-8")
+            if not caption.startswith("used by "):
+                self.unused[titled["name"]] = where
         elif info == "console":
             self.compare(source, self.transcript(source), where)
         elif info == "python":
@@ -121,7 +128,7 @@ class Runner:
         elif info == "text":
             self.compare(source, self.printed, where)
         else:
-            raise AssertionError(f"{where}: nobody knows what to do with a block of {info or 'nothing'}")
+            raise AssertionError(f"{where}: no rule says what to do with a block of {info or 'nothing'}")
 
     def execute(self, source: str, namespace: dict[str, Any], where: str) -> None:
         output = io.StringIO()
@@ -166,6 +173,7 @@ def follow(page: Path, tmp_path: Path) -> int:
     try:
         for example in document.examples():
             example.evaluate()
+        assert not runner.unused, f"{runner.unused}: no later block uses the file"
     finally:
         document.namespace.clear()  # dropping the last reference closes
         runner.shell.end()
