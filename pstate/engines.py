@@ -1,4 +1,4 @@
-"""Which engine keeps the state at an address. The only module beside the file wing that knows one."""
+"""Chooses the engine of an address. Except for the modules in `file`, only this one knows an engine."""
 
 from __future__ import annotations
 
@@ -65,6 +65,6 @@ FILES = Files(SYSTEM)
 def engine_of(address: str, fs: FileSystem | None = None) -> Engine:
     """The engine for *address*; *fs* is another operating system, for tests.
 
-    A test that wants another engine gives that to `store.Store`, or to `store.shared`.
+    A test that needs another engine passes it to `store.Store`, or to `store.shared`.
     """
     return FILES if fs is None or fs is SYSTEM else Files(fs)

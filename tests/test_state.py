@@ -164,7 +164,7 @@ def test_nested_defaults_keep_the_containers_and_what_a_person_wrote(path: Path)
 
 
 def test_two_programs_that_begin_a_file_fill_it_once(tmp_path: Path) -> None:
-    """Whoever is second finds under the lock that nothing is missing any more."""
+    """The second one finds under the lock that nothing is missing any more."""
     with Crowd(tmp_path / "state.yaml") as crowd:
         others = [crowd.other(opened=False) for _ in range(3)]
         crowd.begin(d={"a": {}})
@@ -402,7 +402,7 @@ def test_what_a_class_may_have_is_no_key_and_hides_the_item_from_nobody(path: Pa
                 setattr(state, name, 1)
 
 
-# ------------------------------------------------------------------ the class, called by who does not know it
+# ------------------------------------------------------------------ the class, called by code that does not know it
 
 
 def test_a_state_in_a_dataclass_becomes_a_plain_dict(path: Path) -> None:

@@ -144,7 +144,7 @@ def _content(literal: str) -> str:
     """What a string literal of Python says, with the lines that it has in the source."""
     prefix, _quote, text = re.match(r"""(?s)(\w*)('{3}|"{3}|'|")(.*)\2\Z""", literal).groups()
     if "f" in prefix.lower():
-        text = re.sub(r"\{[^{}]*\}", "X", text)
+        text = re.sub(r"\{[^{}]*\}", " X ", text)
     if "r" not in prefix.lower():
         text = re.sub(r"\\n", " . ", text)
     return text
