@@ -167,6 +167,7 @@ class PersistedState(MappedDict):
             core = store.shared(absolute, self, engine=engines.engine_of(absolute, fs), **settings)
             if taken and not core.read(_has_all, core.root, taken):
                 self._commit_defaults(core, taken)
+            _warn_about_methods(type(self), core.path, taken)
         except BaseException:
             self.__del__()
             ops.set_slot(self, "_store", _NOT_OPEN)
@@ -352,6 +353,33 @@ def _fill(core: Core, node: Any, defaults: dict[Any, Any]) -> None:
 
 def _is_deeper(value: Any, default: Any) -> bool:
     return isinstance(default, dict) and isinstance(value, dict)
+
+
+#: By class and place, the defaults that were warned about.
+_warned: set[tuple[str, str]] = set()
+
+
+def _warn_about_methods(cls: type, path: str, defaults: dict[Any, Any], around: tuple[Any, ...] = ()) -> None:
+    """Warn about each of *defaults* with the name of a method of *cls*, once for each class and place.
+
+    A log line and not a Python warning: the key works as an item, and a program that makes warnings errors must not
+    fail because of it. A subclass may give such a key a property of its own, which is not a method.
+    """
+    for key, default in defaults.items():
+        if type(key) is str and key[:1] != "_" and callable(getattr(cls, key, None)):
+            place, item = f"{place_text(around)}.{key}", f'{place_text(around)}["{key}"]'
+            if (cls.__qualname__, place) not in _warned:
+                _warned.add((cls.__qualname__, place))
+                logger.warning(
+                    "%s: the default %r has the name of a method of %s, so %s is that method. Use the item: %s",
+                    path,
+                    key,
+                    cls.__name__,
+                    place,
+                    item,
+                )
+        if isinstance(default, dict):
+            _warn_about_methods(MappedDict, path, default, (*around, key))
 
 
 def _open_again(
