@@ -97,7 +97,8 @@ class PersistedState(MappedDict):
         """Open the state file at *path* with options. Here the options cannot collide with keys.
 
         - *defaults*: values to commit for the keys that are missing, at any depth of dicts. For a dict whose keys come
-          and go, such as a list of work, use `setdefault`: a default brings back each key that was deleted.
+          and go, such as a list of work, use `setdefault`: a default brings back each key that was deleted. A default
+          with the name of a method is logged as a warning, because only its item is the value: ``state["open"]``.
         - *durability*: with "process", a commit survives the death of the process. With "power", it has reached stable
           storage before the call returns.
         - *lock_timeout*: how many seconds a change waits for other writers, and a read for a transaction of another

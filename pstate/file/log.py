@@ -573,7 +573,7 @@ class FileLog:
                     )
                     raise WriteError(message, path=self.site.path, errno=error.errno) from error
                 logger.warning(
-                    "%s: the state was saved, but the steps after that failed: %s. The next access completes them.",
+                    "%s: the state was saved, but tidying up after that failed: %s",
                     self.site.path,
                     error,
                 )

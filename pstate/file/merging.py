@@ -150,7 +150,7 @@ class Merging:
             if self.standing.trails:
                 self.standing.trails.become(journal, result.state, "edit", image.index, place_behind(image))
             self.standing.become(result.state, journal, data, image, base.appendable, mtime)
-        logger.info("%s: an edit was read, and is now the state", self.site.path)
+        logger.info("%s: an edit was read and merged", self.site.path)
         if not result.conflict:
             return None
         message = (
@@ -206,7 +206,7 @@ class Merging:
         elif not self._keep_rest(image):
             logger.warning(
                 "%s: the torn tail of an interrupted write was cut off: %d bytes after commit %d (offset %d), %r. "
-                "It was never committed.",
+                "It does not count as a commit.",
                 self.site.path, len(image.rest), index, end, image.rest[:80],
             )  # fmt: skip
         try:
