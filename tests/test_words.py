@@ -162,5 +162,25 @@ def test_a_path_that_does_not_exist_is_an_error(capsys: pytest.CaptureFixture[st
 
 def test_the_paths_of_the_settings_exist() -> None:
     table = words.settings()
+    named = [*table["paths"], *table["except"], *table.get("later", [])]
 
-    assert [path for path in (*table["paths"], *table["except"]) if not (words.ROOT / path).exists()] == []
+    assert [path for path in named if not (words.ROOT / path).exists()] == []
+
+
+def test_what_comes_later_is_read_only_when_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("now.md", "later.md", "never.md"):
+        (tmp_path / name).write_text("It is written anew.\n")
+    table = {"paths": ["now.md", "later.md", "never.md"], "except": ["never.md"], "later": ["later.md"]}
+    rules = words.idioms()
+    monkeypatch.setattr(words, "ROOT", tmp_path)
+    monkeypatch.setattr(words, "idioms", lambda: rules)
+    monkeypatch.setattr(words, "settings", lambda: table)
+    monkeypatch.chdir(tmp_path)
+
+    words.main([])
+    assert ["now.md:1"] == [line.partition(": ")[0] for line in capsys.readouterr().out.splitlines()]
+
+    words.main(["later.md", "never.md"])
+    assert ["later.md:1"] == [line.partition(": ")[0] for line in capsys.readouterr().out.splitlines()]

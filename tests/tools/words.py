@@ -1,7 +1,8 @@
 """Finds the idioms that the house style replaces, in pages, messages, docstrings and comments.
 
 ``python -m tools.words [--count] [PATH ...]`` (a step of `make lint`) prints each as ``file:line``, with what to write
-instead. Without a path, it reads what `paths` of ``[tool.words]`` in pyproject.toml names. The idioms are listed there.
+instead. Without a path, it reads the `paths` of ``[tool.words]`` in pyproject.toml, except for those in `later`. The
+idioms are listed there.
 
 Prose only: a variable that is called like an idiom does not count, nor does a string without a space in it, nor what
 is between backticks. In a page, the comments and strings of a fenced Python block count, and other blocks do not: what
@@ -230,7 +231,8 @@ def main(arguments: list[str] | None = None) -> int:
     if missing:
         parser.error(f"{missing[0]} does not exist.")
     named = options.paths or [ROOT / path for path in table["paths"]]
-    found = [each for file in files(named, table["except"]) for each in search(file, _shown(file), rules)]
+    left_out = table["except"] if options.paths else [*table["except"], *table.get("later", [])]
+    found = [each for file in files(named, left_out) for each in search(file, _shown(file), rules)]
     if options.count:
         counts = Counter(each.idiom.name for each in found)
         for rule in rules:
