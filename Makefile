@@ -15,7 +15,7 @@
 #   make speed     compile pstate/_speed.c if it has changed; demo, test, stress and bench do so themselves
 #                  without a compiler, and with PSTATE_PURE=1, they run in pure Python
 #   make dist      build what is published, into dist/, and try it in fresh environments
-#   make lint      format check, linter, spelling, types
+#   make lint      format check, linter, spelling, idioms, types
 #   make format    put everything into the project's format
 #   make clean     remove what these commands made
 
@@ -88,6 +88,7 @@ lint: $(VENV)/has-lint
 	$(BIN)/ruff check .
 	$(BIN)/clang-format --dry-run --Werror pstate/_speed.c
 	$(BIN)/codespell
+	PYTHONPATH=tests $(BIN)/python -m tools.words
 	$(BIN)/mypy
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
 

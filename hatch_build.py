@@ -74,7 +74,7 @@ def required() -> bool:
 
 @contextmanager
 def optional() -> Iterator[None]:
-    """What keeps the extension from being compiled inside of this is a warning, or an error if it is required."""
+    """What keeps the extension from being compiled in this function is a warning, or an error if it is required."""
     try:
         yield
     except (NoCompilerError, OSError) as error:
@@ -86,7 +86,7 @@ def optional() -> Iterator[None]:
 def compile_in_place() -> None:
     """Compile the extension beside its source, unless it already exists and nothing has changed.
 
-    What was there and is not of this source is removed, also where there will be no other. A program that has loaded it
+    An earlier result of another source is removed, even if no new one follows. A program that has loaded it
     keeps it.
     """
     target = SOURCE.with_name(NAME)

@@ -81,7 +81,7 @@ def version(path: Path) -> tuple[int, int]:
 
 
 def wait_for_a_moment(path: Path, before: tuple[int, int], workers: list[Worker], seconds: float) -> None:
-    """Wait until somebody has committed, or all have ended; then for *seconds*, so that nobody knows where they are."""
+    """Wait until somebody has committed, or all have ended; then for *seconds*, so that they are at a random place."""
     while version(path) == before and any(worker.poll() is None for worker in workers):
         time.sleep(0.005)
     time.sleep(seconds)

@@ -53,7 +53,7 @@ def prepare(state: PersistedState, limit: int | None) -> None:
 
 
 def take(state: PersistedState) -> str | None:
-    """Return the next file to hash; None when all are done. It stays in the list, behind all others."""
+    """Return the next file to hash; None when all are done. It stays in the list, after all others."""
     with state.transaction():
         name: str | None = next(iter(state.todo), None)
         if name is not None:

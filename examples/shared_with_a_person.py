@@ -5,7 +5,7 @@
 The person is a script that drives a real editor, whichever is found: it reads the file, takes its time while the
 programs commit, and saves over what they have written. With `--me` it is you, with your $EDITOR. The file is shown at
 each step. At the end the programs close it, and everything is counted.
-Exit code 0: every comment, every edit and every commit is there. 1: something is not.
+Exit code 0: no comment, no edit and no commit is lost. 1: something is.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ SESSIONS: list[tuple[str, Changes]] = [
         {"time:": "# 35 was too short, says everybody\ntime: 40  # 45 for rye\n"},
     ),
     (
-        "adds keys, and comments on what was there",
+        "adds keys, and comments on present ones",
         {
             "price:": "price: 4.20  # euros, since May\n# the big one is new\novens:\n  - small  # 12\n  - big\n",
             "  - spelt": "  - spelt  # from the mill, not the shop\n",
@@ -93,7 +93,7 @@ SCRIPTED = {
     "sed": "sed",
     "none": "rename",
 }
-#: What the programs write: numbers behind keys, and lines of the log.
+#: What the programs write: numbers after keys, and lines of the log.
 COUNTED = re.compile(rf"(?m)^(  (?:flour|loaves|{'|'.join(BAKERS)}):) \d+")
 LOGGED = re.compile(rf"(?m)^  - (?:{'|'.join(BAKERS)}) \d+\n?")
 SKIPPED = "    ⋮"
@@ -330,7 +330,7 @@ def edit(path: Path, state: PersistedState, programs: Programs, editor: Editor |
         else:
             headline(f"edit {number} of {len(SESSIONS)} is yours; leave the counts to the programs")
             edit_by_hand(path, state)
-        # Whoever has committed so often since, with its pauses, has looked at the file since.
+        # A program that has committed so often since, with its pauses, has looked at the file since.
         print(f"  {programs.wait_for(5 + round(0.1 / programs.pause))} commits after the save")
         shown = show(path, shown)
     return (wanted if editor else shown), shown

@@ -44,7 +44,7 @@ from pstate.errors import (
 from pstate.memory.ops import ABSENT
 from pstate.state import PersistedState, is_closed, path_of
 
-from pstate import speed as speed  # isort: skip: puts compiled functions in the place of what all the others are
+from pstate import speed as speed  # isort: skip: replaces functions of all the modules above by compiled ones
 
 __version__ = "0.1.0"
 
@@ -96,7 +96,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """What not every script needs is imported when it is asked for."""
+    """Import what few scripts need when it is first used."""
     if name == "Change":
         from pstate.memory.changes import Change
 

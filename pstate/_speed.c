@@ -1,22 +1,22 @@
-/* The hot path of pstate, compiled: what programs do most often, in the case that is the usual one.
+/* The hot path of pstate, compiled: the usual case of what programs do most often.
  *
- * The whole protocol is in Python; docs/guarantees.md numbers its rules. Each function here replaces one of Python's
- * (`pstate/speed.py` says which). It either does the usual case to the end, or returns NOT_TAKEN before it has changed
- * anything. Then the Python function runs. So nothing here waits, repeats, repairs or reports.
+ * The whole protocol is in Python; docs/guarantees.md numbers its rules. Each function here replaces a Python function
+ * (`pstate/speed.py` lists them). It either handles the usual case to the end, or returns NOT_TAKEN before it has
+ * changed anything. Then the Python function runs. So nothing here waits, repeats, repairs or reports.
  *
  * The rules of this file:
  *
  * - It works only on the real classes and the real system calls, which it compares by identity. A simulated file
  *   system, another engine and a subclass go through Python.
  * - Python code must not run in the middle. So nothing is allocated that the garbage collector counts (a tuple, a list,
- *   a dict) between the first check and the last change: CPython 3.11 runs finalizers at such an allocation. What is
- *   needed is made before, and looked at again after that.
- * - All that can fail comes before the write. After it, only a dict or list that has to grow can: then `view` stays
- *   None, and the next access reads the file (I5).
- * - The GIL is released around what can wait. On a network file system all system calls can, so there Python goes.
+ *   a dict) between the first check and the last change: CPython 3.11 runs finalizers at such an allocation. Such
+ *   objects are made before, and everything is checked again after that.
+ * - All steps that can fail come before the write. After it, only a dict or list that has to grow can fail: then `view`
+ *   stays None, and the next access reads the file (I5).
+ * - The GIL is released around calls that can wait. On a network file system all can, so there Python makes them.
  *
- * The slots of Python's classes are read where their member descriptors say that they are. So those classes need not
- * know that this file exists.
+ * The slots of Python's classes are read at the offsets of their member descriptors. So those classes need not know
+ * that this file exists.
  */
 
 #define PY_SSIZE_T_CLEAN
@@ -39,7 +39,7 @@
 #include <sys/param.h>
 #endif
 
-#ifndef PSTATE_SOURCE /* what `hatch_build.py` says of this file, so that a program does not run an older one */
+#ifndef PSTATE_SOURCE /* set by `hatch_build.py` for each version of this file, so that no program runs an older one */
 #define PSTATE_SOURCE "source unknown"
 #endif
 
@@ -47,14 +47,14 @@
 #error "pstate's compiled part relies on the GIL: build the pure package for a free-threaded Python"
 #endif
 
-/* What a function returns that was not the right one for this case, or that has failed. */
+/* The results of a function: an exception is set, the case is not the usual one, or it is done. */
 enum { FAILED = -1, NOT_TAKEN = 0, TAKEN = 1 };
 
-/* ------------------------------------------------------------------ what Python has told us */
+/* ------------------------------------------------------------------ objects from Python */
 
 /* clang-format off */
 
-/* The classes, and what is compared by identity. */
+/* The classes, and other objects that are compared by identity. */
 #define NAMES(X)                                                                                                       \
     X(Store) X(FileLog) X(Journal) X(Look) X(Hold) X(Standing) X(Trails) X(Descriptor) X(Settling) X(Site) X(Records)  \
     X(MappedDict) X(MappedList) X(MappedSet) X(Pending) X(Transaction) X(format) X(ops) X(ROOT)                        \
@@ -65,7 +65,7 @@ enum { FAILED = -1, NOT_TAKEN = 0, TAKEN = 1 };
 NAMES(DECLARE)
 #undef DECLARE
 
-/* Where the slots are: class, slot. */
+/* The slots that are read here: class, slot. */
 #define SLOTS(X)                                                                                                       \
     X(Store, view) X(Store, changes) X(Store, _busy) X(Store, owner) X(Store, log) X(Store, mutex) X(Store, root)      \
     X(Store, _handles) X(Store, _base_view) X(Store, _interrupted) X(Store, ended) X(Store, closed)                    \
@@ -91,7 +91,7 @@ NAMES(DECLARE)
 SLOTS(DECLARE)
 #undef DECLARE
 
-/* The value in the slot *name* of *object*, an instance of *type*: borrowed. None where it is not set. */
+/* The value in the slot *name* of *object*, an instance of *type*: borrowed. None if it is not set. */
 #define GET(object, type, name) get_slot(object, at_##type##_##name)
 #define SET(object, type, name, value) set_slot(object, at_##type##_##name, value)
 
@@ -111,7 +111,7 @@ set_slot(PyObject *object, Py_ssize_t offset, PyObject *value)
     Py_XDECREF(old);
 }
 
-/* The functions of Python whose place we have taken, and how often each call was ours. */
+/* The Python functions that are replaced, and how many calls of each were handled here. */
 enum { READ, PUT, PUT_IN_TRANSACTION, ENTER, LEAVE, CATCH_UP, APPEND, SETTLE, DECODE, NUMBER_OF_COUNTS };
 static const char *const count_names[NUMBER_OF_COUNTS] = {
     "read", "put", "put_in_transaction", "enter", "leave", "catch_up", "append", "settle", "decode"};
@@ -133,21 +133,21 @@ static PyObject *name_publish, *name_settle, *name_failed, *name_unlock_again, *
 static PyObject *name_pread, *name_stat, *name_sync_data;
 static PyObject *text_nothing, *number_zero, *number_one;
 
-/* ------------------------------------------------------------------ small things */
+/* ------------------------------------------------------------------ helpers */
 
 static inline double
 now(void)
 {
     struct timespec time;
 #ifdef __APPLE__
-    clock_gettime(CLOCK_UPTIME_RAW, &time); /* what time.monotonic is there */
+    clock_gettime(CLOCK_UPTIME_RAW, &time); /* as time.monotonic on macOS */
 #else
     clock_gettime(CLOCK_MONOTONIC, &time);
 #endif
     return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
 }
 
-/* A number in a slot that only our classes set. -1 with no exception where it is not one. */
+/* A number in a slot that only our classes set. -1 without an exception if it is not one. */
 static inline long long
 number(PyObject *value)
 {
@@ -158,7 +158,7 @@ number(PyObject *value)
     if (PyUnstable_Long_IsCompact((PyLongObject *)value))
         return PyUnstable_Long_CompactValue((PyLongObject *)value);
 #else
-    if (Py_SIZE(value) == 1) /* one digit: most are, and a call takes as long as all the rest of this */
+    if (Py_SIZE(value) == 1) /* one digit, as in most cases: a call would take as long as the rest of this function */
         return ((PyLongObject *)value)->ob_digit[0];
 #endif
     return PyLong_AsLongLongAndOverflow(value, &overflow);
@@ -220,7 +220,7 @@ crc32_of(uint32_t crc, const char *text, size_t length)
     return ~crc;
 }
 
-/* Whether a call of the system, which is looked up each time, is still the real one: tests put others in its place. */
+/* Whether a system call, which is looked up each time, is still the real one: tests replace them. */
 static inline int
 is_real(PyObject *fs, PyObject *name, PyObject *real)
 {
@@ -229,7 +229,7 @@ is_real(PyObject *fs, PyObject *name, PyObject *real)
     return found == real;
 }
 
-/* Whether the file system of *device* answers at once. What it is does not change while something is mounted. */
+/* Whether the file system of *device* answers at once. Its kind does not change while it is mounted. */
 static int
 is_near(int fd, PyObject *device)
 {
@@ -263,9 +263,9 @@ is_near(int fd, PyObject *device)
     return 1;
 }
 
-/* ------------------------------------------------------------------ where memory is */
+/* ------------------------------------------------------------------ the position of memory */
 
-/* A store with its log, and the view taken apart: all borrowed, right until other code runs. */
+/* A store with its log, and the parts of its view: all borrowed, valid until other code runs. */
 typedef struct {
     PyObject *store, *log, *look, *hold, *standing, *view, *journal, *content;
     long long end, index;
@@ -273,8 +273,8 @@ typedef struct {
     int fd;
 } Place;
 
-/* Take *view* of *store*, which is a `Store`, apart. NOT_TAKEN where one of what they have is of another class than we
- * know, or where there is no view. */
+/* Read the parts of *view* of *store*, which is a `Store`. NOT_TAKEN if one of them has another class than expected, or
+ * if there is no view. */
 static inline int
 find_place_of(PyObject *store, PyObject *view, Place *place)
 {
@@ -306,7 +306,7 @@ find_place(PyObject *store, Place *place)
     return (PyObject *)Py_TYPE(store) == the_Store ? find_place_of(store, GET(store, Store, view), place) : NOT_TAKEN;
 }
 
-/* What is needed beyond that to bring memory forward. */
+/* The other parts that are needed to bring memory forward. */
 static inline int
 find_more(Place *place)
 {
@@ -322,7 +322,7 @@ find_more(Place *place)
 }
 
 /* Whether a record may follow *place* at once, see `FileLog.begin` and `FileLog.commit`. The first one of a generation
- * comes with a marker, which is Python's. */
+ * comes with a marker, which Python writes. */
 static inline int
 takes_record(Place *place)
 {
@@ -352,7 +352,7 @@ is_fresh(const Place *place)
 
 /* ------------------------------------------------------------------ the thread lock */
 
-/* Take the mutex of *store* without waiting. May run finalizers: what was looked at before is to be looked at again. */
+/* Take the mutex of *store* without waiting. May run finalizers, so earlier checks must be repeated. */
 static int
 take_mutex(PyObject *mutex)
 {
@@ -367,7 +367,7 @@ take_mutex(PyObject *mutex)
     return result;
 }
 
-/* An exception that is set, put aside while something else is done. */
+/* An exception that is set, put aside while other code runs. */
 #if PY_VERSION_HEX >= 0x030C0000
 typedef PyObject *Raised;
 
@@ -408,7 +408,7 @@ raise_again(Raised raised)
 }
 #endif
 
-/* Give a lock of Python's back that `take_mutex` has taken. Runs nothing of Python's. */
+/* Release a Python lock that `take_mutex` has taken. Runs no Python code. */
 static PyObject *
 release(PyObject *mutex)
 {
@@ -417,7 +417,7 @@ release(PyObject *mutex)
     return result;
 }
 
-/* Give the mutex back, and hand over what there is to tell (`logger.send`). What was raised before that counts more. */
+/* Release the mutex, and hand over log messages that wait (`logger.send`). An earlier exception takes precedence. */
 static int
 give_mutex(PyObject *mutex)
 {
@@ -435,7 +435,7 @@ give_mutex(PyObject *mutex)
 
 /* ------------------------------------------------------------------ the text of a record */
 
-/* A buffer for text that grows; it begins in *fixed*. */
+/* A buffer for text that can grow; it begins in *fixed*. */
 typedef struct {
     char *text;
     size_t length, room;
@@ -457,7 +457,7 @@ end_text(Text *text)
         PyMem_Free(text->text);
 }
 
-/* Make room for *more* bytes. NOT_TAKEN where there is none. */
+/* Make room for *more* bytes. NOT_TAKEN without memory. */
 static int
 reserve(Text *text, size_t more)
 {
@@ -483,7 +483,7 @@ put_bytes(Text *text, const char *bytes, size_t length)
 
 #define PUT_LITERAL(text, literal) put_bytes(text, literal, sizeof(literal) - 1)
 
-/* Bytes that stand in quotes as they are: ASCII without controls, quote and backslash. */
+/* Bytes that need no escape in quotes: ASCII without controls, quote and backslash. */
 static unsigned char is_plain[256];
 
 static void
@@ -550,7 +550,7 @@ put_float(Text *text, double value)
     return result;
 }
 
-/* Append *value* as a record has it. NOT_TAKEN for everything that is not quite simple. */
+/* Append *value* as in a record. NOT_TAKEN for all values that are not simple. */
 static int
 put_scalar(Text *text, PyObject *value)
 {
@@ -576,7 +576,7 @@ put_scalar(Text *text, PyObject *value)
     return TAKEN;
 }
 
-/* Whether `put_scalar` might take it: asked before anything costs something. */
+/* Whether `put_scalar` might take it: a cheap check before the others. */
 static inline int
 is_simple(PyObject *value)
 {
@@ -597,11 +597,11 @@ put_key(Text *text, PyObject *key)
     return overflow ? NOT_TAKEN : put_integer(text, integer);
 }
 
-/* Paths are followed so deep. */
+/* The longest path that is followed. */
 #define DEEPEST 64
 
-/* `ops.node_path`: the keys from the root to *node*, the last one first. How many; -1 where it is not in the state, or
- * where an element of a list has moved since it was last seen: finding it may take long. */
+/* `ops.node_path`: the keys from the root to *node*, the last one first. Returns their number; -1 if it is not in the
+ * state, or if an element of a list has moved since it was last seen, because finding it may take long. */
 static int
 keys_to(PyObject *node, PyObject **keys)
 {
@@ -674,7 +674,7 @@ put_path(Text *text, PyObject *path)
 /* After the body: the line above, eight digits, a newline. */
 #define AFTER_BODY (sizeof(RECORD_ENDS) - 1 + 8 + 1)
 
-/* End the record in *text*, which is chained to *crc*; returns its own checksum. There is room for it. */
+/* End the record in *text*, which is chained to *crc*; returns its own checksum. The caller has made room. */
 static uint32_t
 end_record(Text *text, uint32_t crc)
 {
@@ -689,7 +689,7 @@ end_record(Text *text, uint32_t crc)
 
 /* ------------------------------------------------------------------ memory */
 
-/* `Store._mirror`: every `PersistedState` is a dict with what the root holds. */
+/* `Store._mirror`: every `PersistedState` is a dict with the items of the root. */
 static int
 mirror(PyObject *store, PyObject *key, PyObject *value)
 {
@@ -725,7 +725,7 @@ target_of(PyObject *store, PyObject *node)
     return GET(node, MappedDict, _parent) == the_ROOT ? GET(store, Store, root) : node;
 }
 
-/* Whether *key* of *node* may be set here: what is there is a scalar, or nothing. */
+/* Whether *key* of *node* may be set here: its value is a scalar, or missing. */
 static int
 holds_no_node(PyObject *node, PyObject *key)
 {
@@ -753,11 +753,11 @@ append_to(PyObject *list, PyObject *value)
     return result;
 }
 
-/* ------------------------------------------------------------------ what others have committed */
+/* ------------------------------------------------------------------ commits of others */
 
-/* One change of theirs: a scalar into a dict, or to the end of a list. */
+/* One change of others: a scalar into a dict, or to the end of a list. */
 typedef struct {
-    PyObject *node; /* borrowed: nothing that is done here takes a container out */
+    PyObject *node; /* borrowed: no change here takes a container out */
     PyObject *key;  /* NULL for a list */
     PyObject *value;
 } Theirs;
@@ -765,11 +765,11 @@ typedef struct {
 typedef struct {
     Theirs *changes;
     size_t count, room;
-    PyObject *list;       /* that was appended to last: borrowed */
-    Py_ssize_t list_size; /* what it will be then */
+    PyObject *list;       /* the one that was appended to last: borrowed */
+    Py_ssize_t list_size; /* its size after all changes so far */
 } Batch;
 
-/* So many changes are gone through to find out how long a list will be. */
+/* At most so many changes are searched to find out how long a list will be. */
 #define MANY_CHANGES 4096
 
 static void
@@ -809,7 +809,7 @@ add_to_batch(Batch *batch, PyObject *node, PyObject *key, PyObject *value)
     return TAKEN;
 }
 
-/* A reader of one line: where it is, and where the line ends. */
+/* A reader of one line: its position, and the end of the line. */
 typedef struct {
     const char *at, *end;
 } Reader;
@@ -825,7 +825,7 @@ skip(Reader *reader, const char *expected, size_t length)
 
 #define SKIP(reader, literal) skip(reader, literal, sizeof(literal) - 1)
 
-/* A string without escapes, at its opening quote. NULL, without an exception, for another one. */
+/* A string without escapes, from its opening quote on. NULL, without an exception, for another one. */
 static PyObject *
 read_string(Reader *reader)
 {
@@ -845,8 +845,7 @@ read_string(Reader *reader)
     return text;
 }
 
-/* A number as JSON has it: an integer of up to 18 digits, or a float. What comes after it, an exponent for instance, is
- * for the caller to see. */
+/* A number of JSON: an integer of up to 18 digits, or a float. The caller checks what follows, such as an exponent. */
 static PyObject *
 read_number(Reader *reader)
 {
@@ -898,7 +897,7 @@ read_scalar(Reader *reader)
     }
 }
 
-/* The container at a path, which the reader stands at: borrowed. NULL where it is not an easy one. */
+/* The container at the path at the reader's position: borrowed. NULL if it is not an easy one. */
 static PyObject *
 read_path(Reader *reader, PyObject *root)
 {
@@ -929,7 +928,7 @@ read_path(Reader *reader, PyObject *root)
     }
 }
 
-/* Whether *index* is the end of *list*, with those elements that *batch* will append to it. */
+/* Whether *index* is the end of *list*, with the elements that *batch* will append to it. */
 static int
 is_end(Batch *batch, PyObject *list, long long index)
 {
@@ -998,7 +997,7 @@ read_body(Reader *reader, PyObject *root, Batch *batch)
     }
 }
 
-/* Memory takes the changes of *batch*; the handles of *store* too, unless that is NULL. */
+/* Apply the changes of *batch* to memory, and to the handles of *store*, unless that is NULL. */
 static int
 apply_batch(const Batch *batch, PyObject *store)
 {
@@ -1015,7 +1014,7 @@ apply_batch(const Batch *batch, PyObject *store)
     return TAKEN;
 }
 
-/* The digits of a checksum; NOT_TAKEN where they are not digits as we write them. */
+/* The digits of a checksum; NOT_TAKEN if they are not digits as we write them. */
 static int
 read_hex(const char *digits, uint32_t *found)
 {
@@ -1033,7 +1032,7 @@ read_hex(const char *digits, uint32_t *found)
     return TAKEN;
 }
 
-/* The record that begins at *at*, chained to *crc*: sets *body* to its body, *crc* to its checksum, and *at* to what follows. */
+/* The record that begins at *at*, chained to *crc*: sets *body*, *crc* to its checksum, and *at* to its end. */
 static int
 read_record(const char **at, const char *end, uint32_t *crc, Reader *body)
 {
@@ -1054,7 +1053,7 @@ read_record(const char **at, const char *end, uint32_t *crc, Reader *body)
     return TAKEN;
 }
 
-/* All records in *data*, chained to *crc*, into *batch*; nothing else may be in it. */
+/* All records in *data*, chained to *crc*, into *batch*. *data* must have no other bytes. */
 static int
 read_all(const char *data, size_t length, uint32_t *crc, long long *count, PyObject *root, Batch *batch)
 {
@@ -1066,7 +1065,7 @@ read_all(const char *data, size_t length, uint32_t *crc, long long *count, PyObj
     return TAKEN;
 }
 
-/* Make room for *size* bytes in *content*, which has *end* of them that count, and copy *data* there. */
+/* Make room for *size* bytes in *content*, whose first *end* bytes count, and copy *data* after those. */
 static int
 extend_content(PyObject *content, long long end, const char *data, size_t size)
 {
@@ -1082,10 +1081,10 @@ static void
 cut_content(PyObject *content, long long end)
 {
     if (PyByteArray_Resize(content, (Py_ssize_t)end) < 0)
-        PyErr_Clear(); /* never: it only becomes shorter, and was resized a moment ago */
+        PyErr_Clear(); /* cannot fail: it only becomes shorter, and was resized a moment ago */
 }
 
-/* Fill *view*, an empty tuple of five, with what is to follow *place*. NOT_TAKEN without memory. */
+/* Fill *view*, an empty tuple of five, with the view after *place*. NOT_TAKEN without memory. */
 static int
 fill_view(PyObject *view, const Place *place, long long end, uint32_t crc, long long index)
 {
@@ -1107,7 +1106,7 @@ fill_view(PyObject *view, const Place *place, long long end, uint32_t crc, long 
     return TAKEN;
 }
 
-/* Whether the descriptor is still that of the file that was opened, and opened as it was: `Journal.demand`. */
+/* Whether the descriptor still means the file that was opened, with the same flags: `Journal.demand`. */
 static int
 is_ours(const Place *place)
 {
@@ -1125,7 +1124,7 @@ is_ours(const Place *place)
            fcntl(place->fd, F_GETFL) == number(PyTuple_GET_ITEM(identity, 2));
 }
 
-/* Read the bytes from *offset* on, *length* of them. NULL, without an exception, where that does not work. */
+/* Read *length* bytes from *offset* on. NULL, without an exception, if that fails. */
 static char *
 read_bytes(int fd, long long offset, size_t length)
 {
@@ -1147,10 +1146,10 @@ read_bytes(int fd, long long offset, size_t length)
     return NULL;
 }
 
-/* So much is read at once; Python reads more. */
+/* At most so many bytes are read at once; Python reads more. */
 #define LONGEST_READ (64 << 20)
 
-/* The tuple that becomes memory's view where others have committed: it must be there before anything is looked at. */
+/* The tuple that becomes memory's view after commits of others. It must exist before the first check. */
 static PyObject *spare_view;
 
 static void
@@ -1160,14 +1159,14 @@ make_spare_view(void)
         PyErr_Clear();
 }
 
-/* Bring memory from *place* to the end of the file, at *size*: `catch_up`, where there is something new. */
+/* Bring memory from *place* to the end of the file, at *size*: `catch_up`, if the file has grown. */
 static int
 catch_up_to(const Place *place, long long size)
 {
     PyObject *store = place->store, *root = GET(store, Store, root), *trails = GET(place->standing, Standing, trails);
     PyObject *watches = (PyObject *)Py_TYPE(trails) == the_Trails ? GET(trails, Trails, _references) : Py_None;
     if (!PyTuple_CheckExact(watches) || PyTuple_GET_SIZE(watches))
-        return NOT_TAKEN; /* somebody watches: each record is told */
+        return NOT_TAKEN; /* the state is watched: each record must be noted */
     if (size < place->end || size - place->end > LONGEST_READ)
         return NOT_TAKEN;
     size_t length = (size_t)(size - place->end);
@@ -1197,8 +1196,8 @@ catch_up_to(const Place *place, long long size)
     return result;
 }
 
-/* `Standing.catch_up`, where all that follows is records of scalars. Memory is at *place*, the caller has the mutex and
- * has said `_busy`, after `make_spare_view`. */
+/* `Standing.catch_up`, if only records of scalars follow. Memory is at *place*, the caller has the mutex and has set
+ * `_busy`, after `make_spare_view`. */
 static int
 catch_up(const Place *place)
 {
@@ -1210,7 +1209,7 @@ catch_up(const Place *place)
 
 /* ------------------------------------------------------------------ the lock of the file */
 
-/* Whether the descriptor may be locked. When it was not used for a while, it may be somebody else's by now: see
+/* Whether the descriptor may be locked. If it was not used for a while, its number may mean another file by now: see
  * `FileLog._is_as_it_was`. */
 static inline int
 may_lock(const Place *place, double time)
@@ -1220,14 +1219,14 @@ may_lock(const Place *place, double time)
            is_ours(place);
 }
 
-/* Lock the file, and return where it ends; -1 where the lock is not free, and not held. */
+/* Lock the file, and return where it ends; -1 if the lock is not free, and so not held. */
 static inline long long
 lock_and_measure(int fd)
 {
     return flock(fd, LOCK_EX | LOCK_NB) ? -1 : lseek(fd, 0, SEEK_END);
 }
 
-/* Say whose lock is held, so that Python can give it back. */
+/* Note which lock is held, so that Python can release it. */
 static inline void
 hold(const Place *place)
 {
@@ -1235,7 +1234,7 @@ hold(const Place *place)
     SET(place->hold, Hold, unlock, GET(place->journal, Journal, unlock));
 }
 
-/* The lock cannot be given back, for the reason that *error* says: `Hold.unlock_again`. Takes the reference. */
+/* The lock could not be released, because of *error*: `Hold.unlock_again`. Takes the reference. */
 static int
 unlock_again(PyObject *hold, PyObject *error)
 {
@@ -1248,7 +1247,7 @@ unlock_again(PyObject *hold, PyObject *error)
     return is_told && !is_true ? TAKEN : FAILED;
 }
 
-/* Give the lock back, of the file that `hold` said. What was raised before that counts more. */
+/* Release the lock that `hold` has noted. An earlier exception takes precedence. */
 static int
 give_lock(const Place *place)
 {
@@ -1261,7 +1260,7 @@ give_lock(const Place *place)
             result = unlock_again(place->hold, PyObject_CallFunction(PyExc_OSError, "is", number, strerror(number)));
         }
     } else {
-        /* It has gone on to another file, with its lock, or the lock went with a descriptor that was closed. */
+        /* The log has gone on to another file, with its lock, or the lock has ended with a descriptor. */
         PyObject *done = PyObject_CallNoArgs(unlock = Py_NewRef(GET(place->hold, Hold, unlock)));
         Py_DECREF(unlock);
         result = done ? TAKEN : FAILED;
@@ -1272,7 +1271,7 @@ give_lock(const Place *place)
 
 /* ------------------------------------------------------------------ a commit */
 
-/* Write *text* where *place* ends. Whole, or nothing of it: a part is cut off, and Python finds out why it was one. */
+/* Write all of *text* where *place* ends, or none of it: a part is cut off, and Python finds out the reason. */
 static int
 write_record(int fd, const Text *text, long long end)
 {
@@ -1280,7 +1279,7 @@ write_record(int fd, const Text *text, long long end)
     if (written == (ssize_t)text->length)
         return TAKEN;
     if (written > 0 && ftruncate(fd, (off_t)end)) {
-        /* A torn tail stays, which `FileLog` cuts with the next lock. */
+        /* A torn tail stays; `FileLog` cuts it with the next lock. */
     }
     return NOT_TAKEN;
 }
@@ -1294,8 +1293,8 @@ limit(PyObject *name)
     return found && PyFloat_CheckExact(found) ? PyFloat_AS_DOUBLE(found) : 0.0;
 }
 
-/* Look at the path after a commit up to *end*: `FileLog._become_current`, where it is our file and nobody else has
- * written to it. NOT_TAKEN where it may be otherwise. */
+/* Look at the path after a commit up to *end*: `FileLog._become_current`, if it shows our file, which no other program
+ * has written to. NOT_TAKEN if that is not certain. */
 static int
 look_at_path(const Place *place, long long end)
 {
@@ -1339,7 +1338,7 @@ look_at_path(const Place *place, long long end)
     return result;
 }
 
-/* `FileLog.publish`: memory is at *view* from now on. What is due beyond that is Python's business, under the lock. */
+/* `FileLog.publish`: memory is at *view* from now on. Python does what else is due, with the lock. */
 static int
 publish(const Place *place, PyObject *view)
 {
@@ -1350,7 +1349,7 @@ publish(const Place *place, PyObject *view)
         SET(place->log, FileLog, _sure_until, sure);
         Py_DECREF(sure);
     } else
-        PyErr_Clear(); /* the next commit looks whose descriptor it is */
+        PyErr_Clear(); /* the next commit checks the descriptor */
     if (GET(place->log, FileLog, settles) == Py_False && time < seconds(GET(place->look, Look, look_due)))
         return TAKEN;
     if (look_at_path(place, number(PyTuple_GET_ITEM(view, 1))) == TAKEN)
@@ -1390,13 +1389,13 @@ encode(Text *text, const Change *change, uint32_t *crc)
     return TAKEN;
 }
 
-/* Whether memory takes *change* as it is; the caller has the mutex. */
+/* Whether *change* can be applied to memory as it is; the caller has the mutex. */
 static int
 fits(const Change *change)
 {
     if (change->key)
         return holds_no_node(change->node, change->key);
-    return number(GET(change->node, MappedList, _size)) == PyList_GET_SIZE(change->node); /* nobody went round us */
+    return number(GET(change->node, MappedList, _size)) == PyList_GET_SIZE(change->node); /* no code has bypassed us */
 }
 
 static int
@@ -1410,7 +1409,7 @@ apply(PyObject *store, const Change *change)
     return append_to(change->node, change->value);
 }
 
-/* The end of `commit`: memory takes the change, others see it, and the lock is given back. The record is in the file. */
+/* The end of `commit`, after the write: apply the change to memory, publish it, and release the lock. */
 static int
 finish(const Place *place, const Change *change, PyObject *view)
 {
@@ -1426,7 +1425,7 @@ finish(const Place *place, const Change *change, PyObject *view)
 }
 
 /* Lock the file, unless it *is_locked* already, and write *text* where *place* ends. Returns where the file ended; -1
- * where the lock is not free. *result* says whether the record is there. */
+ * if the lock is not free. *result* says whether the record was written. */
 static long long
 write_locked(const Place *place, const Text *text, int is_locked, int *result)
 {
@@ -1438,8 +1437,8 @@ write_locked(const Place *place, const Text *text, int is_locked, int *result)
     return size;
 }
 
-/* Make *change* a record after *place*, which `takes_record`; *view* becomes what follows it. Returns as
- * `write_locked`; *result* is that of the whole. */
+/* Make *change* a record after *place*, which `takes_record`; *view* becomes the view after it. Returns as
+ * `write_locked`; *result* is that of all steps. */
 static long long
 commit_at(const Place *place, const Change *change, PyObject *view, int is_locked, int *result)
 {
@@ -1484,7 +1483,7 @@ commit(PyObject *store, const Change *change, PyObject *view)
     PyObject *seen = Py_NewRef(place.view); /* with its journal, and the descriptor */
     long long size = commit_at(&place, change, view, 0, &result);
     if (result == NOT_TAKEN && size > place.end) {
-        /* Others have committed. Know that first, and try once more, with the lock that is held. */
+        /* Others have committed. Catch up first, and try once more, with the lock that is held. */
         SET(store, Store, _busy, Py_True);
         result = catch_up(&place);
         SET(store, Store, _busy, Py_False);
@@ -1503,8 +1502,8 @@ commit(PyObject *store, const Change *change, PyObject *view)
 
 /* ------------------------------------------------------------------ stable storage */
 
-/* Begin a sync that other threads can wait for: `Settling.settle`, where none is under way. Returns the lock that this
- * thread holds until the end of it; NULL, without an exception, where Python has to see. */
+/* Begin a sync that other threads can wait for: `Settling.settle`, if none is under way. Returns the lock that this
+ * thread holds until the end of it; NULL, without an exception, if Python has to handle it. */
 static PyObject *
 begin_sync(PyObject *settling)
 {
@@ -1527,8 +1526,8 @@ begin_sync(PyObject *settling)
     return mine;
 }
 
-/* Let the others go on. Between these two steps none of Python's runs, so `_turn` is not needed. Where the sync *failed*,
- * it still counts as under way, as in Python: the next thread waits for nothing, and then asks whether it may sync. */
+/* Let the other threads go on. Between these two steps no Python code runs, so `_turn` is not needed. A sync that has
+ * *failed* still counts as under way, as in Python: the next thread does not wait, and checks whether it may sync. */
 static void
 end_sync(PyObject *settling, PyObject *mine, int failed)
 {
@@ -1539,7 +1538,7 @@ end_sync(PyObject *settling, PyObject *mine, int failed)
     raise_again(raised);
 }
 
-/* `Settling._sync`: FAILED with what it raises. */
+/* `Settling._sync`: FAILED with its exception. */
 static int
 sync_file(PyObject *settling, const Place *place)
 {
@@ -1560,7 +1559,7 @@ sync_file(PyObject *settling, const Place *place)
     } while (number == EINTR);
     PyObject *error = PyObject_CallFunction(PyExc_OSError, "is", number, strerror(number)), *result = NULL;
     if (error) {
-        /* Noted before Python runs, where a signal handler may raise: the next sync would succeed. */
+        /* Noted before Python code runs: a signal handler may raise there, and the next sync would succeed. */
         SET(place->journal, Journal, unjudged, error);
         SET(place->look, Look, look_at, number_zero);
         SET(place->look, Look, look_due, number_zero);
@@ -1571,8 +1570,8 @@ sync_file(PyObject *settling, const Place *place)
     return result ? TAKEN : FAILED;
 }
 
-/* Whether what memory is may be synced, and nothing else is due with that. After a sync that has failed it may not, also
- * where nobody has judged that failure yet. */
+/* Whether the state of memory may be synced, with nothing else due. After a sync that has failed it may not, also if
+ * that failure was not judged yet. */
 static int
 may_sync(PyObject *store, PyObject *settling, Place *place)
 {
@@ -1581,7 +1580,7 @@ may_sync(PyObject *store, PyObject *settling, Place *place)
            GET(place->journal, Journal, refusal) == text_nothing && GET(place->journal, Journal, unjudged) == Py_None;
 }
 
-/* Sync all that is committed, for this thread and for those that wait. */
+/* Sync all commits, for this thread and for those that wait. */
 static int
 settle_newest(PyObject *store, PyObject *settling)
 {
@@ -1596,7 +1595,7 @@ settle_newest(PyObject *store, PyObject *settling)
     if (may_sync(store, settling, &place) && is_ours(&place)) {
         PyObject *newest = Py_NewRef(place.view), *base = Py_NewRef(GET(place.journal, Journal, base));
         result = sync_file(settling, &place);
-        /* Not where the document has changed meanwhile: its end may be before the one that was synced. */
+        /* Not if the document has changed meanwhile: its end may be before the one that was synced. */
         if (result == TAKEN && GET(place.journal, Journal, base) == base)
             SET(place.journal, Journal, synced, PyTuple_GET_ITEM(newest, 1));
         Py_DECREF(newest);
@@ -1607,7 +1606,7 @@ settle_newest(PyObject *store, PyObject *settling)
     return result;
 }
 
-/* After a commit up to *view*, with all locks given back: bring it to stable storage, where that was asked for. */
+/* After a commit up to *view*, with all locks released: bring it to stable storage, with durability "power". */
 static int
 settle(PyObject *store, PyObject *view)
 {
@@ -1618,7 +1617,7 @@ settle(PyObject *store, PyObject *view)
     settling = Py_NewRef(GET(log, FileLog, settling));
     int done = (PyObject *)Py_TYPE(settling) == the_Settling ? settle_newest(store, settling) : NOT_TAKEN;
     if (counted(SETTLE, done) != FAILED) {
-        /* Python's `settle` has something to do where that was not possible, or where it was another file by then. */
+        /* Python's `settle` handles the rest if that was not possible, or if it was another file by then. */
         if (done == NOT_TAKEN || number(GET(journal, Journal, synced)) < number(PyTuple_GET_ITEM(view, 1))) {
             result = PyObject_CallMethodOneArg(settling, name_settle, view);
             done = result ? TAKEN : FAILED;
@@ -1631,7 +1630,7 @@ settle(PyObject *store, PyObject *view)
 
 /* ------------------------------------------------------------------ one change */
 
-/* Make *change* one commit, if nothing is in the way. */
+/* Make *change* one commit, if the case is the usual one. */
 static int
 change_alone(PyObject *store, const Change *change)
 {
@@ -1658,7 +1657,7 @@ change_alone(PyObject *store, const Change *change)
 
 /* ------------------------------------------------------------------ a transaction */
 
-/* The path from the root to *node* as a list. NULL, without an exception, where it is not an easy one. */
+/* The path from the root to *node* as a list. NULL, without an exception, if it is not an easy one. */
 static PyObject *
 path_of(PyObject *node)
 {
@@ -1698,7 +1697,7 @@ is_in_order(PyObject *store)
     return is_me(GET(store, Store, owner)) && (PyObject *)Py_TYPE(GET(store, Store, changes)) == the_Pending;
 }
 
-/* Memory takes *value* under *key*; `_interrupted` tells for how long it is in between. */
+/* Set *value* under *key* in memory; `_interrupted` is true while that is unfinished. */
 static int
 set_in_transaction(PyObject *store, PyObject *node, PyObject *key, PyObject *value)
 {
@@ -1722,7 +1721,7 @@ note_change(PyObject *store, PyObject *pair, PyObject *undo, PyObject *operation
     return PyList_Append(GET(changes, Pending, operations), operation) < 0 ? FAILED : TAKEN;
 }
 
-/* Make room for the view that the record will follow: `FileLog.prepare`, where it has nothing to do. */
+/* Note the view that the record will follow: `FileLog.prepare`, if it has nothing else to do. */
 static int
 prepare(PyObject *store)
 {
@@ -1800,7 +1799,7 @@ put_in_transaction(PyObject *store, PyObject *node, PyObject *key, PyObject *val
     else if (is_in_order(store))
         result = put_noted(store, node, key, value, pair, &operation, &undo);
     if (result == FAILED)
-        SET(store, Store, owner, number_zero); /* it is not in order any more: `_interrupted` says so */
+        SET(store, Store, owner, number_zero); /* it is no longer in order, as `_interrupted` says */
     Py_XDECREF(id);
     Py_XDECREF(pair);
     Py_XDECREF(operation);
@@ -1831,7 +1830,7 @@ put(PyObject *node, PyObject *key, PyObject *value)
     return result;
 }
 
-/* A new `Pending`, with what its `__init__` gives it. */
+/* A new `Pending`, as its `__init__` makes it. */
 static PyObject *
 new_pending(void)
 {
@@ -1869,7 +1868,7 @@ begin_block(PyObject *store, PyObject *changes, PyObject *mutex, PyObject *threa
         !may_lock(&place, time))
         return NOT_TAKEN;
     if (GET(place.log, FileLog, settles) != Py_False && number(GET(place.journal, Journal, synced)) < place.end)
-        return NOT_TAKEN; /* what the block reads must be on stable storage */
+        return NOT_TAKEN; /* values that the block reads must be on stable storage */
     PyObject *since = PyFloat_FromDouble(time);
     if (!since) {
         PyErr_Clear();
@@ -1898,7 +1897,7 @@ begin_block(PyObject *store, PyObject *changes, PyObject *mutex, PyObject *threa
     return result;
 }
 
-/* Whether threads are told apart as they were when we were imported: gevent may have come since. */
+/* Whether threads are told apart as at our import: gevent may have replaced them since. */
 static int
 is_unpatched(void)
 {
@@ -1973,7 +1972,7 @@ static int
 write_block(PyObject *store, PyObject *changes, Place *place, PyObject *view)
 {
     Text text;
-    PyObject *base = GET(store, Store, _base_view); /* memory is ahead of it; None where nothing was changed */
+    PyObject *base = GET(store, Store, _base_view); /* memory is ahead of it; None if nothing was changed */
     if (find_place_of(store, base, place) != TAKEN || !takes_record(place))
         return NOT_TAKEN;
     begin_text(&text);
@@ -1989,7 +1988,7 @@ write_block(PyObject *store, PyObject *changes, Place *place, PyObject *view)
         if (result == TAKEN)
             result = extend_content(place->content, place->end, text.text, text.length);
         if (result == TAKEN) {
-            /* Until the end: another thread must not take the transaction over, see `Store._is_at_work`. */
+            /* Until the end, so that no other thread takes the transaction over, see `Store._is_at_work`. */
             SET(store, Store, owner, number_zero);
             SET(store, Store, _busy, Py_True);
             Py_BEGIN_ALLOW_THREADS
@@ -2052,9 +2051,9 @@ leave(PyObject *self)
     return result;
 }
 
-/* ------------------------------------------------------------------ the methods, in the place of Python's */
+/* ------------------------------------------------------------------ the methods that replace Python's */
 
-/* What Python does in the cases that are not ours. */
+/* The Python functions for all other cases. */
 /* clang-format off */
 #define METHODS(X)                                                                                                     \
     X(MappedDict, __getitem__) X(MappedDict, __getattr__) X(MappedDict, __setitem__) X(MappedDict, __setattr__)        \
@@ -2066,7 +2065,7 @@ leave(PyObject *self)
 METHODS(DECLARE)
 #undef DECLARE
 
-/* Bring memory forward to what others have committed: `Store.read`, where that is records of scalars. */
+/* Apply commits of others to memory: `Store.read`, if they are records of scalars. */
 static int
 refresh(PyObject *store)
 {
@@ -2100,7 +2099,7 @@ may_read(PyObject *store)
     if ((PyObject *)Py_TYPE(store) != the_Store)
         return NOT_TAKEN;
     if (GET(store, Store, view) == Py_None)
-        return is_me(GET(store, Store, owner)) ? TAKEN : NOT_TAKEN; /* what our transaction has made of it */
+        return is_me(GET(store, Store, owner)) ? TAKEN : NOT_TAKEN; /* with the changes of our transaction */
     if (find_place(store, &place) != TAKEN)
         return NOT_TAKEN;
     if (is_fresh(&place))
@@ -2110,12 +2109,12 @@ may_read(PyObject *store)
     Py_INCREF(store);
     int result = refresh(store);
     if (result == TAKEN && !(find_place(store, &place) == TAKEN && is_fresh(&place)))
-        result = NOT_TAKEN; /* and others again */
+        result = NOT_TAKEN; /* others have committed again */
     Py_DECREF(store);
     return result;
 }
 
-/* Find the item *key* of the dict *self*: a new reference, or NULL where there is none. NOT_TAKEN where only Python can
+/* Find the item *key* of the dict *self*: a new reference, or NULL if there is none. NOT_TAKEN if only Python can
  * tell. */
 static inline int
 read_item(PyObject *self, PyObject *key, PyObject **value)
@@ -2159,15 +2158,15 @@ dict_get(PyObject *self, PyObject *const *given, Py_ssize_t count)
     return PyObject_Vectorcall(python_MappedDict_get, arguments, (size_t)(1 + (count < 3 ? count : 3)), NULL);
 }
 
-/* Whether *name* may be a key as an attribute: no name that begins with an underscore is. */
+/* Whether *name* may be a key as an attribute: a name that begins with an underscore may not. */
 static inline int
 may_be_key(PyObject *name)
 {
     return PyUnicode_CheckExact(name) && PyUnicode_GET_LENGTH(name) && PyUnicode_READ_CHAR(name, 0) != '_';
 }
 
-/* The tp_getattro of a class of states: an attribute, or else an item. Python's own hook makes an AttributeError for
- * each item first, which takes longer than all the rest. */
+/* The tp_getattro of a class of states: an attribute, or else an item. Python's own hook first makes an AttributeError
+ * for each item, which takes longer than all other steps. */
 static PyObject *
 dict_getattro(PyObject *self, PyObject *name)
 {
@@ -2185,9 +2184,9 @@ dict_getattro(PyObject *self, PyObject *name)
 
 static PyObject *descriptor_of_getattr, *descriptor_of_setitem;
 
-/* `__getattr__`, when nobody has found *name* otherwise. It is called for each class only once: from then on, the slot
- * of the class is `dict_getattro`. Not so where a subclass has a `__getattr__` or `__getattribute__` of its own: those
- * are to be asked. When somebody gives the class one later, CPython sets the slot anew. */
+/* `__getattr__`, for a *name* that was not found otherwise. It is called for each class only once: from then on, the
+ * slot of the class is `dict_getattro`. Not for a subclass with a `__getattr__` or `__getattribute__` of its own, which
+ * must be called. If a class gets one later, CPython sets the slot again. */
 static PyObject *
 dict_getattr(PyObject *self, PyObject *name)
 {
@@ -2242,7 +2241,7 @@ is_item(PyTypeObject *type, PyObject *name)
     return found == 0;
 }
 
-/* Whether *value* reaches the store without the `__setitem__` of the class: Python goes round that for numbers only. A
+/* Whether *value* reaches the store without the `__setitem__` of the class: Python bypasses that for numbers only. A
  * class may have got one of its own later. */
 static int
 goes_straight(PyTypeObject *type, PyObject *value)
@@ -2266,7 +2265,7 @@ dict_setattr(PyObject *self, PyObject *const *given, Py_ssize_t count)
     return PyObject_Vectorcall(python_MappedDict___setattr__, arguments, 3, NULL);
 }
 
-/* The element of *list* at *index*, counted from the end where that is negative: borrowed. NULL where there is none. */
+/* The element of *list* at *index*, counted from the end if that is negative: borrowed. NULL if there is none. */
 static PyObject *
 element_at(PyObject *list, PyObject *index)
 {
@@ -2290,7 +2289,7 @@ list_getitem(PyObject *self, PyObject *index)
     return value ? Py_NewRef(value) : PyObject_Vectorcall(python_MappedList___getitem__, arguments, 2, NULL);
 }
 
-/* `MappedList.append` of a scalar, outside of a transaction. */
+/* `MappedList.append` of a scalar, outside a transaction. */
 static int
 append(PyObject *self, PyObject *value)
 {
@@ -2337,7 +2336,7 @@ log_fresh_durable(PyObject *self, PyObject *Py_UNUSED(nothing))
     return ask_fresh(self, python_FileLog_fresh_durable);
 }
 
-/* `Standing.catch_up`. Its caller has the mutex, and has said `_busy`. */
+/* `Standing.catch_up`. Its caller has the mutex, and has set `_busy`. */
 static PyObject *
 standing_catch_up(PyObject *self, PyObject *Py_UNUSED(nothing))
 {
@@ -2354,7 +2353,7 @@ standing_catch_up(PyObject *self, PyObject *Py_UNUSED(nothing))
     return result == TAKEN ? PyBytes_FromStringAndSize(NULL, 0) : NULL;
 }
 
-/* `format.read_records`: the bodies of whole records. What is not one as we write it, Python judges. */
+/* `format.read_records`: the bodies of whole records. Python judges bytes that are not a record as we write it. */
 static PyObject *
 format_read_records(PyObject *Py_UNUSED(module), PyObject *const *given, Py_ssize_t count)
 {
@@ -2385,7 +2384,7 @@ format_read_records(PyObject *Py_UNUSED(module), PyObject *const *given, Py_ssiz
     }
     if (!bodies)
         return NULL;
-    /* The rest, which is nearly always nothing. */
+    /* The rest, which is nearly always empty. */
     PyObject *rest = PyObject_CallFunction(python_format_read_records, "OLk", given[0], (long long)(before - data),
                                            (unsigned long)crc_before),
              *result = NULL;
@@ -2397,7 +2396,7 @@ format_read_records(PyObject *Py_UNUSED(module), PyObject *const *given, Py_ssiz
     return result;
 }
 
-/* One record, by its *body*, on the tree *root*, which nobody else sees. */
+/* Apply one record, by its *body*, to the tree *root*, which belongs to the caller. */
 static int
 replay_body(PyObject *root, PyObject *body, Batch *batch)
 {
@@ -2410,7 +2409,7 @@ replay_body(PyObject *root, PyObject *body, Batch *batch)
     return result == TAKEN ? apply_batch(batch, NULL) : result;
 }
 
-/* `ops.replay`: the records that Python has not decoded yet; each that is not an easy one, it decodes. */
+/* `ops.replay`: the records that Python has not decoded yet. Python decodes those that are not easy. */
 static PyObject *
 ops_replay(PyObject *Py_UNUSED(module), PyObject *const *given, Py_ssize_t count)
 {
@@ -2465,7 +2464,7 @@ transaction_exit(PyObject *self, PyObject *const *given, Py_ssize_t count)
 
 /* ------------------------------------------------------------------ the module */
 
-/* What `method` can make: the class, the name, the call, and where to note whose place it takes. */
+/* The functions that `method` can make: class, name, call, and where to note the one that it replaces. */
 static struct {
     PyObject **type, **python;
     PyMethodDef definition;
@@ -2491,7 +2490,7 @@ static struct {
 #undef METHOD
 };
 
-/* Where the slot *name* of *type* is. */
+/* The offset of the slot *name* of *type*. */
 static int
 find_slot(PyObject *type, const char *name, Py_ssize_t *offset)
 {
@@ -2517,7 +2516,7 @@ bind(PyObject *Py_UNUSED(module), PyObject *names)
         return NULL;
     }
     if (!PyDict_Check(names)) {
-        PyErr_SetString(PyExc_TypeError, "the names are a dict");
+        PyErr_SetString(PyExc_TypeError, "bind() takes a dict of names");
         return NULL;
     }
 #define FIND(name)                                                                                                     \
@@ -2537,8 +2536,7 @@ bind(PyObject *Py_UNUSED(module), PyObject *names)
     Py_RETURN_NONE;
 }
 
-/* method(type, name, python): what is to stand in the place of the function *python*, which is `type.name`; or, where
- * *type* is a module, of that one of it. */
+/* method(type, name, python): the replacement of *python*, which is `type.name`; *type* may be a module. */
 static PyObject *
 method(PyObject *Py_UNUSED(module), PyObject *given)
 {
@@ -2560,7 +2558,7 @@ method(PyObject *Py_UNUSED(module), PyObject *given)
     return PyErr_Format(PyExc_LookupError, "%S.%s", type, name);
 }
 
-/* counts(): how often each function was taken, and not, by name. */
+/* counts(): for each function, by name, how many calls were handled here, and how many were left to Python. */
 static PyObject *
 counts(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(nothing))
 {

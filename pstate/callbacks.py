@@ -1,4 +1,4 @@
-"""Functions that are called with what changes: `on_change`, a watch that a thread of its own reads."""
+"""`on_change`: calls a function with each change that a watch finds, in a thread of its own."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ def on_change(
 ) -> Subscription:
     """Call *callback* with each `Change` of *state* at *path* from now on, no matter who makes it.
 
-    *path* is that of `PersistedState.watch`; None is the whole state. The calls come one after the other, in the order
-    of the commits, in a daemon thread. No lock is held meanwhile, so *callback* may use the state; what it changes is
-    told to it as well. An exception that it raises is logged, and the next change is told as usual.
+    *path* is that of `PersistedState.watch`; None is the whole state. The calls are made one after another, in the
+    order of the commits, in a daemon thread. No lock is held during a call, so *callback* may use the state; it is then
+    called for its own changes too. If it raises an exception, that is logged, and the calls go on with the next change.
 
-    Returns an object whose `close` ends it; as a context manager, it ends with the block. It also ends when *state* is
-    closed, after all that was committed before, and does not go on in a forked child. It keeps *state* alive until
-    then. Raises TransactionError inside of a transaction of the same thread, TypeError or ValueError for a wrong
-    argument.
+    Returns an object whose `close` ends the calls; as a context manager, it ends them at the end of the block. They
+    also end when *state* is closed, after the changes that were committed before, and do not go on in a forked child.
+    The object keeps *state* alive until then. Raises TransactionError inside a transaction of the same thread, and
+    TypeError or ValueError for a wrong argument.
     """
     path_of_file = core_of(state).path
     if not isinstance(state, PersistedState):
         raise TypeError(
-            f"{path_of_file}: a {type(state).__name__} in a state cannot be watched by itself. Nothing was done. Pass "
-            "the state, and the path."
+            f"{path_of_file}: on_change takes a state, not a {type(state).__name__} in one. Nothing was done. Pass the "
+            "state, and the path of what to watch in it."
         )
     if not callable(callback):
         raise TypeError(
-            f"{path_of_file}: the callback is a function of one change, not a {type(callback).__name__}. Nothing was "
-            "done."
+            f"{path_of_file}: the callback must be a function of one argument, not a {type(callback).__name__}. "
+            "Nothing was done."
         )
     return Subscription(state, Watch(state, path), callback)
 
@@ -57,7 +57,7 @@ class Subscription:
         threading.Thread(target=self._run, name="pstate on_change", daemon=True).start()
 
     def close(self) -> None:
-        """Begin no call any more. Idempotent. Does not wait for a call that is under way, so a callback may use it."""
+        """Begin no further call. Idempotent. Does not wait for a call that is under way, so a callback may use it."""
         self._ended.set()
 
     def __enter__(self) -> Self:
@@ -71,7 +71,7 @@ class Subscription:
     def _run(self) -> None:
         try:
             while not self._ended.is_set():
-                is_over = is_closed(self._state)  # before the look that finds what was committed until then
+                is_over = is_closed(self._state)  # asked first: the look finds what was committed before the close
                 found = self._look()
                 for change in found:
                     if not self._ended.is_set():
@@ -87,10 +87,10 @@ class Subscription:
         try:
             found = self._watch.poll()
         except expected(PStateError, OSError) as error:
-            # It is tried again, and what was committed meanwhile is told then. An error that stays is logged once.
+            # The next look finds what was committed meanwhile. An error that stays is logged once.
             said, self._said = self._said, str(error)
             if said != self._said:
-                logger.error("%s: on_change could not look for changes, and tries again: %s", self._path, error)
+                logger.error("%s: on_change could not look for changes. It tries again: %s", self._path, error)
             return []
         self._said = ""
         return found
@@ -103,7 +103,7 @@ class Subscription:
 
             name = getattr(self._callback, "__qualname__", None) or repr(self._callback)
             logger.error(
-                "%s: the callback %s has raised an exception for %r. The next change is told as usual.\n%s",
+                "%s: the callback %s raised an exception for %r. It is still called for the next change.\n%s",
                 self._path,
                 name,
                 change,

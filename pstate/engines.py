@@ -1,4 +1,4 @@
-"""Which engine keeps the state at an address. The only module beside the file wing that knows one."""
+"""Chooses the engine of an address. Except for the modules in `file`, only this one knows an engine."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ def is_url(address: str) -> bool:
 def engine_of(address: str, fs: FileSystem | None = None) -> Engine:
     """The engine for *address*, a path or a URL; *fs* is another operating system, for tests.
 
-    A test that wants another engine gives that to `store.Store`, or to `store.shared`. Raises ImportError where the
-    library for a server is not installed.
+    A test that needs another engine passes it to `store.Store`, or to `store.shared`. Raises ImportError if the library
+    for a server is not installed.
     """
     if is_url(address):
         from pstate.rows.servers import SERVERS

@@ -1,4 +1,4 @@
-"""Every error that pstate raises by itself, each also the built-in kind that people already catch.
+"""Every error that pstate raises. Each is also the built-in exception that programs catch already.
 
     PStateError
     ├── StateFileError (ValueError)         the file cannot be used as it is: path, line, column
@@ -22,9 +22,9 @@
     │   └── ClosedAttributeError (AttributeError)
     ├── RemovedError (ReferenceError)       a reference that another process removed
     ├── ReentrantError (RuntimeError)
-    ├── BypassedError (RuntimeError)        C code changed a list behind the state's back
+    ├── BypassedError (RuntimeError)        C code changed a list without telling the state
     ├── TransactionError (RuntimeError)
-    ├── PatchedError (RuntimeError)         gevent or eventlet has replaced the threads too late
+    ├── PatchedError (RuntimeError)         gevent or eventlet replaced the threads too late
     ├── UnsupportedTypeError (TypeError)
     ├── UnsupportedValueError (ValueError)
     └── ReservedNameError (AttributeError)
@@ -38,7 +38,7 @@ from typing import Any
 
 
 class PStateError(Exception):
-    """The base of them all: one sentence for a person, and the evidence as attributes for a program."""
+    """The base of all errors: a message for people, and its facts as attributes for programs."""
 
     def __init__(self, message: str, **evidence: Any) -> None:
         super().__init__(message)
@@ -52,7 +52,7 @@ class PStateError(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
         evidence = dict(self.__dict__)
         if isinstance(self, OSError):
-            # These are slots of the built-in kind.
+            # The built-in exception has these as slots.
             evidence |= {name: getattr(self, name) for name in ("errno", "strerror", "filename")}
         return _rebuild, (type(self), self.message, evidence)
 
@@ -65,40 +65,42 @@ def _rebuild(kind: type[PStateError], message: str, evidence: dict[str, Any]) ->
 
 
 class StateFileError(PStateError, ValueError):
-    """The content of the state file cannot be used as it is. The file was not touched."""
+    """The content of the state file cannot be used as it is. The file was not changed."""
 
     path: str = ""  #: the state file
     line: int | None = None  #: counted from 1
     column: int | None = None  #: counted from 1
-    reason: str = ""  #: what is wrong there, where it is one thing in one place
+    reason: str = ""  #: what is wrong there, if a single place is
 
 
 class InvalidStateError(StateFileError):
-    """The file is no YAML mapping that pstate reads: not YAML, not UTF-8, duplicate keys, too deep, unknown tags."""
+    """The file is not a YAML mapping that pstate reads: not YAML, not UTF-8, duplicate keys, too deep, unknown tags."""
 
 
 class CorruptStateError(StateFileError):
-    """After the last good commit stands something else than the beginning of one write; or a record that is committed
-    makes no sense.
+    """The bytes after the last good commit are not the beginning of an unfinished write, or a committed record does not
+    fit the state.
     """
 
     offset: int = 0  #: where the bad record begins, in bytes
     index: int = 0  #: the number of the last good commit before it
-    following: int = 0  #: how many commits behind it are still readable
+    following: int = 0  #: how many commits after it are still readable
 
 
 class EditConflict(StateFileError):
-    """A person's edit and our commits cannot both hold. Neither was destroyed."""
+    """A person's edit and the commits of programs cannot be brought together. Both were kept."""
 
-    conflict_path: str | None = None  #: where our side was kept, if it was not left in the file
+    conflict_path: str | None = None  #: the file that has the commits, if they are not in the state file
 
 
 class InvalidEditError(StateFileError):
-    """The file was edited while it was open and does not parse. Reads go on from the last good state."""
+    """The file was edited while it was open, and does not parse. Reads still return the last good state."""
 
 
 class MissingPathError(PStateError, FileNotFoundError):
-    """The folder of the state file does not exist (pstate creates none), or a file opened `read_only` does not."""
+    """The folder of the state file does not exist (pstate does not create folders), or a file opened `read_only` does
+    not exist.
+    """
 
     path: str = ""
 
@@ -110,31 +112,31 @@ class NotAFileError(PStateError, OSError):
 
 
 class UnreadableError(PStateError, OSError):
-    """The system does not let the state file be opened, begun or read: the name is too long, its links lead in a
-    circle, the disk has an error, there are too many open files. Nothing was changed.
+    """The system cannot open, create or read the state file: the name is too long, its symbolic links form a loop, the
+    disk has an error, or too many files are open. Nothing was changed.
     """
 
     path: str = ""
 
 
 class ReadOnlyError(PStateError, PermissionError):
-    """A change was asked of a state that cannot be written: opened `read_only`, or without permission."""
+    """A program tried to change a state that it may not write: opened `read_only`, or without permission."""
 
     path: str = ""
 
 
 class WriteError(PStateError, OSError):
     """The system refused a write, or the program has closed the descriptor of the file (`errno` is EBADF then). The
-    change was undone: nothing is different, in memory or in the file.
+    change was undone, in memory and in the file.
     """
 
     path: str = ""
 
 
 class StoreFailedError(WriteError):
-    """A failure has left the file in a state in which a write cannot be promised. The state refuses writes until what
-    the message names is done: until an unfinished record can be cut off, or, after a failed sync, until a `vacuum` or
-    until the file is opened again.
+    """After an earlier failure, pstate cannot guarantee that a write is kept, so it refuses writes. The message says
+    what ends that: an unfinished record that can be cut off again or, after a failed sync, a `vacuum` or opening the
+    file again.
     """
 
 
@@ -173,64 +175,66 @@ class HistoryLost(PStateError, RuntimeError):
 
 
 class LockTimeout(PStateError, TimeoutError):
-    """Somebody else kept the write lock longer than we were allowed to wait. Nothing was changed."""
+    """Another process or thread held the lock for longer than the timeout. Nothing was changed."""
 
     path: str = ""  #: the state file
     waited: float = 0.0  #: seconds
-    holder: int | None = None  #: process id, where the system tells it
+    holder: int | None = None  #: the process that has the lock, if the system tells it
     holder_name: str | None = None  #: on a server: host, process, user and address of the holder, as far as it tells
-    thread: str | None = None  #: where the holder is this process, the name of the thread that was waited for
+    thread: str | None = None  #: the name of the thread that has it, if it is one of this process
 
 
 class ClosedError(PStateError, ValueError):
     """The state was used after `close()`, or before it was opened."""
 
-    path: str = ""  #: the state file; empty where the state was not opened yet
+    path: str = ""  #: the state file; empty if the state was not opened yet
 
 
 class ClosedAttributeError(ClosedError, AttributeError):
-    """A key was read as an attribute then: for `hasattr`, and `getattr` with a default, there is none."""
+    """A key was read as an attribute after the close. `hasattr` is false then, and `getattr` returns its default."""
 
 
 class RemovedError(PStateError, ReferenceError):
-    """A change through a reference to a container that another process, or an edit, has removed."""
+    """A program changed a container that another process, or an edit, has removed from the state."""
 
-    path: str = ""  #: the state file; where in it the container stood, nobody can say any more
+    path: str = ""  #: the state file; the place of the container in it is no longer known
 
 
 class ReentrantError(PStateError, RuntimeError):
-    """A signal handler or finalizer used the state in the middle of a change that it had interrupted."""
+    """A signal handler or finalizer used the state while the change that it interrupted was under way."""
 
 
 class BypassedError(PStateError, RuntimeError):
-    """Code that goes round the state has changed a list of it in memory. Nothing was written; memory is read again."""
+    """Code that bypasses the state changed a list of it in memory. Nothing was written, and memory is read again."""
 
     path: str = ""
 
 
 class TransactionError(PStateError, RuntimeError):
-    """A transaction was used in a way that has no meaning: twice, after its rollback, on a coroutine; or its blocks
-    were left in another thread, or in another order, than they were entered, so that all of it was rolled back.
+    """A transaction cannot be used in this way: twice, after its rollback, or on a coroutine. Or its blocks were left
+    in another thread, or in another order, than they were entered: then all of it was rolled back.
     """
 
 
 class PatchedError(PStateError, RuntimeError):
-    """gevent or eventlet has replaced the threads of Python after pstate was imported. Nothing was done."""
+    """gevent or eventlet replaced Python's threads after pstate was imported. Nothing was done."""
 
 
 class UnsupportedTypeError(PStateError, TypeError):
-    """A value that is no state. Nothing was changed."""
+    """The type of a value cannot be stored. Nothing was changed."""
 
-    place: str = ""  #: where in the state, as one would write it: ``state.jobs[3].at``
+    place: str = ""  #: where in the state, as a program writes it: ``state.jobs[3].at``
 
 
 class UnsupportedValueError(PStateError, ValueError):
-    """A value of the right type that cannot be written: cyclic, too deep, a lone surrogate. Nothing was changed."""
+    """The type of a value is right, but the value cannot be stored: cyclic, too deep, or with a lone surrogate. Nothing
+    was changed.
+    """
 
     place: str = ""
 
 
 class ReservedNameError(PStateError, AttributeError):
-    """A key that is also a method cannot be set as an attribute; by item it can."""
+    """A key that is also the name of a method cannot be set as an attribute. Set it as an item."""
 
     place: str = ""

@@ -1,11 +1,11 @@
-"""What the package tells people, through `logging`, which is imported with the first message that there is.
+"""Log messages of the package. `logging` is imported with the first message.
 
-Its import takes as long as opening a state, and most programs that use one have nothing to be told.
+That import takes as long as opening a state, and most programs never cause a message.
 
-Handlers, filters and record factories are other people's code, and so is what they wait for. A handler may use the very
-state that has something to tell. So no message is handed over while its thread holds a lock of ours: it waits in
-`waiting`, and the code that gives such a lock back calls `send` where `waiting` is not empty. A message that waits is
-lost with the process; nothing else is.
+Handlers, filters and record factories are code of the program, and may wait for anything. A handler may use the very
+state that the message is about. So no message is handed over while its thread holds a lock of ours. It waits in
+`waiting`, and the code that releases such a lock calls `send` if `waiting` is not empty. If the process dies, the
+messages that wait are lost, and nothing else.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ lock_holders: list[Callable[[], bool]] = []
 
 
 class _Message(NamedTuple):
-    """What a record is made of, as it was when there was something to tell."""
+    """The parts of a log record, as of the moment when the message was logged."""
 
     logger: str
     level: int
@@ -35,7 +35,7 @@ class _Message(NamedTuple):
     time: float
 
 
-#: By thread, what it has to tell when it has given its locks back. Nearly always empty.
+#: For each thread, the messages that wait until it has released its locks. Nearly always empty.
 waiting: dict[int, list[_Message]] = {}
 _sending: set[int] = set()
 
@@ -75,10 +75,10 @@ class Logger:
 
 
 def send() -> None:
-    """Hand over what the calling thread has to tell, in order, unless it holds a lock of ours."""
+    """Hand over the messages of the calling thread, in order, unless it holds a lock of ours."""
     thread = get_ident()
     if thread in _sending or any(holds() for holds in lock_holders):
-        return  # what is told by a handler comes after what it was called for
+        return  # a message that a handler logs comes after the one that the handler was called for
     try:
         _sending.add(thread)
         while messages := waiting.get(thread):
@@ -96,7 +96,7 @@ def _hand_over(message: _Message) -> None:
     except ImportError:
         if not sys.is_finalizing():
             raise
-        return  # nobody can be told any more
+        return  # at its very end, Python imports nothing
 
     logger = logging.getLogger(message.logger)
     if not logger.isEnabledFor(message.level):
@@ -111,7 +111,7 @@ def _hand_over(message: _Message) -> None:
         None,
         message.function,
     )
-    # It has waited; the time is that at which it happened.
+    # The message has waited. Its time is the one at which it was logged.
     record.relativeCreated -= (record.created - message.time) * 1000
     record.created = message.time
     record.msecs = int(message.time % 1 * 1000) + 0.0
@@ -119,6 +119,6 @@ def _hand_over(message: _Message) -> None:
 
 
 def forget() -> None:
-    """In a forked child: what waits is the parent's to tell."""
+    """In a forked child: drop the messages that wait, because the parent hands them over."""
     waiting.clear()
     _sending.clear()

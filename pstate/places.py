@@ -1,6 +1,6 @@
-"""One place in a state, found by its path: `at` reads and changes what is there, `reset` brings a default back.
+"""One place in a state, found by its path: `at` reads and changes the value there, `reset` sets it to its default.
 
-They are functions of the package, because each name on a state is a key that its users cannot have as an attribute.
+They are functions of the package because a method would take its name from the keys that are attributes.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ _RAISE: Any = object()
 def at(state: Mapped, path: str | Iterable[Any]) -> Place:
     """The place at *path* in *state*, or in a container of one: ``pstate.at(state, "jobs[0].name").set("dry")``
 
-    *path*: a string (``"jobs[-1].name"``) or keys (``("jobs", -1, "name")``), as in `PersistedState.watch`. Nothing
-    needs to be there. Each method looks at the state of its moment, and changes it by one commit, or as a part of the
-    transaction around it.
+    *path*: a string (``"jobs[-1].name"``) or keys (``("jobs", -1, "name")``), as in `PersistedState.watch`. The place
+    need not exist. Each method looks at the present state, and changes it by one commit, or within the transaction
+    around it.
 
-    Raises TypeError for what is not a state or a container in one, and TypeError or ValueError for what is not a path.
+    Raises TypeError for anything but a state or a container in one, and TypeError or ValueError for a wrong path.
     """
     core_of(state)
     return Place(state, [check_key(key, "the path") for key in paths.keys_of(path)])
 
 
 def reset(state: PersistedState, path: str | Iterable[Any] | None = None) -> None:
-    """Set what is at *path* back to the default that *state* was opened with, in one commit.
+    """Set the value at *path* back to the default that *state* was opened with, in one commit.
 
     Without *path*, each key that has a default is set back; keys without one stay as they are. A key that was deleted
     comes back, and so do the dicts that *path* leads through.
 
-    Raises KeyError where *path* has no default, TypeError where something else than a container is on the way, or
-    where *state* is not a `PersistedState`; and what any change raises. Nothing was changed then.
+    Raises KeyError if *path* has no default, TypeError if a value on the way is not a container or *state* is not a
+    `PersistedState`, and what any change raises. Nothing was changed then.
     """
     defaults = defaults_of(state)
     keys = paths.keys_of(path)
@@ -54,6 +54,7 @@ def reset(state: PersistedState, path: str | Iterable[Any] | None = None) -> Non
     if default is ABSENT:
         raise KeyError(
             f"{shown_place(state, *keys)}: the state was opened without a default for this place. Nothing was changed."
+            " Pass a default for it when you open the state."
         )
     Place(state, keys).set(default, parents=True)
 
@@ -61,9 +62,9 @@ def reset(state: PersistedState, path: str | Iterable[Any] | None = None) -> Non
 class Place:
     """One place in a state, from `at`.
 
-    A change raises KeyError or IndexError where there is nothing at the place, or on the way to it; TypeError where
-    something there is of the wrong kind; and what any change of a state raises. Nothing was changed then. The message
-    of each names the place.
+    A change raises KeyError or IndexError if the place, or a container on the way to it, does not exist, TypeError if a
+    value there has the wrong type, and what any change of a state raises. Nothing was changed then. The message names
+    the place.
     """
 
     __slots__ = ("_base", "_keys")
@@ -76,16 +77,16 @@ class Place:
         return f"<Place {self._shown()}>"
 
     def get(self, default: Any = None) -> Any:
-        """What is there, or *default* where there is nothing. A container is the one in the state, not a copy.
+        """The value there, or *default* if there is none. A container is the one in the state, not a copy.
 
-        ``get(pstate.ABSENT)`` tells nothing apart from None. Raises what every read raises.
+        ``get(pstate.ABSENT)`` tells a missing value from None. Raises what every read raises.
         """
         return self._core.read(_look, self._base, self._keys, default)
 
     def set(self, value: Any, *, parents: bool = False) -> None:
         """Set a key of a dict, or an existing element of a list, to *value*.
 
-        *parents*: make dicts of the keys on the way that are missing, in the same commit. Raises UnsupportedTypeError
+        *parents*: make a dict for each key on the way that is missing, in the same commit. Raises UnsupportedTypeError
         or UnsupportedValueError for a value that cannot be stored.
         """
         self._refuse_top()
@@ -99,7 +100,7 @@ class Place:
         self.pop()
 
     def pop(self, default: Any = _RAISE) -> Any:
-        """Delete what is there, and return it. Where there is nothing, return *default* if that is given.
+        """Delete the value there, and return it. If there is none, return *default* if that is given.
 
         A container that is returned is an ordinary one from then on.
         """
@@ -115,13 +116,15 @@ class Place:
         return found
 
     def incr(self, by: float = 1) -> Any:
-        """Add *by* to the number that is there, and return the new one. A key that is missing counts as 0.
+        """Add *by* to the number there, and return the sum. A key that is missing counts as 0.
 
-        However many threads and processes do so at the same time, each of them gets another number.
+        If several threads and processes do so at the same time, each of them gets a different number.
         """
         self._refuse_top()
         if type(by) not in (int, float):
-            raise TypeError(f"{self._shown()}: by is an int or a float, not {type(by).__name__}. Nothing was changed.")
+            raise TypeError(
+                f"{self._shown()}: by must be an int or a float, not {type(by).__name__}. Nothing was changed."
+            )
         core = self._core
         with Transaction(core, None):
             old = _look(self._base, self._keys, ABSENT)
@@ -136,10 +139,10 @@ class Place:
         return new
 
     def compare_and_set(self, old: Any, new: Any) -> bool:
-        """Set what is there to *new* if it is *old*, of the same type. Returns whether it was.
+        """Set the value there to *new* if it is *old*, of the same type. Returns whether it was.
 
-        `pstate.ABSENT` stands for nothing: as *old*, it sets what is not there yet; as *new*, it deletes. True and 1
-        are not the same, nor are 1 and 1.0. Raises as `set`, also for an *old* that no state can have.
+        `pstate.ABSENT` stands for no value: as *old*, it sets a value only if there is none yet; as *new*, it deletes.
+        True and 1 are not the same, nor are 1 and 1.0. Raises as `set`, also for an *old* that cannot be stored.
         """
         self._refuse_top()
         old, new = self._taken(old), self._taken(new)
@@ -157,7 +160,7 @@ class Place:
                 self._delete(core)
         return True
 
-    # What follows the path looks at memory directly: within a transaction, or within a read of the store.
+    # The methods that follow the path look at memory directly, within a transaction or a read of the store.
 
     @property
     def _core(self) -> Core:
@@ -171,11 +174,11 @@ class Place:
         if not self._keys:
             raise ValueError(
                 f"{self._shown()}: an empty path is the container itself, which can only be read. Nothing was changed. "
-                "Give the path of something in it."
+                "Pass the path of a value in it."
             )
 
     def _taken(self, value: Any) -> Any:
-        """*value* as a plain tree. Before the transaction, because other people's code may run."""
+        """*value* as a plain tree. Called before the transaction, because it may run code of the program."""
         if type(value) in FAST or value is ABSENT:
             return value
         around = self._core.read(ops.depth, self._base) + len(self._keys) - 1
@@ -216,7 +219,8 @@ class Place:
                 return
             if isinstance(node, set):
                 raise TypeError(
-                    f"{self._shown()}: {self._shown(depth)} is a set, whose members are added. Nothing was changed."
+                    f"{self._shown()}: {self._shown(depth)} is a set, which has no keys. Nothing was changed. Use its "
+                    "add()."
                 )
             if found is ABSENT:
                 raise self._misfit(node, depth)
@@ -225,12 +229,12 @@ class Place:
             node = found
 
     def _delete(self, core: Core) -> None:
-        """Delete the last key, at which there is something."""
+        """Delete the last key, which exists."""
         core.mutate(_look(self._base, self._keys[:-1], ABSENT), _remove, self._keys[-1])
 
 
 def _item(node: Any, key: Any) -> Any:
-    """What the container *node* has at *key*, or ABSENT; for a set, its very member."""
+    """The value that the container *node* has at *key*, or ABSENT; for a set, the member itself."""
     if isinstance(node, dict):
         return dict.get(node, key, ABSENT)
     try:
@@ -279,7 +283,7 @@ def _is_index(key: Any) -> bool:
 
 
 def _kind(value: Any) -> str:
-    """What *value* is, for a message."""
+    """The type of *value*, for a message."""
     if value is None:
         return "None"
     name = next((kind.__name__ for kind in (dict, list, set) if isinstance(value, kind)), type(value).__name__)

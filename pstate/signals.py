@@ -1,4 +1,4 @@
-"""Which exceptions answer a call of ours, and which come from a signal handler that ran meanwhile.
+"""Tells exceptions of our own calls from those of a signal handler that ran meanwhile.
 
 A handler of SIGALRM that raises TimeoutError is the usual deadline of a program, and TimeoutError is an OSError. Such
 an exception says nothing about a disk, a lock or a file: it belongs to the program. So every `except` of the package
@@ -28,13 +28,13 @@ E = TypeVar("E", bound=BaseException)
 
 
 def expected(*kinds: type[E]) -> tuple[type[E], ...]:
-    """What an `except` clause catches: *kinds*; nothing when a signal handler has raised what is under way."""
+    """What an `except` clause catches: *kinds*, or nothing if a signal handler raised the current exception."""
     error = sys.exception()
     return () if error is not None and is_foreign(error) else kinds
 
 
 class tolerating(contextlib.suppress):
-    """`contextlib.suppress`, but what a signal handler has raised goes on."""
+    """`contextlib.suppress`, except for exceptions of a signal handler, which propagate."""
 
     def __exit__(
         self,
@@ -46,10 +46,10 @@ class tolerating(contextlib.suppress):
 
 
 def is_foreign(error: BaseException) -> bool:
-    """Whether *error*, which has just been caught, is none that was raised by what we called.
+    """Whether *error*, which has just been caught, was not raised by the function that we called.
 
-    The system gives each of its errors a number. One without a number is somebody else's: of a handler in C, or raised
-    in this thread from another one.
+    The system gives each of its errors a number. An error without a number comes from elsewhere: from a handler in C,
+    or another thread raised it in this one.
     """
     if isinstance(error, OSError) and error.errno is None and not isinstance(error, PStateError):
         return True
@@ -57,14 +57,14 @@ def is_foreign(error: BaseException) -> bool:
 
 
 def came_from_handler(error: BaseException) -> bool:
-    """Whether *error*, which has just been caught, was raised by a signal handler, or by what that has called.
+    """Whether *error*, which has just been caught, was raised by a signal handler, or by a function that it called.
 
     The number of an error proves nothing: a handler may raise ``TimeoutError(errno.ETIMEDOUT, ...)``, or fail at a file
-    of its own. But only a handler is given the frame that it was called in, which is the one that it interrupts.
+    of its own. But only a handler gets the frame that it interrupts as an argument.
     """
     place = error.__traceback__
     while place is not None and (place := place.tb_next) is not None:  # the first one has caught it
-        # Not the frame before it in the traceback: within an import, those are left out.
+        # Not the frame before it in the traceback, which leaves out the frames of an import.
         caller = place.tb_frame.f_back
         if caller is not None and any(_is_or_holds(value, caller) for value in place.tb_frame.f_locals.values()):
             return True

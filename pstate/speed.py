@@ -1,7 +1,7 @@
-"""The compiled hot path, where there is one. The only module that knows `_speed`.
+"""The compiled hot path, if it was compiled. The only module that knows `_speed`.
 
-`pstate/_speed.c` does what programs do most often, in the usual case. In every other case it calls the Python function
-that it replaces. So everything works the same without it, only slower.
+`pstate/_speed.c` handles the usual case of what programs do most often. In every other case, it calls the Python
+function that it replaces. Without it, everything works the same, only slower.
 
 It is compiled when pstate is installed, if there is a C compiler. ``PSTATE_PURE=1`` in the environment turns it off,
 when pstate is built and when it runs. A subinterpreter and a Python without the GIL use pure Python.
@@ -41,7 +41,7 @@ from pstate.signals import expected
 #: The Python functions that compiled ones replace, by their class or module, and their name.
 replaced: dict[tuple[Any, str], Any] = {}
 
-#: What is compiled. `_speed.c` says what each function does, and what it leaves to Python.
+#: The compiled functions. `_speed.c` says what each one does, and what it leaves to Python.
 _METHODS: tuple[tuple[type | ModuleType, str], ...] = (
     (MappedDict, "__getitem__"),
     (MappedDict, "__getattr__"),
@@ -68,7 +68,7 @@ def _install() -> None:
     """
     mutex = type(threading.RLock())
     if (mutex, threading.get_ident) != (_thread.RLock, _thread.get_ident):
-        raise ImportError("other threads than Python's: what tells them apart, and what excludes them, is not known")
+        raise ImportError("gevent or eventlet has replaced the threads of Python")
     names = {
         **{kind.__name__: kind for kind in (store.Store, FileLog, Journal, Look, Hold, Standing, Trails)},
         **{kind.__name__: kind for kind in (Descriptor, Settling, Site, Records)},
@@ -118,7 +118,7 @@ try:
     from pstate import _speed
 
     if _is_stale():
-        message = "pstate/_speed.c has changed since it was compiled, so pstate runs in pure Python; run: make speed"
+        message = "pstate/_speed.c has changed since it was compiled, so pstate runs in pure Python. Run: make speed"
         warn(message, RuntimeWarning, stacklevel=2)
         raise ImportError(message)
     _install()

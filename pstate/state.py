@@ -1,6 +1,6 @@
-"""The public `PersistedState`: a state file as an object, with defaults, transactions and an end.
+"""The public class `PersistedState`: a state file as an object, with defaults and transactions.
 
-Thin: what a container can do is in `memory`, how a change reaches the file in `store`.
+A thin layer: `memory` has the methods of containers, and `store` the way of a change to the file.
 """
 
 from __future__ import annotations
@@ -32,36 +32,37 @@ logger = Logger("pstate.state")
 P = ParamSpec("P")
 R = TypeVar("R")
 
-#: What a copy of a dict is made of, by code that does not know its class, and what is never a path. A dict is not among
-#: them: a program that takes it for the argument of `PersistedState` would work with a state that is not kept.
+#: The arguments with which other code copies a dict of unknown class, and that are never a path. A dict is not one of
+#: them: a program that passed one to `PersistedState` by mistake would work with a state that no file keeps.
 _PAIRS = (GeneratorType, map, zip, ItemsView, MappedDict)
 
 
 class PersistedState(MappedDict):
     """A mapping that is one YAML file. Every change of it, at any depth, is committed when the call returns.
 
-    ``PersistedState(path, **defaults)`` opens the file, or begins a new one, and commits *defaults* for the keys that
-    are missing, also in dicts in it, at any depth, in one commit. What is there stays, of whatever kind it is, and
-    nothing is added to a list or a set. Keys are read and written as items or, where the name is no method, as
-    attributes. Names with a leading underscore are ordinary Python attributes, never state. Subclasses may add methods,
-    descriptors, such attributes, and values that are annotated with ClassVar. Any other value of a class would hide the
-    key of its name: it raises ReservedNameError when the class is defined, and so does a name that this class uses
-    itself.
+    ``PersistedState(path, **defaults)`` opens the file, or begins a new one. It commits *defaults* for the keys that
+    are missing, at any depth of dicts, in one commit. An existing value stays, of whatever type it is, and nothing is
+    added to a list or a set.
 
-    After `close`, reads and changes raise ClosedError. `repr` says that the state is closed, `bool` is true, ``==`` is
-    true for the object itself only, and `hasattr` knows no key: none of them raises, and none tells an old value. So it
-    is for containers that were taken from the state, and for a state that is not open yet.
+    Keys are read and written as items or, if the name is not that of a method, as attributes. Names with a leading
+    underscore are ordinary Python attributes, never state. Subclasses may add methods, descriptors, such attributes,
+    and values that are annotated with ClassVar. Any other class attribute would hide the key of its name, so it raises
+    ReservedNameError when the class is defined. A name that this class uses itself raises it too.
+
+    After `close`, reads and changes raise ClosedError. A few things do not raise, and show no old value: `repr` says
+    that the state is closed, `bool` is true, ``==`` is true for the object itself only, and `hasattr` is false for each
+    key. The same holds for containers that were taken from the state, and for a state that is not open yet.
 
     Called with an iterator of pairs, as `dataclasses.asdict` does with the class of each dict, it returns a plain dict,
     unless a subclass has an `__init__` of its own.
 
     Raises TypeError for an option of `open` among the defaults, StateFileError (a ValueError) when the content of the
-    file cannot be used, MissingPathError, NotAFileError, ReadOnlyError or UnreadableError (each an OSError) when the
-    path cannot, UnsupportedTypeError or UnsupportedValueError for a default that is no state, PatchedError where gevent
-    or eventlet came too late.
+    file cannot be used, and MissingPathError, NotAFileError, ReadOnlyError or UnreadableError (each an OSError) when
+    the path cannot. Raises UnsupportedTypeError or UnsupportedValueError for a default that cannot be stored, and
+    PatchedError if gevent or eventlet replaced the threads too late.
     """
 
-    _store: store.Store  #: or a `_Closed`, which is a `Core` as well
+    _store: store.Store  #: or a `_Closed`, which is a `Core` too
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         if len(args) == 1 and isinstance(args[0], _PAIRS) and not kwargs and cls.__init__ is PersistedState.__init__:
@@ -93,28 +94,28 @@ class PersistedState(MappedDict):
         read_only: bool = False,
         fs: engines.FileSystem | None = None,
     ) -> Self:
-        """Open the state file at *path*, with options, which therefore never collide with a key.
+        """Open the state file at *path* with options. Here the options cannot collide with keys.
 
         - *defaults*: values to commit for the keys that are missing, at any depth of dicts. For a dict whose keys come
-          and go, such as a list of work, use `setdefault`: a default brings back each key that was deleted.
-        - *durability*: a commit survives the death of the process ("process"), or has reached stable storage before the
-          call returns ("power").
+          and go, such as a list of work, use `setdefault`: a default brings back each key that was deleted. A default
+          with the name of a method is logged as a warning, because only its item is the value: ``state["open"]``.
+        - *durability*: with "process", a commit survives the death of the process. With "power", it has reached stable
+          storage before the call returns.
         - *lock_timeout*: how many seconds a change waits for other writers, and a read for a transaction of another
-          thread of this process; None for ever.
-        - *locking*: who excludes whom, "file" (the state file itself), "filelock" or "portalocker" (those libraries, on
-          PATH.lock), or a lock object of yours with `acquire` and `release`.
-        - *read_only*: never write, and need no permission to.
+          thread of this process. None waits without a limit.
+        - *locking*: the lock that writers take: "file" (the state file itself), "filelock" or "portalocker" (these
+          libraries, on PATH.lock), or a lock object of yours with `acquire` and `release`.
+        - *read_only*: never write. No permission to write is needed then.
         - *fs*: the operating system; another one is for tests.
 
-        Raises what calling the class raises, LockTimeout where another thread of this process has a transaction in that
-        file open for longer than *lock_timeout*, ReadOnlyError also for defaults that *read_only* does not let it
-        commit, and TypeError or ValueError for an argument that is none of these. `__init__` of a subclass is not
-        called.
+        Raises what calling the class raises. Also raises LockTimeout if another thread of this process has a
+        transaction in that file open for longer than *lock_timeout*, ReadOnlyError for defaults that *read_only* does
+        not allow to commit, and TypeError or ValueError for a wrong argument. `__init__` of a subclass is not called.
         """
         if durability not in ("process", "power"):
-            raise ValueError(f'durability is "process" or "power", not {durability!r}. Nothing was opened.')
+            raise ValueError(f'durability must be "process" or "power", not {durability!r}. Nothing was opened.')
         if defaults is not None and not isinstance(defaults, Mapping):
-            raise TypeError(f"defaults is a dict of keys and values, not {defaults!r}. Nothing was opened.")
+            raise TypeError(f"defaults must be a dict of keys and values, not {defaults!r}. Nothing was opened.")
         _refuse_timeout("lock_timeout", lock_timeout)
         options: dict[str, Any] = {
             "durability": durability,
@@ -136,16 +137,19 @@ class PersistedState(MappedDict):
         text = os.fspath(path)
         if not isinstance(text, str):
             raise TypeError(
-                f"the path of a state is a str or an os.PathLike of one, not {type(text).__name__}. Nothing was opened."
+                f"the path of a state must be a str or an os.PathLike of one, not {type(text).__name__}. Nothing was "
+                "opened."
             )
         if "\0" in text or not _is_name(text):
-            raise ValueError(f"{text!r} is no path: it holds what no name of a file can hold. Nothing was opened.")
+            raise ValueError(
+                f"{text!r} is not a path: it contains a character that file names cannot contain. Nothing was opened."
+            )
         try:
             absolute = text if engines.is_url(text) else os.path.abspath(text)
         except expected(FileNotFoundError) as error:
-            message = f"{text}: the folder that this program works in does not exist any more. Nothing was opened."
+            message = f"{text}: the working directory of this program no longer exists. Nothing was opened."
             raise MissingPathError(message, path=text, errno=error.errno) from error
-        # Before the file is touched: a refused default leaves nothing behind.
+        # Before the file is touched, so that a refused default leaves no trace.
         taken = {
             check_key(key, "state"): take(value, functools.partial(place_text, (key,)), 1)
             for key, value in defaults.items()
@@ -164,6 +168,7 @@ class PersistedState(MappedDict):
             core = store.shared(absolute, self, engine=engines.engine_of(absolute, fs), **settings)
             if taken and not core.read(_has_all, core.root, taken):
                 self._commit_defaults(core, taken)
+            _warn_about_methods(type(self), core.path, taken)
         except BaseException:
             self.__del__()
             ops.set_slot(self, "_store", _NOT_OPEN)
@@ -175,42 +180,42 @@ class PersistedState(MappedDict):
                 _fill(core, core.root, defaults)
         except expected(ReadOnlyError) as error:
             message = (
-                f"{core.path}: was opened read_only and lacks keys that have defaults. Nothing was changed. "
+                f"{core.path}: the state was opened read_only and lacks keys that have defaults. Nothing was changed. "
                 "Leave the defaults out, and use get()."
             )
             raise ReadOnlyError(message, path=core.path) from error
 
     def transaction(self, timeout: float | None = None) -> Transaction:
-        """A block whose changes are one commit: ``with state.transaction(): ...``, or a decorator for a function.
+        """A block whose changes are one commit: ``with state.transaction(): ...``. Also a decorator for a function.
 
-        No other process or thread changes the state within the block, or sees its changes before its end. An exception
-        undoes the block and writes nothing; so does `rollback()` on what the block yields, without an exception. A
-        block inside a block is a savepoint. *timeout*: seconds to wait for other writers, instead of `lock_timeout`.
-        The block belongs to its thread: do not `await` or `yield` in it. Leaving it in another thread, or before a
-        block inside of it, rolls all of the transaction back and raises TransactionError.
+        No other process or thread changes the state during the block, or sees its changes before its end. An exception
+        undoes the block, and nothing is written. `rollback()` on what the block yields does the same without an
+        exception. A block inside a block is a savepoint. *timeout*: seconds to wait for other writers, instead of
+        `lock_timeout`. The block belongs to its thread: do not `await` or `yield` in it. Leaving it in another thread,
+        or before a block inside it, rolls all of the transaction back and raises TransactionError.
 
         Entering raises LockTimeout when others write for too long, ReadOnlyError, ClosedError, InvalidEditError while
-        a person's edit does not parse, and PatchedError. Leaving raises WriteError when the commit could not be written
-        and is undone, DurabilityUnknown when it is committed and the sync failed, EditConflict when a save that came
-        meanwhile cannot be brought together with it.
+        an edit does not parse, and PatchedError. Leaving raises WriteError when the commit could not be written and was
+        undone, DurabilityUnknown when it is committed but the sync failed, and EditConflict when it cannot be brought
+        together with a save that came meanwhile.
         """
         if timeout is not None:
             _refuse_timeout("timeout", timeout)
         return Transaction(store_of(self), timeout)
 
     def snapshot(self) -> dict[Any, Any]:
-        """The whole state as it is at one commit, a deep copy in built-in types.
+        """A deep copy of the whole state, at one commit, in built-in types.
 
-        Raises ClosedError after the close, and LockTimeout as every read.
+        Raises ClosedError after the close, and LockTimeout as every read does.
         """
         copied: dict[Any, Any] = self._store.read(ops.plain, self._store.root)
         return copied
 
     def vacuum(self) -> None:
-        """Write the file anew as one plain YAML document, without a journal. Happens by itself where it pays.
+        """Rewrite the file as one plain YAML document without a journal. pstate does it by itself when it pays.
 
-        Raises LockTimeout, ReadOnlyError, TransactionError inside of a transaction, and WriteError when the file could
-        not be written: the state is unchanged then.
+        Raises LockTimeout, ReadOnlyError, TransactionError inside a transaction, and WriteError when the file could not
+        be written; the state is unchanged then.
         """
         self._store.vacuum()
 
@@ -222,21 +227,21 @@ class PersistedState(MappedDict):
         history: bool = False,
         now: bool = False,
     ) -> Watch:
-        """The changes from now on, whoever makes them: ``for change in state.watch("jobs[0].name"): ...``
+        """The changes from now on, no matter who makes them: ``for change in state.watch("jobs[0].name"): ...``
 
-        Each is a `Change`: its path, the old value and the new one, and its origin: "here" (this process), "other" (the
-        commit of another one) or "edit" (a person's). They come within 100 ms, in the order of the commits, and none is
-        missed: who vacuums the file waits for those who watch it. Where that cannot be (docs/guarantees.md,
-        "Watching"), what others have committed between two vacuums is told as one change of each value.
+        Each is a `Change`: its path, the old value and the new one, and its origin: "here" (this process), "other"
+        (another process) or "edit" (a person). Changes arrive within 100 ms, in the order of the commits, and none is
+        missed: a process that vacuums the file waits for those that watch it. Where it cannot (docs/guarantees.md,
+        "Watching"), the commits of others between two vacuums arrive as one change of each value.
 
-        *path*: only what changes there, or in it: a text (``"jobs[-1].name"``) or keys (``("jobs", -1, "name")``).
-        What is set to the value that it has already is no change. *timeout*: end the iteration when nothing has changed
-        for so many seconds. *now*: begin with what is there, as if it had just come. *history*: begin with what
-        `history` tells; with *now*, what was there before that comes first.
+        *path*: only changes at this place, or in it: a string (``"jobs[-1].name"``) or keys (``("jobs", -1, "name")``).
+        Setting a value to what it is already is not a change. *timeout*: end the iteration when nothing has changed for
+        this many seconds. *now*: begin with the present values, as if they were new. *history*: begin with the changes
+        of `history`; with *now*, the values from before them come first.
 
-        An iterator, which waits for the next change, also for ``async for``. It ends when the state is closed. Its
-        `poll` waits for nothing. Raises TransactionError inside of a transaction of the same thread, TypeError or
-        ValueError for what is no path; iterating raises what reading the state does.
+        The result is an iterator, also for ``async for``, that waits for the next change. It ends when the state is
+        closed. Its `poll` does not wait. Raises TransactionError inside a transaction of the same thread, and TypeError
+        or ValueError for a wrong path; iterating raises what reading the state does.
         """
         from pstate.watch import Watch
 
@@ -247,23 +252,23 @@ class PersistedState(MappedDict):
     def history(self, path: str | Iterable[Any] | None = None) -> Iterator[Change]:
         """The changes since the last vacuum, one commit after the other, each with the number of its `commit`.
 
-        A vacuum, which also comes with `close`, begins a new one: this is for debugging, not an archive. *path* as in
-        `watch`. The `origin` of each is None: a record does not say who has written it. Raises TransactionError inside
-        of a transaction of the same thread, TypeError or ValueError for what is not a path.
+        A vacuum, also the one at `close`, begins a new history: this is for debugging, not an archive. *path* as in
+        `watch`. The `origin` of each is None, because a record does not say which process wrote it. Raises
+        TransactionError inside a transaction of the same thread, and TypeError or ValueError for a wrong path.
         """
         from pstate.watch import history
 
         return history(self, path)
 
     def close(self, *, keep_journal: bool = False) -> None:
-        """Leave one plain YAML document, if no other process is writing, and let go of the file. Idempotent.
+        """Leave one plain YAML document, if no other process is writing, and close the file. Idempotent.
 
-        *keep_journal*: let go of the file as it is, where another program goes on with it.
+        *keep_journal*: close the file as it is, because another program goes on with it.
 
         Using this object afterwards raises ClosedError. Another `PersistedState` of the same file stays open. Inside a
-        transaction, the last one that is open in this process is not closed: that raises TransactionError. With
-        another one open the block goes on through that one, whichever of them began it. Raises LockTimeout where
-        another thread's transaction lasts longer than `lock_timeout`: the state is open still.
+        transaction, closing the last one that is open in this process raises TransactionError; if another one is open,
+        the block goes on through that one, no matter which of them began it. Raises LockTimeout if another thread's
+        transaction lasts longer than `lock_timeout`; the state stays open then.
         """
         core = store_of(self)
         if not isinstance(core, _Closed):
@@ -287,7 +292,7 @@ class PersistedState(MappedDict):
 
     @property
     def _thread_lock(self) -> Any:
-        """What `persistedstate` offers for atomic changes: excludes the threads of this process. Use `transaction`."""
+        """The lock of `persistedstate` for atomic changes, between the threads of this process. Use `transaction`."""
         return store.ThreadLock(self._store)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -304,7 +309,7 @@ class PersistedState(MappedDict):
         return self.snapshot()
 
 
-#: The options of `PersistedState.open`. A program that takes them for arguments of the class would make keys of them.
+#: The options of `PersistedState.open`. A program that passed them to the class by mistake would make them keys.
 _OPTIONS = frozenset(vars(PersistedState)["open"].__func__.__kwdefaults__)
 
 PersistedState._internal = internal_names(PersistedState) | {"_reopen"}
@@ -323,13 +328,13 @@ def _refuse_timeout(name: str, timeout: Any) -> None:
     if timeout is None:
         return
     if not isinstance(timeout, (int, float)):
-        raise TypeError(f"{name} is a number of seconds, or None, not {timeout!r}. Nothing was done.")
+        raise TypeError(f"{name} must be a number of seconds, or None, not {timeout!r}. Nothing was done.")
     if timeout != timeout:
-        raise ValueError(f"{name} is a number of seconds, or None, not {timeout!r}. Nothing was done.")
+        raise ValueError(f"{name} must be a number of seconds, or None, not {timeout!r}. Nothing was done.")
 
 
 def _has_all(node: Any, defaults: dict[Any, Any]) -> bool:
-    """Whether the dict *node* has all keys of *defaults*, and each dict in it those of the dict that is its default."""
+    """Whether the dict *node* has all keys of *defaults*, and so at any depth of dicts."""
     for key, default in defaults.items():
         value = dict.get(node, key, ops.ABSENT)
         if value is ops.ABSENT or (_is_deeper(value, default) and not _has_all(value, default)):
@@ -338,7 +343,7 @@ def _has_all(node: Any, defaults: dict[Any, Any]) -> bool:
 
 
 def _fill(core: Core, node: Any, defaults: dict[Any, Any]) -> None:
-    """Give *node* what `_has_all` misses, within a transaction. What is there stays, of whatever kind it is."""
+    """Put the keys that `_has_all` misses into *node*, within a transaction. Existing values stay, of any type."""
     for key, default in defaults.items():
         value = dict.get(node, key, ops.ABSENT)
         if value is ops.ABSENT:
@@ -351,22 +356,51 @@ def _is_deeper(value: Any, default: Any) -> bool:
     return isinstance(default, dict) and isinstance(value, dict)
 
 
+#: By class and place, the defaults that were warned about.
+_warned: set[tuple[str, str]] = set()
+
+
+def _warn_about_methods(cls: type, path: str, defaults: dict[Any, Any], around: tuple[Any, ...] = ()) -> None:
+    """Warn about each of *defaults* with the name of a method of *cls*, once for each class and place.
+
+    A log line and not a Python warning: the key works as an item, and a program that makes warnings errors must not
+    fail because of it. A subclass may give such a key a property of its own, which is not a method.
+    """
+    for key, default in defaults.items():
+        if type(key) is str and key[:1] != "_" and callable(getattr(cls, key, None)):
+            place, item = f"{place_text(around)}.{key}", f'{place_text(around)}["{key}"]'
+            if (cls.__qualname__, place) not in _warned:
+                _warned.add((cls.__qualname__, place))
+                logger.warning(
+                    "%s: the default %r has the name of a method of %s, so %s is that method. Use the item: %s",
+                    path,
+                    key,
+                    cls.__name__,
+                    place,
+                    item,
+                )
+        if isinstance(default, dict):
+            _warn_about_methods(MappedDict, path, default, (*around, key))
+
+
 def _open_again(
     kind: type[PersistedState], path: str, options: dict[str, Any], defaults: dict[Any, Any] | None = None
 ) -> PersistedState:
-    """What a pickle calls. The *defaults* were committed when they were given; they are for `pstate.reset`."""
+    """What unpickling calls. The *defaults* are for `pstate.reset`; the first open has committed them."""
     state = kind.open(path, **options)
     ops.set_slot(state, "_reopen", (path, options, defaults or {}))
     return state
 
 
 def core_of(node: Any) -> Core:
-    """The store of *node*, a state or a container in one, or what is in its place when that is not open.
+    """The store of *node*, a state or a container in one, or the object that replaces it while that is not open.
 
     Raises TypeError for anything else.
     """
     if not isinstance(node, Mapped):
-        raise TypeError(f"not a state, nor a container in one, but a {type(node).__name__}. Nothing was done.")
+        raise TypeError(
+            f"the first argument must be a state, or a container in one, not a {type(node).__name__}. Nothing was done."
+        )
     core: Core = store_of(node)
     return core
 
@@ -376,8 +410,8 @@ def defaults_of(state: Any) -> dict[Any, Any]:
     core = core_of(state)
     if not isinstance(state, PersistedState):
         raise TypeError(
-            f"{core.path}: the defaults belong to the state, and this is a {type(state).__name__} in it. Nothing was "
-            "changed. Pass the state itself, and the path."
+            f"{core.path}: only the state has defaults, and this is a {type(state).__name__} in it. Nothing was "
+            "changed. Pass the state, and the path."
         )
     if core is _NOT_OPEN:
         core.read(bool)
@@ -388,8 +422,8 @@ def defaults_of(state: Any) -> dict[Any, Any]:
 def path_of(state: Mapped) -> str:
     """The path of the file of *state*, or of the state that a container is in, as error messages name it.
 
-    It is absolute, and stays known after the close. Raises TypeError for what is not a state or a container in one, and
-    ClosedError for a state that was never open.
+    It is absolute, and still known after the close. Raises TypeError for anything but a state or a container in one,
+    and ClosedError for a state that was never open.
     """
     core = core_of(state)
     if not core.path:
@@ -398,15 +432,15 @@ def path_of(state: Mapped) -> str:
 
 
 def is_closed(state: Mapped) -> bool:
-    """Whether *state*, or the state that a container is in, cannot be used: it was closed, or is not open yet.
+    """Whether *state*, or the state that a container is in, is not open: it was closed, or never opened.
 
-    Raises TypeError for what is not a state or a container in one.
+    Raises TypeError for anything but a state or a container in one.
     """
     return core_of(state).closed
 
 
 class _Closed:
-    """What a state has in the place of its store when it is not open: a `Core` that refuses everything."""
+    """Replaces the store of a state that is not open: a `Core` that refuses everything."""
 
     view = None
     changes = None
@@ -453,13 +487,13 @@ class Transaction:
         self._core = core
         self._timeout = timeout
 
-    # Asynchronous exceptions come at the beginning of Python functions and behind calls: so in the two methods below,
-    # what is done is noted before the next call, and `__del__` finds by the same attributes what is left to do.
+    # Asynchronous exceptions come at the beginning of Python functions and after calls. So each step of the two methods
+    # below is noted before the next call, and `__del__` finds in the same attributes which steps are left.
 
     def __enter__(self) -> Self:
         if self._changes is not None and self._is_open:
             raise TransactionError(
-                f"{self._core.path}: this transaction is already under way. Nothing was changed. Ask for another one: "
+                f"{self._core.path}: this transaction is already under way. Nothing was changed. Begin another one: "
                 "with state.transaction(): ..."
             )
         core = self._core
@@ -485,7 +519,7 @@ class Transaction:
         if changes.depth > depth and traceback is not None:
             self._end_inner(traceback)
         if changes.depth != depth or changes.spoiled:
-            # Noted on, so that whoever leaves it next is told as well.
+            # The note stays, so that the next block that is left raises as well.
             core.end_amiss(changes, depth, kind is not None)
             return
         unsettled = None
@@ -506,7 +540,7 @@ class Transaction:
             core.log.settle(unsettled)
 
     def _give_up(self, changes: Pending) -> None:
-        """Leave what an asynchronous exception has kept us from leaving."""
+        """Leave the block, after an asynchronous exception has kept us from that."""
         if self._mark is None:
             self._core.give_up(changes)
         elif self._is_open:
@@ -515,7 +549,7 @@ class Transaction:
             self._changes = None
 
     def _end_inner(self, traceback: TracebackType | None) -> None:
-        """End the blocks inside of this one whose `__exit__` an asynchronous exception has cut off at its beginning."""
+        """End the inner blocks whose `__exit__` an asynchronous exception has cut off at its beginning."""
         while traceback is not None:
             frame = traceback.tb_frame
             if frame.f_code is _EXIT:
@@ -534,19 +568,22 @@ class Transaction:
         )
 
     def __del__(self) -> None:
-        # Nobody else would leave it: an exception on the doorstep of __exit__ keeps it from running, and a generator
-        # may be forgotten. One may keep `__init__` from setting anything, too.
+        # Nothing else would leave it: an exception just before __exit__ keeps that from running, and a generator may be
+        # forgotten. An exception may also have kept `__init__` from setting anything.
         changes = getattr(self, "_changes", None)
         if changes is not None and self._is_open:
             lost = len(changes.operations)
             self.__exit__(GeneratorExit, None, None)
             if lost:
-                logger.error("%s: a transaction was cut off before its end and rolled back", self._core.path)
+                logger.error(
+                    "%s: a transaction was abandoned before its end, and rolled back. Its changes are not in the file.",
+                    self._core.path,
+                )
 
     def rollback(self) -> None:
-        """Undo the block, without an exception. What is left of it can read, but changes nothing: that raises."""
+        """Undo the block without an exception. The rest of the block can read; a change in it raises."""
         if self._changes is None:
-            raise TransactionError(f"{self._core.path}: rollback() outside of the block. Nothing was changed.")
+            raise TransactionError(f"{self._core.path}: rollback() outside the block. Nothing was changed.")
         self._core.end_block(self._changes, self._mark)
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
@@ -559,8 +596,8 @@ class Transaction:
             or inspect.isasyncgenfunction(function)
         ):
             raise TransactionError(
-                f"{self._core.path}: a transaction cannot decorate a coroutine or generator: it would end before its "
-                "body runs. Use the with statement inside, around code that does not await or yield."
+                f"{self._core.path}: a transaction cannot decorate a coroutine or a generator, because it would end "
+                "before the body runs. Use a with statement inside, around code that does not await or yield."
             )
         core, timeout = self._core, self._timeout
 
@@ -572,5 +609,5 @@ class Transaction:
         return in_transaction
 
 
-#: What is looked for in a traceback. The method itself may be another one by now: see `speed`.
+#: The code that `_end_inner` looks for in a traceback. `speed` may have replaced the method.
 _EXIT = Transaction.__exit__.__code__

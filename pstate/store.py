@@ -3,14 +3,14 @@
 The store keeps the tree of containers (`memory`) equal to the log of an engine (`engine.Log`): it decides who may
 change memory when, and in which order memory and log change. It does not know where the commits are.
 
-A thread has the *mutex* while it reads or changes something, and for as long as its transaction is open. No lock of
-Python's can be given back by another thread. So a thread that has to end the transaction of another one puts a new
-mutex in the place of the old one (`_take_over`): who waits asks again which it is.
+A thread holds the *mutex* while it reads or changes something, and as long as its transaction is open. In Python, no
+thread can release a lock of another one. So a thread that has to end the transaction of another one replaces the mutex
+by a new one (`_take_over`); a thread that waits looks again and again which one it is.
 
 The rules for memory (docs/guarantees.md numbers them): nothing in memory changes before the record is in the file,
 except inside the owner's transaction. While memory changes, `self.view` is None, so that no other thread takes it for
-fresh; the new view is the last thing to be set. A thread that finds None, and no transaction, reads the file again: so
-an exception at any instruction needs no handling of its own.
+fresh; the new view is set last. A thread that finds None, and no transaction, reads the file again, so an exception at
+any instruction needs no handling of its own.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from pstate.memory.owner import Intent
 
 R = TypeVar("R")
-#: What makes the operations of a change, and its result, of the newest state.
+#: A function that makes the operations of a change, and its result, from the newest state.
 Plan: TypeAlias = "Callable[..., Intent]"
 
 _dict_get, _dict_set = dict.get, dict.__setitem__
@@ -66,17 +66,17 @@ _dict_get, _dict_set = dict.get, dict.__setitem__
 
 logger = Logger("pstate.store")
 
-#: How long a thread waits, at least, for another one that is in the middle of a read or a change, in seconds. What
-#: another thread does is not what `lock_timeout=0` does not wait for, unless it is a whole block.
+#: How long a thread waits, at least, for another one that is in the middle of a read or a change, in seconds. A shorter
+#: `lock_timeout`, such as 0, counts only against a transaction of another thread.
 PATIENCE = 1.0
-#: How often a thread that waits for the mutex looks whether there is another one, in seconds.
+#: How often a thread that waits for the mutex checks whether it was replaced, in seconds.
 _LOOK = 0.05
 
 
 class Store:
     """One state file in one process, shared by every `PersistedState` that opens it here."""
 
-    # Slots, because an instance of so many attributes would have slow ones.
+    # Slots: without them, an instance with so many attributes would have slow ones.
     __slots__ = (
         "__weakref__",
         "_base_view",
@@ -125,7 +125,7 @@ class Store:
             locking=locking,
             read_only=read_only,
         )
-        #: For people.
+        #: For messages.
         self.path = self.log.address
         #: See `engine.Log.freshness`: bound once, because every read of a value asks it.
         self.fresh: Fresh = self.log.freshness()
@@ -137,8 +137,8 @@ class Store:
         #: The open transaction, if there is one. A plain attribute: an exception can come at the beginning of a
         #: property.
         self.changes: Pending | None = None
-        #: The thread whose transaction it is, while that is in order and nobody is at work on it; else 0. Only ever a
-        #: short cut: without it, the same is found out under the mutex.
+        #: The thread that owns the transaction, while that is in order and no change is under way; else 0. Only a
+        #: short cut: without it, the same question is answered under the mutex.
         self.owner = 0
         self._base_view: View | None = None  #: the view before the transaction's first change
         self._interrupted = False
@@ -150,10 +150,10 @@ class Store:
     # ------------------------------------------------------------------ reading
 
     def read(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Call *function* on memory while it is the newest commit and nobody changes it.
+        """Call *function* on memory while it is the newest commit and no thread changes it.
 
-        In this thread's transaction, memory is what the transaction made of it. Raises ClosedError after `close`, and
-        LockTimeout where another thread's transaction lasts longer than `lock_timeout`.
+        In this thread's transaction, memory includes its changes. Raises ClosedError after `close`, and LockTimeout if
+        another thread's transaction lasts longer than `lock_timeout`.
         """
         if self.owner == get_ident():
             return function(*args)
@@ -189,16 +189,16 @@ class Store:
         return result
 
     def _refuse_closed(self, node: Any) -> None:
-        """Raise ClosedError, unless *node* was taken out of the state and is an ordinary container."""
+        """Raise ClosedError, unless *node* is an ordinary container because it was taken out of the state."""
         if not isinstance(node, (dict, list, set)) or node_path(node) is not DETACHED:
             message = f"{self.path}: the state was used after close(). Nothing was changed. Open it again."
             raise ClosedError(message, path=self.path)
 
     def _reentrant(self) -> ReentrantError:
         return ReentrantError(
-            f"{self.path}: the state was used by a signal handler or finalizer that had interrupted a change of it in "
-            "the same thread. Nothing was changed by this call. Set a flag in the handler, and use the state outside "
-            "of it."
+            f"{self.path}: a signal handler or finalizer used the state while it interrupted a change of it in the "
+            "same thread. Nothing was changed by this call. Set a flag in the handler, and use the state after it has "
+            "returned."
         )
 
     # ------------------------------------------------------------------ other threads
@@ -215,7 +215,7 @@ class Store:
         return self.is_mine or any(mutex._is_owned() for mutex in (self.mutex, self._ending))  # type: ignore[attr-defined]
 
     def _wait(self, began: float, timeout: float | None, what: str = "changed") -> threading.RLock:
-        """Wait until the mutex, which another thread has, is free, and return it: the caller tries to get it.
+        """Wait until the mutex, which another thread has, is free, and return it. The caller tries to acquire it.
 
         Raises LockTimeout when *timeout* seconds have passed since the wait *began*, and says that nothing was *what*.
         """
@@ -223,7 +223,7 @@ class Store:
             mutex, changes = self.mutex, self.changes
             is_short = changes is None and timeout is not None and 0 <= timeout < PATIENCE
             left = _left(began, PATIENCE if is_short else timeout)
-            # The other threads do not run any more when the interpreter has come to its end.
+            # At the end of the interpreter, the other threads no longer run.
             if (left is not None and left <= 0) or sys.is_finalizing():
                 raise self._timed_out(monotonic() - began, changes, what)
             try:
@@ -236,19 +236,19 @@ class Store:
                     pass  # we have not got it
 
     def _timed_out(self, waited: float, changes: Pending | None, what: str) -> LockTimeout:
-        """For a thread that has waited for the one whose transaction *changes* is, or that has the mutex."""
+        """For a thread that has waited for the owner of the transaction *changes*, or else of the mutex."""
         if changes is None:
-            # A lock of Python's tells its owner to people only.
+            # A lock of Python names its owner only in its repr.
             thread = _name_of(repr(self.mutex).partition("owner=")[2].partition(" ")[0].strip("'"))
             doing = "is in the middle of a read or a change"
-            advice = "It may wait for another process, or be at a large file."
+            advice = "It may be waiting for another process, or reading a large file."
         else:
             thread = _name_of(str(changes.thread))
             doing = f"has been in a transaction for {monotonic() - changes.since:.1f} s"
-            advice = "A transaction belongs to the thread that entered it: within it, do not wait for another thread."
+            advice = "A transaction belongs to the thread that entered it: do not wait for another thread inside it."
         return LockTimeout(
             f"{self.path}: waited {waited:.1f} s for the thread {thread!r} of this process, which {doing}. Nothing was "
-            f"{what}. {advice} Retry, or allow a longer time.",
+            f"{what}. {advice} Try again, or set a longer timeout.",
             path=self.path,
             waited=waited,
             holder=os.getpid(),
@@ -284,9 +284,9 @@ class Store:
             self.mutate(node, _set, key, value)
 
     def _put_in_transaction(self, node: ops.Node, key: Any, value: Any) -> bool:
-        """Set a scalar in our own transaction. False, and nothing was done, when it is none of the easy cases.
+        """Set a scalar in our own transaction. False, with nothing done, when the case is not an easy one.
 
-        An item that this transaction has set before costs no further operation, and a loop that counts writes one.
+        An item that this transaction has set before needs no further operation, so a loop that counts writes only one.
         """
         self.owner = 0
         self._busy = True
@@ -322,7 +322,7 @@ class Store:
             self._busy = False
 
     def mutate(self, node: ops.Node, plan: Plan, *args: Any) -> Any:
-        """Carry out the operations that *plan* makes of the newest state as one commit; returns the plan's result.
+        """Carry out the operations that *plan* makes from the newest state, as one commit. Returns the plan's result.
 
         If this raises an Exception, nothing has changed, in memory or in the file.
         """
@@ -346,7 +346,7 @@ class Store:
             elif view is not None:
                 path = node_path(node)
                 if path is DETACHED:
-                    # No business of other processes, so nobody is waited for.
+                    # This does not concern other processes, so it waits for none.
                     self._busy = True
                     try:
                         return self._mutate_outside(node, path, plan, args)
@@ -367,7 +367,7 @@ class Store:
                     if node.__class__ is MappedList and list.__len__(node) != node._size:
                         raise self._bypassed()
                     if plan is _set and args[1].__class__ in SCALARS:
-                        # Most changes are like this one, which needs no `prepare`: a tenth less time.
+                        # Most changes are of this kind. It needs no `prepare`, which saves a tenth of the time.
                         prepared, result = [("set", *args)], None
                         body = encode_set(path, *args)
                     else:
@@ -403,7 +403,7 @@ class Store:
                         if log.hold.unlock_again(error):
                             raise
                     except BaseException:
-                        # An exception may have come before the first instruction of a lock that is written in Python.
+                        # An exception may have come before the first instruction of a lock object in Python.
                         log.hold.release()
                         raise
         finally:
@@ -418,27 +418,27 @@ class Store:
         return result
 
     def _bypassed(self) -> BypassedError:
-        """A record of this change would not fit the file. Memory is not to be trusted any more."""
+        """A record of this change would not fit the file. Memory can no longer be trusted."""
         self.view = None
         return BypassedError(
-            f"{self.path}: code that goes round the state (heapq, or list.append(state.jobs, x)) has changed a list "
-            "of it in memory. Nothing was written; memory is read from the file again, without that change. Work on "
-            "a copy.",
+            f"{self.path}: code that bypasses the state (heapq, or list.append(state.jobs, x)) has changed a list of "
+            "it in memory. Nothing was written. The next access reads the file again, without that change. Work on a "
+            "copy, and assign that.",
             path=self.path,
         )
 
     def _mutate_outside(self, node: ops.Node, top: ops.Top, plan: Plan, args: tuple[Any, ...]) -> Any:
-        """A container that is not in the state: an ordinary one if we took it out, an error if others removed it."""
+        """Change a container that is not in the state: an ordinary one, or an error if others have removed it."""
         if top is REMOVED:
             raise RemovedError(
-                f"{self.path}: this container is not in the state any more: another process, or an edit, has removed "
-                "it. Nothing was changed. Take it from the state anew.",
+                f"{self.path}: this container is no longer in the state: another process, or an edit, has removed it. "
+                "Nothing was changed. Read it from the state again.",
                 path=self.path,
             )
         operations, result = plan(node, *args)
         for op in [prepare(node, op, self) for op in operations]:
             if self.changes is not None:
-                # It may have been taken out within the transaction, and then a rollback puts it back as it was.
+                # If this transaction has taken it out, a rollback puts it back as it was.
                 self.changes.add_undo(node, op)
             apply(node, op, True)
         return result
@@ -450,12 +450,12 @@ class Store:
             raise TransactionError(f"{self.path}: {changes.spoiled} Leave the block.")
         if self._interrupted:
             raise TransactionError(
-                f"{self.path}: an exception has cut a change of this transaction in two. Nothing of it will be "
-                "committed; leave the block."
+                f"{self.path}: an exception interrupted a change of this transaction halfway, so none of it will be "
+                "committed. Leave the block."
             )
         if self.ended:
             raise TransactionError(
-                f"{self.path}: the transaction was rolled back, so this block changes nothing any more. Nothing was "
+                f"{self.path}: the transaction was rolled back, so this block cannot change the state. Nothing was "
                 "changed. Leave the block first."
             )
         self.owner = 0
@@ -473,7 +473,7 @@ class Store:
                 raise self._bypassed()
             operations, result = plan(node, *args)
             if operations:
-                # What can fail comes first: a change that is refused leaves the transaction as it was.
+                # First what can fail: a change that is refused leaves the transaction as it was.
                 ready = [prepare(node, op, self) for op in operations]
                 if self._base_view is None:
                     self._base_view = self.log.prepare()
@@ -491,7 +491,7 @@ class Store:
             self._go_on()
 
     def _go_on(self) -> None:
-        """The transaction is in order again, as far as it is."""
+        """Note that the transaction is in order again, if it is."""
         changes = self.changes
         if changes is not None and not self._interrupted and not self.ended:
             self.owner = changes.thread
@@ -499,7 +499,7 @@ class Store:
     # ------------------------------------------------------------------ memory, as the log sees it
 
     def apply(self, operations: list[Any]) -> None:
-        """Apply a record that somebody else has committed. See `engine.Memory`."""
+        """Apply a record that another process has committed. See `engine.Memory`."""
         root = self.root
         for name, path, *rest in operations:
             node = ops.find(root, path)
@@ -522,10 +522,10 @@ class Store:
         replayed: State = ops.plain(scratch)
         return replayed
 
-    # A `PersistedState` is a dict too, with what the root holds. There may be several of one store.
+    # Each `PersistedState` is a dict too, with the items of the root. One store may have several.
 
     def _mirror(self, operations: Iterable[ops.Op]) -> None:
-        """Bring operations that were applied to the root to every handle."""
+        """Apply operations of the root to every handle."""
         for reference in self._handles:
             handle = reference()
             if handle is None:
@@ -553,11 +553,11 @@ class Store:
     # ------------------------------------------------------------------ transactions
 
     def enter(self, timeout: float | None, block: Block) -> None:
-        """Begin a transaction that collects the changes of *block*, or set a savepoint in this thread's one.
+        """Begin a transaction that collects the changes of *block*, or set a savepoint in that of this thread.
 
-        Then *block* has its mark, and the changes of that one. Raises LockTimeout, and PatchedError. After any
-        exception no lock is held that was not held before, unless the changes of *block* have become the open
-        transaction: then the caller has to `leave` it.
+        With a savepoint, *block* gets its mark and the changes of that transaction. Raises LockTimeout and
+        PatchedError. After an exception, no lock is held that was not held before, unless the changes of *block* have
+        become the open transaction: then the caller has to `leave` it.
         """
         changes = block._changes
         assert changes is not None
@@ -621,29 +621,29 @@ class Store:
         if self._busy:
             raise self._reentrant()
         mark = changes.savepoint()
-        # No call among these, so that no exception of a signal handler comes in between.
+        # Without a call, so that no exception of a signal handler comes in between.
         block._mark = mark
         block._changes = changes
         changes.depth = mark[3]
 
     def _is_lost(self, changes: Pending) -> bool:
-        """Whether *changes*, of this thread, is the open transaction no more, because another thread has ended it.
+        """Whether *changes*, of this thread, is no longer the open transaction, because another thread has ended it.
 
-        That one has the mutex while it does so, and is waited for. It may not succeed: then all is as it was.
+        That thread has the mutex while it does so, and we wait for it. If it fails, everything is as it was.
         """
         if not self.mutex._is_owned() and self.changes is changes:  # type: ignore[attr-defined]
             self.alone(None, bool)
         return self.changes is not changes
 
     def _is_amiss(self, changes: Pending) -> bool:
-        """Whether a block of *changes* cannot be left as usual, where this thread has not got their mutex."""
+        """Whether a block of *changes* cannot be left as usual, for a thread that does not have their mutex."""
         return changes.thread != get_ident() or self._is_lost(changes) or bool(changes.spoiled)
 
     def end(self, changes: Pending, failed: bool) -> View | None:
         """Leave the outermost block, the only one of *changes* that is open: commit it, or undo it if it *failed*.
 
-        Returns what is to `settle`. Raises as `commit_block` and `end_amiss`. However this ends, the block was left,
-        unless an asynchronous exception has come at the beginning: then it has to be given up.
+        Returns the view to `settle`. Raises as `commit_block` and `end_amiss`. In each case, the block was left, unless
+        an asynchronous exception came at the beginning: then the caller has to give it up.
         """
         if (self.changes is not changes or not self.mutex._is_owned()) and self._is_amiss(changes):  # type: ignore[attr-defined]
             self.end_amiss(changes, 1, failed)
@@ -661,9 +661,9 @@ class Store:
                 raise
 
     def give_up(self, changes: Pending) -> None:
-        """Leave the outermost block, where an asynchronous exception has kept `end` from it. Idempotent.
+        """Leave the outermost block, after an asynchronous exception has kept `end` from that. Idempotent.
 
-        Nobody knows whether it was committed: the next access reads the file.
+        It is unknown whether it was committed, so the next access reads the file.
         """
         if (
             self.changes is changes
@@ -674,18 +674,19 @@ class Store:
             self.leave(changes)
 
     def commit_block(self) -> View | None:
-        """Commit the open transaction; returns what is to `settle` after `leave`.
+        """Commit the open transaction; returns the view to `settle` after `leave`.
 
-        When it raises an Exception that means "not committed", it was rolled back.
+        If it raises an Exception that means "not committed", the transaction was rolled back.
         """
         changes = self.changes
         assert changes is not None
         if self._interrupted:
             self.roll_back()
             raise TransactionError(
-                f"{self.path}: an exception had cut a change of this transaction in two, so all of it was rolled back."
+                f"{self.path}: an exception interrupted a change of this transaction halfway, so all of it was rolled "
+                "back."
             )
-        # Until `leave`: what a signal handler added to the block from here on would be in no record.
+        # Until `leave`: no record would contain what a signal handler adds to the block from here on.
         self.owner = 0
         self._busy = True
         if self._base_view is None or not changes.operations:
@@ -696,8 +697,8 @@ class Store:
         try:
             view = self.log.commit(encode_body(changes.operations), self._base_view)
         except expected(WriteError, UnicodeError, StateFileError, ServerUnavailable):
-            # Nothing was written. Any other exception may have come behind the write, from a signal handler: then the
-            # file says, at the next access.
+            # Nothing was written. Any other exception comes from a signal handler, perhaps after the write: then the
+            # next access reads from the file whether it was committed.
             self.log.hold.drop_lost()
             self._undo(changes.back_to(beginning()))
             self.view = self.log.renewed(self._base_view)
@@ -712,9 +713,9 @@ class Store:
         if mark is None:
             self.log.hold.drop_lost()  # before `leave` unlocks
         if self._base_view is None or (mark is not None and 0 < self.ended < mark[3]):
-            return  # nothing was changed, or it was undone with a block around
+            return  # nothing was changed, or an outer block has undone it
         if self._interrupted:
-            return  # memory stays untrusted: the next access reads the file
+            return  # memory stays untrusted, so the next access reads the file
         self.owner = 0
         self._busy = True
         try:
@@ -722,7 +723,7 @@ class Store:
             self._undo(changes.back_to(mark or beginning()))
             self._interrupted = False
             if not changes.operations:
-                # A new object: a thread that read a value under the old one must not find it again.
+                # A new object: a thread that read a value while the old one was set must not find it again.
                 self.view = self.log.renewed(self._base_view)
                 self._base_view = None
         finally:
@@ -730,30 +731,30 @@ class Store:
             self._go_on()
 
     def end_block(self, changes: Pending, mark: Savepoint | None) -> None:
-        """Undo the block that began at *mark*; until it is left, nothing can be changed, in blocks inside of it too.
+        """Undo the block that began at *mark*. Until it is left, neither it nor a block inside it can change anything.
 
-        Raises TransactionError where that is not open, or another thread's, and ReentrantError in the middle of a
-        change, or of the commit: then nothing was done.
+        Raises TransactionError if it is not open or belongs to another thread, and ReentrantError in the middle of a
+        change or of the commit. Nothing was done then.
         """
         depth = mark[3] if mark else 1
         if self.changes is not changes or not changes.is_open(depth):
-            raise TransactionError(f"{self.path}: rollback() outside of the block. Nothing was changed.")
+            raise TransactionError(f"{self.path}: rollback() outside the block. Nothing was changed.")
         if changes.thread != get_ident():
             raise TransactionError(
-                f"{self.path}: a transaction belongs to the thread that entered it, and this is another one. Nothing "
-                "was done. Roll it back there."
+                f"{self.path}: rollback() in another thread than the one that entered the transaction. Nothing was "
+                "done. Roll it back in that thread."
             )
         if self._busy:
-            raise self._reentrant()  # from a finalizer in the middle of the commit, which would write what is undone
+            raise self._reentrant()  # from a finalizer in the middle of the commit, which would still write the changes
         if not self._is_lost(changes):
             self.roll_back(mark)
             self.owner = 0
             self.ended = min(self.ended or depth, depth)
 
     def leave_block(self, changes: Pending, mark: Savepoint, failed: bool) -> None:
-        """Leave the innermost block, which is inside of the transaction's; undo it if it *failed*.
+        """Leave the innermost block, which is inside the outermost one; undo it if it *failed*.
 
-        However this ends, it was left, unless an asynchronous exception has come at the beginning: then do it again.
+        In each case, it was left, unless an asynchronous exception came at the beginning: then call this again.
         """
         is_ours = self.changes is changes and self.mutex._is_owned()  # type: ignore[attr-defined]
         if changes.spoiled or (not is_ours and self._is_amiss(changes)):
@@ -771,10 +772,10 @@ class Store:
                 self._go_on()
 
     def end_amiss(self, changes: Pending, depth: int, failed: bool) -> None:
-        """Leave a block, at *depth*, that cannot be left as it should be: all of its transaction is rolled back.
+        """Leave a block, at *depth*, that cannot be left in order: all of its transaction is rolled back.
 
-        Either this is another thread, or a block inside of it is open still. Raises TransactionError, unless the block
-        has *failed* itself. Does nothing where it was left already, or in a forked child.
+        Either this is another thread, or a block inside it is still open. Raises TransactionError, unless the block
+        itself has *failed*. Does nothing if it was left already, or in a forked child.
         """
         if self.changes is changes and changes.is_open(depth):
             if changes.thread != get_ident():
@@ -783,8 +784,8 @@ class Store:
                 self._spoil(
                     changes,
                     depth,
-                    "a block of this transaction was left before another one that had been entered after it. So all "
-                    "of the transaction was rolled back. Do not await or yield in a block.",
+                    "a block of this transaction was left before another block that was entered after it, so all of "
+                    "the transaction was rolled back. Do not await or yield in a block.",
                 )
         if not failed:
             self._refuse_spoiled(changes)
@@ -796,7 +797,7 @@ class Store:
     def _spoil(self, changes: Pending, depth: int, reason: str) -> None:
         """Roll all of *changes* back, and leave the block at *depth*.
 
-        Those who go on within other blocks of it are told the *reason*, and change nothing, until all were left.
+        A change in another block of it raises the *reason*, until all blocks were left.
         """
         try:
             changes.spoiled = changes.spoiled or reason
@@ -834,23 +835,23 @@ class Store:
                     self._spoil(
                         changes,
                         depth,
-                        "a block of this transaction was left in another thread than the one that entered it. So all "
+                        "a block of this transaction was left in another thread than the one that entered it, so all "
                         "of the transaction was rolled back. Enter and leave a block in the same thread.",
                     )
             finally:
                 if self.changes is changes:
-                    # Other blocks of it are open in that thread. Ours is never free, for those who know it already.
+                    # Other blocks of it are open in that thread. Our mutex stays locked for threads that know it.
                     self.mutex = changes.mutex = theirs
                 else:
                     with contextlib.suppress(RuntimeError):  # `leave` has done it
                         ours.release()
 
     def _take_over(self, changes: Pending) -> bool:
-        """Have a new mutex in the place of that which another thread has for its transaction *changes*.
+        """Replace the mutex that another thread holds for its transaction *changes* by a new one.
 
-        False when that has ended meanwhile. Raises LockTimeout when that thread is at work in it for too long. What
-        that thread does from here on waits for the new mutex. The old one will never be free again, so that whoever has
-        asked for it too early asks again. Where nothing comes of it, it is the new one that is never free.
+        False if the transaction has ended meanwhile. Raises LockTimeout if that thread is busy in it for too long. From
+        here on, that thread waits for the new mutex. The old one stays locked, so that a thread that waits for it looks
+        for the new one. If this fails, the new one stays locked instead.
         """
         ours, theirs = threading.RLock(), changes.mutex
         ours.acquire()
@@ -859,7 +860,7 @@ class Store:
         try:
             self.mutex = ours
             while self.changes is changes and not taken:
-                self.owner = 0  # before we look; and when it has come out of something, it may have set it again
+                self.owner = 0  # before we look; at the end of an operation, that thread may have set it again
                 if not self._is_at_work(changes.thread) and not self.owner:
                     changes.mutex = ours
                     taken = True
@@ -875,7 +876,7 @@ class Store:
     def _is_at_work(self, thread: int) -> bool:
         """Whether another *thread* is in the middle of a read or a change of this state.
 
-        Not if it waits for our mutex: it has not begun yet. What it has begun before that is found further out.
+        Not if it waits for our mutex: then it has not begun. An operation that it began before is in an outer frame.
         """
         if self._busy:
             return True
@@ -899,7 +900,7 @@ class Store:
                 self._mirror((op,))
 
     def leave(self, changes: Pending) -> None:
-        """Unlock after the last block of *changes*, however it ended. Idempotent."""
+        """Unlock after the last block of *changes*, no matter how it ended. Idempotent."""
         if self.changes is not changes:
             return  # forked inside the block: the lock is the parent's
         try:
@@ -923,28 +924,32 @@ class Store:
                 send()
 
     def end_of_thread(self, name: str) -> None:
-        """The calling thread ends, which is called *name*. A transaction that it has open will never be left by it."""
+        """Roll back the transaction that the calling thread, called *name*, has open. The thread is about to end."""
         changes = self.changes
         if changes is not None and changes.thread == get_ident():
             if self._is_lost(changes):
                 return
-            logger.error("%s: the thread %r has ended in a transaction, which was rolled back", self.path, name)
+            logger.error(
+                "%s: the thread %r ended inside a transaction, which was rolled back. Its changes are not in the file.",
+                self.path,
+                name,
+            )
             for depth in range(changes.depth, 0, -1):
                 self._spoil(
                     changes,
                     depth,
-                    "the thread that entered this transaction has ended in it. So all of the transaction was rolled "
-                    "back.",
+                    "the thread that entered this transaction has ended inside it, so all of the transaction was "
+                    "rolled back.",
                 )
 
     # ------------------------------------------------------------------ the rest of a store's life
 
     def vacuum(self) -> None:
-        """Write the file anew as one plain document. Raises TransactionError inside a transaction."""
+        """Rewrite the file as one plain document. Raises TransactionError inside a transaction."""
         self._rewrite("vacuum()", self.log.vacuum)
 
     def _rewrite(self, name: str, rewrite: Callable[[], R]) -> R:
-        """Exclude all others, and call *rewrite*. *name* is what the caller is called, for people."""
+        """Exclude all others, and call *rewrite*. *name* is the name of the caller, for messages."""
         rewritten: R = self.alone(self.lock_timeout, self._rewrite_alone, name, rewrite)
         return rewritten
 
@@ -953,7 +958,7 @@ class Store:
             raise self._reentrant()
         if self.changes is not None:
             raise TransactionError(
-                f"{self.path}: {name} inside a transaction. Nothing was done; leave the block first."
+                f"{self.path}: {name} inside a transaction. Nothing was done. Leave the block first."
             )
         self._busy = True
         try:
@@ -970,11 +975,10 @@ class Store:
                 raise
 
     def save(self, original: State, text: bytes) -> list[str]:
-        """Take over the document *text* that a person has made of a copy that said *original*, comments and all.
+        """Take over the document *text*, with its comments, that a person has made from a copy with *original*.
 
-        What was committed meanwhile is kept, value by value; where both changed the same one, the edit wins, and a
-        sentence of the list that is returned says so. Raises as `vacuum`, and InvalidStateError when *text* is no
-        state.
+        Values that were committed meanwhile are kept. If both sides changed the same value, the edit wins, and the list
+        that is returned has a sentence about it. Raises as `vacuum`, and InvalidStateError if *text* is not a state.
         """
         return self._rewrite("save()", partial(self.log.save, original, text))
 
@@ -1003,7 +1007,7 @@ class Store:
     def _attach(self, handle: MappedDict) -> bool:
         if self.closed:
             return False
-        object.__setattr__(handle, "_store", self)  # first: whatever comes now, the handle knows whom to tell
+        object.__setattr__(handle, "_store", self)  # first, so that the finalizer of the handle finds the store
         _kept_alive.add(self)
         if self.log.at_rest:
             self._open_log()
@@ -1014,10 +1018,9 @@ class Store:
         return True
 
     def detach(self, handle: MappedDict | None) -> None:
-        """*handle* is going away by itself. With the last one, let go of the file; a reference held elsewhere reopens
-        it.
+        """Forget *handle*, which is being finalized. With the last one, close the file; a later access reopens it.
 
-        Called by the garbage collector, at any time and in any thread: what is busy is left as it is.
+        The garbage collector calls this at any time and in any thread, so a store that is busy is left as it is.
         """
         mutex = self.mutex
         owned = mutex._is_owned()  # type: ignore[attr-defined]
@@ -1028,9 +1031,9 @@ class Store:
                     self._let_go()
         finally:
             if not owned:
-                try:  # without a call in front of it, where a signal could come
+                try:  # without a call before it, during which a signal could arrive
                     mutex.release()
-                except RuntimeError:  # somebody else's
+                except RuntimeError:  # another thread has it
                     pass
             if waiting:
                 send()
@@ -1048,7 +1051,7 @@ class Store:
         last = all(r() is None or r() is handle for r in self._handles)
         if self.changes is not None and (handle is None or last):
             raise TransactionError(
-                f"{self.path}: close() inside a transaction. Nothing was done; leave the block first."
+                f"{self.path}: close() inside a transaction. Nothing was done. Leave the block first."
             )
         self._drop(handle)
         if handle is None or not self._handles:
@@ -1056,12 +1059,12 @@ class Store:
             self._let_go(keep_journal)
 
     def tidy_at_exit(self) -> None:
-        """Leave one plain document, and stay open for those who write even later."""
+        """Leave one plain document, and stay open for code that writes even later."""
         self.alone(PATIENCE, self._tidy_at_exit)
 
     def _tidy_at_exit(self) -> None:
         if self._busy or self.changes is not None:
-            return  # somebody has called exit() in the middle
+            return  # exit() was called in the middle of an operation
         self._busy = True
         try:
             self.log.tidy()
@@ -1074,7 +1077,7 @@ class Store:
     def _let_go(self, keep_journal: bool = False) -> None:
         self._busy = True
         try:
-            # At its very end, Python imports nothing, no module of ours either. `_at_exit` has tidied up before.
+            # At its very end, Python imports nothing, not even our modules. `_at_exit` has tidied up before.
             if not sys.is_finalizing():
                 self.log.tidy(keep_journal=keep_journal)
             self.log.rest()
@@ -1083,7 +1086,7 @@ class Store:
             _kept_alive.discard(self)
 
     def check(self) -> None:
-        """Assert what holds whenever nobody is in the middle of something; where somebody is, do nothing. For tests.
+        """Assert the invariants that hold between operations. Do nothing during one. For tests.
 
         Raises AssertionError, with the number that the rule has in docs/guarantees.md.
         """
@@ -1098,22 +1101,22 @@ class Store:
 
     def _check(self) -> None:
         for reference in self._handles:
-            handle = reference()  # not asked for its truth value: that would be a read
+            handle = reference()  # its truth value would be a read
             assert handle is None or [*dict.items(handle)] == [*dict.items(self.root)], (
-                "I5: a handle shows another state than the root"
+                "I5: a handle shows a different state from the root"
             )
         self.log.check()
         if self.changes is not None:
             assert self.owner in (0, self.changes.thread), "I5: another thread's transaction counts as ours"
             return
-        assert not self.owner, "I5: a thread counts as being in a transaction, and none is open"
-        assert self._base_view is None, "I8: a transaction is over, and what was before it is kept"
+        assert not self.owner, "I5: a thread counts as being in a transaction, but none is open"
+        assert self._base_view is None, "I8: a transaction is over, but its base is still kept"
         if self.view is not None:
             document, records = self.log.records()
-            assert same(self.replay(document, records), self.plain()), "I5: memory is not what its commits make"
+            assert same(self.replay(document, records), self.plain()), "I5: memory is not the result of its commits"
 
     def after_fork(self) -> None:
-        """In the child: nothing of the parent's locks, descriptors and transactions is ours."""
+        """In the child: drop the locks, descriptors and transactions, which belong to the parent."""
         self.mutex = threading.RLock()
         self._ending = threading.RLock()
         self._busy = False
@@ -1124,14 +1127,14 @@ class Store:
 
 
 class ThreadLock:
-    """What excludes the other threads of this process, as a lock: see `PersistedState._thread_lock`."""
+    """A lock that excludes the other threads of this process: see `PersistedState._thread_lock`."""
 
     def __init__(self, core: Store) -> None:
         self._core = core
         self._mutex = core.mutex
 
     def acquire(self) -> bool:
-        """Raises LockTimeout where another thread has it longer than `lock_timeout`."""
+        """Raises LockTimeout if another thread has it for longer than `lock_timeout`."""
         began = monotonic()
         self._mutex = self._core.mutex
         while not self._mutex.acquire(False):
@@ -1139,7 +1142,7 @@ class ThreadLock:
         return True
 
     def release(self) -> None:
-        """Raises RuntimeError where this thread has not got it."""
+        """Raises RuntimeError if this thread does not have it."""
         self._mutex.release()
         if waiting:
             send()
@@ -1153,26 +1156,26 @@ class ThreadLock:
 
 
 def _left(began: float, timeout: float | None) -> float | None:
-    """What is left of *timeout* seconds since *began*; None where it is for ever, so never less than 0 for the end."""
+    """What is left of *timeout* seconds since *began*, never less than 0; None without a limit."""
     return None if timeout is None or timeout < 0 else max(0.0, timeout - (monotonic() - began))
 
 
-#: The threads whose end we will notice, by something that they have and that goes with them.
+#: The threads whose end we will notice, by an object that ends with them.
 _noticed: set[int] = set()
 _here = threading.local()
 
 
 class _EndOfThread:
-    """What goes with a thread."""
+    """An object whose finalizer runs when its thread ends."""
 
-    # What `__del__` finds where an exception of a signal handler has cut `__init__` off.
+    # For `__del__`, after an exception of a signal handler has cut `__init__` off.
     _process = 0
     _thread = 0
     _name = ""
 
     def __init__(self, thread: int) -> None:
         self._thread = thread
-        self._name = _name_of(str(thread))  # by its end, Python has forgotten it
+        self._name = _name_of(str(thread))  # Python forgets it before the finalizer runs
         self._process = os.getpid()
         _noticed.add(thread)
 
@@ -1185,16 +1188,16 @@ class _EndOfThread:
 
 
 def _name_of(thread: str) -> str:
-    """The name of the *thread* with this identifier, or what it is called already."""
+    """The name of the thread with the identifier *thread*, or *thread* if that is a name already."""
     return next((each.name for each in threading.enumerate() if str(each.ident) == thread), thread)
 
 
 def patched(path: str) -> PatchedError:
-    """For a program in which other functions tell threads apart by now than we do."""
+    """For a program in which other functions tell threads apart than the ones that we have imported."""
     return PatchedError(
-        f"{path}: gevent or eventlet has replaced the threads of Python after pstate was imported, so a transaction of "
-        "one greenlet would be that of all. Nothing was done. Call monkey.patch_all() (or monkey_patch()) first in the "
-        "program, before anything else is imported."
+        f"{path}: gevent or eventlet replaced Python's threads after pstate was imported, so all greenlets would share "
+        "one transaction. Nothing was done. Call monkey.patch_all() (or monkey_patch()) first in the program, before "
+        "any other import."
     )
 
 
@@ -1202,25 +1205,25 @@ def _set(node: ops.Node, key: Any, value: Any) -> Intent:
     return [("set", key, value)], None
 
 
-# One store for each file in a process: `flock` excludes per descriptor, so that two would lock each other out.
+# One store for each file in a process: `flock` excludes by descriptor, so two stores would lock each other out.
 _stores: weakref.WeakValueDictionary[tuple[Any, ...], Store] = weakref.WeakValueDictionary()
-#: Those whose name was a symbolic link, or went through one. They follow it.
+#: The stores whose path is a symbolic link, or goes through one. They follow it.
 _by_link: weakref.WeakSet[Store] = weakref.WeakSet()
 _stores_mutex = threading.RLock()  # a signal handler may open another state while one is being opened
-# What has handles is kept alive: in a cycle of garbage, descriptors may be closed before a handle's `__del__` tidies
-# up.
+# The stores with handles, kept alive here: in a cycle of garbage, descriptors may be closed before the `__del__` of a
+# handle tidies up.
 _kept_alive: set[Store] = set()
-#: Every store that there is, also one that is closing, or was let go of.
+#: Every store that exists, also one that is closing.
 _all: set[weakref.ref[Store]] = set()
 
 
 def _each() -> list[Store]:
-    # A copy is made without a chance for the garbage collector, which may take a store out meanwhile.
+    # Making a copy gives the garbage collector no chance to take a store out meanwhile.
     return [store for reference in _all.copy() if (store := reference()) is not None]
 
 
 def _holds_a_lock() -> bool:
-    """Whether the calling thread holds any lock that another thread may wait for."""
+    """Whether the calling thread holds a lock that another thread may wait for."""
     return bool(_stores_mutex._is_owned()) or any(store.is_held for store in _each())  # type: ignore[attr-defined]
 
 
@@ -1239,9 +1242,9 @@ def shared(
 ) -> Store:
     """The store of the state at *path* in this process, opened, and shown by *handle* from now on.
 
-    A second opener gets the same one. The stricter durability counts for both, the last lock_timeout too. Raises
-    ValueError for another kind of locking: the two would not exclude each other. LockTimeout where another thread's
-    transaction in that file lasts longer than *lock_timeout*, and PatchedError.
+    A second call for the state returns the same store. The stricter durability counts for both, and so does the last
+    lock_timeout. Raises ValueError for another kind of locking, because the two would not exclude each other,
+    LockTimeout if another thread's transaction in that file lasts longer than *lock_timeout*, and PatchedError.
     """
     if threading.get_ident is not get_ident:
         raise patched(path)
@@ -1264,10 +1267,10 @@ def shared(
                     _by_link.add(store)
             elif store.locking != locking:
                 raise ValueError(
-                    f"{path}: is open in this process with locking={store.locking!r}; locking={locking!r} would not "
-                    "exclude it. Nothing was opened. Use the same."
+                    f"{path}: the file is open in this process with locking={store.locking!r}, which does not exclude "
+                    f"locking={locking!r}. Nothing was opened. Use the same locking for both."
                 )
-        # Not within the mutex of all: this waits for another thread's transaction, which may open states itself.
+        # Without the common mutex: this waits for another thread's transaction, which may open states itself.
         if store.attach(handle, lock_timeout):
             if not is_new:
                 store.lock_timeout = store.log.lock_timeout = lock_timeout
@@ -1278,14 +1281,14 @@ def shared(
 
 
 def _find(path: str, real: Hashable, read_only: bool, engine: Engine) -> Store | None:
-    """The open store of the state at *path*, without links *real*, by whatever name it was opened."""
+    """The open store of the state at *path*, which is *real* without links, no matter by which name it was opened."""
     for name in (path, real):
         store = _stores.get((engine.key, name, read_only))
         if store is not None and not store.closed and store.log.leads_to(real):
             return store
     for store in list(_by_link):
         if (store.engine, store.log.read_only) == (engine, read_only) and not store.closed and store.log.leads_to(real):
-            # Each of its names means this state, and not each of them is the link. So it stays with the state.
+            # Each of its names means this state, and some are not the link. So it stays with the state.
             store.log.stay_at(real)
             _stores[engine.key, real, read_only] = store
             _by_link.discard(store)
@@ -1294,13 +1297,13 @@ def _find(path: str, real: Hashable, read_only: bool, engine: Engine) -> Store |
 
 
 def abandon(engine: Engine) -> None:
-    """For simulations: the process that had its states by *engine* is dead. Its finalizers touch nothing any more."""
+    """For simulations: the process that had its states by *engine* is dead, so its finalizers must not touch a file."""
     for store in [store for store in _kept_alive.copy() if store.engine == engine]:
         store.closed = True
         _kept_alive.discard(store)
 
 
-#: What is imported when it is needed first.
+#: The modules that are imported when they are first needed.
 _IMPORTED_LATE = (
     "base64", "html", "inspect", "logging", "pprint", "pstate.callbacks", "pstate.memory.changes",
     "pstate.memory.pyyaml", "pstate.memory.showing", "pstate.places", "pstate.text.events", "pstate.text.mistakes",
@@ -1310,15 +1313,15 @@ _IMPORTED_LATE = (
 
 
 def import_late() -> None:
-    """Import now what would be imported when it is needed first."""
+    """Import the modules now that would be imported when they are first needed."""
     for name in _IMPORTED_LATE:
         with tolerating(ImportError):  # not every Python has ctypes
             __import__(name)
 
 
 def _before_fork() -> None:
-    """A module that another thread is about to import would stay locked in the child, where that thread is not: whoever
-    needs it there would wait for ever. So all of them are imported, and waited for.
+    """Import all modules, and wait for imports of other threads. A module that another thread is importing would stay
+    locked in the child, which does not have that thread: an import there would wait for ever.
     """
     if _kept_alive and threading.active_count() > 1:
         import_late()
@@ -1337,7 +1340,7 @@ def _after_fork_in_child() -> None:
 
 
 def _at_exit() -> None:
-    """What was registered before us comes after us, and so do finalizers: so nothing is closed."""
+    """Tidy up, but close nothing: handlers that were registered before this one, and finalizers, run after it."""
     for store in _kept_alive.copy():
         # A daemon thread may be in a transaction for ever.
         with tolerating(LockTimeout, ReentrantError):

@@ -1,9 +1,8 @@
-"""Which Python values are state: the one walk that copies a value in, or refuses it and says where and what instead.
+"""Which Python values can be stored: the one walk that copies a value in, or refuses it and names a replacement.
 
 A *plain tree* is what the rest of the package works with: exact builtin types only (None, bool, int, float, str, bytes,
 date, datetime, dict, list, set), no object in two places, at most `MAX_DEPTH` levels deep. `take` makes one from what a
-program assigns. How a value is spelled in the file is the business of the modules in `text`, where it goes
-that of the containers.
+program assigns. The modules in `text` decide how a value is written in the file, and the containers where it goes.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from typing import Any, TypeAlias
 from pstate.errors import PStateError, UnsupportedTypeError, UnsupportedValueError
 
 Destination: TypeAlias = str | Callable[[], str]
-"""Where a value is to go, as a program would write it; called only for a message."""
+"""The place that a value is stored at, as a program writes it; called only for a message."""
 
 MAX_DEPTH = 100
 """Levels of nesting: the state itself is the first, a container in it the second, and so on."""
@@ -27,24 +26,24 @@ SCALARS: frozenset[type] = frozenset({NoneType, bool, int, float, str, bytes, da
 """The exact types of the values that hold no others."""
 
 FAST: frozenset[type] = frozenset({NoneType, bool, int, float, bytes, date})
-"""The exact types of which every instance is state as it stands, so that no further look is needed."""
+"""The exact types whose every instance can be stored without a further check."""
 
 FAST_KEYS: frozenset[type] = FAST - {float}
 """The same for dict keys and set members, where a NaN could never be found again."""
 
 COPIES: dict[type, Callable[[Any], Any]] = {}
-"""Mapped kind to what makes a plain, consistent copy of one. Filled by the module of the containers' base."""
+"""For each kind of mapped container, the function that makes a plain, consistent copy. `memory.nodes` fills it."""
 
 _BUILTINS: frozenset[type] = frozenset({dict, list, tuple, set, frozenset})
 _MINUTE = timedelta(minutes=1)
 
 
 def take(value: Any, place: Destination, depth: int = 0) -> Any:
-    """Return *value* as a plain tree of its own, or refuse it whole.
+    """Return *value* as a plain tree of its own, or refuse all of it.
 
-    *place* names where the value is to go and is evaluated only when it is refused; *depth* is the number of containers
-    around that place (the state itself counts, so 1 for ``state.x``). Raises UnsupportedTypeError for a type that is no
-    state, UnsupportedValueError for a value that cannot be written: cyclic, too deep, a lone surrogate, a NaN as key.
+    *place* names where the value is stored, and is called only for a refusal. *depth* is the number of containers
+    around that place; the state itself counts, so it is 1 for ``state.x``. Raises UnsupportedTypeError for a type that
+    cannot be stored, and UnsupportedValueError for such a value: cyclic, too deep, a lone surrogate, a NaN as key.
     """
     kind = type(value)
     if kind in FAST or (kind is str and value.isascii()):
@@ -57,7 +56,7 @@ def take(value: Any, place: Destination, depth: int = 0) -> Any:
 
 
 def check_key(key: Any, place: Destination) -> Any:
-    """Return *key* as it is to stand in a dict or a set at *place*; the same errors as `take`."""
+    """Return *key* as it is stored in a dict or a set at *place*. Raises the errors of `take`."""
     kind = type(key)
     if kind in FAST_KEYS or (kind is str and key.isascii()):
         return key
@@ -69,7 +68,7 @@ def check_key(key: Any, place: Destination) -> Any:
 
 
 def check_member(member: Any, place: Destination) -> Any:
-    """`check_key` for the member of a set: only the words of the refusal differ."""
+    """`check_key` for a member of a set. Only the message differs."""
     kind = type(member)
     if kind in FAST_KEYS or (kind is str and member.isascii()):
         return member
@@ -94,7 +93,7 @@ def place_text(path: Iterable[Any], root: str = "state") -> str:
 
 
 def shown(value: Any) -> str:
-    """`repr` for a person, also of an integer that Python refuses to write in decimal, and of what contains one."""
+    """`repr` for a message, also for integers that Python refuses to write in decimal, and for values with such."""
     try:
         return repr(value)
     except ValueError:
@@ -104,8 +103,8 @@ def shown(value: Any) -> str:
 def same(a: Any, b: Any) -> bool:
     """Whether two plain trees are equal and of equal types throughout.
 
-    Unlike ``==``: NaN is the same as NaN, -0.0 not as 0.0, True not as 1, noon UTC not as one o'clock in Paris. The
-    order of dict keys is irrelevant. A mapped container counts as its builtin kind.
+    Unlike ``==``: NaN is the same as NaN, but -0.0 differs from 0.0, True from 1, and noon UTC from one o'clock in
+    Paris. The order of dict keys does not matter. A mapped container counts as its builtin kind.
     """
     kind = _builtin(a)
     if kind is not _builtin(b):
@@ -141,7 +140,7 @@ def ordered(members: Iterable[Any]) -> list[Any]:
 
 
 def unchanged_ends(old: Any, new: Any, alike: Callable[[Any, Any], bool] = same) -> tuple[int, int]:
-    """How many elements at the beginning of two lists are *alike*, and how many of the others at their ends."""
+    """How many elements at the beginning of two lists are *alike*, and how many of the rest at their ends."""
     shorter = min(len(old), len(new))
     first = last = 0
     while first < shorter and alike(old[first], new[first]):
@@ -159,7 +158,7 @@ def _builtin(value: Any) -> type:
 
 
 def identity(scalar: Any) -> Hashable:
-    """Something that is equal for two scalars if and only if they are the same in the sense of `same`."""
+    """An object that is equal for two scalars if and only if `same` holds for them."""
     if type(scalar) is float:
         return float, repr(scalar)
     if type(scalar) is datetime:
@@ -168,7 +167,7 @@ def identity(scalar: Any) -> Hashable:
 
 
 class _Refused(Exception):
-    """A refusal on its way up; each level adds its key to the path, so that the good case pays nothing for it."""
+    """A refusal on its way up. Each level adds its key to the path, so that only a refusal costs time."""
 
     def __init__(self, kind: type[PStateError], problem: str) -> None:
         self.error = kind, problem
@@ -203,7 +202,7 @@ def _copy(value: Any, depth: int, around: set[int]) -> Any:
     if kind not in _BUILTINS:
         for base in kind.__mro__:
             if base in COPIES:
-                value = COPIES[base](value)  # a walk from here would not be consistent
+                value = COPIES[base](value)  # other threads could change it during a walk from here
                 break
     around.add(id(value))
     copied: Any
@@ -238,7 +237,7 @@ def _copy(value: Any, depth: int, around: set[int]) -> Any:
 
 
 def _clear(items: list[Any], fast: frozenset[type]) -> bool:
-    """Whether a look at all items together, at the speed of C, already shows that each may stay as it is."""
+    """Whether each item may stay as it is, found by a quick check of all of them together."""
     kinds = set(map(type, items))
     if str in kinds:
         texts = items if len(kinds) == 1 else [item for item in items if type(item) is str]
@@ -258,7 +257,7 @@ def _key(key: Any, role: str) -> Any:
         if key != key:
             raise _Refused(
                 UnsupportedValueError,
-                f"NaN cannot be a {role}, it is not equal to itself and would never be found. Use None or a string.",
+                f"NaN cannot be a {role}: it is not equal to itself, so it would never be found. Use None or a string.",
             )
         return key
     if kind is datetime:
@@ -279,7 +278,7 @@ def _text(text: str, role: str) -> str:
 
 
 def _moment(moment: datetime) -> datetime:
-    """The same moment with nothing but what YAML can say: no offset, or a fixed one of whole minutes."""
+    """The same moment in a form that YAML has: without an offset, or with a fixed one of whole minutes."""
     if moment.tzinfo is None:
         return moment if moment.fold == 0 else moment.replace(fold=0)
     offset = moment.utcoffset()
@@ -291,12 +290,12 @@ def _moment(moment: datetime) -> datetime:
         except OverflowError:
             raise _Refused(
                 UnsupportedValueError,
-                f"{moment!r} has an offset with seconds, and in UTC it would be outside of the years 1 to 9999.",
+                f"{moment!r} has an offset with seconds, and in UTC it would be outside the years 1 to 9999.",
             ) from None
     return moment.replace(tzinfo=timezone(offset), fold=0)
 
 
-# What to store instead, by the name of the type or of one of its bases: nothing needs to be imported to recognise it.
+# What to store instead, by the name of the type or of a base, so that no library is imported to recognise its types.
 _INSTEAD = {
     "numpy.longdouble": "float({0})",
     "numpy.complexfloating": "[float({0}.real), float({0}.imag)]",
@@ -330,8 +329,8 @@ _INSTEAD = {
     "datetime.datetime": "datetime.datetime.fromisoformat({0}.isoformat())",
     "datetime.date": "datetime.date.fromisoformat({0}.isoformat())",
 }
-# The same by an attribute that a library gives to all its classes. They are looked for before what the object can do: a
-# pydantic model can be iterated, but list(value) would be pairs.
+# The same by an attribute that a library gives to all its classes. It is checked before the methods of the object: a
+# pydantic model is iterable, but list(value) would be pairs.
 _INSTEAD_BY_MARK = {
     "model_dump": 'value.model_dump(), or value.model_dump(mode="json") for types that YAML lacks',  # pydantic
     "__fields_set__": "value.dict()",  # pydantic 1
@@ -361,8 +360,8 @@ def _name(kind: type) -> str:
 def _reason(kind: type) -> str:
     for base in kind.__mro__[1:]:
         if base in SCALARS:
-            return f", it would come back as {base.__name__}"
-    return ", YAML 1.1 has no such type" if kind.__module__ in ("datetime", "decimal") else ""
+            return f", because it would be read back as {base.__name__}"
+    return ", because YAML 1.1 has no such type" if kind.__module__ in ("datetime", "decimal") else ""
 
 
 def _instead(value: Any, role: str) -> str:

@@ -1,6 +1,7 @@
-"""What has changed in a state, commit by commit: `history`, and `Watch`, which goes on with what is to come.
+"""The changes of a state, commit by commit: those of the past with `history`, those to come with `Watch`.
 
-The log notes in a `Trail` what cannot be read later; here it becomes changes, with old values from a tree of our own.
+The log notes in a `Trail` what cannot be read later. This module makes changes of the notes, with old values from a
+tree of its own.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ from pstate.text import paths
 if TYPE_CHECKING:
     from pstate.memory.core import Core
 
-#: How often a watch looks whether there is something new, in seconds.
+#: How often a watch looks for changes, in seconds.
 WATCH_INTERVAL = 0.020
 
 
-#: Processes, their threads, and the watches that those are looking by.
+#: The looks that are under way: process, thread, and watch.
 _looks: set[tuple[int, int, int]] = set()
 
 
@@ -48,8 +49,9 @@ told.lock_holders.append(_is_looking)
 class Watch:
     """The changes of a state from now on, from `PersistedState.watch`: an iterator, and an asynchronous one.
 
-    Each is a `Change`. Iterating waits for the next one; it ends when the state or the watch is closed, or when nothing
-    has changed for *timeout* seconds. What is not asked for is kept, so close a watch that nobody reads any more.
+    Each is a `Change`. Iterating waits for the next one. It ends when the state or the watch is closed, or when nothing
+    has changed for *timeout* seconds. Changes that you have not read yet are kept in memory, so close a watch that you
+    no longer read.
     """
 
     def __init__(
@@ -64,13 +66,13 @@ class Watch:
         self._core: Core = frames.store_of(state)
         self._place = paths.keys_of(path)
         self._timeout = timeout
-        #: What came together is together; never an empty one.
+        #: The changes of each commit in one list, which is never empty.
         self._found: deque[list[Change]] = deque()
         self._is_closed = False
-        #: An exception of a signal handler has cut a look in two: nobody knows which changes were told.
+        #: Whether an exception of a signal handler has cut a look in two: which changes it found is unknown then.
         self._is_torn = False
         self._process = os.getpid()
-        #: A look may be under way in a thread that nobody waits for any more, see `__anext__`.
+        #: A cancelled `__anext__` may have left a look under way in its thread.
         self._looking = threading.RLock()
         self._is_looking = False
         self._refuse_own_transaction()
@@ -91,9 +93,9 @@ class Watch:
         return self._core.log.follow(self._trail)
 
     def _have_followed(self, begin: Callable[[Any, object], object]) -> None:
-        """Begin, in this process, by *begin*, which is given the journal that was the newest one, and returns it."""
+        """Begin, in this process, by *begin*: it is given the journal of the last try, and returns the present one."""
         core, marked = self._core, None
-        # Again: a process that replaced the file before it had our mark has not waited for us, and will not.
+        # Until it stays the same: a process that replaced the file before it had our mark does not wait for us.
         while (journal := core.read(begin, core.root, marked)) is not marked:
             marked = journal
         trail = self._trail
@@ -101,7 +103,7 @@ class Watch:
             threading.Thread(target=_follow, args=(weakref.ref(trail), core), name="pstate watch", daemon=True).start()
 
     def poll(self) -> list[Change]:
-        """What has changed since the last call, or the last step of an iteration. Waits for no change, only for the
+        """The changes since the last call, or the last step of an iteration. Does not wait for a change, only for a
         transaction of another thread.
 
         Raises as reading the state does.
@@ -109,7 +111,7 @@ class Watch:
         return list(chain.from_iterable(self.commits()))
 
     def commits(self) -> list[list[Change]]:
-        """`poll`, with what came together in a list of its own."""
+        """`poll`, with the changes of each commit in a list of their own."""
         self._look()
         found: list[list[Change]] = []
         while self._found:
@@ -117,7 +119,7 @@ class Watch:
         return found
 
     def close(self) -> None:
-        """End it: what was not asked for is gone. Idempotent."""
+        """End the watch. Changes that were not read are dropped. Idempotent."""
         if not self._is_closed:
             core = self._core
             core.alone(core.lock_timeout, core.log.unfollow, self._trail)
@@ -132,8 +134,8 @@ class Watch:
             with self._looking:
                 if self._is_looking:
                     raise ReentrantError(
-                        f"{self._core.path}: a watch was used by a signal handler that had interrupted a look of it. "
-                        "Nothing was done. Set a flag in the handler, and use the watch outside of it."
+                        f"{self._core.path}: a signal handler used a watch while it interrupted a look of the same "
+                        "watch. Nothing was done. Set a flag in the handler, and use the watch after it has returned."
                     )
                 self._is_looking = True
                 try:
@@ -175,13 +177,13 @@ class Watch:
         state: State | None = None
         try:
             if self._process != os.getpid() and not self._is_in_own_transaction():
-                self._have_followed(self._go_on)  # the thread is the parent's
+                self._have_followed(self._go_on)  # the child does not have the parent's thread
                 self._process = os.getpid()
             if self._is_torn:
                 state = core.read(_take_state, core.root, trail)
             else:
-                # Taken when nothing is waited for any more, with durability "power" for a sync: an exception that
-                # comes meanwhile leaves them.
+                # Only counted here, and taken below when nothing is waited for, such as a sync with durability
+                # "power": an exception meanwhile leaves the notes in place.
                 number = core.read(_collect, None, trail)
             self._is_closed = frames.store_of(self._state) is not core
         except ClosedError:
@@ -198,11 +200,11 @@ class Watch:
     def _refuse_own_transaction(self) -> None:
         if self._is_in_own_transaction():
             raise TransactionError(
-                f"{self._core.path}: nobody else commits while this thread's transaction is open, so waiting for a "
-                "change would be for ever. Nothing was done. Watch outside of the block."
+                f"{self._core.path}: a watch inside a transaction of the same thread would wait forever, because "
+                "nothing else can commit before its end. Nothing was done. Watch outside the block."
             )
 
-    # An iterator that waits. `_is_over` is asked after a look that has found nothing.
+    # An iterator that waits. `_is_over` is called after a look that has found nothing.
 
     def _is_over(self, deadline: float | None) -> bool:
         if self._is_closed:
@@ -242,7 +244,7 @@ class Watch:
 
         deadline = self._deadline()
         while not self._found:
-            # In a thread: another one's transaction must not stop the loop.
+            # In a thread, because a transaction of another thread must not block the loop.
             await asyncio.to_thread(self._look)
             if not self._found:
                 if self._is_over(deadline):
@@ -260,18 +262,18 @@ class Watch:
 
 
 def _follow(reference: weakref.ref[Trail], core: Core) -> None:
-    """Keep the notes up to date, however long nobody asks for them: others wait for us with their vacuums (I12)."""
+    """Keep the notes up to date, also while the watch is not read: vacuums of others wait for us (I12)."""
     while not core.closed and (trail := reference()) is not None:
         try:
             core.read(_collect, None, trail)
         except expected(EditConflict) as error:
-            trail.conflict = error  # which is raised once
+            trail.conflict = error  # the next look raises it
         except expected(PStateError, OSError):
-            pass  # who asks is told
+            pass  # the next look meets it too, and raises it
         del trail
         time.sleep(WATCH_INTERVAL)
     core.alone(None, core.log.unfollow)
-    core.detach(None)  # the last handle may have gone while we were at it
+    core.detach(None)  # the last handle may have gone meanwhile
 
 
 def _collect(_: None, trail: Trail) -> int:
@@ -289,8 +291,8 @@ def history(state: dicts.MappedDict, path: str | Iterable[Any] | None = None) ->
     core, place = frames.store_of(state), paths.keys_of(path)
     if core.is_mine:
         raise TransactionError(
-            f"{core.path}: history() inside of a transaction, whose changes are not in it yet. Nothing was changed. "
-            "Ask for it before the block, or after it."
+            f"{core.path}: history() inside a transaction, whose changes are not committed yet. Nothing was done. Call "
+            "it before or after the block."
         )
     document, records = core.read(_records, core)
     return _told(place, document, records)

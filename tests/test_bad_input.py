@@ -120,7 +120,7 @@ def sentences(message: str, place: str, *parts: str) -> None:
         pytest.param(b"a: 1\n\tb: 2\n", 2, 1, "a tab is used as indentation", "spaces", id="a tab below a value"),
         pytest.param(b"a:\n\tb: 2\n", 2, 1, "a tab is used as indentation", "spaces", id="a tab below a key"),
         pytest.param(b"a: |\n\tb\n", 2, 1, "a tab is used as indentation", "spaces", id="a tab in a literal"),
-        pytest.param(b"a:\n-\tb: 2\n", 2, 2, "a tab is used after a dash", "spaces", id="a tab behind a dash"),
+        pytest.param(b"a:\n-\tb: 2\n", 2, 2, "a tab is used after a dash", "spaces", id="a tab after a dash"),
         pytest.param(b"a: {% x %}\n", 1, 5, "`\\{%` begins a template", "Correct", id="a template's block"),
         pytest.param(b"{%- if x %}\na: 1\n", 1, 2, "`\\{%` begins a template", "Correct", id="a template's line"),
         pytest.param(b"a: {{ x }}\n", 1, 5, "`\\{\\{` begins a template", "quotes", id="a template's value"),
@@ -135,7 +135,7 @@ def sentences(message: str, place: str, *parts: str) -> None:
         pytest.param(rb'a: "\udc00 x"', 1, 7, "udc00 is a surrogate", "the character itself", id="half a pair"),
         pytest.param(b"- a\n- b\n", 1, 1, "list", "key: value", id="a list"),
         pytest.param(b"# list\n\n[1, 2]\n", 3, 1, "list", "key: value", id="a flow list below a comment"),
-        pytest.param(b"only text\n", 1, 1, "mapping", "key: value", id="a text"),
+        pytest.param(b"only text\n", 1, 1, "mapping", "key: value", id="a string"),
         pytest.param(b"42\n", 1, 1, "mapping", "key: value", id="a number"),
         pytest.param(b"!!set {a, b}\n", 1, None, "set|mapping", "", id="a set"),
         pytest.param(b"a: 1\n---\nb: 2\n", 2, 1, "second document", "one document", id="two documents"),
@@ -145,7 +145,7 @@ def sentences(message: str, place: str, *parts: str) -> None:
         pytest.param("a: 1\n".encode("utf-16"), 1, 1, "not UTF-8", "UTF-8", id="UTF-16"),
         pytest.param(b"a: \x00\n", 1, 4, "U\\+0000", "escape", id="a zero byte"),
         pytest.param(b"\x00" * 100 + b"a: 1\n", 1, 1, "U\\+0000", "escape", id="zeroes before text"),
-        pytest.param(b"a: 1\nb: 2\na: 3\n", 3, 1, "'?\"?a\"?'? stands twice", "one of the two", id="a key twice"),
+        pytest.param(b"a: 1\nb: 2\na: 3\n", 3, 1, "'?\"?a\"?'? occurs twice", "one of the two", id="a key twice"),
         pytest.param(b"a: 1\nb: 2\na: 3\n", 3, 1, "twice.*first in line 1", "one of", id="a key twice, and where"),
         pytest.param(
             b"x: &x {p: 1}\nm:\n  <<: *x\n  a: {a: 1}\n  l:\n  - a: 1\n  p: 2\n  p: 3\n",
@@ -159,15 +159,15 @@ def sentences(message: str, place: str, *parts: str) -> None:
         pytest.param(
             b"2: a\ntrue: a\n1: b\n", 3, 1, "equal to the key true before it, first in line 2", "", id="1, true"
         ),
-        pytest.param(b"m:\n  x: 1\n  x: 2\n", 3, 3, "x.* stands twice", "one of the two", id="a key twice below"),
-        pytest.param(b"{a: 1, 'a': 2}\n", 1, 8, "stands twice", "one of the two", id="a key twice, quoted"),
+        pytest.param(b"m:\n  x: 1\n  x: 2\n", 3, 3, "x.* occurs twice", "one of the two", id="a key twice below"),
+        pytest.param(b"{a: 1, 'a': 2}\n", 1, 8, "occurs twice", "one of the two", id="a key twice, quoted"),
         pytest.param(b"1: a\n0x1: b\n", 2, 1, "twice|equal", "", id="the same number twice"),
         pytest.param(b"1: a\ntrue: b\n", 2, 1, "equal", "quotes", id="1 and true are one key in Python"),
-        pytest.param(b"? [1]\n: a\n", 1, 3, "cannot be a key", "text or a number", id="a list as a key"),
-        pytest.param(b"? {a: 1}\n: a\n", 1, 3, "cannot be a key", "text or a number", id="a mapping as a key"),
+        pytest.param(b"? [1]\n: a\n", 1, 3, "cannot be a key", "string or a number", id="a list as a key"),
+        pytest.param(b"? {a: 1}\n: a\n", 1, 3, "cannot be a key", "string or a number", id="a mapping as a key"),
         pytest.param(b".nan: 1\n", 1, 1, "NaN cannot be a key", "another key", id="NaN as a key"),
         pytest.param(b"a: *unknown\n", 1, 4, "alias \\*unknown", "Correct", id="an alias of nothing"),
-        pytest.param(b"a: &a [*a]\n", 1, 8, "\\*a stands inside", "tree", id="an alias inside of itself"),
+        pytest.param(b"a: &a [*a]\n", 1, 8, "\\*a is inside the node", "tree", id="an alias inside itself"),
         pytest.param(b"a: {<<: 3}\n", 1, None, "merged by <<", "quotes", id="a merge of a number"),
         pytest.param(b"a: !!python/object/apply:os.system ['touch pwned']\n", 1, 4, "tag", "Remove", id="python call"),
         pytest.param(b"a: !!python/name:os.system\n", 1, 4, "tag", "Remove", id="python name"),
@@ -422,7 +422,7 @@ def journal_of_five(folder: Path) -> tuple[Path, bytes]:
 def test_damage_in_the_middle_of_a_journal_is_an_error(
     tmp_path: Path, harm: Callable[[bytes], bytes], number: int, read_only: bool
 ) -> None:
-    """A bad record with commits behind it is no unfinished write: never repaired unasked, with all the evidence."""
+    """A bad record with commits after it is not an unfinished write: never repaired unasked, with all the evidence."""
     path, content = journal_of_five(tmp_path)
     starts = [match.start() for match in re.finditer(rb"(?m)^--- ", content)] + [len(content)]
     begin, end = starts[number], starts[number + 1]
@@ -458,7 +458,7 @@ SENSELESS = {
 
 
 def senseless(content: bytes, body: str, count: int) -> tuple[bytes, int, int]:
-    """*content* with a committed record behind the first *count*, and a good one behind it; where it is."""
+    """*content* with a committed record after the first *count*, and a good one after it; where it is."""
     image = f.scan(content)
     for number, match in enumerate(re.finditer(rb"(?m)^--- ", content)):
         if number == count:
@@ -516,7 +516,7 @@ def test_a_record_that_cannot_be_read_is_named_before_one_that_does_not_fit(tmp_
 
 
 def test_damage_found_by_a_live_process_harms_neither_side(tmp_path: Path) -> None:
-    """It serves its last good state, and refuses to write behind the damage."""
+    """It serves its last good state, and refuses to write after the damage."""
     path, content = journal_of_five(tmp_path)
     with PersistedState.open(path) as state:
         damaged = content.replace(b'"counter",102', b'"cOunter",1022')
@@ -562,21 +562,21 @@ def test_what_the_system_does_not_open_or_read_is_refused_as_that(tmp_path: Path
     error = refuses(tmp_path, lambda: PersistedState.open(path, read_only=read_only), UnreadableError, OSError)
     assert str(path) == error.path
     assert error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
-    sentences(str(error), f"{path}: ", "cannot be (opened|read)", "Nothing was changed", "Give")
+    sentences(str(error), f"{path}: ", "cannot be (opened|read)", "Nothing was changed", "Use")
 
 
 @pytest.mark.parametrize(
     ("arguments", "kind", "says"),
     [
         ({"path": b"state.yaml"}, TypeError, "str or an os.PathLike"),
-        ({"path": "state\0.yaml"}, ValueError, "no path"),
-        ({"path": "state\ud800.yaml"}, ValueError, "no path"),
-        ({"defaults": [1]}, TypeError, "defaults is a dict"),
-        ({"durability": "both"}, ValueError, "durability is"),
+        ({"path": "state\0.yaml"}, ValueError, "is not a path"),
+        ({"path": "state\ud800.yaml"}, ValueError, "is not a path"),
+        ({"defaults": [1]}, TypeError, "defaults must be a dict"),
+        ({"durability": "both"}, ValueError, "durability must be"),
         ({"locking": "flock"}, TypeError, "locking='flock' is unknown"),
         ({"locking": 5}, TypeError, "locking=5"),
-        ({"lock_timeout": "5"}, TypeError, "lock_timeout is a number"),
-        ({"lock_timeout": float("nan")}, ValueError, "lock_timeout is a number"),
+        ({"lock_timeout": "5"}, TypeError, "lock_timeout must be a number"),
+        ({"lock_timeout": float("nan")}, ValueError, "lock_timeout must be a number"),
     ],
 )
 def test_a_wrong_argument_is_refused_before_anything_is_opened(
@@ -592,7 +592,7 @@ def test_a_wrong_argument_is_refused_before_anything_is_opened(
 
 def test_a_wrong_timeout_of_a_transaction_is_refused(tmp_path: Path) -> None:
     with PersistedState(tmp_path / "state.yaml") as state:
-        with pytest.raises(TypeError, match="timeout is a number"):
+        with pytest.raises(TypeError, match="timeout must be a number"):
             state.transaction(timeout="5")  # type: ignore[arg-type]
         state.a = 1
 
@@ -608,7 +608,7 @@ def test_a_relative_path_in_a_folder_that_is_gone_is_refused(tmp_path: Path, mon
 def test_while_the_path_cannot_be_reached_reads_go_on_and_writes_are_refused(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, trouble: str
 ) -> None:
-    """Logged once. When the path is there again, so is everything else."""
+    """Logged once. When the path exists again, so does everything else."""
     folder = tmp_path / "folder"
     folder.mkdir()
     path = folder / "state.yaml"
@@ -640,7 +640,13 @@ def test_while_the_path_cannot_be_reached_reads_go_on_and_writes_are_refused(
         with pytest.raises(WriteError) as caught:
             change()
         assert number == caught.value.errno
-        sentences(str(caught.value), f"{path}: ", os.strerror(number), "reads go on", "writes are refused")
+        sentences(
+            str(caught.value),
+            f"{path}: ",
+            os.strerror(number),
+            "reads return the last good state",
+            "writes are refused",
+        )
         assert 1 == state.a
 
     fs.armed = False
@@ -660,7 +666,7 @@ def test_a_fifo_is_refused_without_waiting(tmp_path: Path, read_only: bool) -> N
     os.mkfifo(path)
     error = refuses(tmp_path, lambda: PersistedState.open(path, read_only=read_only), NotAFileError, OSError)
     assert str(path) == error.path
-    sentences(str(error), f"{path}: ", "no regular file", "Nothing was changed", "path of a file")
+    sentences(str(error), f"{path}: ", "not a regular file", "Nothing was changed", "path of a file")
 
 
 @pytest.mark.parametrize("read_only", [False, True], ids=["", "read_only"])
@@ -671,7 +677,7 @@ def test_a_device_is_no_state_file(path: str, read_only: bool) -> None:
     with pytest.raises(NotAFileError) as caught:
         PersistedState.open(path, read_only=read_only)
     assert path == caught.value.path
-    sentences(str(caught.value), f"{path}: ", "no regular file", "Nothing was changed", "path of a file")
+    sentences(str(caught.value), f"{path}: ", "not a regular file", "Nothing was changed", "path of a file")
 
 
 def test_a_socket_is_no_state_file(tmp_path: Path) -> None:
@@ -711,7 +717,7 @@ def test_a_missing_file_is_not_created_read_only(tmp_path: Path) -> None:
     path = tmp_path / "state.yaml"
     error = refuses(tmp_path, lambda: PersistedState.open(path, read_only=True), MissingPathError, FileNotFoundError)
     assert (str(path), errno.ENOENT) == (error.path, error.errno)
-    sentences(str(error), f"{path}: ", "no such file", "read_only")
+    sentences(str(error), f"{path}: ", "does not exist", "read_only")
 
 
 def test_a_symlink_that_leads_nowhere_is_filled_and_stays_a_symlink(tmp_path: Path) -> None:
@@ -962,7 +968,7 @@ def test_in_a_folder_that_is_not_writable_commits_go_on_and_the_journal_stays(
     lines = done.stdout.splitlines()
     raised = [line for line in lines if line.startswith("RAISED")]
     assert 2 == len(raised)
-    sentences(raised[0], f"RAISED {path}: ", "could not be written anew", "unchanged", "journal stays")
+    sentences(raised[0], f"RAISED {path}: ", "could not be rewritten", "unchanged", "keeps its journal")
     assert any(line.startswith("WARNING") and str(path) in line for line in lines)
     assert ["state.yaml"] == os.listdir(open_folder)
     with PersistedState.open(path, read_only=True) as state:
@@ -991,7 +997,7 @@ def test_where_the_document_must_be_written_anew_an_unwritable_folder_is_an_erro
             path,
         )
     assert (0, "") == (done.returncode, done.stderr)
-    sentences(done.stdout, f"{path}: ", "written anew", "Nothing was changed", "folder must be writable")
+    sentences(done.stdout, f"{path}: ", "rewritten", "Nothing was changed", "folder must be writable")
 
 
 def in_a_namespace(setup: str, code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -1117,7 +1123,7 @@ def test_a_file_that_cannot_be_replaced_keeps_its_journal(
                 state.vacuum()
             assert 203 == state.counter
     assert (str(path), number) == (caught.value.path, caught.value.errno)
-    sentences(str(caught.value), f"{path}: ", "could not be written anew", "unchanged", "journal stays")
+    sentences(str(caught.value), f"{path}: ", "could not be rewritten", "unchanged", "keeps its journal")
     assert asked
     messages = [record.getMessage() for record in caplog.records]
     assert 1 <= len(messages) <= 4, "logged once, and once more at close; not at every attempt"
@@ -1297,7 +1303,7 @@ def test_when_even_cutting_back_fails_the_state_refuses_writes(tmp_path: Path) -
     fs.failing = {"write", "truncate"}
     with pytest.raises(WriteError) as caught:
         state.counter = 5
-    sentences(str(caught.value), f"{path}: ", "failed", "nothing was committed", "refuses writes until", "try again")
+    sentences(str(caught.value), f"{path}: ", "failed", "Nothing was committed", "refuses writes until", "try again")
     assert 4 == state.counter
     with pytest.raises(OSError):
         state.counter = 6
@@ -1353,7 +1359,7 @@ def test_a_lock_held_by_another_process_is_a_timeout_that_names_it(tmp_path: Pat
                 error = refuses(tmp_path, call, LockTimeout, TimeoutError)
                 assert (str(path), holder) == (error.path, error.holder)
                 assert timeout <= error.waited < timeout + 20
-                sentences(str(error), f"{path}: ", "waited", "lock", str(holder), "lock_timeout|Retry|timeout")
+                sentences(str(error), f"{path}: ", "waited", "lock", str(holder), "lock_timeout|timeout")
             assert {"counter": 3, "jobs": ["one"]} == state.snapshot()
     with PersistedState.open(path) as state:
         state.counter = 4
@@ -1376,7 +1382,7 @@ def test_another_threads_transaction_is_a_timeout_that_names_this_process(tmp_pa
         assert inside.wait(30)
         error = refuses(tmp_path, lambda: state.transaction().__enter__(), LockTimeout, TimeoutError)
         assert (str(path), os.getpid()) == (error.path, error.holder)
-        sentences(str(error), f"{path}: ", "waited", "thread", "Nothing was changed", "Retry|longer")
+        sentences(str(error), f"{path}: ", "waited", "thread", "Nothing was changed", "Try again")
     finally:
         leave.set()
         thread.join()
@@ -1637,7 +1643,7 @@ def test_close_and_vacuum_inside_a_transaction_are_refused(tmp_path: Path) -> No
             state.n = 2
             for call in (state.close, state.vacuum):
                 error = refuses(tmp_path, call, TransactionError, RuntimeError)
-                sentences(str(error), str(tmp_path / "state.yaml"), "transaction", "Nothing was", "leave the block")
+                sentences(str(error), str(tmp_path / "state.yaml"), "transaction", "Nothing was", "Leave the block")
         assert 2 == state.n
 
 
@@ -1666,13 +1672,13 @@ def test_a_reference_that_another_process_removed_refuses_changes(
         done = python(f"with PersistedState(PATH) as state:\n    {removal}\n    os._exit(0)", path)
         assert (0, "") == (done.returncode, done.stderr)
         error = refuses(tmp_path, lambda: change(held), RemovedError, ReferenceError)
-        sentences(str(error), f"{path}: ", "another process", "Nothing was changed", "anew")
+        sentences(str(error), f"{path}: ", "another process", "Nothing was changed", "again")
         assert str(path) == error.path
         state.other = 1
         assert 1 == state.other
 
 
-# ---------------------------------------------------------------------- values that are no state
+# ---------------------------------------------------------------------- values that cannot be stored
 
 
 class Colour(Enum):

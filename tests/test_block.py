@@ -297,7 +297,7 @@ GIVEN_UP = {
     ],
     "tags of keys": ['!!binary "YWJj": 1\n', "a: !!set\n  ? !!str x\n"],
     "odd sets": ["a: !!set\nb: 1\n", "a: !!set\n? x\n", "a: !!set\n  x: 1\n", "a: !!set\n  ? x\n  : 1\n", "a: !!set\n"],
-    "members that do not stand in one column": ["a: !!set\n    ? x\n  ? y\n", "a: !!set\n  ? x\n    ? y\n"],
+    "members that are not in one column": ["a: !!set\n    ? x\n  ? y\n", "a: !!set\n  ? x\n    ? y\n"],
     "members twice": ["a: !!set\n  ? x\n  ? 'x'\n", "a: !!set\n  ? 1\n  ? true\n", "a: !!set\n  ? .nan\n"],
     "indented blocks": ["a: |2\n x\n", "a: |-1\n  x\n", "a: >0\n  x\n", "a: |12\n  x\n", "a: |# c\n  x\n"],
     "odd literal blocks": [
@@ -593,7 +593,7 @@ def test_any_scalar_means_what_the_tables_say(text: str, frame: str):
 
 
 def test_the_tables_of_pyyaml_are_those_that_we_know():
-    """A first character that is new there would be a text here."""
+    """A first character that is new in them would be a string here."""
     first = set(yaml.resolver.Resolver.yaml_implicit_resolvers)
 
     assert first == {"", *"yYnNtTfFoO~<=.+-0123456789", *"!&*"}  # the last begin no plain scalar
@@ -690,7 +690,7 @@ def test_the_documents_of_the_yaml_test_suite_are_read_as_the_events_have_them(r
     assert answered >= 20  # most are none of ours: lists, tags, several documents
 
 
-# ------------------------------------------------------------------------------------------------ what it is there for
+# ------------------------------------------------------------------------------------------------ what it is for
 
 keys = st.one_of(
     st.text(st.characters(exclude_categories=["Cs"]), max_size=40),
@@ -733,7 +733,7 @@ def test_most_files_are_read_without_pyyaml():
 
 
 def test_no_text_takes_long():
-    """Each character is looked at a few times; a text that is refused late is refused as soon."""
+    """Each character is looked at a few times; a document that is refused late takes no longer."""
     size = 200_000
     for part in (
         "a: 'x",
@@ -757,7 +757,7 @@ def test_no_text_takes_long():
 
 
 FAULTS = {
-    "a word": ("_WORDS", {**block._WORDS, "text": "another text"}),
+    "a word": ("_WORDS", {**block._WORDS, "text": "other"}),
     "folding": ("_filled", " ".join),
     "lines in quotes": ("_folded", lambda text, has_escapes: text.replace("\n", " ")),
     "further lines": ("_FURTHER_LINE", block._FURTHER_LINE.replace("(?!#)", "")),

@@ -211,7 +211,7 @@ def test_a_look_that_fails_is_logged_once_and_tried_again(
             fails[0] = False
             assert (("n",), 0, 1, "here") == told.next()
     said = [record.getMessage() for record in caplog.records if "could not look" in record.getMessage()]
-    assert [f"{path}: on_change could not look for changes, and tries again: {path}: cannot be read"] == said
+    assert [f"{path}: on_change could not look for changes. It tries again: {path}: cannot be read"] == said
 
 
 def test_a_thread_that_waits_for_changes_keeps_no_program_from_its_end(path: Path) -> None:
@@ -237,11 +237,11 @@ def test_what_cannot_be_watched_is_refused(path: Path) -> None:
     with PersistedState(path, d={}) as state:
         with pytest.raises(TypeError, match="Pass the state, and the path"):
             on_change(state.d, "x", told)  # type: ignore[arg-type]
-        with pytest.raises(TypeError, match="not a state, nor a container"):
+        with pytest.raises(TypeError, match="the first argument must be a state"):
             on_change({}, "x", told)  # type: ignore[arg-type]
-        with pytest.raises(TypeError, match="the callback is a function of one change, not a str"):
+        with pytest.raises(TypeError, match="the callback must be a function of one argument, not a str"):
             on_change(state, "x", "told")  # type: ignore[arg-type]
-        with pytest.raises(ValueError, match="a key must stand here"):
+        with pytest.raises(ValueError, match="a key is missing here"):
             on_change(state, "a..b", told)
         with pytest.raises(TransactionError), state.transaction():
             on_change(state, "x", told)

@@ -280,7 +280,7 @@ def test_a_script_that_begins_a_file_is_carried_out_once(run: Run) -> None:
         (["set", "state.yaml", "counter.x", "1"], "counter is 3, which has no keys."),
         (["set", "state.yaml", 'seen["b"]', "x"], "A set takes members with: pstate add"),
         (["get", "state.yaml", "odd key"], "character 4: a key with ' ' in it needs brackets and quotes."),
-        (["get", "state.yaml", "a..b"], "character 2: a key must stand here."),
+        (["get", "state.yaml", "a..b"], "character 2: a key is missing here."),
         (["get", ""], "argument FILE: it is empty"),
         (["set", "", "a", "1"], "argument FILE: it is empty"),
         (["help", "nonsense"], "there is no command 'nonsense'. Nothing was done."),
@@ -489,7 +489,7 @@ def test_what_is_no_good_state_has_the_same_code_whoever_asks(run: Run) -> None:
     for words in (["get"], ["log"], ["diff"], ["vacuum"], ["incr", "counter"]):
         code, out, err = run(words[0], "journal.yaml", *words[1:])
         assert (3, "") == (code, out), words
-        assert "was edited while 2 commits" in err
+        assert "with 2 commits below that line" in err
 
 
 def test_a_table_is_drawn_for_a_person(monkeypatch: pytest.MonkeyPatch) -> None:

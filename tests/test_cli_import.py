@@ -487,12 +487,12 @@ def test_each_place_is_named_and_nothing_is_changed(run: Run) -> None:
     done = run("import", "shelf", "state.yaml", "--unsafe-pickle")
     assert (1, "") == done[:2]
     assert [
-        "jobs[0].when: datetime.time cannot be stored, YAML 1.1 has no such type. Store value.isoformat().",
-        "jobs[1]: datetime.timedelta cannot be stored, YAML 1.1 has no such type. Store value.total_seconds().",
+        "jobs[0].when: datetime.time cannot be stored, because YAML 1.1 has no such type. Store value.isoformat().",
+        "jobs[1]: datetime.timedelta cannot be stored, because YAML 1.1 has no such type. Store value.total_seconds().",
         "jobs[2].deep[0]: pathlib.PosixPath cannot be stored. Store str(value).",
         "keys: the key (1, 2): tuple cannot be a dict key. "
         "Use a scalar: None, bool, int, float, str, bytes, date, datetime.",
-        "keys: the key nan: NaN cannot be a key, it is not equal to itself and would never be found. "
+        "keys: the key nan: NaN cannot be a key: it is not equal to itself, so it would never be found. "
         "Use None or a string.",
     ] == sorted(line.strip() for line in done.err.splitlines() if line.startswith(("  jobs", "  keys: ")))
     for place in ("keys.ok: the key frozenset()", "text: the str '\\ud800' holds a lone", "members: the member (1,)"):

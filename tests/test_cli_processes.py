@@ -254,7 +254,7 @@ def test_a_journal_that_survives_power_cuts_goes_on_as_one(folder: Path, tmp_pat
         ("mkdir gone && cd gone && rmdir ../gone && pstate get nothing", 3, "does not exist any more. Nothing was"),
         ("mkdir gone && cd gone && rmdir ../gone && pstate set nothing a 1", 3, "does not exist any more. Nothing was"),
         ("mkdir gone && cd gone && rmdir ../gone && pstate check nothing", 3, "does not exist any more. Nothing was"),
-        ("ln -s loop loop; pstate export loop --to json", 3, "/loop: cannot be opened: Too many levels"),
+        ("ln -s loop loop; pstate export loop --to json", 3, "/loop: the file cannot be opened: Too many levels"),
     ],
 )
 def test_odd_surroundings_are_no_traceback(folder: Path, tmp_path: Path, script: str, code: int, said: str) -> None:

@@ -31,7 +31,7 @@ LOG = ["both, or neither", "last"]
 def edited(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(examine, "QUIET", 0)
     Path("state.yaml").write_bytes(EDITED)
-    with pytest.raises(EditConflict, match=r"pstate resolve .*/state.yaml --edit, which deletes the lines from 6 on;"):
+    with pytest.raises(EditConflict, match=r"pstate resolve .*/state.yaml --edit, which deletes the lines from 6 on\."):
         state()
 
 

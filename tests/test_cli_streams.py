@@ -174,7 +174,7 @@ def test_a_timeout_names_the_option(folder: Path, tmp_path: Path) -> None:
         done = shell("pstate set state.yaml x 1 --lock-timeout 0.05", folder, tmp_path / "bin")
 
     assert 4 == done.returncode
-    assert "give a longer --lock-timeout" in done.stderr
+    assert "set a longer --lock-timeout" in done.stderr
     assert not _PYTHON.search(done.stderr)
 
 

@@ -1,6 +1,6 @@
 """The mapped containers: a plain dict, list or set in everything but that each change is one record.
 
-The state machine at the end compares the whole API with the builtins. What stands before it are the promises that have
+The state machine at the end compares the whole API with the builtins. Before it are the promises that have
 no counterpart there: places, references, what is one commit and what is none, what runs in which moment.
 """
 
@@ -55,7 +55,7 @@ class Level(enum.IntEnum):
     LOW = 1
 
 
-# --- what is there
+# --- reading
 
 
 def test_no_method_of_the_builtins_reads_or_writes_behind_the_stores_back() -> None:
@@ -911,7 +911,7 @@ def test_copying_a_dict_in_c_gives_one_moment(copied: Callable[[Any], Any]) -> N
     assert d.a == 9
 
 
-@pytest.mark.parametrize("what", ["another thread ends its copy", "another thread reads the file anew"])
+@pytest.mark.parametrize("what", ["another thread ends its copy", "another thread reads the file again"])
 def test_copying_a_dict_in_c_gives_one_moment_whatever_other_threads_do(
     monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
@@ -928,7 +928,7 @@ def test_copying_a_dict_in_c_gives_one_moment_whatever_other_threads_do(
                 if calls == ["another thread ends its copy"] * 2:
                     wait([pool.submit(lambda: d[next(keys)])], timeout=0.2)
                     store.others(["delete", ["d"], "b"])
-                elif calls == ["another thread reads the file anew"] * 3:
+                elif calls == ["another thread reads the file again"] * 3:
                     ops.adopt(root, {"d": {"a": 1}}, store)
             return threading.get_ident()
 
@@ -1301,7 +1301,7 @@ SET: list[Case] = [
 
 
 def fitting(container: Any, piece: slice, value: Any) -> list[Any]:
-    """As many values as the slice has places."""
+    """The slice needs one value for each place."""
     return [copy.deepcopy(value) for _ in range(len(list(range(len(container)))[piece]))]
 
 
@@ -1347,7 +1347,7 @@ class Containers(RuleBasedStateMachine):
         self.store = WatchedStore(tree, cached=cached)
         self.model = copy.deepcopy(tree)
         self.outermost: Transaction | None = None
-        self.blocks: list[Transaction] = []  # one inside of the other; each begins with one change
+        self.blocks: list[Transaction] = []  # one inside the other; each begins with one change
         self.before: list[Any] = []  # the model before each of them
         self.held: list[tuple[Any, Any]] = []
         if in_block:
@@ -1355,7 +1355,7 @@ class Containers(RuleBasedStateMachine):
 
     @contextlib.contextmanager
     def change(self) -> Iterator[None]:
-        """What changes the state: one record outside of a block, else a block of its own, which stays open."""
+        """What changes the state: one record outside a block, else a block of its own, which stays open."""
         backup, planned, committed = copy.deepcopy(self.model), self.store.planned, len(self.store.records)
         block = Transaction(self.store, None).__enter__() if self.outermost is not None else None
         yield
@@ -1510,7 +1510,7 @@ class Containers(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def hold(self, data: st.DataObject) -> None:
-        """Keep a reference; it is compared after every step from now on, whatever becomes of it."""
+        """Keep a reference; it is compared after every step from now on, whatever happens to it."""
         self.held.append(data.draw(st.sampled_from(self.twins(object))))
 
     @precondition(lambda self: self.outermost is None)

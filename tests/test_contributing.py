@@ -1,4 +1,4 @@
-"""What CONTRIBUTING.md shows is taken from the repository, and what it names is there."""
+"""What CONTRIBUTING.md shows is taken from the repository, and what it names exists."""
 
 from __future__ import annotations
 

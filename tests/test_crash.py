@@ -399,7 +399,7 @@ def with_hole(history: History, index: int) -> bytes:
 def test_a_hole_after_another_boot_is_a_prefix_and_the_rest_is_kept(
     history: History, tmp_path: Path, caplog: pytest.LogCaptureFixture, index: int
 ) -> None:
-    """Unsynced blocks reach the disk in any order, so a power cut leaves holes in front of good records."""
+    """Unsynced blocks reach the disk in any order, so a power cut leaves holes before good records."""
     path = tmp_path / "state.yaml"
     start = max(history.ends[index], history.data.index(b"\n", history.ends[0]) + 1)
     stop = history.ends[index + 1]
@@ -422,7 +422,7 @@ def test_a_hole_after_another_boot_is_a_prefix_and_the_rest_is_kept(
 
 
 @pytest.mark.parametrize(
-    "more", [b"", b'--- [["set",[],"b",2]]\n... # 0123abcd\n'], ids=["alone", "with a record behind"]
+    "more", [b"", b'--- [["set",[],"b",2]]\n... # 0123abcd\n'], ids=["alone", "with a record after it"]
 )
 def test_zeros_where_the_first_commit_should_be_are_a_hole(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, more: bytes
@@ -505,7 +505,7 @@ def test_what_is_kept_beside_is_on_the_disk_before_it_is_cut(tmp_path: Path) -> 
     state.close()
 
 
-# ------------------------------------------------------------------ documents that a journal may stand behind
+# ------------------------------------------------------------------ documents that a journal may follow
 
 BASES = {
     "empty": b"",
@@ -547,14 +547,14 @@ BASES = {
     "CRLF, literal": b"a: |\r\n  t\r\n",
     "CRLF, no newline": b"a: 1\r\nb: 2",
     "anchors and merge keys": b"x: &x {p: 1}\ny: *x\nz:\n  <<: *x\n  q: 2\n",
-    "marker in a text": b"a: \"... # pstate 1\"\nb: '--- [1]'\n",
+    "marker in a string": b"a: \"... # pstate 1\"\nb: '--- [1]'\n",
     "marker in a comment": b"a: 1\n # ... # pstate 1 x\n",
 }
 
 
 @pytest.mark.parametrize("base", BASES.values(), ids=BASES)
 def test_first_commit_on_any_document(base: bytes, tmp_path: Path) -> None:
-    """It stands there for every stock loader after a crash, and changes nothing else."""
+    """Every stock loader finds it after a crash, and changes nothing else."""
     path = tmp_path / "state.yaml"
     path.write_bytes(base)
     before = yaml.safe_load(base) or {}
@@ -630,7 +630,7 @@ class Scenario:
     opens: bool = False
     options: tuple[tuple[str, Any], ...] = ()
     first: Callable[[PersistedState], object] | None = None  #: a commit before, so that there is a journal
-    tail: bytes = b""  #: stands behind the journal
+    tail: bytes = b""  #: follows the journal
     small_journal: bool = False  #: a vacuum is due at once
 
     def __str__(self) -> str:
@@ -678,7 +678,7 @@ SCENARIOS = [
     Scenario("first commit, empty file", b"", set_a, {"a": 2}),
     Scenario("first commit, only comments", b"# nothing\n", set_a, {"a": 2}),
     Scenario("first commit", b"a: 1\nb: 1\n", set_a, {"a": 2}),
-    Scenario("first commit, document written anew", b"a: 1\nb: |+\n  t", set_a, {"a": 2}),
+    Scenario("first commit, document rewritten", b"a: 1\nb: |+\n  t", set_a, {"a": 2}),
     Scenario("first commit, new file", None, open_and_set, {"a": 2}, opens=True),
     Scenario("first commit, power", b"a: 1\n", set_a, {"a": 2}, options=POWER),
     Scenario("commit", b"a: 1\n", set_a, {"a": 2}, first=set_c),
@@ -699,7 +699,7 @@ SCENARIOS = [
              first=set_c),
     Scenario("open with a torn tail and commit", b"a: 1\n", open_and_set, {"a": 2}, opens=True, tail=TORN,
              first=set_c),
-    Scenario("commit behind a torn tail", b"a: 1\n", set_a, {"a": 2}, tail=TORN, first=set_c),
+    Scenario("commit after a torn tail", b"a: 1\n", set_a, {"a": 2}, tail=TORN, first=set_c),
 ]  # fmt: skip
 
 
@@ -770,7 +770,7 @@ def go_on(path: Path, expected: State, message: str, base: bytes | None = None) 
 @pytest.mark.parametrize(
     ("scenario", "witnessed"),
     [pytest.param(scenario, False, id=f"{scenario}, alone") for scenario in SCENARIOS]
-    # A witness would tidy a torn tail up itself, and one of a file that is not there yet would create it.
+    # A witness would tidy a torn tail up itself, and one of a file that does not exist yet would create it.
     + [pytest.param(each, True, id=f"{each}, witnessed") for each in SCENARIOS if not each.tail and not each.opens],
 )
 def test_death_at_every_call(scenario: Scenario, witnessed: bool, tmp_path: Path) -> None:
@@ -939,7 +939,7 @@ def test_a_store_that_cannot_even_cut_back_takes_no_more_writes(tmp_path: Path) 
     assert state["a"] == 2
     assert peek(path) == {"a": 2}
     fs.failing = set()
-    # Refused, or done properly: it must not stand behind a torn record.
+    # Refused, or done properly: it must not follow a torn record.
     with suppress(StoreFailedError):
         state["a"] = 4
     assert peek(path) == {"a": state["a"]}
@@ -949,7 +949,7 @@ def test_a_store_that_cannot_even_cut_back_takes_no_more_writes(tmp_path: Path) 
 
 @pytest.mark.parametrize("failing", ["sync_data", "sync_folder"])
 def test_a_failed_sync_says_so_and_refuses_writes_until_a_vacuum(failing: str, tmp_path: Path) -> None:
-    """The record is committed and visible; whether it is durable nobody knows, and a second sync may lie."""
+    """The record is committed and visible; whether it is durable is unknown, and a second sync may lie."""
     path = tmp_path / "state.yaml"
     fs = Failing()
     state = PersistedState.open(path, fs=fs, durability="power")
@@ -1078,7 +1078,7 @@ def test_every_cut_of_a_trailer_behind_a_document_leaves_what_it_says(
     path.write_bytes(document)
     expected = peek(path)
     trailer = f.Trailer(f.NO_GENERATION, len(document), crc32(document), 0, crc32(document)).encode()
-    # With fewer bytes before the zeros, nobody knows whose they are: the file is not read, and left as it is.
+    # With fewer bytes before the zeros, their origin is unknown: the file is not read, and left as it is.
     for length in range(len(b"--- # pstate moved ") if zeros else 0, len(trailer)):
         path.write_bytes(document + trailer[:length] + zeros)
         assert same(expected, peek(path)), trailer[:length]

@@ -340,7 +340,7 @@ def test_a_state_that_is_read_only(path: Path, state: Any, stranger: Stranger) -
 
 
 def test_a_watch_goes_on_and_marks_the_file_again(path: Path, state: Any, stranger: Stranger) -> None:
-    """Its thread finds the loss by itself; no commit of others is missed behind that."""
+    """Its thread finds the loss by itself; no commit of others is missed after that."""
     with Crowd(path) as crowd, state.watch("log", timeout=PATIENCE) as watch:
         other = crowd.other()
         stranger.take(descriptor_of(state))
@@ -452,7 +452,7 @@ def test_a_child_of_a_fork_leaves_the_number_alone_too(state: Any, stranger: Str
 
 
 def test_a_second_state_gets_the_number(path: Path, tmp_path: Path) -> None:
-    """Both are ours: whoever had the number first is told at once that it is not his any more."""
+    """Both are ours: the one that had the number first is told at once that it has lost it."""
     first: Any = PersistedState(path, n=0)
     first.n = 1
     number = descriptor_of(first)
@@ -568,7 +568,7 @@ def finished(script: str, path: Path, redirected: str = "") -> str:
 
 
 def test_threads_go_on_while_everything_is_closed_again_and_again(path: Path) -> None:
-    """What was acknowledged is there; what is refused says why."""
+    """Acknowledged changes are in the file; refused ones say why."""
     script = """
         import os, sys, threading, time
         from pstate import PersistedState, WriteError

@@ -24,7 +24,7 @@ def changing(fs: Seam) -> list[str]:
 
 
 def test_who_follows_a_vacuum_syncs_the_folder_before_its_first_acknowledgement(tmp_path: Path) -> None:
-    """Whoever renamed may have died before it synced the folder."""
+    """The process that renamed may have died before it synced the folder."""
     path = tmp_path / "state.yaml"
     fs = Seam()
     state = PersistedState.open(path, fs=fs, durability="power")
@@ -69,7 +69,7 @@ def test_a_sync_that_fails_in_a_read_is_logged_and_refuses_writes(
 
 
 def test_a_commit_that_is_not_synced_never_stands_in_a_journal_that_says_so(tmp_path: Path) -> None:
-    """After a power cut, a hole in front of it would be taken for damage."""
+    """After a power cut, a hole before it would be taken for damage."""
     path = tmp_path / "state.yaml"
 
     def die() -> None:
@@ -177,7 +177,7 @@ def test_with_power_the_first_commit_to_a_file_of_others_syncs_the_folder(
 
 
 def test_with_power_a_commit_after_a_save_in_place_that_shortened_the_file_is_synced(tmp_path: Path) -> None:
-    """The file was on stable storage up to an end that is not there any more."""
+    """The file was on stable storage up to an end that no longer exists."""
     path, fs = tmp_path / "state.yaml", Seam()
     state = PersistedState.open(path, defaults={"text": "x" * 400}, durability="power", fs=fs)
     state.vacuum()

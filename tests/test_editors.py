@@ -1,9 +1,9 @@
-"""A person with a real editor, and processes that write: every comment, every edit and every commit is there.
+"""A person with a real editor, and processes that write: no comment, no edit and no commit is lost.
 
 `test_edits` has the ways of saving as system calls, at chosen moments; here the editors themselves run, read a file
 with comments, wait while processes commit, and save. The windows that docs/guarantees.md names are avoided by protocol,
 not by luck: while an editor writes, only where the path shows nothing half-saved does anybody commit, nobody saves
-before all have followed a vacuum, and whoever has committed lives until the save was noticed.
+before all have followed a vacuum, and each that has committed lives until the save was noticed.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class Writers:
         """All follow the save, whose end a writer waits for; returns the conflict files that they were told of."""
         told = []
         for _ in range(2):  # what the last one brings together with its commits, the first one has not seen yet
-            for peer in reversed(self.peers.values()):  # "a", which may have opened the file anew, knows least
+            for peer in reversed(self.peers.values()):  # "a", which may have opened the file again, knows least
                 try:
                     peer.run("with state.transaction(): pass")
                 except EditConflict as error:

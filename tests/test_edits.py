@@ -131,7 +131,7 @@ def test_a_save_above_a_live_journal_keeps_the_edit_and_every_commit(world: Worl
 @every_save
 @one_and_two
 def test_a_save_without_the_journal_gets_the_commits_back(world: World, save: Save, count: int) -> None:
-    """The person deleted the lines below the document, or the editor did; a living process knows what stood there."""
+    """The person deleted the lines below the document, or the editor did; a living process knows what they were."""
     peers = [world.peer() for _ in range(count)]
     peers[0].run("state.counter = 10; state.jobs.append('three')")
     peers[-1].run("state.added = [1]")
@@ -148,7 +148,7 @@ def test_a_save_without_the_journal_gets_the_commits_back(world: World, save: Sa
 @every_save
 @one_and_two
 def test_commits_between_an_editors_read_and_its_save_come_back_once(world: World, save: Save, count: int) -> None:
-    """The copy has the older half of the journal. An insert into a list is there once, whoever notices first."""
+    """The copy has the older half of the journal. An insert into a list happens once, no matter who notices first."""
     peers = [world.peer() for _ in range(count)]
     peers[0].run("state.counter = 10")
     stale = with_name(world.content)
@@ -161,8 +161,8 @@ def test_commits_between_an_editors_read_and_its_save_come_back_once(world: Worl
     for peer in peers:
         peer.answer()
     for peer in peers:
-        # Who met the other's lock did not wait, and looks again now. What a save in place has overwritten is known
-        # only to who has read it, so the first may not know "three" before the second has looked.
+        # The one that met the other's lock did not wait, and looks again now. Only a process that has read what a save
+        # in place has overwritten knows it, so the first may not know "three" before the second has looked.
         peer.ask("state.name")
     for peer in peers:
         assert ("edited", ["zero", "one", "two", "three"]) == peer.ask("(state.name, state.snapshot()['jobs'])")
@@ -228,7 +228,7 @@ def test_many_edits_in_a_row(world: World, save: Save) -> None:
         save(world.path, re.sub(rb"(?m)^name: .*\n", b"name: edit %d\n" % number, stale, count=1))
         readers = (peer, other)[:: -1 if number // 2 else 1]
         for reader in readers:
-            reader.ask("state.name")  # after this round, whoever knows the commit has seen the edit
+            reader.ask("state.name")  # after this round, all that know the commit have seen the edit
         for reader in readers:
             assert (f"edit {number}", jobs) == reader.ask("(state.name, list(state.jobs))")
         name = b"name: edit %d\n" % number
@@ -270,7 +270,7 @@ def test_while_an_edit_does_not_parse_reads_go_on_and_writes_are_refused(
         assert (error.column or 0) >= 1
         assert f"{world.path}:{error.line}:{error.column}: " in str(error)
         assert "was edited while it was open" in str(error)
-        assert "writes are refused until it parses" in str(error)
+        assert "Until it parses, reads return the last good state" in str(error)
         with pytest.raises(InvalidEditError), _transaction(peer):
             pass
         assert counter == peer.ask("state.counter")
@@ -308,7 +308,7 @@ def test_an_in_place_save_in_pieces_keeps_the_whole_edit(
     """Between the pieces the file is empty, or parses by chance, or does not; processes read or write meanwhile.
 
     Until the file has been left alone for a while, reads see the last good state and writes wait, or are refused. In
-    the end the whole edit and every commit is there.
+    the end the whole edit and every commit are in it.
     """
     peers = [world.peer() for _ in range(count)]
     for peer in peers:
@@ -374,7 +374,7 @@ def test_an_edit_of_the_same_size_in_place_is_noticed(world: World, count: int) 
 
 @pytest.mark.parametrize("changed", [b'"counter",7', b'"counter",777'], ids=["shorter", "longer"])
 def test_a_record_changed_by_hand_is_not_taken_for_a_torn_tail(world: World, changed: bytes) -> None:
-    """A person changed a value inside of the journal: its checksum is wrong, and commits follow."""
+    """A person changed a value inside the journal: its checksum is wrong, and commits follow."""
     peer = world.peer()
     peer.run("state.counter = 10; state.counter = 11; state.counter = 12")
     good = world.content
@@ -450,7 +450,7 @@ def test_an_edit_that_is_no_state_is_refused_and_left_alone(
 def test_where_both_changed_the_same_value_the_edit_wins_and_the_log_names_the_other(
     world: World, count: int, save: Save
 ) -> None:
-    """The person's value stands in the file; the program's is not lost without a trace."""
+    """The person's value is in the file; the program's is not lost without a trace."""
     peers = [world.peer() for _ in range(count)]
     stale = world.content.replace(b"counter: 3", b"counter: 100").replace(b"retries: 5", b"retries: 500")
     peers[0].run("state.counter = 41; state.settings['retries'] = 42; state.settings['verbose'] = True")
@@ -481,7 +481,7 @@ def test_an_edit_that_deletes_what_we_changed_wins(world: World, count: int) -> 
 
 
 def test_an_edit_brings_back_what_we_deleted_if_it_changed_it(world: World) -> None:
-    """The same place changed by both, the other way round."""
+    """The same place changed by both, with the sides exchanged."""
     peer = world.peer()
     stale = with_name(BASE)
     peer.run("del state.name; del state['settings']")
@@ -576,7 +576,7 @@ def test_a_copy_from_before_many_vacuums_is_still_known(world: World) -> None:
 
 
 def test_a_conflict_file_holds_our_whole_state_and_is_logged_as_an_error(world: World) -> None:
-    """A file of another history stands at the path: the edit is in place, ours beside it, readable by anybody."""
+    """A file of another history is at the path: the edit is in place, ours beside it, readable by anybody."""
     other = world.path.with_name("other.yaml")
     other.write_bytes(b"counter: 900\nelsewhere: 1\n")
     stranger = world.closed_peer()
@@ -604,7 +604,7 @@ def test_a_conflict_file_holds_our_whole_state_and_is_logged_as_an_error(world: 
 
 
 def test_a_file_of_another_history_never_makes_our_value_disappear_without_a_word(world: World) -> None:
-    """It changed the same value as we did: its value stands, and ours is in the log or in a conflict file."""
+    """It changed the same value as we did: its value wins, and ours is in the log or in a conflict file."""
     other = world.path.with_name("other.yaml")
     other.write_bytes(BASE.replace(b"counter: 3", b"counter: 900"))
     stranger = world.closed_peer()
@@ -659,7 +659,7 @@ def test_another_history_with_an_edit_above_its_journal_is_refused(world: World)
 
 
 def test_a_copy_from_before_a_vacuum_that_is_saved_in_place_within_a_commit_is_a_conflict(world: World) -> None:
-    """The commit lands behind the copy, and makes it look like an edit of the document that the vacuum wrote."""
+    """The commit lands after the copy, and makes it look like an edit of the document that the vacuum wrote."""
     world.write("counter: 3\nname: first\nlog:\n- a\n")
     peer = world.peer()
     copy = world.content
@@ -678,7 +678,7 @@ def test_a_copy_from_before_a_vacuum_that_is_saved_in_place_within_a_commit_is_a
 
 @every_save
 def test_an_edit_above_the_journal_of_a_killed_process_is_an_error_that_names_both(world: World, save: Save) -> None:
-    """Nobody knows any more what the document was: no guess, no byte changed. Both ways out of the message work."""
+    """The document from before is unknown: no guess, no byte changed. Both ways out of the message work."""
     world.crash("state.counter = 4", "state.jobs.insert(0, 'zero')")
     crashed = world.content
     edited = with_name(crashed)
@@ -696,7 +696,7 @@ def test_an_edit_above_the_journal_of_a_killed_process_is_an_error_that_names_bo
         assert "2 commits" in str(error)
         assert "Nothing was changed" in str(error)
         assert "To keep the edit" in str(error)
-        assert "to keep the commits" in str(error)
+        assert "To keep the commits" in str(error)
         assert before == world.listing
 
     save_in_place(world.path, crashed)  # "undo the edit"
@@ -724,7 +724,7 @@ def test_a_journal_deleted_after_a_crash_is_what_the_person_wanted(world: World)
 def test_a_save_that_changed_no_value_above_the_journal_of_a_killed_process_opens(
     world: World, newline: bytes, bom: bytes
 ) -> None:
-    """Other line ends and a byte order mark are no edit of a value."""
+    """Other line ends and a byte order mark are not an edit of a value."""
     world.crash("state.counter = 4", "state.jobs.insert(0, 'zero')")
     save_by_rename(world.path, bom + world.content.replace(b"\n", newline))
 
@@ -733,7 +733,7 @@ def test_a_save_that_changed_no_value_above_the_journal_of_a_killed_process_open
 
 
 def test_a_crash_after_an_edit_was_noticed_loses_neither(world: World) -> None:
-    """The merged state is in the file, not only in the memory of whoever merged it."""
+    """The merged state is in the file, not only in the memory of the process that merged it."""
     peer = world.peer()
     stale = with_name(BASE)
     peer.run("state.counter = 4")
@@ -821,7 +821,7 @@ def tails(content: bytes) -> dict[str, bytes]:
 def test_a_copy_that_ends_in_something_half_written_of_ours_takes_commits(
     world: World, save: Save, count: int, tail: str
 ) -> None:
-    """The editor read while we were writing. A commit must not land behind the rest and be lost with it."""
+    """The editor read while we were writing. A commit must not land after the rest and be lost with it."""
     peers = [world.peer() for _ in range(count)]
     peers[0].run("state.counter = 4")
     copy = with_name(world.content) + tails(world.content)[tail]
@@ -879,7 +879,7 @@ def test_a_save_in_place_without_a_final_newline_takes_commits(world: World, sav
 def test_an_editor_that_changes_line_ends_or_adds_a_bom_harms_nothing(
     world: World, count: int, save: Save, edit: bool, journal: bool, change: Any
 ) -> None:
-    """As Windows editors do. Whatever stands in the file now, commits go on behind it."""
+    """As Windows editors do. Whatever is in the file now, commits go on after it."""
     peers = [world.peer() for _ in range(count)]
     expected = dict(STATE)
     if journal:
@@ -953,7 +953,7 @@ def test_a_file_deleted_while_it_is_open_is_written_again_by_the_next_commit(
 
 
 def test_a_deleted_file_that_a_person_writes_again_is_an_edit(world: World) -> None:
-    """Deleted, then made anew with other content, while a process has it open."""
+    """Deleted, then created again with other content, while a process has it open."""
     peer = world.peer()
     peer.run("state.counter = 10")
     world.path.unlink()
@@ -982,7 +982,7 @@ def test_a_writer_waits_for_a_file_that_is_moved_away_and_written_again(tmp_path
 @every_save
 @pytest.mark.parametrize("stale", [False, True], ids=["full copy", "stale copy"])
 def test_references_held_before_an_edit_see_it_and_can_be_used(world: World, save: Save, stale: bool) -> None:
-    """An edit changes the containers in place; a program need not take them anew."""
+    """An edit changes the containers in place; a program need not read them again."""
     peer = world.peer()
     peer.run("state.counter = 4")
     copy = world.content
@@ -1016,7 +1016,7 @@ def test_a_reference_to_what_an_edit_removed_raises_when_it_is_changed(world: Wo
 
 
 def test_commits_touch_no_byte_of_the_document(world: World) -> None:
-    """They stand behind it; a session that only reads changes nothing at all, and a close only what has changed."""
+    """They follow it; a session that only reads changes nothing at all, and a close only what has changed."""
     reader = world.peer()
     assert 3 == reader.ask("state.counter")
     reader.run("state.close()")
@@ -1321,7 +1321,7 @@ def test_without_an_exchange_a_rename_before_the_last_look_is_not_overwritten(tm
 
 
 def test_a_persons_save_that_a_crashed_vacuum_pushed_aside_is_kept(world: World) -> None:
-    """Killed between the two exchanges: the save stands under a temporary name, and nothing proves that name ours."""
+    """Killed between the two exchanges: the save has a temporary name, and nothing proves that name ours."""
     pushed_aside = with_name(BASE)
     world.path.with_name(".state.yaml.swap").write_bytes(pushed_aside)
     peer = world.peer()

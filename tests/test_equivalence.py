@@ -115,7 +115,7 @@ FIXED: dict[str, Program] = {
         "k = opened(Having)", "k.total", "k.total = 5", "k.n", "k.broken", "k.count()", "k.count = 1", "k._mark = 2",
         "k._mark", "del k._mark", "del k.total", "k.total += 1", ["block", "k", "commit", ["k.total = 1", "k.count()"]],
     ),
-    "names that are no keys": simple(
+    "names that are not keys": simple(
         "s.items = 1", "s.update = 1", "s._u = 1", "s._store = 1", "s._key", "s.d._u = 1", "s.d.items = 1",
         "s.d._key = 1",
         "s.nothing", "s.d.nothing", "s['nothing']", "s.d['nothing']", "s.__nothing__", "del s.nothing",
@@ -259,7 +259,7 @@ FIXED: dict[str, Program] = {
         "s = opened(lock_timeout=None)", "s.n = 1", ["block", "s", "commit", ["s.n = 2"]],
         "s = opened(lock_timeout=-1)", "s.n = 1", ["block", "s", "commit", ["s.n = 2"]], "s.n",
     ),
-    "memory behind its back": simple(
+    "memory changed by others": simple(
         "dict.__setitem__(s.d, 'n', 7)", "s.d.n", "s.d.n += 1", "s.snapshot()", "dict.__setitem__(s, 'n', 9)", "s.n",
         "s.n += 1",
     ),

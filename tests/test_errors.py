@@ -35,7 +35,7 @@ def drawn() -> dict[str, tuple[str, str | None]]:
 
 
 def test_the_tree_drawn_in_the_docstring_is_the_tree() -> None:
-    """Whoever reads the drawing can rely on it, and no class is missing from it."""
+    """A reader of the drawing can rely on it, and no class is missing from it."""
     tree = drawn()
 
     assert set(CLASSES) == {*tree, "PStateError"}
@@ -58,7 +58,7 @@ def test_every_error_is_also_a_built_in_kind(name: str) -> None:
 
 
 def test_all_names_every_error() -> None:
-    """The package exports the whole tree, and `__all__` has nothing that is not there."""
+    """The package exports the whole tree, and `__all__` has no name that does not exist."""
     assert set(CLASSES) <= set(pstate.__all__)
     functions = {"at", "is_closed", "on_change", "path_of", "reset"}
     assert set(pstate.__all__) == {*CLASSES, *functions, "PersistedState", "Watch", "Change", "ABSENT"}

@@ -133,7 +133,7 @@ SHARED = EXAMPLES / "shared_with_a_person.py"
     ],
 )
 def test_a_person_and_three_programs_share_a_file(tmp_path: Path, editor: str) -> None:
-    """Every comment, every edit and every commit is there at the end, and the demonstration says so."""
+    """No comment, no edit and no commit is lost at the end, and the demonstration says so."""
     path = tmp_path / "bakery.yaml"
 
     demo = run(sys.executable, SHARED, path, "--editor", editor, "--quick")

@@ -54,7 +54,7 @@ def mortal_crowd(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Cro
         yield crowd
 
 
-# ---------------------------------------------------------------------- outside of a transaction
+# ---------------------------------------------------------------------- outside a transaction
 
 
 def test_parent_and_child_count_exactly(mortal_crowd: Crowd) -> None:

@@ -202,10 +202,10 @@ def trailer_behind(data: bytes) -> bytes:
         pytest.param(flip_bit_in_body(-1), DAMAGED, 3, 0, id="bit flipped in the last record"),
         pytest.param(flip_bit_in_marker(-1), DAMAGED, 3, 0, id="bit flipped in the last marker"),
         pytest.param(flip_bit_in_dots(-1), DAMAGED, 3, 0, id="bit flipped in the last marker's dots"),
-        pytest.param(flip_bit_in_body(-2), DAMAGED, 2, 1, id="bit flipped with a commit behind it"),
-        pytest.param(flip_bit_in_marker(-2), DAMAGED, 2, 1, id="bit flipped in a marker with a commit behind it"),
+        pytest.param(flip_bit_in_body(-2), DAMAGED, 2, 1, id="bit flipped with a commit after it"),
+        pytest.param(flip_bit_in_marker(-2), DAMAGED, 2, 1, id="bit flipped in a marker with a commit after it"),
         pytest.param(
-            flip_bit_in_dots(-2), DAMAGED, 2, None, id="bit flipped in a marker's dots with a commit behind it"
+            flip_bit_in_dots(-2), DAMAGED, 2, None, id="bit flipped in a marker's dots with a commit after it"
         ),
         pytest.param(flip_bit_in_body(0), DAMAGED, 0, 3, id="bit flipped in the first record"),
         pytest.param(flip_bit_in_marker(0), DAMAGED, 0, 3, id="bit flipped in the first marker"),
@@ -216,8 +216,8 @@ def trailer_behind(data: bytes) -> bytes:
         pytest.param(drop_record(0), DAMAGED, 0, 2, id="first record missing"),
         pytest.param(swap_records(0, 1), DAMAGED, 0, None, id="first records in the wrong order"),
         pytest.param(swap_records(1, 2), DAMAGED, 1, None, id="records in the wrong order"),
-        pytest.param(join_records(1), DAMAGED, 1, None, id="newline of a marker lost with commits behind it"),
-        pytest.param(zero_record(1), DAMAGED, 1, 2, id="hole of zeroes with commits behind it"),
+        pytest.param(join_records(1), DAMAGED, 1, None, id="newline of a marker lost with commits after it"),
+        pytest.param(zero_record(1), DAMAGED, 1, 2, id="hole of zeroes with commits after it"),
         pytest.param(zero_record(-2), DAMAGED, 2, None, id="hole of zeroes before the last commit"),
         pytest.param(insert_behind(1, b"\n"), DAMAGED, 2, 2, id="empty line between records"),
         pytest.param(insert_behind(1, b"# a remark\n"), DAMAGED, 2, 2, id="comment between records"),
@@ -228,7 +228,7 @@ def trailer_behind(data: bytes) -> bytes:
         pytest.param(lambda data: crlf(trailer_behind(data)), MOVED, 4, 0, id="moved trailer, CRLF"),
         pytest.param(lambda data: trailer_behind(data)[:-1], TORN, 4, 0, id="moved trailer without its newline"),
         pytest.param(lambda data: trailer_behind(data)[:-30], TORN, 4, 0, id="moved trailer cut"),
-        pytest.param(lambda data: trailer_behind(data) + b"x", DAMAGED, 4, 0, id="junk behind a moved trailer"),
+        pytest.param(lambda data: trailer_behind(data) + b"x", DAMAGED, 4, 0, id="junk after a moved trailer"),
     ],
 )
 def test_every_kind_of_damage_has_its_verdict(
@@ -275,7 +275,7 @@ FILLERS: dict[str, Callable[[int], bytes]] = {
     "newlines": lambda length: b"\n" * length,
     "quotes": lambda length: b'"' * length,
     "brackets": lambda length: b"]" * length,
-    "another text": lambda length: (b'a: [1, "b"]\n' * length)[:length],
+    "another string": lambda length: (b'a: [1, "b"]\n' * length)[:length],
     "nothing": lambda length: b"",
 }
 
@@ -415,7 +415,7 @@ def test_every_cut_of_a_first_commit_shows_the_document_without_it(base: bytes) 
     assert f.scan(base + written).bodies == BODIES[:1]
 
 
-#: Ends of documents behind which a line of ours is not easily told from a person's.
+#: Ends of documents after which a line of ours is not easily told from a person's.
 BASES = [
     b"a: 1\n", b"a:\n", b"a: &x\n", b"a: # c\n", b"a:\n# c\n\n",
     b"a:\n- x\n", b"a:\n- - -\n", b"a:\n- b: c\n  d: e\n", b"a:\n  - x\n", b"a:\n  b:\n", b"a: |\n  t\n",
@@ -498,15 +498,15 @@ def padded(data: bytes, size: int = f.SECTOR) -> bytes:
         pytest.param(BASE + b"\0", TORN, 0, id="one zero"),
         pytest.param(padded(BASE), TORN, 0, id="zeros to the end of a sector"),
         pytest.param(padded(BASE) + b"xyz", TORN, 0, id="the beginning of a record in the next sector"),
-        pytest.param(padded(BASE) + RECORDS[1], DAMAGED, 1, id="a record behind the sector"),
-        pytest.param(padded(BASE) + RECORDS[2] + RECORDS[3], DAMAGED, 2, id="records behind the sector"),
-        pytest.param(BASE + b"... # pstate 1 5f2c" + b"\0" * 30, TORN, 0, id="the beginning of the marker is there"),
+        pytest.param(padded(BASE) + RECORDS[1], DAMAGED, 1, id="a record after the sector"),
+        pytest.param(padded(BASE) + RECORDS[2] + RECORDS[3], DAMAGED, 2, id="records after the sector"),
+        pytest.param(BASE + b"... # pstate 1 5f2c" + b"\0" * 30, TORN, 0, id="the beginning of the marker is left"),
         pytest.param(BASE + b"... #" + b"\0" * 30, TORN, 0, id="less of it"),
         pytest.param(BASE + b".." + b"\0" * 30, TORN, 0, id="two bytes of it"),
         pytest.param(padded(trailer_behind(BASE)), TORN, 0, id="the trailer of a dead vacuum before it"),
         pytest.param(padded(BASE + b"--- # pstate mo"), CLEAN, 0, id="a torn trailer before it"),
         pytest.param(BASE + b"." + b"\0" * 9, CLEAN, 0, id="a single byte may be UTF-32"),
-        pytest.param(BASE + b"x" + b"\0" * 9, CLEAN, 0, id="behind something else"),
+        pytest.param(BASE + b"x" + b"\0" * 9, CLEAN, 0, id="after something else"),
         pytest.param(BASE + b"\0" * 9 + b"x", CLEAN, 0, id="not to the end of a sector"),
         pytest.param("a: 1\nb: 2\n".encode("utf-16"), CLEAN, 0, id="UTF-16"),
         pytest.param("a: 1\nb: 2\n".encode("utf-16-le"), CLEAN, 0, id="UTF-16 LE"),
@@ -612,7 +612,7 @@ def test_any_mixture_of_our_own_pieces_can_be_judged(pieces: list[bytes]) -> Non
 
     assert data[image.end :] == image.rest
     assert data.startswith(image.base)
-    # What is committed chains from the marker, whatever stands around it.
+    # What is committed chains from the marker, whatever is around it.
     crc = f.first_crc(image.marker.generation) if image.marker else 0
     for body in image.bodies:
         crc = crc32(body.encode(), crc)
@@ -650,7 +650,7 @@ def test_a_damaged_byte_of_the_marker_at_the_end_of_a_sector_hides_no_commit() -
 
 
 def test_the_rest_of_a_lost_record_is_no_commit_whatever_its_text_says() -> None:
-    """With a hole in front, a text that looks like the beginning of a record is still the end of the lost one."""
+    """With a hole before it, a string that looks like the beginning of a record is still the end of the lost one."""
     body = '[["set",[],"text","' + "x" * 600 + ' --- [[ "]]'
     record, _ = f.encode_record(body, f.first_crc("5f2c81d0"))
     marker = f.BaseMarker("5f2c81d0", len(BASE), crc32(BASE), "00000000", True).encode()

@@ -56,7 +56,7 @@ def change(state: PersistedState, key: str) -> None:
 def commit_while_the_first_syncs(
     state: PersistedState, disk: Gated, pool: ThreadPoolExecutor, path: Path, keys: str
 ) -> list[Future[None]]:
-    """One commit that waits at the gate, and behind it one of each of *keys*, which have written."""
+    """One commit that waits at the gate, and after it one of each of *keys*, which have written."""
     before = f.scan(path.read_bytes()).index
     first = pool.submit(put, state, "first")
     assert disk.waiting.wait(PATIENCE)

@@ -93,7 +93,7 @@ class Clumsy:
 
 
 def use_another_state(number: int, frame: Any) -> None:
-    """What another state raises is no answer to a call of this one's."""
+    """What another state raises is not an answer to a call of this one's."""
     raise LockTimeout("another state is locked", path="another.yaml")
 
 
@@ -313,13 +313,13 @@ SINGLE = [
 FIRST = [
     Scenario("into a new file", lambda state: state.__setitem__("n", 2), nothing, None),
     Scenario("several values into a new file", several_values, nothing, None),
-    Scenario("behind a document", lambda state: state.__setitem__("n", 2), nothing),
-    Scenario("behind a comment", lambda state: state.__setitem__("n", 2), nothing, b"# nothing yet\n"),
+    Scenario("after a document", lambda state: state.__setitem__("n", 2), nothing),
+    Scenario("after a comment", lambda state: state.__setitem__("n", 2), nothing, b"# nothing yet\n"),
     Scenario(
-        "behind an unfinished text", lambda state: state.__setitem__("n", 2), nothing, b"n: 1\nt: |+\n  a", at_most=24
+        "after an unfinished string", lambda state: state.__setitem__("n", 2), nothing, b"n: 1\nt: |+\n  a", at_most=24
     ),
     Scenario("a block", block, nothing),
-    Scenario("power behind a document", block, nothing, options={"durability": "power"}),
+    Scenario("power after a document", block, nothing, options={"durability": "power"}),
 ]
 
 BLOCKS = [
@@ -399,7 +399,7 @@ def library_files(locking: object) -> tuple[str, ...]:
 
 
 def tried(scene: Scene, scenario: Scenario, *numbers: int, handler: Any = signal.default_int_handler) -> Interrupter:
-    """Run the scenario anew, interrupted at these places."""
+    """Run the scenario again, interrupted at these places."""
     scene.set(scenario.content, scenario.prepare, **scenario.options)
     interrupter = Interrupter(
         *numbers, files=(__file__, *library_files(scenario.options.get("locking"))), handler=handler
@@ -449,7 +449,7 @@ def test_an_interrupted_change_is_wholly_there_or_not_at_all(scene: Scene, scena
 
 @of(FIRST)
 def test_an_interrupted_first_commit_is_wholly_there_or_not_at_all(scene: Scene, scenario: Scenario) -> None:
-    """The first record comes with the base marker, and behind some documents with a new document."""
+    """The first record comes with the base marker, and after some documents with a new document."""
     interrupt_everywhere(scene, scenario)
 
 
@@ -511,7 +511,7 @@ class Watched:
 
 
 def replayed(tree: Any, change: Change) -> Any:
-    """What *tree* becomes by *change*, which has to begin with what is there."""
+    """What *tree* becomes by *change*, which has to begin with the present value."""
     if not change.path:
         assert same(tree, change.old), change
         return change.new

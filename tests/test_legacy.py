@@ -1,6 +1,6 @@
 """What `persistedstate` wrote is read back as the memory of the process that wrote it, however it died.
 
-The installed `persistedstate` writes the files; older formats stand in golden/persistedstate, as those versions wrote.
+The installed `persistedstate` writes the files; older formats are in golden/persistedstate, as those versions wrote.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ def test_files_of_every_version_open(name: str) -> None:
 def test_refused_operations_are_named_with_their_lines(version: str) -> None:
     recovered = legacy.load(GOLDEN.joinpath(f"{version}-killed.state").read_bytes(), "s")
     assert [(skipped.line, skipped.text, skipped.reason) for skipped in recovered.skipped] == [
-        (20, '["delete", [], "missing"]', "there is no key 'missing'"),
-        (32, '["set", ["jobs"], 9, 1]', "index 9 of a list of 3"),
+        (20, '["delete", [], "missing"]', "the key 'missing' does not exist"),
+        (32, '["set", ["jobs"], 9, 1]', "the list has 3 elements, and the index is 9"),
     ]
     assert recovered.records == 12
 
@@ -282,7 +282,7 @@ def test_a_tail_of_zeroes_is_torn() -> None:
 
 
 def test_an_empty_document_is_no_record() -> None:
-    """`persistedstate` opens a journal whose tail was torn behind the separator, and goes on."""
+    """`persistedstate` opens a journal whose tail was torn after the separator, and goes on."""
     data = b'a: 1\n---\n\n---\n["set", [], "a", 2]\n---\n---\n["set", [], "b", 3]'
     assert opened(data).value == {"a": 2, "b": 3}
 
@@ -449,7 +449,7 @@ def test_vacuum_of_a_large_state_killed_between_two_system_calls(
 def test_vacuum_killed_again_after_a_session_on_the_mixture(
     vacuum: Callable[..., tuple[bytes, Any, list[Write]]],
 ) -> None:
-    """If what the kill left happens to be YAML, `persistedstate` opens it and appends behind the copy."""
+    """If what the kill left happens to be YAML, `persistedstate` opens it and appends after the copy."""
     before, old, calls = vacuum(b"a: 1", lambda state: None)
     mixture = list(cuts(before, calls, every_byte=False))[-2]
     before, memory, calls = vacuum(mixture, lambda state: state.update(a=2, new=3))
@@ -521,7 +521,7 @@ def test_what_cannot_be_a_key_is_skipped() -> None:
         "a list or a mapping cannot be a key",
         "NaN cannot be a key",
         "a mapping has no insert",
-        "there is no mapping or list at state.a",
+        "state.a is not a mapping or a list, or does not exist",
     ]
 
 

@@ -1,4 +1,4 @@
-"""Symbolic links in the path of a state: each look follows them anew, so a link that is switched shows at once.
+"""Symbolic links in the path of a state: each look follows them again, so a link that is switched shows at once.
 
 Two kinds of people switch links: Kubernetes moves `..data` of a ConfigMap, and deployments move `current`.
 """
@@ -208,7 +208,7 @@ def test_a_link_to_where_nothing_is_gets_the_state(releases: Releases, caplog: p
     state.n = 1
     releases.switch(2)
     assert 1 == state.n
-    with pytest.raises(WriteError, match="Make its folder anew"):
+    with pytest.raises(WriteError, match="Create its folder again"):
         state.n = 2
     (releases.folder / "releases" / "2").mkdir()
     state.n = 2
@@ -249,7 +249,7 @@ def test_a_file_that_a_link_was_switched_to_is_one_state_by_its_own_name_too(rel
 
 @pytest.mark.parametrize("locking", ["filelock", "portalocker"])
 def test_with_a_lock_for_the_path_a_link_is_followed_once(releases: Releases, locking: str) -> None:
-    """The lock stands beside the file that the link led to: no other file may be written under it."""
+    """The lock is beside the file that the link led to: no other file may be written under it."""
     state: Any = PersistedState.open(releases.path, locking=locking)
     second = releases.add(2, "release: 2\n")
     releases.switch(2)

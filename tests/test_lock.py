@@ -399,8 +399,7 @@ def test_waiting_ends_with_the_timeout(scene: Scene) -> None:
 
 
 def test_pauses_grow_from_50_microseconds_with_the_time_that_is_waited(scene: Scene) -> None:
-    """Whoever sleeps long while others come and go gets a small share; whoever waits long must not keep the machine
-    busy."""
+    """A process that sleeps long while others come and go gets a small share; one that waits long must not be busy."""
     time = Time()
     calls: list[int] = []
     with pytest.raises(errors.LockTimeout):
@@ -457,7 +456,7 @@ def test_a_state_gives_way_to_those_who_wait(tmp_path: Path, monkeypatch: pytest
 
 
 def has_lock(fd: int) -> bool:
-    """Whether somebody else holds the lock of the file behind *fd*."""
+    """Whether somebody else holds the lock of the file of *fd*."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -532,7 +531,7 @@ def test_really_waits_that_long(scene: Scene) -> None:
     assert 0.05 <= caught.value.waited < 5
 
 
-# Who holds it
+# The holder
 
 
 @needs_proc
@@ -549,7 +548,7 @@ def test_a_timeout_names_the_holder(scene: Scene) -> None:
     assert (scene.path, other.process.pid) == (error.path, error.holder)
     who = re.escape(f"{scene.path}: waited 0.0 s for the write lock, held by process {other.process.pid} (")
     assert re.match(
-        who + r"python[\d.]* -c\)\. Nothing was changed\. Retry, or pass a longer lock_timeout; ", str(error)
+        who + r"python[\d.]* -c\)\. Nothing was changed\. Try again, or set a longer lock_timeout\. ", str(error)
     )
     assert isinstance(error, TimeoutError)
     assert error.holder == pickle.loads(pickle.dumps(error)).holder
@@ -558,12 +557,12 @@ def test_a_timeout_names_the_holder(scene: Scene) -> None:
 @pytest.mark.parametrize(
     ("scene", "ending"),
     [
-        ("file", "the lock ends with its holder, there is no lock file to delete."),
-        ("filelock", "the lock ends with its holder, do not delete {}.lock."),
-        ("portalocker", "the lock ends with its holder, do not delete {}.lock."),
+        ("file", "The lock ends with its holder; there is no lock file to delete."),
+        ("filelock", "The lock ends with its holder. Do not delete {}.lock."),
+        ("portalocker", "The lock ends with its holder. Do not delete {}.lock."),
         (
             "SoftFileLock",
-            f"it is the lock object that was passed as locking= ({filelock.SoftFileLock.__module__}.SoftFileLock).",
+            f"The lock is the object that was passed as locking= ({filelock.SoftFileLock.__module__}.SoftFileLock).",
         ),
     ],
     indirect=["scene"],
@@ -572,14 +571,14 @@ def test_a_timeout_says_what_to_do(scene: Scene, ending: str) -> None:
     assert scene.other().asked("try")
     with pytest.raises(errors.LockTimeout) as caught:
         scene.acquired(0)
-    assert str(caught.value).endswith(f"pass a longer lock_timeout; {ending.format(scene.path)}")
+    assert str(caught.value).endswith(f"set a longer lock_timeout. {ending.format(scene.path)}")
 
 
 @of("redis-like", "multiprocessing.Lock")
 def test_a_timeout_does_not_guess_the_holder(scene: Scene) -> None:
     other = scene.other()
     assert other.asked("try")
-    with pytest.raises(errors.LockTimeout, match=r"for the write lock, which somebody else holds\. ") as caught:
+    with pytest.raises(errors.LockTimeout, match=r"for the write lock, which another process holds\. ") as caught:
         scene.acquired(0)
     assert caught.value.holder is None
     other.asked("unlock")
@@ -952,7 +951,7 @@ def raising(error: BaseException) -> Any:
             id="like portalocker",
         ),
         pytest.param(lambda **options: options == {"blocking": False}, True, id="any keyword"),
-        pytest.param(lambda blocking: None, False, id="nothing returned is no promise"),
+        pytest.param(lambda blocking: None, False, id="nothing returned is not a promise"),
         pytest.param(lambda timeout: raising(TimeoutError()), False, id="TimeoutError"),
         pytest.param(lambda timeout: raising(BlockingIOError()), False, id="BlockingIOError"),
         pytest.param(lambda timeout: raising(AlreadyLocked()), False, id="AlreadyLocked"),

@@ -1,6 +1,6 @@
 """A look at the path that finds anything but our file: the next change does not go past it.
 
-The clock is the test's: time passes only when the test says so, or when pstate sleeps. So each test stands exactly
+The clock is the test's: time passes only when the test says so, or when pstate sleeps. So each test is exactly
 between a look and the moment at which that look is too old.
 """
 
@@ -210,7 +210,7 @@ def test_a_change_of_a_file_whose_folder_is_gone_is_an_error_and_no_change(
         assert state.n == 1
 
     for _ in range(2):
-        with pytest.raises(WriteError, match="Make its folder anew"):
+        with pytest.raises(WriteError, match="Create its folder again"):
             change(state)
         assert state.snapshot() == {**STATE, "n": 1}
     path.parent.mkdir()
@@ -333,7 +333,7 @@ def test_a_file_that_others_have_replaced_twice_is_read_at_once_when_it_is_old(t
 def test_a_commit_that_a_save_lacks_is_brought_back_once_for_all(
     world: World, first: str, end: bytes, count: int
 ) -> None:
-    """Behind these documents no trailer may come before the exchange; all programs are told of it all the same."""
+    """After these documents no trailer may come before the exchange; all programs are told of it all the same."""
     world.write(b"edited: 0\nlog:\n- a\n")
     peers = [world.peer() for _ in range(count)]
     peers[0].run("state.log.append('journal')")
@@ -402,7 +402,7 @@ def test_each_vacuum_that_is_put_off_after_one_that_worked_is_told(
         fs.failing = ".vacuum"
         for _ in range(60):
             state.n += 1
-        assert len(warnings(caplog, "vacuum put off")) == 1
+        assert len(warnings(caplog, "journal keeps growing")) == 1
         fs.failing = ""
         state.vacuum()
     state.close()
@@ -421,7 +421,7 @@ def test_a_save_that_was_taken_back_leaves_no_file_beside(tmp_path: Path) -> Non
     path.write_bytes(good)
     fs.now += 3
     state.n = 3
-    state.close()  # which cannot write the file anew either
+    state.close()  # which cannot rewrite the file either
 
     assert at_the_path(path)["n"] == 3
     assert os.listdir(tmp_path) == ["state.yaml"]

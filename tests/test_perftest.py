@@ -1,4 +1,4 @@
-"""The measurements run, say what they mean, and judge promises; how fast it is is no business of the tests."""
+"""The measurements run, say what they mean, and judge promises; how fast it is does not concern the tests."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_several_processes_do_what_they_count(kind: str, tmp_path: Path) -> None
 @pytest.mark.usefixtures("short")
 @pytest.mark.parametrize("name", [work.name for work in works.works() if "processes" not in work.name])
 def test_every_work_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ours, and the floors: what a peer does is measured by who has it."""
+    """Ours, and the floors: a peer is measured where it is installed."""
     (chosen,) = [work for work in works.works() if work.name == name]
     here = ("pstate", "bare", "the same steps", "a dict", "checksum")
     ours = [contestant for contestant in chosen.contestants if contestant.label.startswith(here)]
@@ -217,7 +217,7 @@ ten
 
 old
 {perftest.END}
-behind
+after it
 """
 
 
@@ -233,7 +233,7 @@ def test_the_tables_go_between_the_marks_of_a_document(
     assert 0 == perftest.main(["--quick"])
     text = document.read_text()
     assert text.startswith("before\n")
-    assert text.endswith("behind\n")
+    assert text.endswith("after it\n")
     assert "old" not in text
     assert "## CPython 3.10\n\nten\n\n## CPython 3.99\n\n`python perftest.py" in text
     assert "| slow | kill | 3 ms |" in text

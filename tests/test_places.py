@@ -211,8 +211,8 @@ REFUSED: list[tuple[str, Callable[[Place], Any], type[Exception], str]] = [
     ("jobs.name", lambda place: place.set(1), TypeError, "state.jobs.name: state.jobs is a list, which has no such"),
     ("n.x", lambda place: place.set(1), TypeError, "state.n.x: state.n is an int, which has no such key."),
     ("none.x.y", lambda place: place.set(1, parents=True), TypeError, "state.none.x: state.none is None, which"),
-    ("seen.a", lambda place: place.set(1), TypeError, "state.seen.a: state.seen is a set, whose members are added."),
-    ("seen.b", lambda place: place.set(1), TypeError, "state.seen.b: state.seen is a set, whose members are added."),
+    ("seen.a", lambda place: place.set(1), TypeError, "state.seen.a: state.seen is a set, which has no keys."),
+    ("seen.b", lambda place: place.set(1), TypeError, "state.seen.b: state.seen is a set, which has no keys."),
     ("seen.b", lambda place: place.delete(), KeyError, "state.seen.b: there is no such member."),
     ("deep.x", lambda place: place.delete(), KeyError, "state.deep.x: there is no such key."),
     ("deep.x.y", lambda place: place.pop(), KeyError, "state.deep.x: there is no such key."),
@@ -223,9 +223,9 @@ REFUSED: list[tuple[str, Callable[[Place], Any], type[Exception], str]] = [
     ("jobs[0].name", lambda place: place.incr(), TypeError, "state.jobs[0].name: a str is not a number."),
     ("none", lambda place: place.incr(), TypeError, "state.none: None is not a number."),
     ("jobs", lambda place: place.incr(), TypeError, "state.jobs: a list is not a number."),
-    ("seen[1]", lambda place: place.incr(), TypeError, "state.seen is a set, whose members are added."),
-    ("n", lambda place: place.incr("1"), TypeError, "state.n: by is an int or a float, not str."),  # type: ignore[arg-type]
-    ("n", lambda place: place.incr(True), TypeError, "state.n: by is an int or a float, not bool."),
+    ("seen[1]", lambda place: place.incr(), TypeError, "state.seen is a set, which has no keys."),
+    ("n", lambda place: place.incr("1"), TypeError, "state.n: by must be an int or a float, not str."),  # type: ignore[arg-type]
+    ("n", lambda place: place.incr(True), TypeError, "state.n: by must be an int or a float, not bool."),
     ("n", lambda place: place.set(1j), UnsupportedTypeError, "state.n: complex cannot be stored."),
     ("deep.a.b", lambda place: place.set([1j]), UnsupportedTypeError, "state.deep.a.b[0]: complex cannot be stored."),
     ("n", lambda place: place.compare_and_set(1, 1j), UnsupportedTypeError, "state.n: complex cannot be stored."),
@@ -278,7 +278,7 @@ def test_what_is_not_a_path_is_refused(state: Any, place: Any, kind: type[Except
 @pytest.mark.parametrize("value", [{}, [], "state.yaml", None])
 def test_only_a_state_and_what_is_in_it_has_places(value: Any) -> None:
     for function in (lambda: at(value, "a"), lambda: reset(value), lambda: path_of(value), lambda: is_closed(value)):
-        with pytest.raises(TypeError, match=r"^not a state, nor a container in one, but a "):
+        with pytest.raises(TypeError, match=r"^the first argument must be a state, or a container in one, not a "):
             function()
 
 
@@ -547,7 +547,7 @@ def test_a_default_does_not_come_back_through_what_is_no_container(state: Any) -
 
 
 def test_the_defaults_belong_to_the_state_that_was_opened_with_them(state: Any, path: Path) -> None:
-    with pytest.raises(TypeError, match="the defaults belong to the state"):
+    with pytest.raises(TypeError, match="only the state has defaults"):
         reset(state.deep)
     with PersistedState(path, n=8) as another:
         reset(another)

@@ -83,7 +83,7 @@ class Impatient(FileSystem):
 
 
 def test_no_increment_is_lost(any_crowd: Crowd) -> None:
-    """Three processes count in transactions, and every one of the counts is there."""
+    """Three processes count in transactions, and none of the counts is lost."""
     state = any_crowd.open(defaults={"n": 0})
     others = [any_crowd.other(lock_timeout=None) for _ in range(2)]
     for other in others:
@@ -99,7 +99,7 @@ def test_no_increment_is_lost(any_crowd: Crowd) -> None:
 
 
 def test_transactions_of_two_processes_never_overlap(any_crowd: Crowd) -> None:
-    """Whoever enters finds that everybody who entered before has left, and what they did."""
+    """A process that enters finds that each one that entered before has left, and what they did."""
     state = any_crowd.open(defaults={"inside": None, "log": []})
     others = [any_crowd.other(lock_timeout=None) for _ in range(2)]
     for other in others:
@@ -307,7 +307,7 @@ def test_a_vacuum_is_followed_by_those_who_slept_through_several(crowd: Crowd) -
 
 
 def test_a_document_that_only_begins_like_the_one_that_was_announced_is_read(crowd: Crowd) -> None:
-    """What was added since the vacuum that we know of stands at the end of the next vacuum's document."""
+    """What was added since the vacuum that we know of is at the end of the next vacuum's document."""
     crowd.begin(a=1)
     reader, writer = crowd.open(read_only=True), crowd.other()
     sleeper, third = crowd.open(), crowd.other()
@@ -586,7 +586,7 @@ NESTED: dict[str, Callable[[Any], Any]] = {
 
 @pytest.mark.parametrize("name", NESTED)
 def test_a_look_at_containers_in_containers_is_one_commit(crowd: Crowd, name: str) -> None:
-    """What stands in two containers and changes together is seen together."""
+    """What is in two containers and changes together is seen together."""
     state = crowd.open(defaults={"outer": {"left": {"n": 0}, "right": [{"n": 0}], "between": list(range(50))}})
     other = crowd.other(lock_timeout=None)
     other.tell("""
@@ -640,7 +640,7 @@ def test_an_exception_in_a_transaction_is_never_seen_by_others(crowd: Crowd) -> 
 
 
 def test_a_lock_dies_with_its_holder(mortal_crowd: Crowd) -> None:
-    """And what it had not committed was never there."""
+    """And what it had not committed never was in the file."""
     state = mortal_crowd.open(defaults={"n": 0}, lock_timeout=10)
     other = mortal_crowd.other()
     other.run("state.n = 1")
@@ -808,13 +808,13 @@ def test_others_go_on_while_one_stops_anywhere(crowd: Crowd, step: str, dies: bo
     assert number >= (1 if step.startswith(("a c", "a t")) and step != "a close" else 5)
 
 
-@pytest.mark.parametrize("survivor", ["was there", "comes later"])
+@pytest.mark.parametrize("survivor", ["existed", "comes later"])
 @pytest.mark.parametrize("step", ["a vacuum", "a close"])
 def test_a_survivor_that_only_closes_leaves_nothing_of_the_dead(crowd: Crowd, step: str, survivor: str) -> None:
     """Wherever the vacuum of the dead had got to, and although the survivor has nothing to write."""
     for number in itertools.count():
         crowd.begin(n=0)
-        state = crowd.open() if survivor == "was there" else None
+        state = crowd.open() if survivor == "existed" else None
         other = crowd.other(stepping=True)
         other.run("state.n = 1")
         other.tell(f"""
@@ -1117,7 +1117,7 @@ def test_a_change_of_a_removed_reference_is_refused_without_a_read_before(crowd:
 
 
 def test_what_we_took_out_waits_for_nobody(crowd: Crowd) -> None:
-    """It is no state any more, so another process' transaction is none of its business."""
+    """It is not state any more, so another process' transaction does not concern it."""
     state = crowd.open(defaults={"l": [1], "d": {"deep": {}}}, lock_timeout=0)
     taken, deep = state.pop("l"), state.d.deep
     del state.d

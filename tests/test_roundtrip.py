@@ -405,7 +405,7 @@ REFUSED: dict[str, tuple[Callable[[Any], object], type[Exception] | tuple[type[E
     "sort by a key that fails": (lambda s: s["l"].sort(key=sort_key), RuntimeError),
     "set remove": (lambda s: s["s"].remove(9), KeyError),
     "set add unhashable": (lambda s: s["s"].add([]), TypeError),
-    "set add what is no scalar": (lambda s: s["s"].add((1, 2)), TypeError),
+    "set add what is not a scalar": (lambda s: s["s"].add((1, 2)), TypeError),
     "set add NaN": (lambda s: s["s"].add(math.nan), ValueError),
     "set update by no iterable": (lambda s: s["s"].update(1), TypeError),
     "set update, the second is refused": (lambda s: s["s"].update([7], [object()]), TypeError),
@@ -562,7 +562,7 @@ def test_a_write_that_fails_rolls_a_whole_transaction_back(tmp_path: Path) -> No
                 del state["d"]
         fs.failing = set()
         assert (before, data) == (state.snapshot(), path.read_bytes())
-        held["n"] = before["d"]["sub"].get("n", 0) + 1  # a reference that was there before is still good
+        held["n"] = before["d"]["sub"].get("n", 0) + 1  # a reference from before is still good
         assert state["d"]["sub"]["n"] == held["n"]
         assert same(state.snapshot(), peek(path))
     state.close()

@@ -138,7 +138,7 @@ with s.transaction():
 #: What may differ, in which parts, and why. In all other parts the calls are equal, one by one.
 ALLOWED: dict[str, tuple[str, set[str]]] = {
     "questions": (
-        "Where the compiled hot path hands over, Python begins anew, so a question may come twice. Whether a vacuum is "
+        "Where the compiled hot path hands over, Python starts again, so a question may recur. Whether a vacuum is "
         "due needs none where the size is known. A question changes nothing, not even an offset: all reads say where. "
         "Which kind of file system it is, is asked once for each file.",
         {

@@ -142,7 +142,7 @@ def another(real: Any) -> Any:
 
 
 class Blind(Store):
-    """It says that nobody knows where memory is."""
+    """It says that the position of memory is unknown."""
 
     @property
     def view(self) -> Any:
@@ -197,7 +197,7 @@ CASES = {
     "another class of look": Case("log.look = another(look)", *SET, "log.look = look"),
     "another class of look, a read": Case("log.look = another(look)", *GET, "log.look = look"),
     "another class of hold": Case("log.hold = another(hold)", *SET, "log.hold = hold"),
-    "another class of standing": Case("log.standing = another(standing)", *SET, "log.standing = standing"),
+    "another class of Standing": Case("log.standing = another(standing)", *SET, "log.standing = standing"),
     "another class of trails": Case("o.n = 1; standing.trails = another(standing.trails)", "assert s.n == 1",
         "catch_up"),
     "another class of journal": Case("store.view = (*store.view[:4], another(j))", *GET, "store.view = None"),
@@ -268,7 +268,7 @@ CASES = {
     # containers
     "a set over a container": Case("s.n = {}; s.d.n = 1", *SET),
     "a set over a container in a block": Case("s.n = {};" + ENTER, "s.n = 5", "put_in_transaction", LEFT),
-    "a list that was gone round": Case("list.append(s.l, 1)", "refused('s.l.append(5)', BypassedError)", "append"),
+    "a list that was bypassed": Case("list.append(s.l, 1)", "refused('s.l.append(5)', BypassedError)", "append"),
     "an append in a block": Case(ENTER, "s.l.append(5)", "append", LEFT),
     "a container that was taken out": Case("d = s.pop('d')", "d.n = 5", "put"),
     "a list that was taken out": Case("l = s.pop('l')", "l.append(5)", "append"),
@@ -315,8 +315,8 @@ CASES = {
     "a block that has nothing to write": Case(ENTER + "s.n = 5; store.changes.operations.clear()", *LEAVE,
         is_whole=False),
     "a container in a block": Case(ENTER, "s.n = {}", "put_in_transaction", LEFT),
-    "what is no value, in a block": Case(ENTER, "refused('s.n = object()')", "put_in_transaction", LEFT),
-    "what is no key, in a block": Case(ENTER, "refused('s[object()] = 1')", "put_in_transaction", LEFT),
+    "what is not a value, in a block": Case(ENTER, "refused('s.n = object()')", "put_in_transaction", LEFT),
+    "what is not a key, in a block": Case(ENTER, "refused('s[object()] = 1')", "put_in_transaction", LEFT),
     "a key that is a lone surrogate, in a block": Case(ENTER, "refused('s[chr(0xd800)] = 1')",
         "put_in_transaction", LEFT),
     "somebody who heeds no lock, in a block": Case(ENTER + "add(encode('[[\"set\",[],\"n\",9]]', store.view[2])[0])",
@@ -337,7 +337,7 @@ CASES = {
     # others
     "somebody watches": Case("w = s.watch(); w.poll(); o.n = 2",
         "assert s.n == 2; assert [change.origin for change in w.poll()] == ['other']", "catch_up", "w.close()"),
-    "the bytes behind are torn": Case("add(b'--- [[')", "assert s.n == 1", "catch_up"),
+    "the bytes after it are torn": Case("add(b'--- [[')", "assert s.n == 1", "catch_up"),
     "another one sets over a container": Case("o.d = 5", "assert s.d == 5", "catch_up"),
     "another one inserts": Case("o.l.insert(0, 5)", "assert s.l[0] == 5", "catch_up"),
     "another one deletes": Case("del o.d", "refused('s.d')", "catch_up"),
@@ -401,7 +401,7 @@ class Program:
         self.monkeypatch.setattr(owner, name, lambda *given: real(*given))  # noqa: PLW0108
 
     def add(self, data: bytes) -> None:
-        """Somebody who heeds no lock writes *data* behind the file."""
+        """Somebody who heeds no lock appends *data* to the file."""
         with self.path.open("ab") as file:
             file.write(data)
 
@@ -768,7 +768,7 @@ def test_records_are_replayed_as_by_python() -> None:
 
 
 def replayed(body: str) -> list[Any]:
-    """What becomes of a state by *body* and another record, compiled and in pure Python."""
+    """What a state becomes by *body* and another record, compiled and in pure Python."""
     tree = {"n": 0, "d": {"n": 0, "e": {"n": 0}, "l": []}, "l": [0, {"n": 0}], "s": {1}, "\xe9": {"n": 0}}
     found = []
     for replay in (ops.replay, speed.replaced[ops, "replay"]):
@@ -817,7 +817,7 @@ def records(bodies: list[str], crc: int) -> Iterator[bytes]:
 
 
 def damaged() -> Iterator[tuple[str, bytes]]:
-    """Records, and what becomes of them."""
+    """Records, and what they become."""
     whole = b"".join(records(['[["set",[],"n",1]]', '[["set",[],"m","x"]]', "[]", '[["set",[],"k",1.5]]'], 7))
     yield "whole", whole
     for length in range(len(whole)):
@@ -828,7 +828,7 @@ def damaged() -> Iterator[tuple[str, bytes]]:
     yield "CRLF", whole.replace(b"\n", b"\r\n")
     yield "some CRLF", whole.replace(b"\n...", b"\r\n...")
     yield "some other CRLF", whole.replace(b"\n---", b"\r\n---")
-    yield "more behind", whole + b"--- # pstate moved"
+    yield "more after it", whole + b"--- # pstate moved"
     bad = b"\xff"
     crc = zlib.crc32(bad, 7)
     yield "no UTF-8", format.RECORD % (bad, crc) + b"".join(records(["[]"], crc))

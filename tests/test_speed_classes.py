@@ -1,6 +1,6 @@
 """Subclasses and patched classes are the same in both flavours: who is asked for an attribute or an item, and when.
 
-The compiled part stands in slots of the classes, which CPython sets anew when a class is changed. So each program runs
+The compiled part is in slots of the classes, which CPython sets again when a class is changed. So each program runs
 in a process of each flavour, and what it notes must be equal.
 """
 
@@ -18,7 +18,7 @@ from pstate import speed
 
 pytestmark = pytest.mark.skipif(not speed.compiled, reason="nothing is compiled here to compare pure Python with")
 
-#: In front of each: `noted` is what is compared; `shown(code)` notes a value, or the type of what is raised, and says
+#: Before each: `noted` is what is compared; `shown(code)` notes a value, or the type of what is raised, and says
 #: it twice, because the compiled part settles down at the first use of a class.
 PRELUDE = """
 from pstate import PersistedState

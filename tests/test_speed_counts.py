@@ -221,7 +221,7 @@ NOT_TAKEN: dict[str, Case] = {
         "m.n = 5; m.n += 1\nwith m.transaction():\n    m.n += 1\nassert m.n == 7", not_taken="put enter leave catch_up",
         before="m = opened_by(MemoryEngine(), 'memory'); m.n = 0",
     ),
-    "power is no plain commit": Case("s.n = 5", not_taken="", holds="s.n == 5", options={"durability": "power"}),
+    "power is not a plain commit": Case("s.n = 5", not_taken="", holds="s.n == 5", options={"durability": "power"}),
     "a list on the path": Case("s.l[0].n = 5; s.l[0]['n'] += 1", holds="s.l[0].n == 6"),
 }  # fmt: skip
 

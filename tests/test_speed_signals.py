@@ -103,7 +103,7 @@ class Counting:
             assert each.changes is None, "a transaction is open still"
         seen = self.state.snapshot()
         assert seen["n"] >= last, "a commit is lost"
-        assert seen["m"] == seen["d"]["k"] == seen["d"]["l"], "a transaction is there half"
+        assert seen["m"] == seen["d"]["k"] == seen["d"]["l"], "a transaction is half done"
         with self.state.transaction():  # waits for the other process, and keeps it out
             memory = self.state.snapshot()
             assert read_fresh(self.path) == memory, "memory is not the file"

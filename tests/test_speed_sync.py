@@ -1,4 +1,4 @@
-"""A sync that fails, in the compiled hot path: no commit is acknowledged after it, whoever asks for the next sync.
+"""A sync that fails, in the compiled hot path: no thread gets a commit acknowledged after it.
 
 The system fails it: strace lets the first sync of the data say EIO. All the others would succeed, as they do on a disk
 that has forgotten the failed pages.

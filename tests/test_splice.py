@@ -31,15 +31,15 @@ from pstate.text.canonical import is_canonical, literals
 from pstate.text.places import applied
 from pstate.values import same
 
-#: Name, document, what becomes of the state `s`, and the document that says so.
+#: Name, document, what happens to the state `s`, and the document that says so.
 EXAMPLES = r"""
-=== a comment behind a value
+=== a comment after a value
 a: 1  # one
 b: 2
 >>> s['a'] = 5
 a: 5  # one
 b: 2
-=== comments above, below and behind
+=== comments above, below and after
 # top
 
 # a
@@ -114,7 +114,7 @@ a: 1
 # free
 
 c: 3
-=== a new key behind the last one
+=== a new key after the last one
 a: 1
 b: 2 # two
 
@@ -156,7 +156,7 @@ a:
 
   # tail of a
 b: 2
-=== a new key behind a block whose tail stays in it
+=== a new key after a block whose tail stays in it
 a:
   x: 1
   # tail of a
@@ -311,7 +311,7 @@ a: 'it''s' # one
 b: w
 c: "no"
 d: plain
-=== a text that has become several lines
+=== a string that has become several lines
 a: x # one
 b: 2
 >>> s['a'] = 'one\ntwo\n'
@@ -319,7 +319,7 @@ a: | # one
   one
   two
 b: 2
-=== a text of several lines
+=== a string of several lines
 a: |  # lines
   one
   two
@@ -330,7 +330,7 @@ a: |-  # lines
   one
 
 b: 2 # two
-=== a text of several lines in another one
+=== a string of several lines in another one
 a: >-
   one
   two
@@ -382,7 +382,7 @@ a:  # jobs
   - 1
   - x: 2
 b: 2
-=== null without a word
+=== null without a value
 a:
 b:  # to come
 c: 1 # one
@@ -553,7 +553,7 @@ a: &x [1, 2]
 b:
   - - 1 # one
   - 2 # two
-=== a text that would keep the blank lines below it
+=== a string that would keep the blank lines below it
 # top
 
 a: |+
@@ -683,7 +683,7 @@ c:
   a: 1
   b: 2
   d: 1 # one
-=== several are merged, behind a dash, and one of them changes
+=== several are merged, after a dash, and one of them changes
 x: &ab {a: 1, b: 2}
 y: &c {c: 3}
 l:
@@ -826,7 +826,7 @@ b: 1
 a: |1
  y
 b: 1
-=== a folded text, of which one word changes
+=== a folded text whose one word changes
 a: >-  # folded
   one two three
   four five six
@@ -1089,7 +1089,7 @@ b: 2
 b: 2
 # about a
 a: 1
-=== a modeline behind the start of the document
+=== a modeline after the start of the document
 ---
 # vim: set ft=ansible:
 # about a
@@ -1152,7 +1152,7 @@ a: !!set # set
   ? x # x
   ? y
 b: 2 # b
-=== a key behind a question mark
+=== a key after a question mark
 ? a # key
 : 1 # one
 ? b
@@ -1164,7 +1164,7 @@ c: 3 # three
 ? b
 : 2
 c: 3 # three
-=== a new key where one is behind a question mark
+=== a new key where one is after a question mark
 x:
   ? a # key
   : 1 # one
@@ -1174,7 +1174,7 @@ x:
   a: 1
   b: 5
 y: 2 # two
-=== a deeper comment is no part of a new text
+=== a deeper comment is not a part of a new text
 a: 1
     # deeper
 b: 2
@@ -1182,7 +1182,7 @@ b: 2
 a: "x\ny\n"
     # deeper
 b: 2
-=== blank lines are no part of a new text
+=== blank lines are not a part of a new text
 a: 1
 
 # b
@@ -1250,7 +1250,7 @@ SPECIAL = [
         "b: 1\na: |+\n  x\n\nc:\n  - 1\n\nd: 2\n# c\n",
         "d = dict(c=s['c'], d=s['d'], b=s['b'], a=s['a']); s.clear(); s.update(d)",
         "c:\n  - 1\nd: 2\nb: 1\na: |+\n  x\n\n# c\n",
-        id="a text that would take the blank lines of what has gone in front of it",
+        id="a string that would take the blank lines of what has gone before it",
     ),
     pytest.param(
         "defaults: &d\n  wait: 1\nprod:\n  <<: *d\n  host: a  # h\nref: *d\n",
@@ -1301,7 +1301,7 @@ def no_warning() -> Iterator[None]:
 
 @contextmanager
 def at_first() -> Iterator[None]:
-    """No warning, and no second try, in which all that changes below a key of the root is written anew."""
+    """No warning, and no second try, in which all that changes below a key of the root is rewritten."""
     with no_warning(), patch.object(splice, "_spliced", wraps=splice._spliced) as spliced:
         yield
     assert not any(call.args[3] for call in spliced.call_args_list)
@@ -1315,7 +1315,7 @@ def in_order(value: Any) -> Any:
 
 
 def check(document: str, state: dict[Any, Any]) -> str:
-    """Rewrite *document*: the result says *state*, to stock loaders too, and a journal can stand behind it."""
+    """Rewrite *document*: the result says *state*, to stock loaders too, and a journal can follow it."""
     with at_first():
         found = rewritten(document, state)
     base = reading.load(found.encode(), "state.yaml")
@@ -1560,7 +1560,7 @@ def test_any_document_says_any_state(draw: random.Random) -> None:
 @settings(max_examples=200)
 @given(draws)
 def test_of_a_canonical_document_becomes_a_canonical_one(draw: random.Random) -> None:
-    """Also the long way, so that it is no matter who notices that a document is canonical."""
+    """Also the long way, so that it does not matter who notices that a document is canonical."""
     state = state_of(Writer(draw).document())
     base = dumping.dump(state)
     for _ in range(draw.randint(1, 4)):
@@ -1632,7 +1632,7 @@ def test_a_piece_that_is_not_over_is_not_read_by_itself(edits: list[tuple[int, i
 
 
 class Entry:
-    """A key, or an element, as lines of a document. *free* is what stands above it on its own."""
+    """A key, or an element, as lines of a document. *free* is what is above it on its own."""
 
     def __init__(self, key: str, value: Any, free: list[str], above: list[str], behind: str) -> None:
         self.key = key
@@ -1672,7 +1672,7 @@ class Block:
         self.entries.append(entry)
 
     def blank_end(self) -> list[str]:
-        """Take out the blank lines at the end: they stand just as well behind the block."""
+        """Take out the blank lines at the end: they are just as good after the block."""
         blank = []
         while self.tail and not self.tail[-1]:
             blank.append(self.tail.pop())
@@ -1805,7 +1805,7 @@ class Reuser:
         return [" " * column + key + ":" + head, *lines]
 
     def value(self, column: int, depth: int) -> tuple[str, list[str]]:
-        """What stands behind a colon, and the lines below."""
+        """What is after a colon, and the lines below."""
         draw, kind = self.draw, self.draw.random()
         if kind < 0.15 and self.anchors:
             return f" *{draw.choice(self.anchors)}{self.behind()}", []
@@ -1913,7 +1913,7 @@ def test_a_scalar_or_a_new_entry_costs_no_line_of_others(draw: random.Random) ->
         found = rewritten(document, state)
     assert in_order(state) == in_order(state_of(found))
     assert comments(document) - of_merge_keys(document) <= comments(found)
-    # They may have moved, and one may have come to be behind a dash.
+    # They may have moved, and one may have come to follow a dash.
     before, after = (Counter([line.lstrip(" -") for line in text.splitlines()]) for text in (document, found))
     gone = before - after
     others = [line for line in gone if not {"*", "{", "["} & set(line) and line[:1] != "#"]
@@ -2007,11 +2007,13 @@ def test_what_would_come_out_wrong_is_written_canonically_and_logged(
             assert dumping.dump(state) == splice.rewrite(
                 b"a: 1 # one\nb: [1]\n", state, lambda: dumping.dump(state), "s.yaml"
             )
-        assert "s.yaml: what a person wrote besides the values could not be kept" in caplog.text
+        assert (
+            "s.yaml: the file was rewritten without its comments and its layout, which could not be kept" in caplog.text
+        )
 
 
 def test_where_a_change_comes_out_wrong_the_rest_of_the_comments_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What changes below a key of the root is written anew then, and nothing else."""
+    """What changes below a key of the root is rewritten then, and nothing else."""
     spliced = splice._spliced
 
     def wrong_at_first(base: bytes, state: dict[Any, Any], path: str, coarse: bool) -> tuple[bytes, Any]:
@@ -2123,7 +2125,7 @@ def test_comments_survive_two_processes(world: World) -> None:
 
 @pytest.mark.parametrize("save", [save_by_rename, save_in_place])
 def test_comments_of_an_edit_survive_the_merge(world: World, save: Any) -> None:
-    """A person adds a comment while a program has commits: both are in the file, and what the person wrote is there."""
+    """A person adds a comment while a program has commits: both are in the file, and so is what the person wrote."""
     world.write(SETTINGS)
     peer = world.peer()
     peer.run("state.interval = 6")
@@ -2161,7 +2163,7 @@ def test_comments_survive_a_program_that_was_killed(world: World) -> None:
 
 
 def test_comments_survive_the_first_commit_behind_a_document_that_takes_none(tmp_path: Path) -> None:
-    """It is written anew before the commit, because of its `...`."""
+    """It is rewritten before the commit, because of its `...`."""
     path = tmp_path / "state.yaml"
     path.write_text(SETTINGS + "...\n")
     with PersistedState(path) as state:
@@ -2179,7 +2181,7 @@ def test_comments_without_a_document_survive(tmp_path: Path) -> None:
 
 
 def test_a_file_of_persistedstate_is_written_canonically(tmp_path: Path) -> None:
-    """Without a try to keep more: its journal is no YAML of ours."""
+    """Without a try to keep more: its journal is not YAML of ours."""
     path = tmp_path / "state.yaml"
     path.write_text('# by hand\na: "1"   # one\n---\n["set", [], "b", 2]\n')
     with no_warning(), PersistedState(path) as state:

@@ -164,7 +164,7 @@ def test_nested_defaults_keep_the_containers_and_what_a_person_wrote(path: Path)
 
 
 def test_two_programs_that_begin_a_file_fill_it_once(tmp_path: Path) -> None:
-    """Whoever is second finds under the lock that nothing is missing any more."""
+    """The second one finds under the lock that nothing is missing any more."""
     with Crowd(tmp_path / "state.yaml") as crowd:
         others = [crowd.other(opened=False) for _ in range(3)]
         crowd.begin(d={"a": {}})
@@ -402,7 +402,7 @@ def test_what_a_class_may_have_is_no_key_and_hides_the_item_from_nobody(path: Pa
                 setattr(state, name, 1)
 
 
-# ------------------------------------------------------------------ the class, called by who does not know it
+# ------------------------------------------------------------------ the class, called by code that does not know it
 
 
 def test_a_state_in_a_dataclass_becomes_a_plain_dict(path: Path) -> None:
@@ -456,3 +456,68 @@ def test_states_and_containers_ask_nothing_else_of_a_store() -> None:
         asked |= set(re.findall(r"\b(?:_store|store)\.([a-z]\w*)", module.read_text(encoding="utf-8")))
 
     assert {"fresh", "view", "read", "put", "mutate", "enter"} <= asked <= {*CORE}
+
+
+# ------------------------------------------------------------------ defaults that are named like a method
+
+
+@pytest.fixture
+def warned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a process that has warned about nothing yet."""
+    monkeypatch.setattr(pstate.state, "_warned", set())
+
+
+@pytest.mark.usefixtures("warned")
+def test_a_default_that_is_named_like_a_method_is_logged_once(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The attribute is the method, so `state.open` would silently not be the value."""
+    for _ in range(2):
+        with PersistedState.open(path, defaults={"open": 1, "n": 2, "_open": 3}) as state:
+            assert state["open"] == 1
+
+    assert [
+        f"{path}: the default 'open' has the name of a method of PersistedState, so state.open is that method. "
+        'Use the item: state["open"]'
+    ] == [record.getMessage() for record in caplog.records]
+    assert [("pstate.state", "WARNING")] == [(record.name, record.levelname) for record in caplog.records]
+
+
+@pytest.mark.usefixtures("warned")
+def test_defaults_in_dicts_are_looked_at_too(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """`watch` is a method of the state, but not of a dict in it."""
+    with PersistedState(path, limits={"items": 1, "watch": 2, "deep": {"pop": 3}}, jobs=[{"items": 4}]):
+        pass
+
+    said = [record.getMessage() for record in caplog.records]
+    assert ['state.limits["items"]', 'state.limits.deep["pop"]'] == [text.rpartition(": ")[2] for text in said]
+    assert all("of MappedDict" in text for text in said)
+
+
+@pytest.mark.usefixtures("warned")
+def test_each_class_warns_for_itself_and_a_property_is_not_a_method(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Jobs(PersistedState):
+        def begin(self) -> None: ...
+
+        @property
+        def copy(self) -> Any:  # type: ignore[override]
+            return self["copy"]
+
+    with Jobs(path, begin=1, copy=2) as state:
+        assert state.copy == 2
+    with PersistedState(path, begin=1, copy=2):
+        pass
+
+    said = [record.getMessage().partition(" has the name of a method of ") for record in caplog.records]
+    assert [("begin", "Jobs"), ("copy", "PersistedState")] == [
+        (before.split("'")[1], after.partition(",")[0]) for before, _, after in said
+    ]
+
+
+@pytest.mark.usefixtures("warned")
+def test_a_state_that_cannot_be_opened_warns_about_no_default(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path.write_text("- 1\n")
+    with pytest.raises(InvalidStateError):
+        PersistedState(path, pop=1)
+
+    assert not caplog.records

@@ -1,4 +1,4 @@
-"""The store at the door: it plans anew where it was overtaken, and it looks into no engine."""
+"""The store at the door: it plans again when it was overtaken, and it looks into no engine."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_nobody_overtakes_a_block(state: PersistedState, other: PersistedState) 
 def test_a_block_that_begins_meanwhile_overtakes_a_change(
     monkeypatch: pytest.MonkeyPatch, state: PersistedState, other: PersistedState
 ) -> None:
-    """It plans anew when the block has ended."""
+    """It plans again when the block has ended."""
     inside, go_on = threading.Event(), threading.Event()
 
     def block() -> None:
@@ -334,7 +334,7 @@ def test_put_asks_the_log_for_the_same_as_mutate(
 
 @pytest.mark.parametrize("error", [pstate.WriteError("refused", path=""), KeyboardInterrupt(), Overtaken()])
 def test_put_gives_back_what_it_holds_as_mutate_does(error: BaseException) -> None:
-    """Where `commit` raises once. Where it was overtaken, `mutate` goes on, so the value is there."""
+    """Where `commit` raises once. Where it was overtaken, `mutate` goes on, so the value is stored."""
 
     class Raising(Recorded):
         def commit(self, body: str, after: Any = None) -> Any:

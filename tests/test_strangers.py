@@ -379,7 +379,7 @@ def test_a_command_does_not_wait_for_a_state_that_is_no_file(tmp_path: Path, put
     with nothing_else_changes(tmp_path, name=""):
         done = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=30, check=False)
     assert done.returncode > 0
-    assert "no regular file" in done.stdout + done.stderr
+    assert "not a regular file" in done.stdout + done.stderr
 
 
 def test_a_state_that_becomes_a_pipe_while_it_is_open_is_not_waited_for(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def run(head: str, code: str, *arguments: object) -> str:
     assert not done.returncode, done.stderr
     if done.stdout == "no filter\n":
         pytest.skip("filters of system calls are not permitted here")
-    assert "left with its journal" not in done.stderr
+    assert "closed with its journal" not in done.stderr
     assert "put off" not in done.stderr
     assert "Exception ignored" not in done.stderr
     return done.stdout

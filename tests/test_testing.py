@@ -156,8 +156,8 @@ def test_commits_come_back_after_a_power_cut_as_the_durability_promises() -> Non
     crash_at_every_step(count, what_was_done_is_there, durability="power", **options)
     failure = failure_of(count, what_was_done_is_there, durability="process", **options)
 
-    assert "The power went, and the check failed on what was found." == failure.happened
-    assert re.fullmatch(r"the power went before .*: commit 1 is lost", failure.steps[-1])
+    assert "The power was cut, and the check failed on the state that was found." == failure.happened
+    assert re.fullmatch(r"the power was cut before .*: commit 1 is lost", failure.steps[-1])
     assert {"last": 0} == failure.state
 
 

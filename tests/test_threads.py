@@ -727,7 +727,7 @@ def is_usable(crowd: Crowd, state: Any, expected: dict[str, Any]) -> None:
 def test_a_block_that_is_left_in_another_thread_is_rolled_back_and_ends(
     tmp_path: Path, room: Room, locking: str, fails: bool
 ) -> None:
-    """As FastAPI does with what stands around the `yield` of a dependency."""
+    """As FastAPI does with the code around the `yield` of a dependency."""
     with Crowd(tmp_path / "state.yaml", locking) as crowd:
         state = crowd.open(defaults={"n": 0, "l": [1]}, lock_timeout=1)
 
@@ -951,7 +951,7 @@ def is_in(thread: threading.Thread, function: Any) -> bool:
 
 
 def test_a_thread_that_does_not_come_out_of_its_commit_keeps_its_block(crowd: Crowd, room: Room) -> None:
-    """On a disk that hangs, for instance. Who wants to end the block is told, and changes nothing about it."""
+    """On a disk that hangs, for instance. A thread that wants to end the block gets an error, and changes nothing."""
     fs, hangs, begun, go_on = FileSystem(), threading.Event(), threading.Event(), threading.Event()
 
     def write(fd: int, data: bytes) -> int:
@@ -995,7 +995,7 @@ def test_a_thread_that_ends_in_a_block_rolls_it_back(crowd: Crowd, caplog: pytes
 
     Task(enter).result()
     Task(lambda: setattr(state, "m", 1)).result()
-    assert ["rolled back"] == [record.getMessage()[-11:] for record in caplog.records]
+    assert [True] == ["rolled back" in record.getMessage() for record in caplog.records]
     is_usable(crowd, state, {"n": 0, "m": 1})
     for block in reversed(kept[0] if kept else ()):
         with pytest.raises(TransactionError, match="has ended"):
@@ -1047,7 +1047,7 @@ def test_tasks_whose_blocks_end_out_of_order_commit_nothing(crowd: Crowd, fails:
 
 @pytest.mark.parametrize("order", [(0, 1), (0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1)])
 def test_blocks_that_are_left_out_of_order_commit_nothing(crowd: Crowd, order: tuple[int, ...]) -> None:
-    """From the first one on that is left before one inside of it, everything is refused until all were left."""
+    """From the first one on that is left before one inside it, everything is refused until all were left."""
     state = crowd.open(defaults={"n": 0}, lock_timeout=0)
     blocks = [state.transaction() for _ in order]
     for number, block in enumerate(blocks, 1):

@@ -1,4 +1,4 @@
-"""Who may read and write the file after a vacuum: those who could before, and nobody else."""
+"""The users that may read and write the file after a vacuum: those who could before, and nobody else."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def test_it_says_so_once_and_a_vacuum_that_is_asked_for_is_an_error(shared: Path
         state = PersistedState.open(path)
         for number in range(60):
             state.text = str(number) + 100_000 * "x"  # several times what makes a vacuum due
-        assert [True] == [f"user {ALICE}" in line and "put off" in line for line in told]
+        assert [True] == [f"user {ALICE}" in line and "keeps growing" in line for line in told]
         with pytest.raises(WriteError, match=f"user {ALICE}.*owns the old one"):
             state.vacuum()
         os._exit(0)

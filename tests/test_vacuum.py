@@ -54,7 +54,7 @@ class Meeting:
 
 @pytest.mark.parametrize("moment", ["stat", "rename_new"])
 def test_a_file_that_is_moved_away_and_written_anew_within_a_vacuum_is_not_overwritten(moment: str) -> None:
-    """It comes back before the next look, or only when we have waited for it, in front of our rename."""
+    """It comes back before the next look, or only when we have waited for it, before our rename."""
     meeting = Meeting()
 
     def arm() -> None:
@@ -70,7 +70,7 @@ def test_a_file_that_is_moved_away_and_written_anew_within_a_vacuum_is_not_overw
 
 
 def test_a_file_that_an_editor_deletes_within_a_vacuum_is_the_editors_to_write() -> None:
-    """git opens the new one with O_EXCL, and would fail if ours were there."""
+    """git opens the new one with O_EXCL, and would fail if ours existed."""
     meeting = Meeting()
 
     def delete() -> None:
@@ -126,7 +126,7 @@ def test_a_close_keeps_commits_that_a_save_in_place_lacks_although_the_file_is_l
 
 
 def test_a_vacuum_does_not_cut_into_a_save_in_place_that_goes_on() -> None:
-    """The second piece comes when the trailer, which stands behind the first one, would be cut off again."""
+    """The second piece comes when the trailer, which follows the first one, would be cut off again."""
     meeting = Meeting()
     inode = meeting.disk.names["/state.yaml"]
 
@@ -227,7 +227,7 @@ def test_a_file_that_is_emptied_while_it_is_read_is_not_taken_for_unchanged() ->
 
 @pytest.mark.parametrize("spoilt", [b"mine: 1\n", b"log: [\n", b""])
 def test_a_file_that_is_moved_away_and_then_changed_is_not_the_state(spoilt: bytes) -> None:
-    """With a journal in it: what a person makes of the old file must not keep us from writing the state anew."""
+    """With a journal in it: what a person makes of the old file must not keep us from writing the state again."""
     meeting = Meeting()
     meeting.state.log.append("one")
     inode = meeting.disk.names["/state.yaml"]

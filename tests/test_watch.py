@@ -135,10 +135,10 @@ def test_waiting_inside_of_a_transaction_is_refused(path: Path) -> None:
         watch = state.watch()
         state.n = 1
         with state.transaction():
-            assert 1 == next(watch).new  # it is there already
-            with pytest.raises(TransactionError, match="for ever"):
+            assert 1 == next(watch).new  # it has come already
+            with pytest.raises(TransactionError, match="forever"):
                 next(watch)
-            with pytest.raises(TransactionError, match="for ever"):
+            with pytest.raises(TransactionError, match="forever"):
                 state.watch()
 
 
@@ -168,7 +168,7 @@ def test_a_commit_that_another_vacuums_at_once_is_told(crowd: Crowd) -> None:
 
 
 def test_many_vacuums_of_others_while_nobody_asks(crowd: Crowd) -> None:
-    """Each waits until the watch has come to its file: what stands in one that was replaced is nowhere else."""
+    """Each waits until the watch has come to its file: the content of one that was replaced is nowhere else."""
     crowd.begin(n=0)
     state = crowd.open()
     other = crowd.other()
@@ -326,7 +326,7 @@ def test_a_conflict_that_only_the_watch_has_met_is_raised_by_it(path: Path) -> N
 
 
 def test_a_vacuum_while_a_watch_begins_keeps_nothing_from_it() -> None:
-    """Who vacuums before the mark is there does not wait, and could vacuum once more."""
+    """A process that vacuums before the mark is set does not wait, and could vacuum once more."""
     disk = SimulatedDisk({"/s.yaml": b"n: 0\n"})
     found: list[Change] = []
     vacuums = iter([lambda: (setattr(other, "n", 1), other.vacuum())])
@@ -354,7 +354,7 @@ def test_a_vacuum_while_a_watch_begins_keeps_nothing_from_it() -> None:
 
 
 def test_who_has_brought_an_edit_together_with_commits_waits_as_after_a_vacuum() -> None:
-    """The edit stands in the place of the old file, and what is committed behind it could be vacuumed away."""
+    """The edit has replaced the old file, and what is committed after it could be vacuumed away."""
     disk = SimulatedDisk({"/s.yaml": b"n: 0\nm: 1\n"})
     calls: list[str] = []
     found: list[Change] = []
@@ -385,7 +385,7 @@ def test_who_has_brought_an_edit_together_with_commits_waits_as_after_a_vacuum()
 
 
 def test_with_a_lock_for_the_path_nobody_waits_for_who_waits_for_the_lock(path: Path) -> None:
-    """Who asks for it cannot look meanwhile, and would keep the vacuum for as long as that keeps the lock."""
+    """A thread that waits for it cannot look meanwhile, and would delay the vacuum for as long as that has the lock."""
     with Crowd(path, "filelock") as crowd:
         crowd.begin(n=0)
         state = crowd.open()
@@ -429,7 +429,7 @@ def test_a_watch_that_could_not_begin_keeps_nobody(path: Path, monkeypatch: pyte
 
 
 def test_a_state_that_is_dropped_while_its_watch_looks_is_tidied_up(path: Path) -> None:
-    """Who is dropped waits for no other thread, so the thread of the watch does it at its end."""
+    """A watch that is dropped waits for no other thread, so the thread of the watch does it at its end."""
     state = PersistedState(path, n=0)
     state.n = 1
     watch = state.watch()
@@ -658,7 +658,7 @@ def at(tree: Any, place: list[Any]) -> Any:
 
 
 def put(value: Any, path: list[Any], change: Change) -> Any:
-    """What *value*, of which *change* tells at *path*, has become."""
+    """What *value* at *path* has become by *change*."""
     if not path:
         return change.new
     if len(path) == 1 and isinstance(value, list):
@@ -700,7 +700,7 @@ def test_an_iteration_waits_and_ends_when_nothing_has_changed_for_a_while(path: 
 
         def count() -> None:
             for _ in range(5):
-                time.sleep(0.1)  # less than the timeout, which begins anew with each
+                time.sleep(0.1)  # less than the timeout, which begins again with each
                 state.n += 1
 
         thread = threading.Thread(target=count)
@@ -957,6 +957,6 @@ def test_the_history_does_not_begin_inside_of_a_transaction(tmp_path: Path, chan
         with state.transaction():
             if changed:
                 state.n = 1
-            with pytest.raises(TransactionError, match=r"history\(\) inside of a transaction"):
+            with pytest.raises(TransactionError, match=r"history\(\) inside a transaction"):
                 state.history()
         assert [change.new for change in state.history("n")] == [0, 1][: 1 + changed]

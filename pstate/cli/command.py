@@ -139,11 +139,11 @@ class Input:
 #: What a Python program would write, and what stands for it on a command line. The first that fit are replaced first.
 _WORDS = (
     (r"or open it with PersistedState\.open\(path, read_only=True\)", "or only look at it, with: pstate get"),
-    (r"Opening it without read_only begins", "A change with pstate set begins"),
+    (r"open the state without read_only", "change it with pstate set"),
     (r"[Oo]pen it without read_only", "Use another command"),
     (r"was opened read_only", "was opened to look at it only"),
     (
-        r"Open with locking=filelock\.SoftFileLock\(.*?\), which needs none, or with another lock object",
+        r"Open it with locking=filelock\.SoftFileLock\(.*?\), which needs none, or with another lock object",
         "Let a Python program change it that opens it with another lock object, such as filelock.SoftFileLock",
     ),
     (r"""locking=["'](\w+)["']""", r"--locking \1"),
@@ -152,7 +152,6 @@ _WORDS = (
         r"; use sys\.set_int_max_str_digits\(\) to increase the limit",
         "; the environment variable PYTHONINTMAXSTRDIGITS lifts it",
     ),
-    (r"pass a longer lock_timeout", "give a longer --lock-timeout"),
     (r"\block_timeout\b", "--lock-timeout"),
 )
 

@@ -1,4 +1,4 @@
-"""What would be lost otherwise, kept in a file beside the state."""
+"""Keeps content that would otherwise be lost in files beside the state."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Beside:
 
     def __init__(self, site: Site) -> None:
         self._site = site
-        #: What was last kept, as which role, and where.
+        #: The role, the content and the path of the last file.
         self._kept: tuple[str, bytes, str] | None = None
 
     def keep(self, role: str, content: bytes, journal: Journal | None) -> str:
@@ -35,8 +35,8 @@ class Beside:
             kept = files.keep_beside(fs, fs.real_path(path), f"{role}-{generation}{ending}", content)
         except expected(OSError) as error:
             message = (
-                f"{path}: what must be kept beside it could not be written there: {error.strerror or error}. "
-                "Nothing was changed. The folder must be writable."
+                f"{path}: a copy of content that would be lost could not be written beside the file: "
+                f"{error.strerror or error}. Nothing was changed. Make the folder writable, and make room in it."
             )
             raise WriteError(message, path=path, errno=error.errno) from error
         self._kept = role, content, kept

@@ -1,6 +1,6 @@
-"""A person's edit and our commits, brought together value by value (`text.merge`). Pure functions on plain trees.
+"""Merges a person's edit with our commits, value by value (`text.merge`). Pure functions on plain trees.
 
-Noticing an edit, and writing the result, is the business of `log`.
+`log` notices an edit, and writes the result.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ class History:
     """What a process knows when it meets an edit."""
 
     path: str
-    state: State  #: what memory is
-    base: bytes  #: the document that the journal stands on
-    generation: str | None  #: of the journal; None where there is none
+    state: State  #: the state in memory
+    base: bytes  #: the document before the journal
+    generation: str | None  #: of the journal; None without one
     index: int  #: the last commit that memory has
     crc: int  #: its checksum
-    #: Base document and generation of each journal before this one in which commits of ours stood not long ago.
+    #: Base document and generation of each earlier journal that had commits of ours not long ago.
     previous: list[tuple[bytes, str | None]]
     replay: Callable[[State, list[Operations]], State]
     bodies: list[str]  #: the records of the journal, up to there
@@ -38,16 +38,16 @@ class Result:
     """The state after an edit."""
 
     state: State
-    write: bool  #: the file does not say it yet
+    write: bool  #: whether the file does not have it yet
     lost: list[str]  #: our values that gave way to the edit
-    conflict: str = ""  #: why the edit cannot hold all our commits; they must be kept elsewhere
+    conflict: str = ""  #: why the edit cannot have all our commits, so that they must be kept elsewhere
     contains: int = 0  #: the last commit of our generation that the edit had in its journal
 
 
 def reconcile(known: History, image: f.Image, edited: State, data: bytes, ancestor: State | None = None) -> Result:
-    """What the state is after an edit that left *data*, which is *image*, whose base document says *edited*.
+    """The state after an edit that left *data*, which is *image*, with the state *edited* in its base document.
 
-    With *ancestor*, another process has brought the edit together with our commits, but only up to that state. Raises
+    With *ancestor*, another process has merged the edit with our commits, but only up to that state. Raises
     EditConflict when document and journal do not belong together and we know neither.
     """
     records = decode(image.bodies, known.path, lambda: data)
@@ -81,15 +81,15 @@ def reconcile(known: History, image: f.Image, edited: State, data: bytes, ancest
     stale = _stale(known, edited)
     if not stale and not result.write and not result.lost:
         return result
-    return Result(theirs, False, [], stale or "another program has gone on from it without our commits")
+    return Result(theirs, False, [], stale or "another program has committed to it without our commits")
 
 
 def _stale(known: History, edited: State) -> str:
-    """Why *edited* may lack commits that are not in our journal any more; or ""."""
+    """Why *edited* may lack commits that are no longer in our journal; or ""."""
     now = document(known.base, known.path)
     if not any(reverts(document(base, known.path), edited, now) for base, _ in known.previous):
         return ""
-    return "it has values from before one of our vacuums, as a copy has that was read before our commits"
+    return "it has values from before a vacuum of ours, so it seems to be a copy from before our commits"
 
 
 def _merged(old: State, edited: State, ours: State) -> Result:
@@ -98,12 +98,12 @@ def _merged(old: State, edited: State, ours: State) -> Result:
 
 
 def _common(mine: list[str], theirs: list[str]) -> int:
-    """How many records two journals begin with in common."""
+    """How many records at their beginning two journals have in common."""
     return next((n for n, (a, b) in enumerate(zip(mine, theirs, strict=False)) if a != b), min(len(mine), len(theirs)))
 
 
 def _chain(image: f.Image, index: int) -> int:
-    """The checksum of commit *index* of *image*; of none, 0 as in the view of a file without a journal."""
+    """The checksum of commit *index* of *image*; 0 without one, as in the view of a file without a journal."""
     if index == 0 or image.marker is None:
         return 0
     crc = f.first_crc(image.marker.generation)
@@ -113,7 +113,7 @@ def _chain(image: f.Image, index: int) -> int:
 
 
 def reverts(old: Any, edited: Any, new: Any) -> bool:
-    """Whether *edited* has, at some place, what *old* had there and *new* has not any more."""
+    """Whether *edited* has, at some place, the value that *old* had there and *new* no longer has."""
     if same(old, new):
         return False
     if type(old) is type(edited) is type(new) is dict:

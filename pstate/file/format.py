@@ -25,21 +25,21 @@ NO_GENERATION = "00000000"
 EMPTY_MAPPING = b"{}\n"
 
 RECORD = b"--- %b\n... # %08x\n"  #: body and checksum
-#: What a disk writes whole or not at all, in bytes; of larger blocks this is a divisor.
+#: The bytes that a disk writes as a whole or not at all; larger blocks are multiples of it.
 SECTOR = 512
 _BEGINNING = re.compile(rb"--- ")
 _ZEROS = re.compile(rb"\0+")
 _SIGNATURE = b"... # pstate "
 _MOVED = b"--- # pstate moved "
-#: How much of a line of ours no person's document ends in: `... #` and `--- #`.
+#: With at least so many bytes, the beginning of a line of ours is not the end of a person's document: `... #`, `--- #`.
 _UNMISTAKABLE = 5
 _MARKER = re.compile(rb"\.\.\. # pstate (\d+) ([0-9a-f]{8}) (\d{10}) ([0-9a-f]{8}) ([0-9a-f]{8}) ([pw])\r?\n")
 _RECORD = re.compile(rb"--- ([^\n]*)\n\.\.\. # ([0-9a-f]{8})\r?\n")
-#: A text in a body, and its closing quote; nothing, or half of an escape, where the body ends within the text.
+#: A string in a body, and its closing quote; nothing, or half of an escape, if the body ends within the string.
 _QUOTED = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*("|\\?\Z)')
-#: What a body has outside of texts: brackets, numbers, dates, null and tags. No control character is in any of it.
+#: The bytes of a body outside strings: brackets, numbers, dates, null and tags. It never has a control character.
 _OUTSIDE_TEXTS = re.compile(rb"[][{}0-9A-Za-z.:,?!+ _-]*")
-#: After a bracket that closes comes another one, or a comma.
+#: A closing bracket is followed by another one, or by a comma.
 _GOES_ON_AMISS = re.compile(rb"[]}][^]},]")
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 _BRACKET = re.compile(rb"[][{}]")
@@ -53,18 +53,18 @@ _TRAILER = re.compile(
 
 
 class Verdict(enum.Enum):
-    """What stands behind the last commit."""
+    """What follows the last commit."""
 
     CLEAN = "clean"  #: nothing
-    TORN = "torn"  #: the beginning of one write, which did not end: the next writer cuts it off
-    MOVED = "moved"  #: the trailer of a vacuum: the state lives in the file that is now at the path
+    TORN = "torn"  #: the beginning of one write that was not finished: the next writer cuts it off
+    MOVED = "moved"  #: the trailer of a vacuum: the state is in the file that is now at the path
     DAMAGED = "damaged"  #: anything else, whether records follow or not
 
 
 class BaseMarker(NamedTuple):
-    """The line that ends the base document and names the generation of the journal behind it."""
+    """The line that ends the base document and names the generation of the journal that follows."""
 
-    generation: str  #: 8 hex digits, drawn anew for each journal
+    generation: str  #: 8 hex digits, drawn at random for each journal
     length: int  #: of the base document, in bytes
     crc: int  #: CRC-32 of the base document
     boot: str  #: 8 hex digits of the system's boot id
@@ -76,9 +76,9 @@ class BaseMarker(NamedTuple):
         return text.encode("ascii")
 
     def describes(self, base: bytes) -> bool:
-        """Whether *base* is the document that this marker was written behind.
+        """Whether *base* is the document that this marker was written after.
 
-        An editor that only changed the line ends, or added a byte order mark, changed no value.
+        An editor that only changed the line ends, or added a byte order mark, has changed no value.
         """
         if len(base) == self.length and crc32(base) == self.crc:
             return True
@@ -141,34 +141,34 @@ class Image:
         self.base = base
         self.marker = marker
         self.bodies: list[str] = bodies or []  #: of the committed records, in order
-        self.end = end  #: behind the last commit; behind the base document where there is none
+        self.end = end  #: the end of the last commit, or of the base document if there is none
         self.crc = crc  #: the checksum that the next record is chained to
-        self.rest = rest  #: everything behind `end`
+        self.rest = rest  #: everything after `end`
         self.verdict = verdict
         self.trailer: Trailer | None = None
-        self.following = 0  #: whole records behind the damage, as far as they can be told
-        self.hole = False  #: a power cut has kept the base marker from the disk: only zeros are where it should be
+        self.following = 0  #: whole records after the damage, as far as they can be recognised
+        self.hole = False  #: whether zeros are in the place of the base marker, which a power cut kept from the disk
         self.reason = ""  #: what is wrong with the first bytes of `rest`
-        self.version = VERSION  #: what the base marker says; all else is empty when it is not ours
+        self.version = VERSION  #: that of the base marker; all else is empty if it is not ours
 
     @property
     def index(self) -> int:
-        """The number of the last commit in this generation; 0 where there is none."""
+        """The number of the last commit in this generation; 0 without one."""
         return len(self.bodies)
 
     @property
     def base_edited(self) -> bool:
-        """The base document is not the one that the journal behind it was written on."""
+        """Whether the base document is not the one that the journal was written after."""
         return self.marker is not None and bool(self.bodies) and not self.marker.describes(self.base)
 
 
 def first_crc(generation: str) -> int:
-    """What the first record of *generation* is chained to."""
+    """The checksum that the first record of *generation* is chained to."""
     return int(generation, 16)
 
 
 def encode_record(body: str, crc: int) -> tuple[bytes, int]:
-    """The bytes of a record with *body* behind a commit with checksum *crc*, and the record's own checksum."""
+    """The bytes of a record with *body* after a commit with checksum *crc*, and the record's own checksum."""
     data = body.encode("utf-8")
     crc = crc32(data, crc)
     return RECORD % (data, crc), crc
@@ -177,8 +177,8 @@ def encode_record(body: str, crc: int) -> tuple[bytes, int]:
 def read_records(data: bytes, start: int, crc: int) -> tuple[list[str], int, int]:
     """The bodies of the committed records in *data* from offset *start* on, chained to *crc*.
 
-    Returns them with the offset behind the last one and its checksum. Stops at the first byte that is no valid record,
-    without judging it.
+    Returns them with the end of the last one and its checksum. Stops at the first byte that does not begin a valid
+    record, without judging it.
     """
     bodies: list[str] = []
     match = _RECORD.match
@@ -199,7 +199,7 @@ def read_records(data: bytes, start: int, crc: int) -> tuple[list[str], int, int
 
 
 def read_marker(data: bytes, start: int = 0) -> tuple[BaseMarker, int] | None:
-    """The base marker that begins at *start*, and the offset behind it; None where none of our version stands there."""
+    """The base marker that begins at *start*, and its end; None without one of our version."""
     found = _MARKER.match(data, start)
     if found is None or int(found[1]) != VERSION:
         return None
@@ -209,7 +209,7 @@ def read_marker(data: bytes, start: int = 0) -> tuple[BaseMarker, int] | None:
 
 
 def read_trailer(rest: bytes) -> Trailer | None:
-    """The moved trailer that *rest*, all that stands behind the last commit, consists of; None where it is not one."""
+    """The moved trailer that *rest*, everything after the last commit, consists of; None if it is not one."""
     found = _TRAILER.fullmatch(rest)
     if found is None:
         return None
@@ -227,7 +227,7 @@ def split_trailer(data: bytes) -> tuple[int, Trailer] | None:
 
 
 def without_torn_trailer(data: bytes) -> bytes:
-    """*data* without the beginning of a moved trailer that it ends in; for a file that no state depends on any more."""
+    """*data* without the beginning of a moved trailer at its end; for a file that no state depends on."""
     last = data[(start := _last_line(data)) :]
     is_torn = len(last) > len(b"--- ") and (last.startswith(_MOVED) or _MOVED.startswith(last))
     return data[:start] if is_torn and not last.endswith(b"\n") else data
@@ -241,7 +241,7 @@ def _last_line(data: bytes) -> int:
 def find_marker(data: bytes) -> int:
     """The offset of the first line that begins like a base marker, or -1.
 
-    No scalar of a base document can hold such a line at column 0 (docs/format.md), so the first one is the true one.
+    No scalar of a base document can have such a line at column 0 (docs/format.md), so the first one is the true one.
     """
     if data.startswith(_SIGNATURE):
         return 0
@@ -249,11 +249,11 @@ def find_marker(data: bytes) -> int:
 
 
 def torn_line(data: bytes) -> int:
-    """The offset of an unfinished line of ours that ends *data*, behind a base document without a marker; or -1.
+    """The offset of an unfinished line of ours that ends *data*, after a base document without a marker; or -1.
 
-    The newline belongs to the line: without it, it is the torn tail of a first commit or of a vacuum, however much of
-    it is there. But a person may have written the first bytes of it, and no newline: those count as ours only where we
-    may have begun a line, and where they are no YAML.
+    The newline belongs to the line. Without it, any part of the line is the torn tail of a first commit or of a vacuum.
+    But a person may have written the first bytes of it, and no newline. Those count as ours only if we may have begun a
+    line there, and if they are not YAML.
     """
     line_start = data.rfind(b"\n") + 1
     line = data[line_start:]
@@ -267,7 +267,7 @@ def torn_line(data: bytes) -> int:
 
 
 def _takes_line(base: bytes) -> bool:
-    """Whether a line of ours may have been begun behind *base*."""
+    """Whether we may have begun a line of ours after *base*."""
     try:
         return reading.load(base, "").appendable
     except InvalidStateError:
@@ -283,11 +283,11 @@ def _is_document(data: bytes) -> bool:
 
 
 def takes_trailer(base: bytes) -> bool:
-    """Whether a moved trailer may stand behind *base*, a document without a marker: torn anywhere, it must be known.
+    """Whether a moved trailer may follow *base*, a document without a marker: it must be recognised if torn anywhere.
 
-    The first byte of it could be the last element of a list: behind `a:`, say, or `- x`. It is decided by the last
-    lines alone, as every look at the path asks for it, and in doubt against the trailer: then who has the file open
-    takes the new one for an edit that says the same, and looks at the path before each read.
+    The first byte of it could be the last element of a list: after `a:`, say, or `- x`. Only the last lines decide,
+    because every look at the path asks for it; in doubt, they decide against the trailer. Without one, a program with
+    the file open takes the new one for an edit that changes nothing, and looks at the path before each read.
     """
     last = _LAST_AT_COLUMN_0.match(b"\n" + base.removeprefix(b"\xef\xbb\xbf"))
     content = _LAST_WITH_CONTENT.match(b"\n" + base.removeprefix(b"\xef\xbb\xbf"))
@@ -295,19 +295,18 @@ def takes_trailer(base: bytes) -> bool:
         return False
     line = last[1]
     if line[:1] in b"-?:.%&!" or (b":" not in line and b"}" not in line):
-        return False  # a list, an end of the document, perhaps no mapping
-    # A value that is still to come: behind a colon, or behind its anchor or tag. What looks like a comment may be one.
+        return False  # a list, an end of the document, perhaps not a mapping
+    # A value that would follow: after a colon, or after its anchor or tag. Text that looks like a comment may be one.
     line = content[1].rstrip()
     ends = [line, *(line[: comment.start()].rstrip() for comment in _COMMENT.finditer(line))]
     return not any(end.endswith((b":", b"?", b"-")) or end.split()[-1:][0][:1] in (b"&", b"!") for end in ends if end)
 
 
 def is_begun(rest: bytes, crc: int, edited: bool = False) -> bool:
-    """Whether *rest*, after the last commit, whose checksum is *crc*, is what a write of ours has left that did not
-    end, or blank lines.
+    """Whether *rest*, after the last commit, whose checksum is *crc*, is an unfinished write of ours, or blank lines.
 
-    That is the beginning of a record or of a moved trailer. In an *edited* file, the editor may have ended it with a
-    newline.
+    An unfinished write is the beginning of a record or of a moved trailer. In an *edited* file, the editor may have
+    ended it with a newline.
     """
     tail = rest.rstrip(b"\r\n")
     if not tail or _is_beginning(rest, crc):
@@ -316,7 +315,7 @@ def is_begun(rest: bytes, crc: int, edited: bool = False) -> bool:
 
 
 def has_more(image: Image) -> bool:
-    """Whether what is to be cut off *image* may hold more than the beginning of one write, and zeros after it."""
+    """Whether the bytes to cut off *image* may be more than the beginning of one write, and zeros after it."""
     torn = image.rest.rstrip(b"\0")
     if image.hole:
         torn = torn.removesuffix(b"\n")  # of the trailer of a vacuum that died
@@ -331,20 +330,20 @@ def _is_beginning(rest: bytes, crc: int) -> bool:
     body = body.removesuffix(b"\r")
     if not (rest + b"--- ["[len(rest) :]).startswith(b"--- [") or not _is_body(body, bool(newline)):
         return False
-    # As much of the marker as is there must be that of this body.
+    # The part of the marker that was written must be that of this body.
     return (b"... # %08x" % crc32(body, crc)).startswith(marker.removesuffix(b"\r"))
 
 
 def _is_line_begun(line: bytes, pattern: re.Pattern[bytes]) -> bool:
-    """Whether *line* is the beginning of what *pattern*, of a line of fixed width, matches; all but its newline."""
+    """Whether *line* is the beginning of a line of fixed width that *pattern* matches, at most without its newline."""
     whole = line + _SAMPLES[pattern][len(line.removesuffix(b"\r")) :]
     return b"\n" not in line and pattern.fullmatch(whole) is not None
 
 
 def _is_body(body: bytes, whole: bool) -> bool:
-    """Whether *body* may be the beginning of the body of a record, or, where it must be *whole*, all of one.
+    """Whether *body* may be the beginning of the body of a record or, if it must be *whole*, all of one.
 
-    It is a list, so that the bracket which closes it ends it: the marker of another record is never taken for a part.
+    A body is a list, so its closing bracket ends it, and the marker of another record is never taken for a part of it.
     """
     try:
         codecs.getincrementaldecoder("utf-8")().decode(body, whole)
@@ -368,17 +367,18 @@ def has_no_node(base: bytes) -> bool:
 
 
 def first_node(base: bytes) -> bytes:
-    """What must be written between *base* and a base marker, as YAML wants a node in each document; or b""."""
+    """What must be written between *base* and a base marker, because each YAML document needs a node; or b""."""
     if not has_no_node(base):
         return b""
     return EMPTY_MAPPING if base.endswith(b"\n") or base in (b"", b"\xef\xbb\xbf") else b"\n" + EMPTY_MAPPING
 
 
 def lost_marker(data: bytes) -> int:
-    """Where the base document ends in a file whose first commit has not reached the disk, although its length has; -1.
+    """Where the base document ends in a file whose first commit has not reached the disk, although its length has; or
+    -1.
 
-    Zeros stand there then, up to where a sector ends or the file does. No YAML has zeros in it, and a text in UTF-16
-    or UTF-32, which has, does not have them so.
+    Zeros follow then, up to the end of a sector or of the file. YAML has no zeros; UTF-16 and UTF-32 have, but not so
+    many in a row.
     """
     start = data.find(b"\0")
     if start < 0:
@@ -390,20 +390,20 @@ def lost_marker(data: bytes) -> int:
     line = data.rfind(b"\n", 0, start) + 1
     if line == start:
         return start
-    # The beginning of the marker may be there: it was in another sector, or is what a write that died there had left.
-    # So few zeros that a damaged byte or two explain them are damage.
+    # The beginning of the marker may have reached the disk: in another sector, or by a write that was not finished.
+    # If there are so few zeros that one or two damaged bytes explain them, they are damage.
     begun = data[line:start]
     is_ours = begun.startswith(_SIGNATURE) or (len(begun) > 1 and _SIGNATURE.startswith(begun))
     return line if is_ours and (not start % SECTOR or zeros.end() - start >= 16) else -1
 
 
 def scan(data: bytes) -> Image:
-    """Judge a whole state file. Never raises: what is wrong is said in the image."""
+    """Judge a whole state file. Never raises: the image says what is wrong."""
     offset = find_marker(data)
     if offset >= 0 and data.find(b"\n", offset) < 0:
         offset = -1  # unfinished, see torn_line
     if (offset < 0 or read_marker(data, offset) is None) and (hole := lost_marker(data)) >= 0:
-        # Before it may stand the trailer of a vacuum that died: the cut that took it away is lost as well then.
+        # Before it, the trailer of a vacuum that died may be back: the power cut undid the cut that removed it.
         image = scan(data[:hole])
         image.rest, image.trailer = data[image.end :], None
         image.hole, image.reason = True, "zeros where the base marker should be"
@@ -416,10 +416,10 @@ def scan(data: bytes) -> Image:
         image = Image(data[:end], end=end, rest=data[end:])
         if image.rest:
             is_torn = EMPTY_MAPPING.startswith(image.rest) or any(map(partial(_is_line_begun, image.rest), _SAMPLES))
-            # After a power cut, the length of the file may be there, and the end of a trailer not.
+            # After a power cut, the file may have its length, but not the end of a trailer.
             is_torn = is_torn or _is_line_begun(image.rest.rstrip(b"\0"), _TRAILER)
             image.verdict = Verdict.TORN if is_torn else Verdict.DAMAGED
-            image.reason = "an unfinished line of ours" if is_torn else "a line that begins like one of ours"
+            image.reason = "an unfinished line of pstate" if is_torn else "a line that begins like one of pstate"
             return image
         if split := split_trailer(data):
             # A vacuum of a file that had no journal: base document, trailer.
@@ -427,7 +427,7 @@ def scan(data: bytes) -> Image:
             image.base, image.rest = data[: image.end], data[image.end :]
             image.verdict = Verdict.MOVED
         elif read_trailer(data[(start := _last_line(data)) :]) is not None:
-            # A person has saved a copy that was read in the middle of a vacuum, or in place then.
+            # A person has saved, during a vacuum, a copy that was read in the middle of it, or in place.
             image.base, image.end, image.rest = data[:start], start, data[start:]
             image.verdict, image.reason = Verdict.TORN, "the trailer of a vacuum of another document"
         return image
@@ -459,20 +459,20 @@ def scan(data: bytes) -> Image:
 
 
 def _following(rest: bytes, crc: int | None) -> int:
-    """How many whole records stand behind the bad bytes that *rest* begins with; *crc* is that of the last good one.
+    """How many whole records follow the bad bytes that *rest* begins with; *crc* is that of the last good record.
 
-    Their checksums need not be looked at (the one before them may be lost): a write that did not end leaves the
-    beginning of one record, and nobody appends before that was cut off.
+    Their checksums need not be checked (the one before them may be lost): an unfinished write leaves the beginning of
+    one record, and no program appends before that is cut off.
     """
     first = _RECORD.match(rest)
     lines = rest[first.end() if first else 0 :].split(b"\n")
-    # Each line is looked at once: a record may begin anywhere in one, but it ends with it.
+    # Each line is read once: a record may begin anywhere in a line, but it ends with it.
     is_record = [
         b"--- " in line and _COMMIT_MARKER.fullmatch(marker) is not None for line, marker in pairwise(lines[:-1])
     ]
     if first is None and is_record:
-        # This line may be what is left of the bad record itself, and its text may look like the beginning of one.
-        # It is one behind zeros, which have taken the records before it, or if it goes on from the last good record.
+        # This line may be the rest of the bad record itself, with text that looks like the beginning of a record. It is
+        # a record if zeros precede it, which have replaced the records before it, or if it follows the last good one.
         starts = [found.start() for found in islice(_BEGINNING.finditer(lines[0]), 8)]
         goes_on = crc is not None and any(read_records(rest, start, crc)[0] for start in starts)
         line = lines[0].removesuffix(b"\r")
@@ -485,16 +485,16 @@ def _reason(rest: bytes, crc: int) -> str:
     """What is wrong with the first bytes of *rest*, for a person."""
     found = _RECORD.match(rest)
     if found is None:
-        return "no complete record"
+        return "the record is not complete"
     computed = crc32(found[1].removesuffix(b"\r"), crc)
     written = found[2].decode()
     if computed != int(written, 16):
-        return f"the marker says {written}, the bytes give {computed:08x}"
+        return f"the checksum in the marker is {written}, that of the bytes is {computed:08x}"
     return "the record is not UTF-8"
 
 
 def record_offset(data: bytes, index: int) -> int | None:
-    """Where the committed record number *index* begins in the whole file *data*; None if it is not there (any more)."""
+    """Where the committed record number *index* begins in the whole file *data*; None if it does not exist."""
     marker = find_marker(data)
     found = read_marker(data, marker) if marker >= 0 else None
     if found is None:
@@ -509,5 +509,5 @@ def record_offset(data: bytes, index: int) -> int | None:
 
 
 def line_number(data: bytes, offset: int) -> int:
-    """The line, counted from 1, that the byte at *offset* stands in."""
+    """The line, counted from 1, of the byte at *offset*."""
     return data.count(b"\n", 0, offset) + 1

@@ -14,29 +14,30 @@ from pstate.file.site import Site
 
 
 class Hold:
-    """What was locked last. It is unlocked by a single call, in the `finally` of the one who locked it."""
+    """The file that was locked last. A single call unlocks it, in the `finally` of the caller that locked it."""
 
     __slots__ = ("_site", "flock", "is_of_file", "journal", "unlock")
 
     def __init__(self, site: Site, locking: object) -> None:
         self._site = site
-        #: Each file has its own lock, so others can come to a new file while we hold the old one. Otherwise one lock is
-        #: for the path, whatever file is there.
+        #: Whether each file has a lock of its own, so that others can lock a new file while we hold the old one.
+        #: Otherwise one lock is for the path, no matter which file it shows.
         self.is_of_file = locking == "file"
         self.flock: Flock = site.fs.flock if site.fs.flock and self.is_of_file else lock.make(locking, site.path)
-        #: Its descriptor cannot be closed, and the number given to another file, before it was unlocked.
+        #: The locked journal. Held here so that its descriptor is not closed, and its number given to another file,
+        #: before it is unlocked.
         self.journal: Journal | None = None
-        #: A call of C, because an asynchronous exception comes after a call: a function of ours could be cut off before
+        #: A C function, because an asynchronous exception comes after a call: a Python function could be cut off before
         #: its first instruction. It may be called twice, and when nothing is held.
         self.unlock: Unlock = int
 
     def take(self, journal: Journal) -> None:
-        """What comes next is the lock of *journal*, which `unlock` will give back."""
+        """Note that the next lock is that of *journal*, so that `unlock` releases it."""
         self.journal = journal
         self.unlock = self.unlocker(journal)
 
     def unlocker(self, journal: Journal) -> Unlock:
-        """The call that unlocks *journal*. It is made once for each journal."""
+        """The function that unlocks *journal*. It is made once for each journal."""
         if journal.unlock is int:
             journal.unlock = partial(self.flock, journal.fd, UNLOCK)
         return journal.unlock
@@ -58,38 +59,38 @@ class Hold:
         self.unlock()
 
     def release_other(self, journal: Journal) -> None:
-        """Unlock *journal*, which is not the one that is held, or not any more."""
+        """Unlock *journal*, which is not, or no longer, the one that is held."""
         if self._may_unlock(journal):
             self.flock(journal.fd, UNLOCK)
 
     def leave(self, old: Journal) -> None:
-        """Unlock *old*, in whose place another file is held by now. A lock for the path is not given back here."""
+        """Unlock *old*, which another file has replaced that is held now. A lock for the path is not released here."""
         if self.is_of_file:
             self.release_other(old)
 
     def _may_unlock(self, journal: Journal) -> bool:
-        """Whether a lock call for *journal* touches no file of others."""
+        """Whether a lock call for *journal* cannot affect another file."""
         return not self.is_of_file or journal.is_ours()
 
     def unlock_again(self, error: OSError) -> bool:
-        """Unlock, after the system has refused it with *error*; returns whether to raise that.
+        """Unlock again after the system has refused it with *error*; returns whether to raise that.
 
-        A lock that cannot be given back because its descriptor is closed went with the descriptor.
+        A lock that cannot be released because its descriptor is closed has ended with the descriptor.
         """
         self.release()
         return self.unlock is not int or error.errno != errno.EBADF
 
     def drop_lost(self) -> None:
-        """Hold nothing, if the descriptor that was locked is not ours any more: the lock went with it."""
+        """Hold nothing, if the descriptor that was locked is no longer ours: the lock has ended with it."""
         if self.is_of_file and self.journal is not None and not self.journal.is_ours():
             self.unlock = int
 
     def check(self) -> None:
         """See `engine.Log.check`."""
         is_of_journal = self.journal is not None and self.unlock is self.journal.unlock
-        assert self.unlock is int or is_of_journal, "I2: what would be unlocked is not the file that is held"
+        assert self.unlock is int or is_of_journal, "I2: `unlock` would unlock another file than the one that is held"
 
     def drop(self) -> None:
-        """Hold nothing. Nothing is unlocked."""
+        """Hold nothing, without unlocking."""
         self.unlock = int
         self.journal = None

@@ -1,4 +1,4 @@
-"""Which process holds the lock of a file, and what it runs, as far as the system tells."""
+"""Finds the process that holds the lock of a file, and the program that it runs, as far as the system tells."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pstate.signals import expected, tolerating
 
 
 def holder(file: str | int) -> int | None:
-    """The process that holds a `flock` on *file* (a path or a descriptor); None if nobody does or nobody can tell."""
+    """The process that holds a `flock` on *file* (a path or a descriptor); None without one, or if it is unknown."""
     try:
         status = os.stat(file)
         found = [line.split() for line in told("/proc/locks").decode("ascii", "replace").splitlines()]
@@ -18,7 +18,7 @@ def holder(file: str | int) -> int | None:
         return None
     device = os.major(status.st_dev), os.minor(status.st_dev)
     for fields in found:
-        # 1: FLOCK  ADVISORY  WRITE 4711 fe:00:2146316 0 EOF        (those who wait have "->" for a second field)
+        # 1: FLOCK  ADVISORY  WRITE 4711 fe:00:2146316 0 EOF        (processes that wait have "->" as second field)
         if len(fields) < 6 or fields[1] != "FLOCK":
             continue
         try:
@@ -28,7 +28,7 @@ def holder(file: str | int) -> int | None:
             is_same = int(inode) == status.st_ino
         except ValueError:
             continue
-        # On btrfs and overlayfs the device is not the one that stat tells: then only an open file is proof.
+        # On btrfs and overlayfs, the device is not that of stat: then only an open file is proof.
         if pid > 0 and is_same and (place == device or _has_open(pid, status)):
             return pid
     return None
@@ -48,7 +48,7 @@ def _has_open(pid: int, status: os.stat_result) -> bool:
 
 
 def program(pid: int) -> str | None:
-    """What process *pid* runs, in a few words: ``python3 worker.py``. None where the system does not tell.
+    """The program of process *pid*, in a few words: ``python3 worker.py``. None if the system does not tell.
 
     Only the name of the program, and of the script for Python: the other arguments may be secrets.
     """

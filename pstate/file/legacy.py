@@ -1,7 +1,7 @@
-"""Files of the PyPI package `persistedstate`, 23.1 to 26.1, read as far as they make sense.
+"""Reads files of the PyPI package `persistedstate`, 23.1 to 26.1, as far as they make sense.
 
-Pure functions from bytes to a plain state: no file is opened, nothing is written. The first commit vacuums what is
-read here into our own format. Plain base documents belong to `reading`, our own records to `format`.
+Pure functions from bytes to a plain state: no file is opened, nothing is written. The first commit writes what was read
+here in our own format. `reading` reads plain base documents, and `format` our own records.
 
 What those versions wrote:
 
@@ -18,9 +18,9 @@ What those versions wrote:
                 so that their base has no final newline).
 ==============  ====================================================================================================
 
-Until 25.1 a container in a list kept the path that it was born with, and in 26.1 ``list.pop()`` still leaves wrong
-paths behind. Such records do not say whom they changed. They are applied where `persistedstate` itself would apply
-them, or skipped where it would fail, and reported as `Recovered.doubtful`.
+Until 25.1, a container in a list kept its first path, and in 26.1, ``list.pop()`` still leaves wrong paths behind. Such
+records do not say which container they changed. They are applied if `persistedstate` itself would apply them, else
+skipped, and reported as `Recovered.doubtful`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _UNTOUCHED = "Nothing was changed. Keep a copy of the file, then "
 
 @dataclass(frozen=True)
 class Skipped:
-    """A journaled operation worth a word: where it stands, its bytes as text, and what is the matter."""
+    """A journaled operation to report: where it is, its bytes as text, and what is wrong with it."""
 
     line: int  #: counted from 1
     text: str
@@ -60,10 +60,10 @@ class Skipped:
 
 @dataclass
 class Recovered:
-    """What a file of `persistedstate` says, as a plain tree, and what was not taken from it."""
+    """The state of a file of `persistedstate`, as a plain tree, and what was not taken from the file."""
 
     value: dict[Any, Any]
-    records: int = 0  #: operations applied behind the base document
+    records: int = 0  #: operations applied after the base document
     skipped: list[Skipped] = field(default_factory=list)  #: operations that could not apply
     torn: bytes = b""  #: the unfinished last record, cut
     doubtful: list[Skipped] = field(default_factory=list)  #: operations whose path may be stale
@@ -72,15 +72,15 @@ class Recovered:
 
 class _Document(NamedTuple):
     start: int  #: where its separator begins
-    line: int  #: of its first byte behind the separator
+    line: int  #: of its first byte after the separator
     text: bytes
 
 
 def is_legacy(data: bytes) -> bool:
     """Whether *data* is certainly a journal, or a vacuum that was interrupted, of `persistedstate`.
 
-    The caller has made sure that no line begins with our base marker. A plain document is not legacy, whoever wrote
-    it: it needs no translation.
+    The caller has made sure that no line begins with our base marker. A plain document is not legacy, no matter which
+    program wrote it: it needs no translation.
     """
     if b"\r\n" in data:
         data = data.replace(b"\r\n", b"\n")
@@ -93,45 +93,45 @@ def is_legacy(data: bytes) -> bool:
     if data.endswith(b"\n--"):
         return True  # the separator of the first record, torn; as YAML it could never be read
     if data.endswith(b"\n-"):
-        # Behind a list of the root this is one more item, None, and then nobody can tell.
+        # After a list of the root, this is one more item, None. Then it is not certain.
         previous = data[:-2].rstrip(b"\n").rsplit(b"\n", 1)[-1]
         return bool(_ROOT_KEY.match(previous)) and not previous.rstrip().endswith(b":")
     return _padded(data) is not None and not _loads(data)
 
 
 def load(data: bytes, path: str) -> Recovered:
-    """Read what `persistedstate` left in *data*, of which `is_legacy` holds. *path* is for messages only.
+    """Read *data*, for which `is_legacy` is true. *path* is for messages only.
 
     Operations that cannot apply are skipped and reported: `persistedstate` journaled them before it tried them, raised
-    to its user, and its memory did not change. A torn last record is cut and reported. Records are read as JSON, not
-    as YAML, so that raw control characters do no harm and NaN, Infinity and 1e+16 are the numbers that were meant
-    (`persistedstate` itself would have read strings); keys of nested mappings are strings, as JSON made them. After a
-    vacuum that was interrupted anywhere, the last valid state is found: behind its marker if the head may be a
-    mixture, in base and journal if the copy behind them is unfinished.
+    an error, and did not change its memory. A torn last record is cut and reported. Records are read as JSON, not as
+    YAML, so that raw control characters do no harm, and NaN, Infinity and 1e+16 are the numbers that were meant
+    (`persistedstate` itself would have read strings). Keys of nested mappings are strings, as JSON made them. After a
+    vacuum that was interrupted at any point, the last valid state is found: after its marker if the head may be a
+    mixture, in base and journal if the copy after them is unfinished.
 
-    Raises CorruptStateError for a damaged record with others behind it, and where nothing is certain;
-    InvalidStateError if a document is no mapping that pstate reads.
+    Raises CorruptStateError for a damaged record with others after it, and if nothing is certain; InvalidStateError if
+    a document is not a mapping that pstate reads.
     """
     return _Reader(data.replace(b"\r\n", b"\n"), path).read()
 
 
 def split(data: bytes) -> tuple[bytes, bytes]:
-    """*data* in two: the document at its beginning, and what stands behind it, from its separator on."""
+    """*data* in two parts: the document at its beginning, and the rest, which begins with its separator."""
     data = data.replace(b"\r\n", b"\n")
     end, documents = _documents(data)
     return (data[:end], data[end:]) if documents else (data, b"")
 
 
 def may_be_damaged(data: bytes) -> bool:
-    """Whether *data*, which cannot be read, may be a damaged file of `persistedstate`: a record is in it."""
+    """Whether *data*, which cannot be read, may be a damaged file of `persistedstate`: it has a record."""
     return any(_RECORD.match(document.text) for document in _documents(data.replace(b"\r\n", b"\n"))[1])
 
 
 def salvage(data: bytes, path: str, following: bool) -> tuple[Recovered, list[Skipped]]:
     """What can be kept of a file that `load` refuses, and what is lost.
 
-    That is what stands before the damage; with *following*, the records behind it as well. Raises as `load` where the
-    damage is in the document at the beginning, or of no one place.
+    Everything before the damage is kept; with *following*, the records after it as well. Raises as `load` if the damage
+    is in the document at the beginning, or not in a single place.
     """
     data = data.replace(b"\r\n", b"\n")
     lost: list[Skipped] = []
@@ -147,7 +147,7 @@ def salvage(data: bytes, path: str, following: bool) -> tuple[Recovered, list[Sk
                 begin = data.index(b"\n", bad.start) + 1
                 end = begin + len(bad.text)
                 whole, gone = _whole_lines(bad)
-                if not gone:  # each line is a record, and yet it does not load
+                if not gone:  # each line is a record, but they do not load
                     gone = [Skipped(bad.line, _shown(bad.text), error.reason or "it cannot be read")]
                     whole = b"\n" * bad.text.count(b"\n")
                 data = data[:begin] + whole + data[end:]
@@ -158,7 +158,7 @@ def salvage(data: bytes, path: str, following: bool) -> tuple[Recovered, list[Sk
 
 
 def _whole_lines(document: _Document) -> tuple[bytes, list[Skipped]]:
-    """The text of a damaged *document* with a separator in the place of each line that is no whole record."""
+    """The text of a damaged *document*, with a separator instead of each line that is not a whole record."""
     lines = document.text.split(b"\n")
     lost = []
     for index, line in enumerate(lines):
@@ -169,7 +169,7 @@ def _whole_lines(document: _Document) -> tuple[bytes, list[Skipped]]:
             is_whole = False
         if not is_whole and line.strip():
             lines[index] = b"---"
-            lost.append(Skipped(document.line + index, _shown(line), "it is no whole record"))
+            lost.append(Skipped(document.line + index, _shown(line), "it is not a whole record"))
     return b"\n".join(lines), lost
 
 
@@ -180,8 +180,8 @@ def _shown(text: bytes) -> str:
 def load_lines(data: bytes, path: str) -> Recovered:
     """Read the line format of 23.1 and 23.2: ``key: JSON`` per line, the last line of a key counts.
 
-    Nothing calls this by itself: such a file with repeated keys looks just like a mapping with a person's mistake in
-    it, and a file without is a plain base document. Those versions never wrote a deletion, and flushed every 8 KiB.
+    The package does not call this: such a file with repeated keys looks just like a mapping with a person's mistake in
+    it, and without them it is a plain base document. Those versions never wrote a deletion, and flushed every 8 KiB.
     """
     result = Recovered({})
     lines = data.replace(b"\r\n", b"\n").split(b"\n")
@@ -191,7 +191,7 @@ def load_lines(data: bytes, path: str) -> Recovered:
         try:
             match = _LINE.fullmatch(line.decode("utf-8"))
             if match is None:
-                raise ValueError("no key")
+                raise ValueError("it has no key")
             key, value = match["key"], _DECODER.decode(match["value"])
             if key.startswith('"'):
                 key = _DECODER.decode(key)
@@ -200,7 +200,7 @@ def load_lines(data: bytes, path: str) -> Recovered:
                 result.torn = line
                 break
             raise CorruptStateError(
-                f"{path}:{number}: this is no line that persistedstate 23.1 wrote ({error}). {_UNTOUCHED}"
+                f"{path}:{number}: this line is not one that persistedstate 23.1 wrote ({error}). {_UNTOUCHED}"
                 "correct the line.",
                 path=path,
                 line=number,
@@ -218,7 +218,7 @@ class _Reader:
     def __init__(self, data: bytes, path: str) -> None:
         self.data = data
         self.path = path
-        self.touched: dict[Any, bool] = {}  #: root keys in records, and whether the last record on it set it whole
+        self.touched: dict[Any, bool] = {}  #: root keys in records, and whether the last record of each set all of it
 
     def read(self) -> Recovered:
         result = self._read(self.data)
@@ -232,7 +232,7 @@ class _Reader:
         copy = data[marker.end() :]
         documents = _documents(data, marker.end())[1]
         if (documents and not _is_torn(documents[-1].text)) or len(documents) > 1:
-            # persistedstate opened this file again, which it can only if the copy was complete.
+            # persistedstate has opened this file again, which is possible only with a complete copy.
             return self._replay(data, marker.end(), interrupted=True)
         for torn in (b"\n---\n", b"\n---", b"\n--", b"\n-"):
             if copy.endswith(b"\n" + torn):
@@ -242,11 +242,11 @@ class _Reader:
         padding_end = marker.start() - len(b"\n---\n")
         if _is_complete(copy, data, padding_end):
             return self._replay(data, marker.end(), interrupted=True)
-        # The copy is unfinished, so the head was not touched yet, and the padding is a whole copy as well.
+        # The copy is unfinished, so the head was not overwritten yet, and the padding is a whole copy as well.
         return self._replay(data[:padding_end], None, padded=True, interrupted=True)
 
     def _replay(self, data: bytes, start: int | None, *, padded: bool = False, interrupted: bool = False) -> Recovered:
-        """Base document and records from *start* on, or behind the last marker in *data*; perhaps with padding behind.
+        """Base document and records from *start* on, or after the last marker in *data*; padding may follow.
 
         *padded* says that there is padding and that it is complete.
         """
@@ -263,7 +263,7 @@ class _Reader:
         if not documents:
             return self._base_only(data, start, padded=padded, interrupted=interrupted)
         try:
-            # With the newline before the separator: a literal ends with it, as every loader of YAML reads the file.
+            # With the newline before the separator, which a literal ends with, for every loader of YAML.
             value = self._document(data[start : base_end + 1], _line(data, start))
         except InvalidStateError as error:
             if len(documents) == 1 and not documents[0].text.strip():
@@ -279,8 +279,8 @@ class _Reader:
         return result
 
     def _apply_all(self, result: Recovered, documents: list[_Document]) -> tuple[bytes, bool]:
-        """Apply the records to *result*. Returns what follows the last one on its line, which is the padding of a
-        vacuum, and whether the separator of the marker is behind it, so that it is complete.
+        """Apply the records to *result*. Returns the rest of the last line, which is the padding of a vacuum, and
+        whether the separator of the marker follows it, so that it is complete.
         """
         replay = _Replay(result)
         for number, document in enumerate(documents):
@@ -309,10 +309,10 @@ class _Reader:
                     result.torn = rest
                 rest = b""
             if rest.strip() and not last and not (number == len(documents) - 2 and not documents[-1].text.strip()):
-                raise self._damage(document, "something follows it on its line", result, documents[number + 1 :])
+                raise self._damage(document, "its line has something after it", result, documents[number + 1 :])
             operation = _operation(record)
             if operation is None:
-                raise self._damage(document, "no operation that is known", result, documents[number + 1 :])
+                raise self._damage(document, "unknown operation", result, documents[number + 1 :])
             if replay.apply(operation, document.line, text[: len(text) - len(rest)]):
                 name, place, key = operation[:3]
                 self.touched[place[0] if place else key] = name == "set" and not place
@@ -324,13 +324,13 @@ class _Reader:
     def _weigh(
         self, result: Recovered, data: bytes, base: bytes, names: list[Any], padding: bytes, *, padded: bool
     ) -> None:
-        """Decide between base and journal on one side, and the padding behind them on the other.
+        """Decide between base and journal on one side, and the padding after them on the other.
 
-        Since 23.6 the head is touched only when a marker stands behind the padding. 23.4 and 23.5 set no marker, so
+        Since 23.6, the head is overwritten only when a marker follows the padding. 23.4 and 23.5 set no marker, so
         there the head may be a mixture of the old and the new base. *names* are the keys in *base*.
         """
         if not padding.endswith(b"\n") or padding.endswith(b":\n"):
-            return  # unfinished for certain, so the head was not touched
+            return  # certainly unfinished, so the head was not overwritten
         try:
             copy = reading.load(padding, self.path).value
         except InvalidStateError:
@@ -343,20 +343,20 @@ class _Reader:
             # final newline (since 23.6, on POSIX, none has), or with the rest of a record.
             if data[:1] != padding[:1] or not (base.endswith(b"\n") or _ends_in_record(base)):
                 return
-            # With a stale path in the journal, its state is no measure for the padding.
+            # With a stale path in the journal, its state says nothing about the padding.
             if result.doubtful or _is_beginning(copy, result.value):
                 if not result.doubtful and not self._may_be_mixture(result.value, data, base, names, copy, padding):
                     return
                 line = _line(data, len(data) - len(padding))
                 raise CorruptStateError(
                     f"{self.path}:{line}: a vacuum of persistedstate 23.4 or 23.5 was interrupted here, and the file "
-                    f"does not tell whether the state above this line or the one from here on is whole. {_UNTOUCHED}"
-                    "remove the wrong one of them.",
+                    f"does not show whether the state above this line or the one from here on is whole. {_UNTOUCHED}"
+                    "remove the wrong one.",
                     path=self.path,
                     line=line,
                     index=result.records,
                 )
-        # The padding was dumped from memory, which knew whom a stale path meant.
+        # The padding was dumped from memory, which knew the container that a stale path meant.
         result.value, result.doubtful = copy, []
 
     def _may_be_mixture(
@@ -364,8 +364,8 @@ class _Reader:
     ) -> bool:
         """Whether the head can be a mixture, given that the padding then is the whole state that memory had.
 
-        What stands behind the first difference between head and padding has not been overwritten. What the journal
-        did not touch there, or touched last, must be the same in the padding; if it is not, the padding is unfinished.
+        The part after the first difference between head and padding was not overwritten. Keys that the journal did not
+        change there, or set last, must have the same values in the padding; otherwise the padding is unfinished.
         """
         places = [match.start() for match in _ROOT_KEY.finditer(base)]
         if len(places) != len(names):
@@ -374,14 +374,14 @@ class _Reader:
         whole = names[sum(place < seam for place in places) :]
         touched = self.touched
         if not any(name in touched for name in names[: len(names) - len(whole)]):
-            return False  # the overwritten part cannot differ from what was there before
+            return False  # the overwritten part cannot differ from the part before
         if any((name in value) != (name in copy) for name in (*whole, *touched)):
             return False
         settled = [name for name in whole if name not in touched] + [name for name in touched if touched[name]]
         return all(same(value[name], copy[name]) for name in settled if name in value)
 
     def _without_head(self, data: bytes, start: int, documents: list[_Document], error: InvalidStateError) -> Recovered:
-        """The base does not parse: in 23.4 and 23.5, a vacuum was writing over it, and the padding is complete."""
+        """Read a file of 23.4 or 23.5 whose base a vacuum was overwriting, so that only the padding is complete."""
         try:
             padding = _decode(documents[-1].text)[1]
         except (ValueError, RecursionError):
@@ -391,7 +391,7 @@ class _Reader:
         return Recovered(self._document(padding, documents[-1].line), interrupted_vacuum=True)
 
     def _base_only(self, data: bytes, start: int, *, padded: bool, interrupted: bool) -> Recovered:
-        """No record: a document, perhaps with a torn separator or with padding directly behind it."""
+        """A file without records: a document, perhaps with a torn separator or padding directly after it."""
         base = data[start:]
         line = _line(data, start)
         if padded:
@@ -399,13 +399,13 @@ class _Reader:
             if split is None:
                 raise CorruptStateError(
                     f"{self.path}:{line}: a vacuum of persistedstate was interrupted, and the end of the state before "
-                    f"it is not to be found. {_UNTOUCHED}remove the second copy of the state by hand.",
+                    f"it cannot be found. {_UNTOUCHED}remove the second copy of the state by hand.",
                     path=self.path,
                     line=line,
                 )
             return Recovered(self._document(base[:split], line), interrupted_vacuum=True)
         for torn in (b"\n--", b"\n-"):
-            # Behind a marker the base ends with a newline, so that an empty line is before the separator.
+            # After a marker, the base ends with a newline, so an empty line precedes the separator.
             if base.endswith(torn) and (not start or base.endswith(b"\n" + torn)):
                 try:
                     document = base.removesuffix(torn) + b"\n"
@@ -429,7 +429,7 @@ class _Reader:
     def _document(self, text: bytes, line: int) -> dict[Any, Any]:
         if not text.strip():
             return {}
-        # Empty lines in front, so that the parser counts as the file does.
+        # After empty lines, so that the parser counts the lines of the file.
         value: dict[Any, Any] = reading.load(b"\n" * (line - 1) + text, self.path).value
         return value
 
@@ -439,7 +439,7 @@ class _Reader:
         readable = sum(map(_is_record, following))
         return CorruptStateError(
             f"{self.path}:{document.line}: damaged record of persistedstate ({what}), and {readable} records follow, "
-            f"so this is no unfinished write. {_UNTOUCHED}remove or correct the record. "
+            f"so this is not an unfinished write. {_UNTOUCHED}remove or correct the record. "
             f"Or keep what can be kept: pstate repair {self.path}",
             path=self.path,
             line=document.line,
@@ -475,11 +475,13 @@ class _Replay:
             except (LookupError, TypeError):
                 target = None
             if not isinstance(target, (dict, list)):
-                reason = f"there is no mapping or list at {place_text(path[: place + 1])}"
+                reason = f"{place_text(path[: place + 1])} is not a mapping or a list, or does not exist"
                 break
         reason = reason or self._refusal(name, target, key)
         if doubt:
-            doubtful = f"elements of a list on the way to {place_text(path)} had moved: it may be meant for another one"
+            doubtful = (
+                f"elements of a list on the way to {place_text(path)} had moved, so the record may mean another element"
+            )
             self.result.doubtful.append(Skipped(line, shown, doubtful))
         if reason:
             self.result.skipped.append(Skipped(line, shown, reason))
@@ -499,21 +501,21 @@ class _Replay:
         """Why the operation cannot apply, or the empty string."""
         if isinstance(target, list):
             if not isinstance(key, int):
-                return f"{key!r} is no index of a list"
+                return f"{key!r} is not an index of a list"
             if name != "insert" and not -len(target) <= key < len(target):
-                return f"index {key} of a list of {len(target)}"
+                return f"the list has {len(target)} elements, and the index is {key}"
         elif name == "insert":
             return "a mapping has no insert"
         elif isinstance(key, (dict, list)):
             return "a list or a mapping cannot be a key"
         elif name == "delete" and key not in target:
-            return f"there is no key {key!r}"
+            return f"the key {key!r} does not exist"
         elif key != key:
             return "NaN cannot be a key"
         return ""
 
     def _note_moves(self, name: str, target: list[Any], index: int, value: Any) -> None:
-        """Remember lists in which an element no longer is where a `persistedstate` thinks that it is."""
+        """Remember lists in which an element has another index than the one that `persistedstate` keeps."""
         if name == "insert":
             nests = isinstance(value, (dict, list))
             moves = index != len(target) and (nests or any(isinstance(item, (dict, list)) for item in target))
@@ -527,7 +529,7 @@ class _Replay:
 
 
 def _documents(data: bytes, start: int = 0) -> tuple[int, list[_Document]]:
-    """Where the base document ends that begins at *start*, and the documents behind it."""
+    """Where the base document that begins at *start* ends, and the documents after it."""
     separators = list(_separators(data, start))
     if separators and _NOTHING_YET.match(data[start : separators[0].start()]):
         head = data[separators[0].end() : separators[1].start() if len(separators) > 1 else len(data)]
@@ -548,9 +550,7 @@ def _documents(data: bytes, start: int = 0) -> tuple[int, list[_Document]]:
 
 
 def _separators(data: bytes, start: int) -> Iterator[re.Match[bytes]]:
-    """The lines from *start* on that separate documents. A pattern would look at each line, which takes ten times as
-    long.
-    """
+    """The lines from *start* on that separate documents. A pattern for whole lines would take ten times as long."""
     line = start if not start or data[start - 1 : start] == b"\n" else data.find(b"\n---", start) + 1 or -1
     while line >= 0:
         found = _SEPARATOR.match(data, line)
@@ -564,7 +564,7 @@ def _is_record(document: _Document) -> bool:
 
 
 def _is_torn(text: bytes) -> bool:
-    """Whether *text* is the beginning of a record, or of the comment behind a vacuum's separator."""
+    """Whether *text* is the beginning of a record, or of the comment after a vacuum's separator."""
     text = text.rstrip(b"\0")
     return not text.strip() or any(start.startswith(text) for start in _RECORD_STARTS) or _is_torn_marker(text)
 
@@ -574,7 +574,7 @@ def _is_torn_marker(text: bytes) -> bool:
 
 
 def _decode(text: bytes) -> tuple[Any, bytes]:
-    """The JSON value at the beginning of *text*, and the bytes behind it. Raises ValueError, RecursionError."""
+    """The JSON value at the beginning of *text*, and the bytes after it. Raises ValueError, RecursionError."""
     stripped = text.lstrip()
     try:
         decoded = stripped.decode("utf-8")
@@ -588,7 +588,7 @@ def _decode(text: bytes) -> tuple[Any, bytes]:
 
 
 def _operation(record: Any) -> tuple[Any, ...] | None:
-    """A record as (name, path, key[, value]), or None if it is none."""
+    """A record as (name, path, key[, value]), or None if it is not one."""
     match record:
         case ["set" | "insert", list(), _, _] | ["delete", list(), _]:
             return tuple(record)
@@ -600,10 +600,10 @@ def _operation(record: Any) -> tuple[Any, ...] | None:
 
 
 def _is_complete(copy: bytes, data: bytes, padding_end: int) -> bool:
-    """Whether *copy*, found behind the marker, is the whole state and not the beginning of it.
+    """Whether *copy*, found after the marker, is the whole state and not only its beginning.
 
-    It is if padding and head agree with that: the bytes before the marker are the padding, *copy* once more, of which
-    the head, *copy* and ``...``, may have overwritten the front.
+    It is if padding and head agree with that. The bytes before the marker are the padding, which is *copy* once more.
+    The head, *copy* and ``...``, may have overwritten its beginning.
     """
     begin = padding_end - len(copy)
     if not copy.endswith(b"\n") or begin < 0:
@@ -613,7 +613,7 @@ def _is_complete(copy: bytes, data: bytes, padding_end: int) -> bool:
 
 
 def _ends_in_record(base: bytes) -> bool:
-    """Whether the last line of a base document looks as if it were the end of a record, which no dump does."""
+    """Whether the last line of a base document looks like the end of a record, which no dump does."""
     line = base.rsplit(b"\n", 1)[-1]
     if not line.endswith(b"]"):
         return False
@@ -626,7 +626,7 @@ def _padded(data: bytes) -> int | None:
     The padding repeats the document from its beginning, at least its first line.
     """
     if data.endswith(b"\n\n"):
-        data = data[:-1]  # the beginning of the separator behind the padding
+        data = data[:-1]  # the beginning of the separator after the padding
     if data in (b"{}{", b"{}{}", b"{}{}\n"):
         return 2
     key = _ROOT_KEY.match(data)
@@ -656,7 +656,7 @@ def _padding_of(data: bytes, path: str) -> int | None:
     half, odd = divmod(len(data), 2)
     if (data[:half] + b"\n")[: half + odd] == data[half:]:
         return half
-    # A base that a person has written: their keys in their order, the padding's are sorted.
+    # A base that a person has written has the keys in another order than the padding, which sorts them.
     keys = sorted({match[0] for match in _ROOT_KEY.finditer(data)})
     for key in keys[:3]:
         split, tries = data.rfind(key), 20
@@ -672,7 +672,7 @@ def _padding_of(data: bytes, path: str) -> int | None:
 
 
 def _is_beginning(part: Any, whole: Any) -> bool:
-    """Whether the dump of *part* could be the dump of *whole*, cut behind some line."""
+    """Whether the dump of *part* could be the dump of *whole*, cut after some line."""
     if part is None or same(part, whole):
         return True
     if isinstance(part, dict) and isinstance(whole, dict) and part:
@@ -687,7 +687,7 @@ def _is_beginning(part: Any, whole: Any) -> bool:
 
 
 def _check(value: Any, path: str) -> None:
-    """Refuse what pstate could not write again: nested too deep, lone surrogates."""
+    """Refuse values that pstate could not write again: nested too deep, lone surrogates."""
     level: list[Any] = [value]
     depth = 0
     while level:
@@ -719,7 +719,7 @@ def _check_text(text: str, path: str) -> None:
         text.encode("utf-8")
     except UnicodeEncodeError:
         raise InvalidStateError(
-            f"{path}: {text!r} holds a lone surrogate, which no UTF-8 file can hold. {_UNTOUCHED}correct the text.",
+            f"{path}: {text!r} has a lone surrogate, which no UTF-8 file can have. {_UNTOUCHED}correct the string.",
             path=path,
         ) from None
 

@@ -1,6 +1,6 @@
-"""The write lock: taking it, waiting for it, and saying who holds it.
+"""The write lock: takes it, waits for it, and names its holder.
 
-Left to others: which file is locked, and whether it is still the one at the path after locking (`log`).
+`log` decides which file is locked, and checks after locking that it is still the one at the path.
 
 How to call a strategy on the hot path::
 
@@ -14,8 +14,8 @@ How to call a strategy on the hot path::
         flock(fd, UNLOCK)
 
 Locking is inside the ``try``, because an asynchronous exception may arrive between its success and the next
-instruction. An adapter is Python code, so one may also arrive before the first instruction of its unlocking. A caller
-that wants to be safe from that too unlocks within a ``try``, and once more in its ``except BaseException: ...; raise``.
+instruction. An adapter is Python code, so one may also arrive before the first instruction of its unlocking. To be safe
+from that too, unlock within a ``try``, and once more in its ``except BaseException: ...; raise``.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ except ImportError:  # pragma: no cover (a Python without a POSIX system below i
 
     def _file() -> Flock:
         raise ImportError(
-            'this Python has no fcntl.flock. Open with locking="filelock", locking="portalocker" or a lock object '
-            "of yours."
+            'this Python has no fcntl.flock. Open the state with locking="filelock", locking="portalocker" or a lock '
+            "object of yours."
         )
 
 else:
@@ -57,14 +57,14 @@ else:
 
 
 def make(locking: object, path: str) -> Flock:
-    """The strategy for *locking*: "file", "filelock", "portalocker", or a lock object, which is taken as it is.
+    """The strategy for *locking*: "file", "filelock", "portalocker", or a lock object, which is used as it is.
 
-    *path* is the state file; "filelock" and "portalocker" lock ``<path>.lock`` beside it (beside the file itself where
-    *path* is a symbolic link, so that all its names meet in one lock). An object needs `release()` and an `acquire()`
-    that can be told not to wait, by ``blocking``, ``block`` or ``timeout``; it says no by a false result, or by raising
+    *path* is the state file. "filelock" and "portalocker" lock ``<path>.lock`` beside it; if *path* is a symbolic link,
+    beside the file itself, so that all its names share one lock. An object needs `release()`, and an `acquire()` with
+    an argument not to wait: ``blocking``, ``block`` or ``timeout``. It refuses by a false result, or by raising
     BlockingIOError, TimeoutError or portalocker's AlreadyLocked.
 
-    Raises TypeError for anything else, ImportError when the library is not installed.
+    Raises TypeError for anything else, and ImportError if the library is not installed.
     """
     if locking == "file":
         return _file()
@@ -74,12 +74,12 @@ def make(locking: object, path: str) -> Flock:
 
 
 def forget(flock: Flock) -> None:
-    """In the child of a fork: drop what *flock* held in the parent, without freeing the parent's lock.
+    """In the child of a fork: drop the lock that *flock* held in the parent, without releasing it for the parent.
 
     The caller closes the descriptors of state files itself: closing does not unlock while the parent has its own. A
-    lock object that the user brought is made to know that the child does not hold it, where we know how. One between
-    threads exists once per process, so it becomes free in the child. filelock's objects refuse to be used in a child
-    that inherited them, and say so.
+    lock object of the user is reset, if we know how, because the child does not hold it. A lock between threads exists
+    once per process, so it becomes free in the child. filelock's objects raise if a child that inherited them uses
+    them.
     """
     if isinstance(flock, Adapter):
         flock.forget()
@@ -101,14 +101,14 @@ def acquire(
 ) -> None:
     """Lock *fd*, the open state file *path*, by *flock*, waiting up to *timeout* seconds.
 
-    None, a negative or an infinite number waits for ever; 0 tries once. Waiting is polling, from 50 µs up to 1 ms
-    apart, or a two-hundredth of the time that was waited, 10 ms at most, as `flock` itself has no timeout. There is no
+    None, a negative or an infinite number waits without a limit; 0 tries once. `flock` has no timeout, so this polls:
+    after 50 µs at first, then up to 1 ms, or a two-hundredth of the time that was waited, 10 ms at most. There is no
     queue, so others may be served first. But a process that waits sets a mark on the file, and others `give_way` to it.
-    *meanwhile* is called between two tries. Where *is_ours* says no, *fd* is not touched any more.
+    *meanwhile* is called between two tries. If *is_ours* returns false, *fd* is no longer used.
 
-    If this raises, the lock is not held: LockTimeout when somebody else kept it, WriteError when the file system has
-    no locks, ReadOnlyError or WriteError when a lock file beside the state cannot be used, and what a lock object of
-    the user's raises; OSError with EBADF when *fd* is not ours any more.
+    If this raises, the lock is not held: LockTimeout if another process kept it, WriteError if the file system has no
+    locks, ReadOnlyError or WriteError if a lock file beside the state cannot be used, the exceptions of a lock object
+    of the user, and OSError with EBADF if *fd* is no longer ours.
     """
     is_marked = False
     try:
@@ -121,10 +121,10 @@ def acquire(
             is_marked = True
             set_mark(fd, WAITED_FOR)
         while (waited := clock() - started) < limit:
-            # The last digits of a clock are noise enough to keep those who wait from marching in step.
+            # The last digits of a clock are enough noise to keep processes that wait from trying at the same times.
             jitter = 0.75 + (int(clock() * 1e9) & 0xFF) / 512
             sleep(min(pause * jitter, limit - waited))
-            # Where all hold the lock for a short time, a process that sleeps long gets a small share.
+            # If all hold the lock for a short time only, a process that sleeps long gets a small share.
             pause = min(2 * pause, max(_PAUSE_WHEN_BUSY, waited * _PART_OF_WAIT), _LONGEST_PAUSE)
             meanwhile()
             if _try(flock, fd, path, is_ours):
@@ -140,9 +140,9 @@ def acquire(
 
 
 def give_way(flock: Flock, fd: int, sleep: Callable[[float], None]) -> None:
-    """Before *fd* is locked again, let the processes in that wait for it: they try again within a millisecond.
+    """Before *fd* is locked again, let processes that wait for it lock it: they try again within a millisecond.
 
-    A process that commits in a tight loop holds the lock most of the time, and the others would have to be lucky.
+    A process that commits in a tight loop holds the lock most of the time, so the others would rarely get it.
     """
     if flock is _real and has_mark(fd, WAITED_FOR):
         sleep(_WAY)
@@ -157,12 +157,12 @@ def _try(flock: Flock, fd: int, path: str, is_ours: Callable[[], bool]) -> bool:
         return False
     except expected(OSError) as error:
         if error.errno == errno.EACCES and not isinstance(flock, Adapter):
-            return False  # how some network file systems say EWOULDBLOCK; an adapter means the lock file's permissions
+            return False  # some network file systems mean EWOULDBLOCK; an adapter means the lock file's permissions
         if error.errno in _NO_LOCKS:
             raise errors.WriteError(
-                f"{path}: the write lock cannot be taken, this file system has no locks ({error.strerror}). Nothing "
-                f"was changed. Open with locking=filelock.SoftFileLock({path + '.lock'!r}), which needs none, or with "
-                "another lock object, the same for all who write this file.",
+                f"{path}: the write lock cannot be taken, because this file system has no locks ({error.strerror}). "
+                f"Nothing was changed. Open it with locking=filelock.SoftFileLock({path + '.lock'!r}), which needs "
+                "none, or with another lock object, the same one in all programs that write this file.",
                 path=path,
                 errno=error.errno,
             ) from error
@@ -178,18 +178,18 @@ def _unusable_file(path: str, beside: str, error: OSError) -> errors.PStateError
     why = error.strerror or str(error)
     instead = 'or use locking="file" in all programs that write this state, which needs no other file.'
     if isinstance(error, NotOurs):
-        advice = f"Delete it while nobody has the state open, {instead}"
+        advice = f"Delete it while no program has the state open, {instead}"
     elif isinstance(error, PermissionError):
         kind = errors.ReadOnlyError
-        advice = f"Get the permission to write in its folder, {instead}"
+        advice = f"Get the permission to write to its folder, {instead}"
         with tolerating(OSError):
             why += f", and it belongs to user {os.lstat(beside).st_uid}"
             advice = (
-                "Let all who share the state write to it (chmod, chgrp), or delete it while nobody has the state open, "
-                f"{instead}"
+                "Let all users of the state write to it (chmod, chgrp), or delete it while no program has the state "
+                f"open, {instead}"
             )
     else:
-        advice = "Mend what keeps it from being opened, and try again."
+        advice = "Remove the cause of the error, and try again."
     message = f"{path}: the lock file {beside} cannot be used: {why}. Nothing was changed. {advice}"
     return kind(message, path=path, errno=error.errno)
 
@@ -202,17 +202,17 @@ def _timed_out(flock: Flock, fd: int, path: str, waited: float) -> errors.LockTi
         remedy = flock.remedy
     else:
         pid = holder(fd)
-        remedy = "the lock ends with its holder, there is no lock file to delete."
+        remedy = "The lock ends with its holder; there is no lock file to delete."
     if pid is None:
-        who = "which somebody else holds"
+        who = "which another process holds"
     elif pid == os.getpid():
         who = f"held by this process ({pid})"
     else:
         name = program(pid)
         who = f"held by process {pid}" + (f" ({name})" if name else "")
     return errors.LockTimeout(
-        f"{path}: waited {waited:.1f} s for the write lock, {who}. Nothing was changed. Retry, or pass a longer "
-        f"lock_timeout; {remedy}",
+        f"{path}: waited {waited:.1f} s for the write lock, {who}. Nothing was changed. Try again, or set a longer "
+        f"lock_timeout. {remedy}",
         path=path,
         waited=waited,
         holder=pid,

@@ -1,6 +1,6 @@
-"""Locks that are not the state file itself: those of filelock and portalocker, and lock objects of others.
+"""Locks that are not the state file itself: those of filelock and portalocker, and lock objects of the program.
 
-The doors to these libraries. Imported where a program chooses one of them, or passes a lock object.
+Only this module imports these libraries. It is imported when a program chooses one of them, or passes a lock object.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ _RELEASE_ALL: Final = methodcaller("release", force=True)
 
 
 class _Object(Adapter):
-    """A lock object with acquire and release: filelock's, or one that the user brought.
+    """A lock object with acquire and release: filelock's, or one of the user.
 
-    Threads' and processes' locks have no owner: releasing one that we do not hold frees somebody else's. So taking the
-    lock and noting that, and noting and giving it back, are one call of a C function each (`list.extend` over iterators
-    written in C): if the lock's own methods are C too, no signal handler runs in between. If they are Python code, the
-    handler may run within them; then `_depth` tells whether the lock was taken, for the kinds that know. For others we
-    assume that we do not hold it: a lock that stays locked is reported as a LockTimeout, one freed under its holder is
-    not reported by anybody.
+    Locks between threads and processes have no owner: releasing one that we do not hold releases that of another
+    thread or process. So taking the lock and noting that are one call of a C function, and so are noting and releasing
+    it (`list.extend` over iterators written in C). If the lock's own methods are C too, no signal handler runs in
+    between. If they are Python code, the handler may run within them; then `_depth` tells whether the lock was taken,
+    for the kinds that know. For others, we assume that we do not hold it: a lock that stays locked shows as a
+    LockTimeout, but one that is released too early shows nowhere.
     """
 
     __slots__ = ("_again", "_done", "_held", "_identity", "_lock", "_release", "_try")
 
     def __init__(self, lock: Any, again: Callable[[], Any] | None = None, path: str | None = None) -> None:
-        self._again = again  # makes a new lock object for the child of a fork, if it is ours to make
+        self._again = again  # makes a new lock object for the child of a fork, if we may
         self.beside = path
         self._held: list[Any] = []  # the lock object, while we hold it
         self._done: list[None] = []
@@ -50,9 +50,9 @@ class _Object(Adapter):
         self._set(lock)
         kind = f"{type(lock).__module__}.{type(lock).__qualname__}"
         self.remedy = (
-            f"the lock ends with its holder, do not delete {path}."
+            f"The lock ends with its holder. Do not delete {path}."
             if path is not None
-            else f"it is the lock object that was passed as locking= ({kind})."
+            else f"The lock is the object that was passed as locking= ({kind})."
         )
 
     def _set(self, lock: Any) -> None:
@@ -68,7 +68,7 @@ class _Object(Adapter):
         if self.beside is not None:
             _refuse_strangers(self.beside)
         before = _depth(self._lock)
-        # filelock counts nested holds; whatever an interruption made of the count, what began with us ends with us.
+        # filelock counts nested holds. If the count was 0 before, release all, even if an interruption has changed it.
         self._release = _RELEASE_ALL if before == 0 and _is_counting(self._lock) else _RELEASE
         try:
             held.extend(compress((self._lock,), map(call, (self._try,))))
@@ -105,7 +105,7 @@ class _Object(Adapter):
         try:
             done.extend(map(self._release, islice(iter(held.pop, None), 1)))
         except BaseException:
-            # A signal handler may have run within the lock's own method, and raised whatever it likes.
+            # A signal handler may have run within the lock's own method, and raised any exception.
             if not held and not done and before is not None and _depth(self._lock) == before:
                 with suppress(Exception):
                     self._release(self._lock)
@@ -136,8 +136,8 @@ class _Object(Adapter):
 class _Portalocker(Adapter):
     """`portalocker.lock` on a file beside the state.
 
-    The file is opened for each locking, as portalocker's own Lock does: one kept open would go on excluding nobody
-    after somebody deleted the name.
+    The file is opened for each locking, as portalocker's own Lock does: a file that is kept open would exclude no one
+    after its name was deleted.
     """
 
     __slots__ = ("_file", "_flags", "_library", "_path")
@@ -147,7 +147,7 @@ class _Portalocker(Adapter):
         self._flags = library.LockFlags.EXCLUSIVE | library.LockFlags.NON_BLOCKING
         self.beside = self._path = path
         self._file = Descriptor(SYSTEM)  # while it is open it may be locked
-        self.remedy = f"the lock ends with its holder, do not delete {path}."
+        self.remedy = f"The lock ends with its holder. Do not delete {path}."
 
     def take(self) -> bool:
         if self._file.is_ours():
@@ -186,7 +186,7 @@ class _Portalocker(Adapter):
     def release(self) -> None:
         try:
             if self._file.is_ours():
-                # Not left to the closing: a child of a fork may still have the descriptor open.
+                # Closing would not suffice: a child of a fork may still have the descriptor open.
                 self._library.unlock(self._file.number)
         finally:
             self.forget()
@@ -199,14 +199,14 @@ class _Portalocker(Adapter):
 
 
 def _open_lock_file(file: Descriptor, path: str, mode: int) -> None:
-    """Open the lock file *path* into *file*; it is made, with *mode*, where nothing is.
+    """Open the lock file *path* into *file*; create it, with *mode*, if it does not exist.
 
-    Raises NotOurs where somebody has put something else there than a regular file of one name. Whose it is does not
-    matter: all who share a state lock one file, and anybody who may open it can hold the lock.
+    Raises NotOurs if it is not a regular file with a single name. Its owner does not matter: all users of a state lock
+    one file, and each user who may open it can hold the lock.
     """
     while True:
         try:
-            # Without O_CREAT: with it, Linux refuses the files of others in a folder like /tmp (fs.protected_regular).
+            # Without O_CREAT: with it, Linux refuses files of other users in a folder like /tmp (fs.protected_regular).
             status = open_beside(SYSTEM, file, path, os.O_RDWR)
         except expected(FileNotFoundError):
             try:
@@ -216,15 +216,15 @@ def _open_lock_file(file: Descriptor, path: str, mode: int) -> None:
             return
         if status.st_nlink > 1:
             file.close()
-            raise NotOurs(errno.EEXIST, "has another name too, by a hard link", path)
+            raise NotOurs(errno.EEXIST, "has a second name, by a hard link", path)
         return
 
 
 def _refuse_strangers(path: str) -> None:
     """Raise as `_open_lock_file` before a library opens the lock file *path* in its own way.
 
-    Older versions of filelock follow a link, and empty the file. Where nothing is, the file is made: in a folder like
-    /tmp, nobody else can put another one in its place then.
+    Older versions of filelock follow a link, and empty the file. If the file does not exist, it is created: in a folder
+    like /tmp, no other user can replace it then.
     """
     with tolerating(FileNotFoundError):
         status = os.lstat(path)
@@ -238,7 +238,7 @@ def _refuse_strangers(path: str) -> None:
 
 
 def make(locking: object, path: str) -> Adapter:
-    """`lock.make` for all that is not the file itself; raises as it does."""
+    """`lock.make` for all locks that are not the file itself. Raises as it does."""
     beside = real_path(path) + ".lock"
     if locking == "filelock":
         again = partial(_new_filelock, beside)
@@ -258,7 +258,7 @@ def make(locking: object, path: str) -> Adapter:
     if unusable:
         raise TypeError(
             f'{path}: locking={locking!r} {unusable}. Nothing was opened. Pass "file", "filelock", "portalocker", or '
-            "an object whose acquire() can be told not to wait and whose release() frees the lock."
+            "an object with a release(), and an acquire() that has an argument not to wait."
         )
     return _Object(locking)
 
@@ -271,7 +271,7 @@ def _new_filelock(path: str) -> Any:
     import inspect
 
     options: dict[str, Any] = {"timeout": 0, "thread_local": False}
-    # Falling back to a lock made of a file's mere existence would exclude nobody who locks the same file for real.
+    # Falling back to a lock by the mere existence of a file would exclude no process that locks the file itself.
     if "fallback_to_soft" in inspect.signature(filelock.BaseFileLock.__init__).parameters:
         options["fallback_to_soft"] = False
     return filelock.FileLock(path, **options)
@@ -287,7 +287,7 @@ def _missing(library: str, path: str, error: ImportError) -> ImportError:
 
 
 def _unusable(lock: object) -> str | None:
-    """Why *lock* is no lock object that we could use; None if it is one."""
+    """Why *lock* is not a lock object that we can use; None if it is one."""
     import inspect
 
     if isinstance(lock, type):
@@ -308,7 +308,7 @@ def _refusing_keywords(lock: Any) -> dict[str, Any] | None:
     try:
         parameters = inspect.signature(lock.acquire).parameters
     except (TypeError, ValueError):
-        return {"blocking": False}  # a C function that does not tell: threading's locks
+        return {"blocking": False}  # a C function without a signature, such as threading's locks
     if "fail_when_locked" in parameters:
         return {"timeout": 0, "fail_when_locked": True}
     for name, value in (("blocking", False), ("block", False), ("timeout", 0)):
@@ -320,13 +320,13 @@ def _refusing_keywords(lock: Any) -> dict[str, Any] | None:
 
 
 def _disown(lock: Any) -> None:
-    """In the child of a fork: teach *lock*, which we held in the parent, that this process does not hold it.
+    """In the child of a fork: reset *lock*, which the parent holds, because this process does not hold it.
 
-    Only for the kinds that would take themselves for held by the child, or for locked for ever, or that would free the
-    parent's lock when they are collected; the parent notices nothing.
+    Only for the kinds that would count as held by the child, or as locked without an end, or that would release the
+    parent's lock when they are collected. The parent is not affected.
     """
-    # CPython's own name for the purpose (logging makes use of it). A lock between threads was copied with the memory,
-    # locked, and nobody is left who could unlock the copy; a multiprocessing.RLock counts what its thread has taken.
+    # CPython's own method for the purpose (logging uses it). A lock between threads was copied with the memory, locked,
+    # and no thread is left to unlock the copy; a multiprocessing.RLock counts how often its thread has taken it.
     for owner, name in ((lock, "_at_fork_reinit"), (getattr(lock, "_semlock", None), "_after_fork")):
         reset = getattr(owner, name, None)
         if reset is not None:
@@ -350,7 +350,7 @@ def _file_of(lock: Any) -> int | None:
 
 
 def _move_up(lock: Any) -> None:
-    """Standard input, output or error was closed, and filelock has its number now: nobody must print into its file."""
+    """Replace the number of a standard stream that was closed and that filelock has now: nothing may print into it."""
     low = lock._context.lock_file_fd if _is_counting(lock) else None
     if low in (0, 1, 2):
         import fcntl
@@ -359,12 +359,12 @@ def _move_up(lock: Any) -> None:
         os.close(low)
 
 
-#: File objects whose descriptors are not theirs any more. They would close them.
+#: File objects whose descriptors are no longer theirs. Kept, because they would close them.
 _lost: Final[list[Any]] = []
 
 
 def _replace_file(lock: Any) -> None:
-    """The program has closed the file of *lock*: give it another one to unlock and to close."""
+    """Give *lock*, whose file the program has closed, another file to unlock and close."""
     if _is_counting(lock):
         lock._context.lock_file_fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     else:
@@ -373,24 +373,24 @@ def _replace_file(lock: Any) -> None:
 
 
 def _is_refusal(error: BaseException) -> bool:
-    """Whether a lock object said by *error* that somebody else holds it."""
+    """Whether *error* of a lock object means that another process or thread holds it."""
     if came_from_handler(error):
-        return False  # which may raise a TimeoutError as well
+        return False  # a signal handler may raise a TimeoutError, too
     if isinstance(error, (BlockingIOError, TimeoutError)):  # filelock.Timeout is one
         return True
     return any(kind.__name__ == "AlreadyLocked" for kind in type(error).__mro__)  # portalocker, not imported for this
 
 
 def _is_counting(lock: Any) -> bool:
-    """Whether *lock* is one of filelock's, which may be acquired several times and released at once."""
+    """Whether *lock* is of filelock, whose locks count how often they were acquired, and can be released at once."""
     return hasattr(getattr(lock, "_context", None), "lock_counter") and hasattr(lock, "is_locked")
 
 
 def _depth(lock: Any) -> int | None:
-    """How many times *lock* knows itself to be held by us; None if it does not know."""
+    """How often we hold *lock*, by its own count; None if it has none."""
     if _is_counting(lock):
         depth: int = lock._context.lock_counter
-        # An interrupted acquire may have taken back its count but not the lock, or the other way round.
+        # An interrupted acquire may have taken back its count but not the lock, or the reverse.
         return max(depth, 1) if lock.is_locked else 0
     local = getattr(lock, "local", None)  # redis
     if local is not None and hasattr(local, "token"):

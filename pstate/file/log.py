@@ -1,14 +1,14 @@
 """The state in one file: the steps of the protocol, in their order.
 
-This is the protocol of docs/guarantees.md, with its invariants by number. It knows bytes, paths and inodes; what it
-knows of the state is the `Memory` that it is given. The store above it knows the state and none of these.
+This is the protocol of docs/guarantees.md, with its invariants by number. It knows bytes, paths and inodes, and the
+state only as the `Memory` that it is given. The store above it knows the state and none of these.
 
 Each object below this one owns its fields, and none knows one above it: `Site` (the path), `Look` (when to look at it
-again), `Hold` (the lock), `Settling` (stable storage), `Standing` (where memory is), `Past` and `Beside` (what was, and
-what is kept), `Saves` (what others have put at the path), `Rewriting` (a new file there), `Merging` (an edit, and
-commits of ours), `Renewal` (vacuums), `Regaining` (what cannot be trusted any more).
+again), `Hold` (the lock), `Settling` (stable storage), `Standing` (the position of memory), `Past` (earlier journals),
+`Beside` (files beside the state), `Saves` (files that others put at the path), `Rewriting` (a new file there),
+`Merging` (an edit, and commits of ours), `Renewal` (vacuums), `Regaining` (opening or reading the file again).
 
-The caller holds the store's thread lock, but in `fresh`, `settle` and `settle_what_is_read`.
+The caller holds the store's thread lock, except in `fresh`, `settle` and `settle_what_is_read`.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class FileLog:
         locking: object = "file",
         read_only: bool = False,
     ) -> None:
-        # A lock that is not the file's own is for one path, so no link in that is followed again.
+        # A lock that is not the file itself is for one path, so a link in that is followed only once.
         self.site = Site(path if locking == "file" or read_only else fs.real_path(path), fs, read_only)
         self.fs, self.memory = fs, memory
         self._clock, self._lseek = fs.clock, fs.lseek
@@ -112,14 +112,14 @@ class FileLog:
     # ------------------------------------------------------------------ a commit
 
     def begin(self, timeout: float | None, look: bool = False) -> None:
-        """Take the write lock, catch up, and make sure that ours is the file at the path.
+        """Take the write lock, catch up, and make sure that our file is the one at the path.
 
-        Afterwards the file ends at `view` (I3). *look*: at the path too, even if the last look still counts. The caller
+        Afterwards the file ends at `view` (I3). *look*: look at the path even if the last look still counts. The caller
         unlocks in its `finally`, whether this raises or not. Raises LockTimeout, InvalidEditError, EditConflict,
         StoreFailedError, ReadOnlyError, WriteError.
         """
         view = self.memory.view
-        # Names of their own for what is called here: CPython 3.11 takes 0.1 µs more for a method that is in a slot.
+        # Local names for the calls here: CPython 3.11 takes 0.1 µs more for a method in a slot.
         clock, lseek = self._clock, self._lseek
         now = clock()
         if view is not None and now < self.look.look_at and not look:
@@ -134,18 +134,18 @@ class FileLog:
                     if lseek(fd, 0, 2) == end:
                         return
                 except expected(OSError):
-                    pass  # held, or worse: below we wait, or say what is wrong
+                    pass  # held, or an error: `_begin` waits, or raises the reason
         self._begin(timeout)
 
     def confirm(self) -> None:
         """See `engine.Log`: `begin` has locked the file, and looked."""
 
-    #: A block of somebody's code cannot be run again: from here on nobody else commits. With a file, nobody can after
+    #: The code of a block cannot be repeated, so no other process may commit from here on. With a file, none can after
     #: any `begin`.
     begin_block = begin
 
     def begin_rewrite(self, timeout: float | None) -> None:
-        """As `begin`, also after a failed sync: a fresh file is the way out of it."""
+        """As `begin`, but also after a failed sync, because a new file ends that trouble."""
         self._begin(timeout, is_rewrite=True)
 
     def _begin(self, timeout: float | None, is_rewrite: bool = False) -> None:
@@ -163,12 +163,10 @@ class FileLog:
             self.regaining.regain_or_raise()
 
     def _is_as_it_was(self, view: View) -> bool:
-        """Whether the descriptor of *view* may be locked: since the last look, a moment ago, it is of a file that ends
-        where ours does.
-        """
+        """Whether the descriptor of *view* may be locked: it still means a file that ends where ours does."""
         fd, end, _, _, journal = view
         if journal.marker is None:
-            return journal.is_ours()  # the sizes of new files are equal
+            return journal.is_ours()  # new files have equal sizes, so the size proves nothing
         try:
             return journal.fd == fd and self._lseek(fd, 0, os.SEEK_END) == end
         except expected(OSError):
@@ -187,18 +185,18 @@ class FileLog:
                 self.regaining.reload()
             _, _, _, _, journal = self.standing.view
             self.hold.take(journal)
-            # What others commit until they let us in need not wait until then: half of the time of two who count.
+            # While it waits, it applies the commits of others: that saves half of the time of two processes that count.
             self.hold.acquire(journal, left, self.standing.catch_up)
             if self._become_current(journal, left):
                 return
-            # Ours is the old file's lock, and `journal` keeps its descriptor from being used again until here.
+            # We hold the lock of the old file, and `journal` keeps its descriptor from being used again until here.
             self.hold.release_other(journal)
             left = None if deadline is None else max(0.0, deadline - self._clock())
 
     def _become_current(self, journal: Journal, timeout: float | None) -> bool:
-        """With the lock of *journal*: catch up, cut a torn tail, deal with what others have put at the path.
+        """With the lock of *journal*: catch up, cut a torn tail, and handle a file that others have put at the path.
 
-        False when memory went on to another file, which is not locked yet.
+        False if memory went on to another file, which is not locked yet.
         """
         standing, merging = self.standing, self.merging
         while True:
@@ -208,7 +206,10 @@ class FileLog:
             if status is None:
                 if not self.renewal.write_again():
                     continue
-                logger.warning("%s: was deleted while it was open; written again", self.site.path)
+                logger.warning(
+                    "%s: the file was deleted while it was open. It was written again, with the state from memory.",
+                    self.site.path,
+                )
                 return True
             if not journal.is_file_of(status):
                 trailer = standing.read_trailer(rest)
@@ -219,7 +220,7 @@ class FileLog:
                         return merging.resolve_saved_elsewhere(journal, timeout, ancestor)
                 if trailer is None:
                     if rest:
-                        merging.cut(journal)  # or the trailer that we leave would not follow the last commit
+                        merging.cut(journal)  # because the trailer that we leave must follow the last commit
                     return merging.resolve_saved_elsewhere(journal, timeout)
                 try:
                     self.saves.follow(trailer, limits.QUIET_AT_MOST)
@@ -237,7 +238,7 @@ class FileLog:
     def prepare(self) -> View:
         """Make sure that a record of ours can follow the base document; returns the view to `commit` after.
 
-        The caller holds the lock, and memory is what the file says. Raises WriteError when it cannot, and EditConflict.
+        The caller holds the lock, and memory equals the file. Raises WriteError if that fails, and EditConflict.
         """
         view = self.standing.view
         _, _, _, _, journal = view
@@ -248,21 +249,21 @@ class FileLog:
         elif self.settles or not marker.power:
             journal.is_ready = True
             return view
-        # Either a document that a marker would change, or that ends so that none can follow it; or a journal that
-        # promises "power" to a reader after a crash, which our commits would break.
+        # Either a marker would change the document, or cannot follow it; or the journal promises "power" to a reader
+        # after a crash, which our commits would break.
         try:
             self.renewal.before_commit()
         except vacuum.EditCameOut as error:
-            # The change was planned on what memory is: it must not become another state in the middle of it.
+            # The change was planned on the present state, which must not change in the middle of it.
             raise self.saves.edited_meanwhile() from error
         return self.standing.view
 
     def commit(self, body: str, after: View | None = None) -> View:
         """Write *body* as one record; returns the view after it, which is not yet memory's.
 
-        The caller holds the lock, and memory is what the file says, or was when `prepare` returned *after*. When this
-        raises an OSError, nothing was committed; after an asynchronous exception the file decides, and the next
-        `refresh` finds out. EditConflict where a person has saved since `prepare`, too.
+        The caller holds the lock, and memory equals the file, or did when `prepare` returned *after*. If this raises an
+        OSError, nothing was committed; after an asynchronous exception, the next `refresh` finds out from the file.
+        Raises EditConflict, also if a person has saved since `prepare`.
         """
         view: View | None = after or self.memory.view
         assert view is not None
@@ -278,7 +279,7 @@ class FileLog:
         if journal.marker is None:
             return self._commit_first(body, view)
         self.standing.before = view
-        # `encode_record` and `Journal.append`, written out: two calls fewer are 2 % of `counter += 1`.
+        # `encode_record` and `Journal.append`, inlined: two calls fewer save 2 % of `counter += 1`.
         data = body.encode()
         crc = crc32(data, crc)
         record = RECORD % (data, crc)
@@ -293,7 +294,7 @@ class FileLog:
         return (fd, end + len(record), crc, index + 1, journal)
 
     def _commit_first(self, body: str, view: View) -> View:
-        """The first record of a generation comes in one write with the base marker."""
+        """Write the first record of a generation, together with the base marker, by one call."""
         fd, end, _, _, journal = view
         prefix = f.first_node(journal.base)
         base = journal.base + prefix
@@ -302,19 +303,19 @@ class FileLog:
         record, crc = encode_record(body, f.first_crc(generation))
         data = prefix + marker.encode() + record
         journal.append(data, end)
-        # From here on the old view does not go with the journal: a reader that finds None reads the file again.
+        # From here on, the old view does not fit the journal: a reader that finds None reads the file again.
         self.memory.view = None
         journal.set_base(base, marker, appendable=True)
         journal.content[end:] = data
         return (fd, end + len(data), crc, 1, journal)
 
     def publish(self, view: View) -> None:
-        """The record up to *view* was written and applied: make it visible to other threads.
+        """Make the record up to *view*, which was written and applied, visible to other threads.
 
-        Then look at the path, if the last look does not count any more, and vacuum when it is due: a failure of that is
-        logged, the commit is valid. With durability "power", always look: `settle`, which comes after the locks are
-        given back, must sync the file that is at the path. Memory is what the file is, also when this raises:
-        EditConflict, or DurabilityUnknown when the file at the path does not have the commit.
+        Then look at the path, if the last look no longer counts, and vacuum if that is due; if the vacuum fails, that
+        is logged, and the commit is valid. With durability "power", always look: `settle`, which is called after the
+        locks are released, must sync the file that is at the path. Memory equals the file, also if this raises:
+        EditConflict, or DurabilityUnknown if the file at the path does not have the commit.
         """
         self.memory.view = view
         clock = self._clock
@@ -332,7 +333,7 @@ class FileLog:
         self.renewal.if_due()
 
     def _become_current_or_again(self, journal: Journal) -> bool:
-        """`_become_current` after a commit, which is made again where the descriptor turns out not to be ours."""
+        """`_become_current` after a commit, and once more if the descriptor is no longer ours."""
         try:
             return self._become_current(journal, self.lock_timeout)
         except expected(OSError) as error:
@@ -350,13 +351,13 @@ class FileLog:
         self.settling.settle_what_is_read(view)
 
     def stricter(self) -> None:
-        """Somebody asks for durability "power" as well, so it is for all."""
+        """Promise durability "power" from now on, because one more opener needs it."""
         self.settles = not self.site.read_only
 
     # ------------------------------------------------------------------ reading
 
     def freshness(self) -> Callable[[], View | None]:
-        """The question that every read asks, see `fresh`; another one after `stricter`."""
+        """The function that every read calls, see `fresh`; another one after `stricter`."""
         return self.fresh_durable if self.settles else self.fresh
 
     def fresh(self) -> View | None:
@@ -372,20 +373,20 @@ class FileLog:
                 if lseek(fd, 0, 2) == end and clock() < self.look.look_at:
                     return view
         except expected(OSError):
-            pass  # the descriptor is not ours any more: `refresh` finds out
+            pass  # the descriptor is no longer ours: `refresh` finds that out
         return None
 
     def fresh_durable(self) -> View | None:
-        """`fresh` with durability "power": what others act on, a power cut must not take back."""
+        """`fresh` with durability "power": a power cut must not undo a commit that was read."""
         view = self.fresh()
         return view if view is not None and self.settling.is_settled(view) else None
 
     def open(self) -> None:
-        """Read the file into memory; it is created when it is missing. Waits for no lock.
+        """Read the file into memory; create it if it is missing. Does not wait for a lock.
 
         A torn tail, which only a crash leaves, is tidied up if the lock is free. Otherwise no byte changes.
-        Raises StateFileError with the reason when the content cannot be used, MissingPathError, NotAFileError,
-        ReadOnlyError or UnreadableError (each an OSError) when the path cannot.
+        Raises StateFileError with the reason if the content cannot be used, and MissingPathError, NotAFileError,
+        ReadOnlyError or UnreadableError (each an OSError) if the path cannot.
         """
         try:
             self.regaining.reload(create=not self.site.read_only)
@@ -399,11 +400,11 @@ class FileLog:
 
     @property
     def at_rest(self) -> bool:
-        """No file is open: not yet, or after `rest`."""
+        """Whether no file is open: not opened yet, or closed by `rest`."""
         return self.standing.journal is None
 
     def follow_links(self) -> None:
-        """Somebody opens the path again: if a link in it leads elsewhere by now, the next read or change looks."""
+        """Called when the path is opened again. If a link in it now leads elsewhere, the next read or change looks."""
         journal = self.standing.journal
         if journal is not None and self.site.leads_elsewhere(journal):
             self.look.expect_change()
@@ -411,8 +412,8 @@ class FileLog:
     def refresh(self) -> None:
         """Make memory the newest commit. Never waits for another process.
 
-        Raises EditConflict when a person's edit was found that our commits could not be brought together with, and
-        UnreadableError when the newest commit is in a file that cannot be opened just now.
+        Raises EditConflict if a person's edit was found that cannot be merged with our commits, and UnreadableError if
+        the newest commit is in a file that cannot be opened at present.
         """
         while True:
             try:
@@ -428,7 +429,7 @@ class FileLog:
 
     def _refresh(self) -> None:
         if self.memory.view is None:
-            # What was interrupted may be in this file, and the state in another one by now.
+            # An interrupted commit may be in this file, and the state in another one by now.
             self.regaining.reload()
         while True:
             rest = self.standing.catch_up()
@@ -442,7 +443,7 @@ class FileLog:
                 self.look.complain(error)
                 status = None
             if status is None:
-                # Deleted, or a vacuum or an editor is between two steps; memory is the last state that there was.
+                # Deleted, or a vacuum or an editor is between two steps. Memory has the last state.
                 self.look.retry_at = now + limits.LOOK_INTERVAL
                 return
             if not journal.is_file_of(status):
@@ -453,7 +454,7 @@ class FileLog:
                 try:
                     followed = self.saves.follow(trailer, limits.QUIET_FOR_READERS)
                 except expected(StateFileError) as error:
-                    # Somebody has edited the successor already, and it does not parse (yet).
+                    # The successor was edited already, and does not parse (yet).
                     self.look.complain(error)
                     self.look.retry_at = self._clock() + limits.CHECK_INTERVAL
                     return
@@ -468,12 +469,12 @@ class FileLog:
                 self._edit_seen(now, status)
                 return
             self.standing.looked(now)
-            # What else follows `end` is not a record yet: torn, or a trailer before its rename. Its size proves
-            # nothing, so the next read looks again.
+            # Other bytes after `end` are not a record yet: torn, or a trailer before its rename. The size proves
+            # nothing then, so the next read looks again.
             return
 
     def _read_saved(self) -> None:
-        """Memory becomes what a person has saved, without the lock. What does not work is told once."""
+        """Read a person's save into memory, without the lock. An error is logged once."""
         try:
             self.standing.load(self.saves.saved(), "edit")
         except expected(OSError, StateFileError) as error:
@@ -482,7 +483,7 @@ class FileLog:
             self.look.complain(error)
 
     def _edit_seen(self, now: float, status: os.stat_result) -> None:
-        """A reader found an edit. To bring it together with commits takes the lock; a reader does not wait for it."""
+        """Handle an edit that a reader has found. To merge it needs the lock, but a reader does not wait for that."""
         self.look.retry_at = now + min(limits.QUIET, limits.CHECK_INTERVAL)
         before = self.standing.journal
         assert before is not None
@@ -491,8 +492,8 @@ class FileLog:
             if (not is_other or before.is_easy()) and self.look.age(status) is not None:
                 return  # the last good state, until the editor has finished
             try:
-                # Not at once the last good state: it may be a vacuum's, of a file that took no trailer, and others may
-                # have acknowledged what it says. Or no time stamp can tell when the save was.
+                # Do not return the last good state at once: the file may come from a vacuum of a file that could not
+                # take a trailer, with commits that others have acknowledged. Or its time stamps may say nothing.
                 self.saves.await_quiet(self.site.open_journal(), limits.QUIET_FOR_READERS)
             except expected(OSError, InvalidEditError) as error:
                 if is_shortage(error):
@@ -505,8 +506,8 @@ class FileLog:
         try:
             self.begin(0, look=True)
         except expected(LockTimeout):
-            # The process that holds it sees the edit too. Until then, the last good state. But where no commits are
-            # known there is nothing to bring together, and it may be a vacuum's, of a file that took no trailer.
+            # The process that holds it finds the edit too; until then, memory keeps the last good state. But if no
+            # commits are known, there is nothing to merge, and the file may come from a vacuum, as above.
             if is_other and self.standing.journal is before and self.standing.has_no_commits() and not before.is_easy():
                 self._read_saved()
         except expected(InvalidEditError, WriteError) as error:
@@ -523,7 +524,7 @@ class FileLog:
     # ------------------------------------------------------------------ the rest of its life
 
     def vacuum(self) -> None:
-        """Write the file anew, as one plain document. The caller holds the lock. Raises WriteError."""
+        """Rewrite the file as one plain document. The caller holds the lock. Raises WriteError."""
         try:
             self.renewal.replace()
         except vacuum.EditCameOut:
@@ -532,20 +533,20 @@ class FileLog:
             raise
         except expected(OSError) as error:
             message = (
-                f"{self.site.path}: the file could not be written anew: {error.strerror or error}. "
-                "The state is unchanged, in memory and in the file; its journal stays. "
+                f"{self.site.path}: the file could not be rewritten: {error.strerror or error}. "
+                "The state is unchanged, in memory and in the file, which keeps its journal. "
                 "Its folder must be writable and have room for a copy."
             )
             raise WriteError(message, path=self.site.path, errno=error.errno) from error
 
     def save(self, original: State, text: bytes) -> list[str]:
-        """Bring *text*, which was made of a copy that said *original*, together with the state.
+        """Merge *text*, which was made from a copy with *original*, with the state.
 
-        The result is one plain document at the path, with all that a person has written in *text*. The caller holds the
+        The result is one plain document at the path, with the comments and the order of *text*. The caller holds the
         lock, and has looked. Returns one sentence for each value of programs that gave way. Raises as `vacuum`,
-        DurabilityUnknown, and InvalidStateError where *text* is not a state. If the process dies before the exchange,
-        the new document is kept beside the file, as a person's save that a vacuum has met; after the exchange, the old
-        one is, if it could not take a trailer.
+        DurabilityUnknown, and InvalidStateError if *text* is not a state. If the process dies before the exchange, the
+        new document is kept beside the file, like a person's save that a vacuum has met; if it dies after the exchange,
+        the old one is kept, if it could not take a trailer.
         """
         from pstate.file import edits
 
@@ -570,11 +571,15 @@ class FileLog:
                 status = self.site.status()
                 if status is None or before.is_file_of(status):
                     message = (
-                        f"{self.site.path}: the file could not be written anew: {error.strerror or error}. Nothing was "
+                        f"{self.site.path}: the file could not be rewritten: {error.strerror or error}. Nothing was "
                         "changed. Its folder must be writable and have room for a copy."
                     )
                     raise WriteError(message, path=self.site.path, errno=error.errno) from error
-                logger.warning("%s: was saved, and tidying up after that failed: %s", self.site.path, error)
+                logger.warning(
+                    "%s: the state was saved, but tidying up after that failed: %s",
+                    self.site.path,
+                    error,
+                )
                 self.look.expect_change()
                 if self.settles:
                     self.refresh()
@@ -582,10 +587,10 @@ class FileLog:
             return lost
 
     def tidy(self, *, after_crash: bool = False, keep_journal: bool = False) -> None:
-        """Leave one plain document, if nobody else is writing. Never raises for what does not work: it is logged.
+        """Leave one plain document, if no other process is writing. Failures are logged, not raised.
 
-        *after_crash*: only if there was a torn tail to cut, which nobody alive has left. *keep_journal*: not at all;
-        what is left is the look at the path, which a commit of a moment ago may still want (I6).
+        *after_crash*: only if there is a torn tail to cut, which a process that died has left. *keep_journal*: do not
+        rewrite, but still look at the path, which a commit of a moment ago may need (I6).
         """
         if self.standing.journal is None or self.site.read_only:
             return
@@ -593,7 +598,7 @@ class FileLog:
             size = self._lseek(self.standing.journal.fd, 0, os.SEEK_END) if after_crash else 0
             for _ in range(3):
                 if self.site.status() is None:
-                    return  # deleted: then a person wants it gone
+                    return  # a person has deleted it, and wants it gone
                 self.begin(0, look=True)
                 fd, _, _, _, journal = self.standing.view
                 has_cut = self._lseek(fd, 0, os.SEEK_END) < size
@@ -604,7 +609,7 @@ class FileLog:
                     self.renewal.replace()
                     break
         except expected(LockTimeout) as error:
-            # The process that holds it leaves the file tidy; but what an editor has put there lacks our commits.
+            # The process that holds it leaves the file tidy. But a file that an editor has put there lacks our commits.
             if self.merging.is_edited_unseen():
                 self.merging.keep_ours(error)
         except expected(OSError, PStateError) as error:
@@ -612,7 +617,11 @@ class FileLog:
             if isinstance(error, InvalidEditError) or (trouble is not None and trouble.is_unmerged):
                 self.merging.keep_ours(error)
             else:
-                logger.warning("%s: left with its journal: %s", self.site.path, error)
+                logger.warning(
+                    "%s: the file was closed with its journal, because it could not be rewritten: %s",
+                    self.site.path,
+                    error,
+                )
         finally:
             try:
                 self.hold.release()
@@ -621,12 +630,12 @@ class FileLog:
                 raise
 
     def rest(self) -> None:
-        """Let go of the file. The next use opens it again."""
+        """Close the file. The next use opens it again."""
         self.standing.rest()
         self.hold.drop()
 
     def forget(self) -> None:
-        """In a forked child: let go of everything inherited, without unlocking what the parent holds."""
+        """In a forked child: close all inherited files, without unlocking them for the parent."""
         lock.forget(self.hold.flock)
         self.settling.forget()
         for journal in (self.standing.journal, self.hold.journal):
@@ -646,7 +655,7 @@ class FileLog:
 
     @property
     def address(self) -> str:
-        """The path, for people."""
+        """The path, for messages."""
         return self.site.path
 
     @property
@@ -655,7 +664,7 @@ class FileLog:
         return self.site.read_only
 
     def leads_to(self, name: str) -> bool:
-        """Whether the path leads to the file *name*, which is a path without links."""
+        """Whether the path leads to the file *name*, a path without links."""
         return name in (self.site.path, self.fs.real_path(self.site.path))
 
     def stay_at(self, name: str) -> None:
@@ -663,11 +672,11 @@ class FileLog:
         self.site.path = name
 
     def renewed(self, view: View) -> View:
-        """A view that is equal to *view*, and another object."""
+        """A new object that is equal to *view*."""
         fd, end, crc, index, journal = view
         return (fd, end, crc, index, journal)
 
-    # ------------------------------------------------------------------ what has become of the state
+    # ------------------------------------------------------------------ the history of the state
 
     @property
     def has_threads(self) -> bool:
@@ -676,13 +685,13 @@ class FileLog:
 
     @property
     def generation(self) -> str | None:
-        """That of the journal, as far as memory knows; None where no record has been written yet."""
+        """The generation of the journal, as far as memory knows; None if no record was written yet."""
         journal = self.standing.journal
         return journal.marker.generation if journal is not None and journal.marker is not None else None
 
     @property
     def promises_power(self) -> bool:
-        """The journal was begun with durability "power"."""
+        """Whether the journal was begun with durability "power"."""
         journal = self.standing.journal
         return journal is not None and journal.marker is not None and journal.marker.power
 
@@ -694,23 +703,23 @@ class FileLog:
         return journal
 
     def records(self) -> tuple[State, Iterable[Operations]]:
-        """What the base document of the journal says, and the commits since then, each decoded when it is its turn."""
+        """The state of the journal's base document, and the commits since then, each decoded when it is reached."""
         _, _, _, index, journal = self.standing.view
         path = self.site.path
         return recovery.document(journal.base, path), recovery.decode(journal.bodies(index), path, bytes)
 
     def trail(self, history: bool) -> Trail:
-        """Notes of what becomes of the state from now on; with *history*, from the base document of the journal on."""
+        """Notes of the changes of the state from now on; with *history*, from the base document of the journal on."""
         _, end, crc, index, journal = self.standing.view
         if history:
             return Trail(journal, 0, None, index)
         return Trail(journal, index, (end, crc) if journal.marker else None, 0)
 
     def follow(self, trail: Trail) -> Journal:
-        """Keep *trail* up to date; returns the journal in which its watch has a mark now."""
+        """Keep *trail* up to date; returns the journal in which its watch now has a mark."""
         self.standing.trails.add(trail, self.journal)
         return self.journal
 
     def unfollow(self, trail: Trail | None = None) -> None:
-        """End *trail*, and those that nobody has any more."""
+        """End *trail*, and those without a reference."""
         self.standing.trails.remove(trail)

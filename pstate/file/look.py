@@ -1,4 +1,4 @@
-"""When to look at the path again, and whether somebody is still saving what is there."""
+"""Decides when to look at the path again, and whether a save of the file there is over."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ logger = Logger("pstate.file.look")
 
 
 class Trouble(NamedTuple):
-    """Why reads give the last good state, and writes are refused: what is at the path cannot be used just now."""
+    """Why reads return the last good state, and writes are refused: the file at the path cannot be used at present."""
 
-    told: str = ""  #: what was logged of it
-    is_unmerged: bool = False  #: an edit is in the file, and our commits are in memory only
+    told: str = ""  #: the message that was logged
+    is_unmerged: bool = False  #: whether an edit is in the file, and our commits are in memory only
 
 
 class Look:
-    """Until when the last look at the path counts, and what it has found amiss.
+    """Until when the last look at the path counts, and the trouble that it has found.
 
-    Only a look that has found our file moves `look_at` and `look_due` into the future (`looked`). So a commit that
-    comes before them has nothing to fear from any other look.
+    Only a look that has found our file moves `look_at` and `look_due` into the future (`looked`). So a commit before
+    those times need not consider any other look.
     """
 
     __slots__ = ("_unquiet", "check_at", "fs", "look_at", "look_due", "retry_at", "trouble")
@@ -32,13 +32,13 @@ class Look:
         self.fs = fs
         #: Until when the last look counts for a read or a change that begins, and for a commit that returns.
         self.look_at = self.look_due = 0.0
-        #: Until when a read need not repeat a look that found something else. A commit takes no notice of it.
+        #: Until when a read need not repeat a look that found another file. A commit ignores it.
         self.retry_at = 0.0
         #: Until when the content of a file whose time stamp has moved need not be compared again.
         self.check_at = 0.0
-        #: None while all is well: `looked` clears it.
+        #: None while there is no trouble: `looked` clears it.
         self.trouble: Trouble | None = None
-        #: Inode, size and time stamps of a file that somebody is saving, and since when they have been like that.
+        #: Inode, size and time stamps of a file that is being saved, and since when they have been the same.
         self._unquiet: tuple[tuple[int, int, int, int], float] | None = None
 
     def looked(self, now: float, is_easy: bool) -> None:
@@ -55,20 +55,20 @@ class Look:
         self.look_at = self.look_due = self.check_at = 0.0
 
     def retry_after(self, started: float) -> None:
-        """A look from *started* until now was in vain, and costs what it costs: put off the next one."""
+        """Put off the next look, in proportion to the time of the last one, from *started* until now, which failed."""
         now = self.fs.clock()
         self.retry_at = now + max(limits.CHECK_INTERVAL, limits.CHECK_COST * (now - started))
 
     def check_after(self, started: float) -> None:
-        """A comparison of the content from *started* until now has found nothing: put off the next one."""
+        """Put off the next comparison of the content, after one from *started* until now that found no difference."""
         self.check_at = started + max(limits.CHECK_INTERVAL, limits.CHECK_COST * (self.fs.clock() - started))
 
     def check(self) -> None:
         """See `engine.Log.check`."""
-        assert self.look_at <= self.look_due, "I6: a look that is too old for a commit counts for a change that begins"
+        assert self.look_at <= self.look_due, "I6: a look counts for a change that begins, but not for a commit"
 
     def complain(self, error: Exception) -> None:
-        """Log what keeps us on the last good state, once, however often it is found before all is well again."""
+        """Log why reads return the last good state: once, until the trouble is over or has another reason."""
         message = str(error)
         trouble = self.trouble or Trouble()
         if message != trouble.told:
@@ -78,8 +78,8 @@ class Look:
     def is_quiet(self, status: os.stat_result) -> bool:
         """Whether a save seems to be over: the file with this *status* has not changed for a while.
 
-        An editor writes a large file in pieces, and what is in it between two of them may well parse. That it is
-        another file than ours says nothing: some editors move the old one away first, and write at the path then.
+        An editor writes a large file in pieces, and its content between two of them may parse. A file other than ours
+        need not be complete, either: some editors first move the old one away, and then write at the path.
         """
         age = self.age(status)
         if age is not None and age > 2 * limits.QUIET:
@@ -92,8 +92,8 @@ class Look:
         return now - seen[1] >= limits.QUIET
 
     def age(self, status: os.stat_result) -> float | None:
-        """For how many seconds, at least, nobody has written to the file with this *status*. None if its time stamps
-        lie in the future, as they do after the clock was set back: then they say nothing.
+        """For how many seconds, at least, the file with this *status* has not been written to. None if its time stamps
+        are in the future, as after the clock was set back: then they say nothing.
 
         Each write sets both time stamps. `tar` and `scp -p` set the first one back, so the younger one counts.
         """

@@ -1,4 +1,4 @@
-"""A person's save, brought together with our commits."""
+"""Merges a person's save with our commits."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ logger = Logger("pstate.file.merging")
 
 
 class Merging:
-    """Judges a save once, and writes what becomes of it. The caller holds the lock."""
+    """Judges a save once, and writes the result. The caller holds the lock."""
 
     __slots__ = ("beside", "fs", "hold", "look", "memory", "past", "rewriting", "saves", "site", "standing")
 
@@ -41,17 +41,18 @@ class Merging:
         self.memory = self.standing.memory
 
     def resolve_saved_elsewhere(self, old: Journal, timeout: float | None, ancestor: State | None = None) -> bool:
-        """An editor has put another file at the path. We hold the lock of *old*; take the new one's, and judge once.
+        """Handle another file that an editor has put at the path. We hold the lock of *old*, and take that of the new
+        file.
 
-        The process that judges leaves a trailer in the old file, so that all others only follow. With *ancestor*,
-        another process has done so, but had read our commits only up to that state. False when the path shows yet
-        another file by now.
+        The process that judges the save leaves a trailer in the old file, so that all others only follow. With
+        *ancestor*, another process has done so, but had read our commits only up to that state. False if the path shows
+        yet another file by now.
         """
         new = self.site.open_other()
         if new is None:
             return False
         if new.identity == old.identity:
-            # A vacuum of another file had exchanged it away and back; our own lock would keep us from this one.
+            # A vacuum of another file has exchanged it away and back. Our own lock would exclude us from it.
             new.close()
             return False
         view = self.standing.view
@@ -69,13 +70,13 @@ class Merging:
             if self.standing.journal is old:
                 vacuum.give_up(new)
             else:
-                # From here on the new file is the state, whatever else happens; its lock is the one to release.
-                # No call among these, so that no exception of a signal handler comes in between.
+                # From here on, the new file is the state in any case, and its lock is the one to release.
+                # Without a call, so that no exception of a signal handler comes in between.
                 held = self.standing.journal or new
                 self.hold.journal = held
                 self.hold.unlock = held.unlock
                 try:
-                    # A file that a link led to goes on being one. Without commits, nobody needs the trailer.
+                    # A file that a link led to stays a file of its own. Without commits, no process needs the trailer.
                     if commits or not self.site.leads_elsewhere(old):
                         try:
                             vacuum.leave_edit_trailer(old, known(view))
@@ -94,9 +95,9 @@ class Merging:
         return True
 
     def resolve_saved_in_place(self, journal: Journal) -> bool:
-        """An editor has written into our file, whose lock we hold.
+        """Handle an edit that was written into our file, whose lock we hold.
 
-        False when the path shows another file by now.
+        False if the path shows another file by now.
         """
         try:
             conflict = self._resolve(journal)
@@ -107,11 +108,11 @@ class Merging:
         return True
 
     def _resolve(self, journal: Journal, ancestor: State | None = None) -> EditConflict | None:
-        """Bring what a person saved into *journal* together with our commits; memory and the file are the result.
+        """Merge a person's save in *journal* with our commits; memory and the file become the result.
 
-        Returns the error to raise when both could not be kept in one file; then ours is in a file beside. Raises
-        InvalidEditError when the edit does not parse, WriteError when the result could not be written, EditCameOut when
-        another edit came in between: nothing has changed then, and we know what we knew.
+        Returns the error to raise if one file could not keep both; then our state is in a file beside. Raises
+        InvalidEditError if the edit does not parse, WriteError if the result could not be written, and EditCameOut if
+        another edit came in between. Nothing has changed then, in memory or in the file.
         """
         view = self.standing.view
         _, end, _, _, ours = view
@@ -129,7 +130,9 @@ class Merging:
         except expected(StateFileError) as error:
             raise self.site.invalid(error) from error
         for sentence in result.lost:
-            logger.warning("%s: both a person and a program changed this; the edit wins: %s", self.site.path, sentence)
+            logger.warning(
+                "%s: an edit and a program changed the same value, and the edit wins: %s", self.site.path, sentence
+            )
         kept = self.beside.keep("conflict", dumping.dump(mine), ours) if result.conflict else None
         if image.rest:
             self._keep_rest(image)
@@ -140,32 +143,32 @@ class Merging:
                 generation, index = known(view)
                 judged = generation, max(index, result.contains)
             else:
-                # The trailer is for those who have gone on in that file; ours gets one of its own.
+                # This trailer is for processes that have gone on in that file; our file gets its own.
                 judged = (image.marker.generation if image.marker else f.NO_GENERATION), image.index
             self._write_merged(edited, data[: image.end], image.base, result.state, judged)
         else:
             if self.standing.trails:
                 self.standing.trails.become(journal, result.state, "edit", image.index, place_behind(image))
             self.standing.become(result.state, journal, data, image, base.appendable, mtime)
-        logger.info("%s: took over an edit", self.site.path)
+        logger.info("%s: an edit was read and merged", self.site.path)
         if not result.conflict:
             return None
         message = (
-            f"{self.site.path}: the file was edited, and {result.conflict}. The edit is in place; the state with our "
-            f"commits was kept in {kept}. Compare the two."
+            f"{self.site.path}: the file was edited, and {result.conflict}. The file has the edit. The state with the "
+            f"commits of this program was kept in {kept}. Compare the two files, and merge them by hand."
         )
         logger.error("%s", message)
         return EditConflict(message, path=self.site.path, conflict_path=kept)
 
     def _write_merged(self, edited: View, content: bytes, base: bytes, state: State, judged: Known) -> None:
-        """Write *state*, which the edit *base* and our commits make together, in the place of the file *edited*."""
+        """Replace the file *edited* by one with *state*, which the edit *base* and our commits make together."""
         try:
             self.rewriting.put(edited, content, vacuum.document(base, state, self.site.path), state, judged)
         except expected(OSError) as error:
             message = (
-                f"{self.site.path}: the file was edited while it was open, and the edit and our commits could not be "
-                f"written together: {error}. Nothing was changed: the edit is in the file, reads go on from our last "
-                "state. The folder must be writable and have room for a copy."
+                f"{self.site.path}: the file was edited while it was open, and the edit and the commits of this "
+                f"program could not be written together: {error}. Nothing was changed: the file has the edit, and "
+                "reads return the last state of this program. The folder must be writable and have room for a copy."
             )
             self.look.trouble = (self.look.trouble or Trouble())._replace(is_unmerged=True)
             raise WriteError(message, path=self.site.path, errno=error.errno) from error
@@ -187,10 +190,10 @@ class Merging:
         )
 
     def cut(self, journal: Journal) -> bool:
-        """Cut what follows `end`. False when the file is not the one that memory knows: then it is an edit.
+        """Cut the bytes after `end`. False if the file is not the one that memory knows, which is an edit then.
 
-        Nothing is cut before a scan of the whole file has shown our history (I1): `end` alone means nothing after a
-        person has saved in place.
+        Nothing is cut before a scan of the whole file has shown our history (I1): after a person has saved in place,
+        `end` alone means nothing.
         """
         _, end, _, index, _ = self.standing.view
         data = journal.read()
@@ -199,10 +202,11 @@ class Merging:
             return False
         recovery.judge(image, data, self.site.path, self.fs.boot_id)
         if image.trailer is not None:
-            logger.info("%s: cut the trailer of a vacuum that did not end", self.site.path)
+            logger.info("%s: the trailer of an unfinished vacuum was cut off. The state is unchanged.", self.site.path)
         elif not self._keep_rest(image):
             logger.warning(
-                "%s: torn tail cut: %d bytes after commit %d (offset %d), %r",
+                "%s: the torn tail of an interrupted write was cut off: %d bytes after commit %d (offset %d), %r. "
+                "It does not count as a commit.",
                 self.site.path, len(image.rest), index, end, image.rest[:80],
             )  # fmt: skip
         try:
@@ -211,26 +215,26 @@ class Merging:
             journal.truncate(end)
         except expected(OSError) as error:
             message = (
-                f"{self.site.path}: {len(image.rest)} bytes that an interrupted write left behind commit {index} could "
-                f"not be cut off: {error.strerror or error}. Nothing was changed. Mend the disk, and try again."
+                f"{self.site.path}: {len(image.rest)} bytes that an interrupted write left after commit {index} could "
+                f"not be cut off: {error.strerror or error}. Nothing was changed. Repair the disk, and try again."
             )
             raise WriteError(message, path=self.site.path, errno=error.errno) from error
         return True
 
     def _keep_rest(self, image: f.Image) -> bool:
-        """Keep beside what a power cut has made unreadable. False where it is only a write that did not end."""
+        """Keep bytes that a power cut has made unreadable in a file beside. False if they are an unfinished write."""
         if not f.has_more(image):
             return False
         kept = self.beside.keep("cut", image.rest, self.standing.journal)
         logger.error(
-            "%s: %d bytes after commit %d (offset %d) are unreadable after a power cut, %d commits behind them "
-            "are lost; all of it was kept in %s",
+            "%s: %d bytes after commit %d (offset %d) are unreadable after a power cut, and %d commits after them "
+            "are lost. All of these bytes were kept in %s",
             self.site.path, len(image.rest), image.index, image.end, image.following, kept,
         )  # fmt: skip
         return True
 
     def is_edited_unseen(self) -> bool:
-        """Whether the path shows something that nobody has brought together with our commits."""
+        """Whether the path shows a file that no process has merged with our commits."""
         journal = self.standing.journal
         assert journal is not None
         status = self.site.status()
@@ -242,10 +246,14 @@ class Merging:
         return view is not None and not journal.holds(view)
 
     def keep_ours(self, error: Exception) -> None:
-        """We may be the last to know our commits, and the file does not take them."""
+        """Keep our state in a file beside: the file does not take our commits, and only this process may know them."""
         try:
             kept = self.beside.keep("conflict", dumping.dump(self.memory.plain()), self.standing.journal)
         except expected(OSError) as failure:
-            logger.error("%s And the state with our commits could not be kept beside it: %s", error, failure)
+            logger.error(
+                "%s The state with the commits of this program could not be kept beside the file either: %s",
+                error,
+                failure,
+            )
         else:
-            logger.error("%s The state with our commits was kept in %s", error, kept)
+            logger.error("%s The state with the commits of this program was kept in %s", error, kept)

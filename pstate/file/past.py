@@ -1,4 +1,4 @@
-"""What the journals before this one began with."""
+"""The base documents of earlier journals."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pstate.file.site import Site
 
 
 class Past:
-    """Base documents and generations of the journals before this one, and until when each matters."""
+    """Base documents and generations of the journals before this one, and until when each is kept."""
 
     __slots__ = ("_previous", "_site")
 
@@ -18,10 +18,10 @@ class Past:
         self._previous: tuple[tuple[bytes, str, float], ...] = ()
 
     def remember(self, journal: Journal) -> None:
-        """Keep what *journal* began with, if it has commits: an editor may hold a copy from before them.
+        """Keep the base document of *journal*, if it has commits: an editor may have a copy from before them.
 
-        Not of a file that a link has led to, and that is still where it was: when the link leads there again, what it
-        says is what counts, because it is not a copy.
+        Not of a file that a link has led to, and that still exists: if the link leads there again, its content counts,
+        because it is not a copy.
         """
         if journal.marker is None or (journal.path != self._site.path and not self._site.is_moved(journal)):
             return
@@ -35,17 +35,17 @@ class Past:
         self._previous = tuple(kept)
 
     def known(self) -> list[tuple[bytes, str | None]]:
-        """The base documents that a copy in an editor may still have, each with its generation."""
+        """The base documents that an editor may still have a copy of, each with its generation."""
         now = self._site.fs.clock()
         return [(base, generation) for base, generation, until in self._previous if now < until]
 
     def draw_generation(self) -> str:
-        """A new generation: a repeated one would make the records of an old journal valid in a new one."""
+        """A new generation. A repeated one would make the records of an old journal valid in a new one."""
         while True:
             generation = self._site.fs.token()
             if generation != f.NO_GENERATION and all(generation != previous[1] for previous in self._previous):
                 return generation
 
     def forget(self) -> None:
-        """In a forked child: the editors' copies are the parent's business."""
+        """In a forked child: the parent handles copies in editors."""
         self._previous = ()

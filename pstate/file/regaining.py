@@ -1,4 +1,4 @@
-"""Memory, or a descriptor, that cannot be trusted any more: the file is opened, or read, again."""
+"""Opens or reads the file again when memory, or its descriptor, can no longer be trusted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ logger = Logger("pstate.file.regaining")
 
 
 class Regaining:
-    """Reads the file again after an interrupted change, and opens it again after the program has closed it."""
+    """Reads the file again after an interrupted change, and opens it again if the program has closed it."""
 
     __slots__ = ("fs", "hold", "look", "past", "saves", "site", "standing")
 
@@ -29,25 +29,24 @@ class Regaining:
         self.hold = self.standing.hold
 
     def reload(self, create: bool = False) -> None:
-        """Memory is not to be trusted, or there is none yet: read the file whole."""
+        """Read the whole file, because memory cannot be trusted, or is empty."""
         standing = self.standing
         if standing.journal is not None and not standing.journal.is_ours():
             self.regain_or_raise()
             if standing.memory.view is not None:
                 return
         if standing.journal is not None:
-            # Not what the path shows now: a commit of ours may be in this file, and must be known before an edit is
-            # judged.
+            # Not the file at the path: a commit of ours may be in this one, and must be known before an edit is judged.
             try:
                 standing.load(standing.journal)
             except expected(StateFileError):
                 if standing.before is None or _journal(standing.before) is not standing.journal:
                     raise
-                # A person has edited it meanwhile, and what was interrupted follows the edit: we know both sides.
+                # A person has edited it meanwhile, and the interrupted record follows the edit: we know both sides.
                 standing.restore(standing.before)
             return
         if create:
-            # Without links, because a link that leads nowhere cannot be opened to create what it leads to.
+            # Without links: opening a link that leads nowhere cannot create its target.
             journal = files.create_state(self.fs, self.fs.real_path(self.site.path))
         else:
             try:
@@ -62,16 +61,19 @@ class Regaining:
         return error.errno == errno.EBADF and journal is not None and not journal.is_ours()
 
     def _regain(self, at_most: float) -> bool:
-        """The program has closed our descriptor, and the number may be another file's: open the file again.
+        """Open the file again, because the program has closed our descriptor, whose number may mean another file.
 
-        Memory goes on in it where it has our journal, whatever else has become of it. Otherwise others have replaced
-        the file, and what it says is read, as in a forked child. False when the path shows nothing. Raises as
-        `Saves.follow`.
+        If the file has our journal, memory goes on in it, even if it was changed otherwise. If not, others have
+        replaced it, and it is read, as in a forked child. False if the path shows nothing. Raises as `Saves.follow`.
         """
         old = self._current()
         assert old is not None
         if old.fd != NO_DESCRIPTOR:
-            logger.warning("%s: the program has closed the descriptor of the file; it is opened again", self.site.path)
+            logger.warning(
+                "%s: this program has closed the descriptor of the file, which is opened again. Leave the descriptors "
+                "of pstate open.",
+                self.site.path,
+            )
             old.lose(old.fd)
             self.look.retry_at = 0.0
         self.hold.drop_lost()
@@ -89,7 +91,7 @@ class Regaining:
                     raise  # otherwise another thread has just closed this one as well
 
     def _go_on_in(self, new: Journal, old: Journal, at_most: float) -> None:
-        """Bring memory, which is in *old*, to *new*, which the path shows. See `_regain`."""
+        """Move memory from *old* to *new*, which the path shows. See `_regain`."""
         image = f.scan(new.read())
         if not _goes_on(image, old):
             self.saves.await_quiet(new, at_most)
@@ -101,7 +103,7 @@ class Regaining:
             return
         new.demand()
         new.take_over(old)
-        # Everything in it is looked at again, as after a save in place: it may have been one.
+        # All of it is checked again, as after a save in place: there may have been one.
         self.look.expect_change()
         self.look.retry_at = 0.0
         new.mtime = -1
@@ -116,11 +118,11 @@ class Regaining:
             standing.memory.view = _moved(view, new)
 
     def regained(self) -> bool:
-        """`_regain` for a reader: where it cannot be, the last good state goes on to be read."""
+        """`_regain` for a reader. If it fails, reads return the last good state."""
         started = self.fs.clock()
         journal = self.standing.journal
         if started < self.look.retry_at and journal is not None and journal.fd == NO_DESCRIPTOR:
-            return False  # it was in vain a moment ago
+            return False  # it failed a moment ago
         try:
             return self._regain(limits.QUIET_FOR_READERS)
         except StateFileError as error:
@@ -129,25 +131,25 @@ class Regaining:
             return False
 
     def regain_or_raise(self) -> None:
-        """`_regain` for a writer, or for a reader that has no last good state."""
+        """`_regain` for a writer, or for a reader without a last good state."""
         try:
             if not self._regain(limits.QUIET_AT_MOST) and self.site.await_file() is None:
                 message = (
-                    f"{self.site.path}: was deleted while it was open, and the program has closed the descriptor of "
-                    "it. Nothing was changed. To begin a new file, close the state and open it again."
+                    f"{self.site.path}: the file was deleted while it was open, and this program has closed its "
+                    "descriptor. Nothing was changed. To begin a new file, close the state and open it again."
                 )
                 raise MissingPathError(message, path=self.site.path, errno=errno.ENOENT)
         except StateFileError as error:
             raise self.site.invalid(error) from error
 
     def _current(self) -> Journal | None:
-        """The journal that memory is at, as far as it is known."""
+        """The journal that memory is at, if that is known."""
         view = self.standing.memory.view
         return self.standing.journal if view is None else _journal(view)
 
 
 def _goes_on(image: f.Image, journal: Journal) -> bool:
-    """Whether *image* has the history of *journal*, perhaps with more, or edited."""
+    """Whether *image* has the history of *journal*. It may have more commits, or edits."""
     if journal.marker is None:
         return image.base == journal.base
     return image.marker is not None and image.marker.generation == journal.marker.generation
@@ -159,6 +161,6 @@ def _journal(view: View) -> Journal:
 
 
 def _moved(view: View, journal: Journal) -> View:
-    """*view*, in *journal*, which is the same file, opened again."""
+    """*view* in *journal*, which is the same file, opened again."""
     _, end, crc, index, _ = view
     return (journal.fd, end, crc, index, journal)

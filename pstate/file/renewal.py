@@ -1,4 +1,4 @@
-"""When the document is written anew: by a vacuum, before a commit that it cannot take, and where it was deleted."""
+"""Rewrites the document: in a vacuum, before a commit that cannot follow it, and after the file was deleted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pstate.signals import expected
 
 logger = Logger("pstate.file.renewal")
 
-#: A document, with whether it is the canonical one; what it says; and whether a base marker may follow it.
+#: A document, with whether it is the canonical one; its state; and whether a base marker may follow it.
 Edit: TypeAlias = tuple[tuple[bytes, bool], State, bool]
 
 
@@ -32,9 +32,9 @@ class Renewal:
     def replace(self, merge: bool = True, absent: bool = False, edit: Callable[[State], Edit] | None = None) -> None:
         """Vacuum. Raises OSError, EditCameOut, and as an edit may.
 
-        With *edit*, the state becomes what that makes of it, which nobody has known before.
-        Without *merge*, an edit in place is left for later, by EditCameOut. With *absent*, nothing is at the path: then
-        our file is not the state any more, and what somebody has made of it is none of our business.
+        With *edit*, the state becomes what that function returns.
+        Without *merge*, an edit in place is left for later, by EditCameOut. With *absent*, the path shows no file: then
+        our file is no longer the state, and edits of it do not matter.
         """
         view = self.standing.view
         _, end, _, _, journal = view
@@ -53,14 +53,14 @@ class Renewal:
         state = self.memory.plain()
         if edit is not None:
             document, state, appendable = edit(state)
-            # The trailer makes all others read it, as behind any edit.
+            # The trailer makes all other programs read it, as after any edit.
             self.rewriting.put(view, content, document, state, known(view), appendable=appendable)
             return
         document = vacuum.document(journal.base, state, self.site.path, journal.canonical)
         self.rewriting.put(view, content, document, state, absent=absent)
 
     def write_again(self) -> bool:
-        """Write the state to its path, where nothing is. False when something is by now."""
+        """Write the state to its path, where no file is. False if there is one by now."""
         try:
             self.replace(absent=True)
         except vacuum.EditCameOut:
@@ -69,25 +69,26 @@ class Renewal:
             if isinstance(error, PStateError):
                 raise
             message = (
-                f"{self.site.path}: was deleted while it was open, and could not be written again: "
-                f"{error.strerror or error}. Nothing was changed; the state is in memory. Make its folder anew."
+                f"{self.site.path}: the file was deleted while it was open, and could not be written again: "
+                f"{error.strerror or error}. Nothing was changed; the state is in memory. Create its folder again, or "
+                "make it writable."
             )
             raise WriteError(message, path=self.site.path, errno=error.errno) from error
         return True
 
     def before_commit(self) -> None:
-        """Write the document anew, because no record can follow it as it is. Raises WriteError and EditCameOut."""
+        """Rewrite the document, because no record can follow it as it is. Raises WriteError and EditCameOut."""
         try:
             self.replace(merge=False)
         except expected(OSError) as error:
             message = (
-                f"{self.site.path}: the document must be written anew before a commit can follow it, which failed: "
+                f"{self.site.path}: the document must be rewritten before a commit can follow it, and that failed: "
                 f"{error}. Nothing was changed. The folder must be writable and have room for a copy."
             )
             raise WriteError(message, path=self.site.path, errno=error.errno) from error
 
     def if_due(self) -> None:
-        """Vacuum when the journal has become long enough. What does not work is logged: the commits are valid."""
+        """Vacuum if the journal is long enough. A failure is only logged, because the commits are valid."""
         _, _, _, _, journal = self.standing.view
         try:
             if self.fs.lseek(journal.fd, 0, os.SEEK_END) >= journal.vacuum_at:
@@ -97,8 +98,13 @@ class Renewal:
         except expected(InvalidEditError) as error:
             self.look.complain(error)
         except expected(OSError) as error:
-            # Tried again when the journal has doubled, so that what the attempts cost stays in proportion.
+            # Tried again when the journal has doubled, so that the cost of the attempts stays in proportion.
             journal.vacuum_at *= 2
             tell = logger.debug if journal.is_put_off else logger.warning
             journal.is_put_off = True
-            tell("%s: vacuum put off, the journal goes on growing: %s", self.site.path, error)
+            tell(
+                "%s: the file could not be rewritten, so its journal keeps growing. No commit is lost. It is tried "
+                "again later: %s",
+                self.site.path,
+                error,
+            )

@@ -1,4 +1,4 @@
-"""Another document in the place of ours: a new file at the path."""
+"""Replaces the file at the path by a new one with another document."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ logger = Logger("pstate.file.rewriting")
 
 
 class Rewriting:
-    """Puts a new file at the path, in the place of the one that memory is at, and takes its lock along."""
+    """Replaces the file that memory is at by a new one at the path, and locks that before it releases the old one."""
 
     __slots__ = ("beside", "fs", "hold", "past", "site", "standing")
 
@@ -35,16 +35,16 @@ class Rewriting:
         absent: bool = False,
         appendable: bool = True,
     ) -> None:
-        """Write *document*, which says *state*, in the place of the file that ends at *view*, and whose lock we hold;
-        then memory is that.
+        """Replace the file that ends at *view*, whose lock we hold, by one with *document*, whose state is *state*.
+        Then memory is at the new file.
 
-        *content* is what that file says, which is what *state* was made from.
+        *content* is the content of the old file, from which *state* was made.
 
-        With *judged*, *state* is a person's edit brought together with the commits that we knew. Until the new file is
-        at the path nothing of it is noted, so that whatever interrupts us leaves what we know as it was.
+        With *judged*, *state* is a person's edit merged with the commits up to there. Nothing of it is noted before the
+        new file is at the path, so that an interruption leaves our knowledge as it was.
 
-        *document* comes with whether it is the canonical one. *appendable*: a marker may follow it, as it may follow
-        all that is not a person's own.
+        *document* comes with whether it is the canonical one. *appendable*: whether a marker may follow it, as it may
+        after any document that a person has not written.
         """
         standing, hold, memory = self.standing, self.hold, self.standing.memory
         _, _, _, _, old = view
@@ -62,7 +62,7 @@ class Rewriting:
             new.appendable = appendable
             new.canonical = canonical
             unlock = hold.unlocker(new)
-            # No call among these, so that no exception of a signal handler comes in between.
+            # Without a call, so that no exception of a signal handler comes in between.
             new.published = True
             standing.journal = hold.journal = new
             hold.unlock = unlock
@@ -83,9 +83,8 @@ class Rewriting:
             standing.look.expect_change()
             raise
         finally:
-            # The new file's lock is the one that the caller releases. The old one's descriptor is not closed before its
-            # last view is gone: another thread may be about to ask for its size, and the number could be another
-            # file's.
+            # The caller releases the lock of the new file. The descriptor of the old one is not closed before its last
+            # view is gone: another thread may be about to ask for its size, and the number could mean another file.
             if standing.journal is not before:
                 try:
                     hold.leave(old)
@@ -95,18 +94,23 @@ class Rewriting:
         self.await_watchers(old)
 
     def clear_leftovers(self, old: Journal) -> None:
-        """Delete what killed vacuums of *old* have left; what may be a person's is kept."""
+        """Delete files that killed vacuums of *old* have left. A file that may be a person's is kept."""
         _, _, _, _, journal = self.standing.view
         for name, stranger in vacuum.leftovers(old):
             if not self._says_the_same(stranger, journal.base):
                 kept = self.beside.keep("conflict", stranger, self.standing.journal)
-                logger.error("%s: a save that a killed vacuum had pushed aside was kept in %s", self.site.path, kept)
+                logger.error(
+                    "%s: a process that was killed while it rewrote the file had moved a person's save aside. The save "
+                    "was kept in %s. Compare it with the file.",
+                    self.site.path,
+                    kept,
+                )
             self.fs.unlink(name)
 
     def _says_the_same(self, content: bytes, base: bytes) -> bool:
-        """Whether the file with *content* says what the document *base* says.
+        """Whether the file with *content* has the same state as the document *base*.
 
-        So does the file that a vacuum had replaced, when a power cut took the trailer that proves it.
+        The file that a vacuum has replaced has, if a power cut removed the trailer that proves it.
         """
         try:
             found = recovery.read(content, self.site.path, self.fs.boot_id)
@@ -116,9 +120,9 @@ class Rewriting:
             return False
 
     def await_watchers(self, old: Journal) -> None:
-        """Another file has come in the place of *old*, which we have unlocked. Those who watch that are waited for.
+        """Wait for processes that watch *old*, which another file has replaced, and which we have unlocked.
 
-        With a lock for the path they could not come before we give it back.
+        Not with a lock for the path: they could not move to the new file before we release it.
         """
         if self.hold.is_of_file:
             vacuum.await_watchers(old)

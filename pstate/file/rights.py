@@ -1,6 +1,6 @@
-"""Who may do what with a file, by its mode and its access control list: what a new file must have of the old one.
+"""The rights of users in a file, by its mode and its access control list: a new file must have those of the old one.
 
-Nothing here asks the file system. `fs.FileSystem.copy_attributes` copies, and asks here what has come of it.
+This module does not call the file system. `fs.FileSystem.copy_attributes` copies, and checks the result here.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ _ALL = 0o7
 
 
 class Rights(NamedTuple):
-    """What a file says of itself."""
+    """The rights that a file gives."""
 
     owner: int
     group: int
-    mode: int  #: the permission bits, and those that are set-id or sticky
+    mode: int  #: the permission bits, with set-id and sticky
     access_list: bytes = b""  #: the extended attribute, if there is one
 
 
 def reason_against(old: Rights, new: Rights) -> str:
-    """Why a file with the rights *new* must not come in the place of one with *old*; "" if it may.
+    """Why a file with the rights *new* must not replace one with the rights *old*; "" if it may.
 
-    It may where the owner of *old* loses no right, and no member of a group gains or loses one.
+    It may if the owner of *old* loses no right, and no member of a group gains or loses one.
     """
     if (old.mode, old.access_list) != (new.mode, new.access_list):
         return "the new file could not be given the mode and the access control list of the old one"
     if old.group != new.group:
-        # Of two people who are in one of the groups only, and are named nowhere.
+        # For two users who are each in one of the groups only, and are not named in a list.
         for group in (old.group, new.group):
             if _granted(old, None, {group}) != _granted(new, None, {group}):
                 return (
                     f"the new file could not be given the group {old.group} of the old one, and group {new.group} "
                     "would get its rights"
                 )
-    # Root needs no rights.
+    # Root may do everything in any case.
     if old.owner not in (new.owner, 0) and _granted(old, old.owner, set()) & ~_granted_for_certain(new, old.owner):
         return f"the new file could not be given to user {old.owner}, who owns the old one and would lose rights"
     return ""
@@ -62,7 +62,7 @@ def _granted(rights: Rights, user: int | None, groups: Iterable[int]) -> int:
         if kind == _USER:
             users[number] = permissions
         elif kind == _GROUP_OBJ:
-            shared[rights.group] = permissions  # with a mask, the mode's bits are those of the mask
+            shared[rights.group] = permissions  # with a mask, the group bits of the mode are the mask
         elif kind == _MASK:
             mask = permissions
     for kind, permissions, number in _ENTRY.iter_unpack(rights.access_list[_VERSION_BYTES:]):
@@ -80,7 +80,7 @@ def _granted(rights: Rights, user: int | None, groups: Iterable[int]) -> int:
 
 
 def _granted_for_certain(rights: Rights, user: int) -> int:
-    """What *user* may do, whatever groups that may be in which the system does not tell of."""
+    """What *user* may do in any case, if the system does not know the groups of the user."""
     known = _groups_of(user)
     if known is not None:
         return _granted(rights, user, known)
@@ -93,9 +93,9 @@ def _granted_for_certain(rights: Rights, user: int) -> int:
 
 
 def _groups_of(user: int) -> list[int] | None:
-    """The groups of *user*; None where the system does not know that number."""
+    """The groups of *user*; None if the system does not know that number."""
     try:
-        import pwd  # no system that has owners is without it
+        import pwd  # each system that has owners has it
 
         entry = pwd.getpwuid(user)
         return os.getgrouplist(entry.pw_name, entry.pw_gid)

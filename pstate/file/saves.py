@@ -1,4 +1,4 @@
-"""A file at the path that is not the one that memory is at: whether a save is over, and going on in what is there."""
+"""Handles another file at the path than the one that memory is at: waits for a save to end, and goes on in the file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pstate.signals import expected
 
 
 class Saves:
-    """Meets what others have put at the path, and changes no file."""
+    """Handles files that others have put at the path, without changing any."""
 
     __slots__ = ("fs", "look", "past", "site", "standing")
 
@@ -37,16 +37,16 @@ class Saves:
             if self.fs.clock() >= deadline:
                 message = (
                     f"{self.site.path}: another program is still saving the file. Nothing was changed. "
-                    "Reads go on from the last good state; try again when it has finished."
+                    "Reads return the last good state. Try again when it has finished."
                 )
                 raise InvalidEditError(message, path=self.site.path)
             self.fs.sleep(limits.QUIET / 10)
         return status.st_mtime_ns
 
     def _is_at_work(self, journal: Journal) -> bool:
-        """Whether *journal*, another file than ours, is one that programs commit to: no editor is in the middle of it.
+        """Whether programs commit to *journal*, another file than ours, so that no editor is writing it.
 
-        A document that could take neither marker nor trailer is replaced without one; then this is what tells.
+        A document that can take neither marker nor trailer is replaced without a trailer. Then only this tells.
         """
         data = journal.read()
         image = f.scan(data)
@@ -55,14 +55,14 @@ class Saves:
         return bool(image.bodies) and not image.base_edited and not image.rest
 
     def saved(self) -> Journal:
-        """What a person has saved at the path. Raises InvalidEditError when it is empty, and we know more."""
+        """The file that a person has saved at the path. Raises InvalidEditError if it is empty, and memory is not."""
         journal = self.site.open_journal()
         if self.is_emptied(journal):
             raise self.site.emptied()
         return journal
 
     def is_emptied(self, journal: Journal) -> bool:
-        """Whether *journal*, what a person has saved, is empty, and memory is not."""
+        """Whether *journal*, which a person has saved, is empty, and memory is not."""
         view = self.standing.memory.view
         if view is None:
             return False
@@ -70,9 +70,9 @@ class Saves:
         return bool(end) and not self.fs.fstat(journal.fd).st_size
 
     def follow(self, trailer: f.Trailer, at_most: float) -> bool:
-        """A vacuum has replaced our file: go on in the one that is at the path. False when none is there just now.
+        """Go on in the file at the path, because a vacuum has replaced ours. False if there is none at the moment.
 
-        *at_most*: how long to wait for somebody who is saving it. Raises StateFileError, with memory as it was.
+        *at_most*: how long to wait if it is being saved. Raises StateFileError, with memory as it was.
         """
         journal = self.site.open_other()
         if journal is None:
@@ -85,7 +85,7 @@ class Saves:
             and crc32(base) == trailer.crc
             and self.standing.ends_there(journal, base)
         ):
-            # What memory holds; reading it again would be the most expensive thing here.
+            # It has the state in memory. Reading it again would be the most expensive step here.
             journal.mtime = self.fs.fstat(journal.fd).st_mtime_ns
             journal.set_base(base, None, appendable=True)
             if self.standing.trails:
@@ -97,7 +97,10 @@ class Saves:
             # Another vacuum has come since, or a person's save, which may not be over.
             self.await_quiet(journal, at_most)
             if trailer.length and not self.fs.fstat(journal.fd).st_size:
-                message = f"{self.site.path}: is empty just now, somebody seems to be saving it."
+                message = (
+                    f"{self.site.path}: the file is empty, probably because another program is saving it. Nothing was "
+                    "changed. Reads return the last good state. Try again when it has finished."
+                )
                 raise InvalidEditError(message, path=self.site.path, line=1, column=1)
             self.standing.load(journal, "edit" if vacuum.is_of_edit(trailer) else "other")
             self.past.remember(before)
@@ -108,11 +111,10 @@ class Saves:
         return True
 
     def is_saved_over(self, view: View) -> bool:
-        """Whether somebody has saved in place since the transaction began, so that its record would follow bytes that
-        it does not go on from.
+        """Whether the file was saved in place since the transaction began, so that its record would follow other bytes
+        than our last commit.
 
-        A file that ends in our last commit is not such a case: the edit above it is brought together with the record
-        afterwards.
+        If the file ends with our last commit, it does not count: the edit above it is merged with the record later.
         """
         fd, end, crc, index, journal = view
         try:
@@ -125,9 +127,9 @@ class Saves:
         return not (index and b"# %08x" % crc in journal.read(max(0, size - 17), 17))
 
     def refuse_broken_save(self, journal: Journal) -> None:
-        """A transaction has taken long. Raise InvalidEditError if the path shows by now what is not a state.
+        """Raise InvalidEditError if, after a long transaction, the path shows a file that is not a state.
 
-        A save that is one is brought together with the record, after it was written.
+        If it is a state, it is merged with the record after that was written.
         """
         journal.demand()
         status = self.site.status()
@@ -136,7 +138,7 @@ class Saves:
         try:
             saved = self.saved()
             data = saved.read()
-            # Not `recovery.read`: an edit above our journal is one that can be brought together with the record.
+            # Not `recovery.read`: an edit above our journal can be merged with the record.
             recovery.document(recovery.judge(f.scan(data), data, self.site.path, self.fs.boot_id).base, self.site.path)
         except InvalidEditError:
             raise
@@ -148,10 +150,10 @@ class Saves:
             raise self.site.unusable(error) from error
 
     def edited_meanwhile(self) -> EditConflict:
-        """For a change that was planned on what memory is; the next look at the file finds the edit."""
+        """The error for a change that was planned on the state before an edit. The next look finds the edit."""
         self.look.expect_change()
         message = (
-            f"{self.site.path}: the file was edited while a change of it was under way. The change was undone; the "
-            "edit is in the file. Do it again on what the state is then."
+            f"{self.site.path}: the file was edited while a change of it was under way. The change was undone, and the "
+            "file has the edit. Repeat the change: it then begins with the edited state."
         )
         return EditConflict(message, path=self.site.path)

@@ -1,4 +1,4 @@
-"""Where memory is in the history of the file, and how it comes to be elsewhere."""
+"""The position of memory in the history of the file, and the ways in which it changes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pstate.signals import expected
 
 
 class Standing:
-    """Which journal memory is at, and up to where. It applies what others commit, and reads a file whole."""
+    """The journal that memory is at, and the position in it. Applies commits of others, and reads whole files."""
 
     __slots__ = ("before", "fs", "hold", "journal", "look", "memory", "site", "trails")
 
@@ -30,29 +30,29 @@ class Standing:
         self.site, self.fs, self.look, self.hold, self.memory = site, site.fs, look, hold, memory
         #: The file that memory was read from; None before it is opened, and at rest.
         self.journal: Journal | None = None
-        #: Where memory was before the last change of it.
+        #: The view before the last change of memory.
         self.before: View | None = None
-        #: The notes for those who watch the state.
+        #: The notes for the watches of the state.
         self.trails = Trails(site.fs)
 
     @property
     def view(self) -> View:
-        """Where memory is. Only to be asked where it can be trusted."""
+        """The view of memory, which must be one that can be trusted."""
         view: View | None = self.memory.view
         assert view is not None
         return view
 
     def has_no_commits(self) -> bool:
-        """Whether memory is what a document says, and no record has followed that yet."""
+        """Whether memory is the state of a document that no record follows yet."""
         if self.memory.view is None:
             return False
         _, _, _, index, _ = self.view
         return not index
 
     def catch_up(self) -> bytes | None:
-        """Apply what was committed since. Returns the bytes behind the last commit, None if the file has shrunk.
+        """Apply the commits since the view. Returns the bytes after the last commit; None if the file has shrunk.
 
-        Raises as `Journal.demand`: what another file says is not believed.
+        Raises as `Journal.demand`, because the content of another file must not be applied.
         """
         view = self.view
         fd, end, crc, index, journal = view
@@ -65,7 +65,7 @@ class Standing:
                 return None
             data = journal.read(end)
             if end + len(data) >= size:
-                break  # otherwise somebody cut it between the two calls, and perhaps to save in place
+                break  # otherwise it was cut between the two calls, perhaps by a save in place
         start = 0
         base, marker = journal.base, journal.marker
         if marker is None:
@@ -93,13 +93,13 @@ class Standing:
                 raise recovery.does_not_fit(self.site.path, journal.read(), index + number, following, error) from error
         if marker is not journal.marker:
             journal.set_base(base, marker, appendable=True)
-        # By position: a commit of ours that an exception kept from being published may stand there already.
+        # By position: it may already have a commit of ours that an exception has kept from being published.
         journal.content[end:] = data[:stop]
         self.memory.view = (fd, end + stop, crc, index + len(bodies), journal)
         return data[stop:]
 
     def is_changed_in_place(self, status: os.stat_result, now: float) -> bool:
-        """Whether somebody rewrote our file where it is. Its time stamp tells when to compare its content."""
+        """Whether our file was rewritten in place. Its time stamp tells when to compare its content."""
         view = self.view
         _, _, _, _, journal = view
         if status.st_mtime_ns == journal.mtime or now < self.look.check_at:
@@ -111,7 +111,7 @@ class Standing:
         return False
 
     def is_foreign(self, journal: Journal, now: float) -> bool:
-        """Whether the bytes behind `end` are there because the whole file is another one than memory knows."""
+        """Whether bytes follow `end` because the content of the whole file is not the one that memory knows."""
         if now < self.look.check_at:
             return False
         foreign = not self.is_ours(recovery.scan(journal.read()), journal)
@@ -128,23 +128,23 @@ class Standing:
         self.look.looked(now, self.journal is not None and self.journal.is_easy())
 
     def restore(self, view: View) -> None:
-        """Make memory what it was at *view*, from what we know and not from the file."""
+        """Set memory back to *view*, from our copy and not from the file."""
         fd, end, crc, index, journal = view
         self.memory.adopt(self._replay_of(journal, index))
         self.memory.view = (fd, end, crc, index, journal)
 
     def load(self, journal: Journal, origin: Origin = "other") -> None:
-        """Read *journal* whole and make memory equal to it. Raises StateFileError, with memory as it was.
+        """Read the whole *journal* and make memory equal to it. Raises StateFileError, with memory as it was.
 
-        *origin*: where what differs comes from, if the file is not the one that memory knows.
+        *origin*: the origin of the differences, if the file is not the one that memory knows.
         """
         mtime = self.fs.fstat(journal.fd).st_mtime_ns
         data = journal.read()
-        journal.demand()  # or it would be another file that was read
+        journal.demand()  # to be sure that no other file was read
         try:
             content = recovery.read(data, self.site.path, self.fs.boot_id)
         except CorruptStateError:
-            # A reader waits for no lock: somebody may have cut a torn tail, and written there, while we read.
+            # A reader does not wait for a lock: a writer may have cut a torn tail, and appended, while we read.
             before, data = data, journal.read()
             if data == before:
                 raise
@@ -155,7 +155,7 @@ class Standing:
         self.become(state, journal, data, content.image, content.appendable, mtime)
 
     def become(self, state: State, journal: Journal, data: bytes, image: f.Image, appendable: bool, mtime: int) -> None:
-        """Memory is *state* from now on, which is what *journal* says, or is about to."""
+        """Make memory *state*, which is the state of *journal*, or is about to be."""
         self.memory.view = None
         journal.set_base(image.base, image.marker, appendable)
         journal.content[:] = data[: image.end]
@@ -164,7 +164,7 @@ class Standing:
         self.publish(journal, (journal.fd, image.end, image.crc, image.index, journal))
 
     def replay(self, state: State, records: list[Operations] | Records, file: Callable[[], bytes]) -> State:
-        """What *state* becomes by *records*, the first ones of what *file* gives. Raises CorruptStateError."""
+        """*state* after *records*, the first ones of the bytes that *file* returns. Raises CorruptStateError."""
         if not records:
             return state
         try:
@@ -178,7 +178,7 @@ class Standing:
             raise recovery.does_not_fit(self.site.path, file(), good - 1, following, error) from error
 
     def fit(self, state: State, records: list[Operations], count: int) -> bool:
-        """Whether *state* takes the first *count* of *records*."""
+        """Whether the first *count* of *records* fit *state*."""
         try:
             self.memory.replay(state, records[:count])
         except expected(LookupError, TypeError, ValueError):
@@ -186,7 +186,7 @@ class Standing:
         return True
 
     def publish(self, journal: Journal, view: View) -> None:
-        """Memory is at *view*, in *journal*, which is at the path: all is well."""
+        """Note that memory is at *view*, in *journal*, which is at the path, without any trouble."""
         self.hold.unlocker(journal)
         self.journal = journal
         now = self.fs.clock()
@@ -205,30 +205,30 @@ class Standing:
         trailer = f.scan(journal.read()).trailer
         if trailer is None or not self.is_of_ours(trailer):
             return None
-        # What it says of the new file holds for the edited state, not for what memory is.
+        # Its length and checksum are those of the edited state, not of memory.
         return f.Trailer(trailer.generation, 0, trailer.crc, trailer.index, trailer.own_crc)
 
     def read_trailer(self, rest: bytes | None) -> f.Trailer | None:
-        """The trailer that *rest*, what stands behind `view`, consists of."""
+        """The trailer that *rest*, the bytes after `view`, consists of."""
         trailer = f.read_trailer(rest) if rest else None
         return trailer if trailer is not None and self.is_of_ours(trailer) else None
 
     def is_of_ours(self, trailer: f.Trailer) -> bool:
-        """Whether who wrote *trailer* knew our generation, if it had begun then.
+        """Whether the process that wrote *trailer* knew our generation, if that had begun then.
 
-        Otherwise a save in place within our first commit has overwritten that, with a copy that had another one's.
+        If not, a save in place during our first commit has overwritten that, with a copy of another generation.
         """
         generation, index = known(self.view)
         return not index or trailer.generation in (generation, f.NO_GENERATION)
 
     def lacks(self, trailer: f.Trailer) -> bool:
-        """Whether we know commits that the one who dealt with an edit in place had not read before it."""
+        """Whether we know commits that the process that handled an edit in place had not read before it."""
         generation, index = known(self.view)
-        # Who stood in front of the first commit knew no generation yet.
+        # A process that was before the first commit knew no generation yet.
         return trailer.generation in (generation, f.NO_GENERATION) and trailer.index < index
 
     def replay_known(self, index: int) -> State:
-        """What the state was after the first *index* records that memory knows."""
+        """The state after the first *index* records that memory knows."""
         _, _, _, _, journal = self.view
         return self._replay_of(journal, index)
 
@@ -243,14 +243,14 @@ class Standing:
             return
         fd, end, crc, index, journal = self.view
         assert journal is self.journal, "I4: memory is in another file than the log"
-        assert fd == journal.fd or journal.fd == NO_DESCRIPTOR, "I4: the view has a descriptor that is not its file's"
+        assert fd == journal.fd or journal.fd == NO_DESCRIPTOR, "I4: the view has the descriptor of another file"
         image = f.scan(bytes(journal.content))
         found = image.end, image.index, image.crc if index else crc
         assert found == (end, index, crc), f"I4: memory is at {(end, index, crc)}, its commits end at {found}"
-        assert journal.synced <= end, "I11: more counts as settled than there is"
+        assert journal.synced <= end, "I11: more bytes count as settled than exist"
 
     def rest(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self.trails:
             self.trails.rest()
         self.memory.view = None

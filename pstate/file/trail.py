@@ -1,8 +1,8 @@
-"""What becomes of a state, noted for those who watch it, by the log, at the few places where it cannot be read later.
+"""Notes of the changes of a state for its watches. The log makes them before the changes can no longer be read.
 
-The records themselves stand in the journals, as far as memory knows them. So a commit costs nothing for being watched;
-but a journal that is left must be noted first, and nobody may vacuum the next one before its watchers have come to it:
-they keep a mark on the file that they are in, and whoever replaces that waits for them (I12).
+The journals have the records themselves, as far as memory knows them. So a watch costs a commit nothing. But before
+memory leaves a journal, its records must be noted, and the next journal may not be vacuumed before its watches have
+moved to it. So watches keep a mark on their file, and a process that replaces the file waits for them (I12).
 """
 
 from __future__ import annotations
@@ -20,44 +20,44 @@ from pstate.file.journal import Journal, Place
 
 
 class Trail:
-    """The notes for one watch, which begins behind record *index* of *journal*, at *place*."""
+    """The notes for one watch, which begins after record *index* of *journal*, at *place*."""
 
     def __init__(self, journal: Journal, index: int, place: Place | None, unknown: int) -> None:
         self._legs: list[Leg] = []
         self._journal = journal
         self._index = index
         self._place = place
-        #: Behind the first of each pair, up to the second.
+        #: The records after the first number of each pair, up to the second.
         self._others: list[tuple[int, int]] = []
         self._unknown = unknown
-        #: What nobody but the thread that follows was told, for who asks next.
+        #: An error that only the following thread has met. The next look raises it.
         self.conflict: Exception | None = None
 
     def take(self, number: int | None = None) -> list[Leg]:
-        """The first *number* of the notes since the last call, or all."""
+        """Remove and return the first *number* of the notes, or all."""
         if number is None:
             number = self.collect()
         legs, self._legs = self._legs[:number], self._legs[number:]
         return legs
 
     def collect(self) -> int:
-        """Note what stands in the journal; returns how many notes there are."""
+        """Note the records in the journal; returns the number of notes."""
         bodies, place = self._journal.behind(self._place)
         if bodies:
             records = recovery.decode(bodies, self._journal.path, bytes)
             others = frozenset(chain.from_iterable(range(start + 1, last + 1) for start, last in self._others))
             legs = [*self._legs, Leg(None, None, records, self._index, others, self._unknown)]
-            # No call among these, so that no exception of a signal handler comes in between.
+            # Without a call, so that no exception of a signal handler comes in between.
             self._legs, self._index, self._place = legs, self._index + len(bodies), place
             self._others = [(start, last) for start, last in self._others if last > self._index]
         return len(self._legs)
 
     def others(self, before: int, last: int) -> None:
-        """The records behind number *before*, up to *last*, are of other processes."""
+        """Note that the records after number *before*, up to *last*, are of other processes."""
         self._others.append((before, last))
 
     def become(self, journal: Journal, state: State | None, origin: Origin, index: int, place: Place | None) -> None:
-        """Memory goes on in *journal*, behind record *index*, at *place*: as *state*, or as it is if that is None."""
+        """Go on in *journal*, after record *index*, at *place*. Memory becomes *state*, or stays as it is with None."""
         self.collect()
         if state is not None:
             self._legs.append(Leg(state, origin, [], 0, frozenset(), 0))
@@ -65,11 +65,13 @@ class Trail:
         self._others, self._unknown = [], 0
 
     def move(self, journal: Journal) -> None:
-        """Go on in *journal*, which knows what the one before knew."""
+        """Go on in *journal*, which has taken over what the one before knew."""
         self._journal = journal
 
     def load(self, journal: Journal, image: Image, base: State, state: State, origin: Origin) -> None:
-        """*journal*, which is *image*, is about to be read into memory; it says *state*, its document *base*."""
+        """Note that *journal*, which is *image*, is about to be read into memory. Its document is *base*, its state
+        *state*.
+        """
         self.collect()
         before = self._journal.marker
         if before is None or image.marker is None or image.marker.generation != before.generation:
@@ -77,13 +79,13 @@ class Trail:
         elif self._is_beginning_of(image):
             self._journal = journal
         else:
-            # An old copy, which a person has put there: what stands in it was told before.
+            # An old copy, which a person has put there: its records were noted before.
             self.become(journal, state, "edit", image.index, place_behind(image))
             return
         self.others(self._index, image.index)
 
     def _is_beginning_of(self, image: Image) -> bool:
-        """Whether *image*, of our generation, goes on behind the records that we know."""
+        """Whether *image*, of our generation, continues the records that we know."""
         assert image.marker is not None
         crc = first_crc(image.marker.generation)
         expected = self._place[1] if self._place is not None else crc
@@ -93,21 +95,21 @@ class Trail:
 
 
 def place_behind(image: Image) -> Place | None:
-    """Behind the last record of *image*; None where there is none, nor a marker perhaps."""
+    """The place after the last record of *image*; None without a record."""
     return (image.end, image.crc) if image.index else None
 
 
 class Trails:
-    """The trails of all watches of one state. What is called here is called for each; the caller has the memory."""
+    """The trails of all watches of one state. Each method calls that of each trail; the caller has the memory."""
 
     __slots__ = ("_fs", "_is_followed", "_marked", "_references")
 
     def __init__(self, fs: FileSystem) -> None:
         self._fs = fs
-        #: Borrowed: a watch that nobody has any more is not told. Nearly always empty.
+        #: Weak references, because a watch without a reference needs no notes. Nearly always empty.
         self._references: tuple[weakref.ref[Trail], ...] = ()
         self._marked: Journal | None = None
-        #: Threads of this process follow them. Without those, others would wait for us in vain.
+        #: Whether threads of this process follow them. Without those, others would wait for us in vain.
         self._is_followed = False
 
     def __bool__(self) -> bool:
@@ -123,7 +125,7 @@ class Trails:
         self._mark(journal)
 
     def remove(self, trail: Trail | None = None) -> None:
-        """End *trail*, and those that nobody has any more."""
+        """End *trail*, and those without a reference."""
         self._references = tuple(weakref.ref(other) for other in self._each() if other is not trail)
         if not self._references:
             self._mark(None)
@@ -140,7 +142,7 @@ class Trails:
         self._mark(journal)
 
     def move(self, journal: Journal) -> None:
-        """Memory goes on in *journal*: the same file, opened again, and all that is known of it."""
+        """Go on in *journal*: the same file, opened again, with all that is known of it."""
         for trail in self._each():
             trail.move(journal)
         self._mark(journal)
@@ -153,19 +155,19 @@ class Trails:
 
     def check(self, journal: Journal | None) -> None:
         """See `engine.Log.check`. *journal* is the one that memory is at."""
-        assert self._marked in (None, journal), "I12: the mark of those who watch is on another file than memory is at"
+        assert self._marked in (None, journal), "I12: the mark of the watches is on another file than memory is at"
 
     def rest(self) -> None:
-        """The journal is let go of; the next one is to be loaded."""
+        """Release the journal, which is being closed. The next one will be loaded."""
         self._mark(None)
 
     def forget(self) -> None:
-        """In a forked child: the mark is the parent's, and so are the threads."""
+        """In a forked child: the mark and the threads belong to the parent."""
         self._marked = None
         self._is_followed = False
 
     def _mark(self, journal: Journal | None) -> None:
-        """Those who watch are in *journal* from now on, and have all that stands in the one before."""
+        """Move the mark of the watches to *journal*, after they have noted all records of the one before."""
         if journal is not None and not (self._is_followed and any(True for _ in self._each())):
             journal = None
         if journal is not None and journal.is_ours():

@@ -1,6 +1,6 @@
-"""Changes of a state by path: the difference of two trees, and what the operations of a record do at a place.
+"""Changes of a state by path: the difference of two trees, and the effects of a record's operations at a place.
 
-Pure functions on trees: plain ones, and `grown` ones, which nobody shares.
+Pure functions on trees: plain ones, and `grown` ones, which belong to one caller.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from pstate.values import ordered, same, unchanged_ends
 
 
 class Change(NamedTuple):
-    """What became of the value at one place."""
+    """The change of the value at one place."""
 
-    path: tuple[Any, ...]  #: keys and indices, from the state down; an index is that of the moment
-    old: Any = ABSENT  #: in built-in types, and nobody else's; `ABSENT` where nothing was
-    new: Any = ABSENT  #: the same; `ABSENT` where nothing is any more
-    origin: Origin | None = None  #: this process, another one, a person's edit; None where nobody knows
-    commit: int | None = None  #: the number of its record since the last vacuum; None for what came without one
-    is_member: bool = False  #: of a set: the last key of *path* is the member
+    path: tuple[Any, ...]  #: keys and indices, from the state down; an index is the one at the time of the change
+    old: Any = ABSENT  #: a copy in built-in types; `ABSENT` if there was no value
+    new: Any = ABSENT  #: a copy in built-in types; `ABSENT` if the value was deleted
+    origin: Origin | None = None  #: this process, another one, or a person's edit; None if it is unknown
+    commit: int | None = None  #: the number of its record since the last vacuum; None for a change without a record
+    is_member: bool = False  #: whether the last key of *path* is a member of a set
 
 
 def between(old: Any, new: Any, path: tuple[Any, ...] = ()) -> Iterator[Change]:
-    """How the plain tree *new* at *path* differs from *old*. The order of keys is no difference."""
+    """How the plain tree *new* at *path* differs from *old*. The order of keys does not count."""
     if same(old, new):
         return
     kind = type(old) if type(old) is type(new) else None
@@ -74,10 +74,10 @@ def grown(state: Any) -> Any:
 
 
 def play(root: Any, operation: list[Any], place: list[Any]) -> list[Change]:
-    """Carry out *operation*, of a record, on the grown tree *root*; returns what it does at *place*, and in it.
+    """Carry out *operation*, of a record, on the grown tree *root*; returns its changes at *place*, and in it.
 
-    A place is where a value stands, so what goes in front of ``jobs[0]`` changes what is there. Raises LookupError,
-    TypeError or ValueError where the operation does not fit; nothing has changed then.
+    A place is a position: an insert before ``jobs[0]`` changes the value at ``jobs[0]``. Raises LookupError, TypeError
+    or ValueError if the operation does not fit; nothing has changed then.
     """
     name, path, *rest = operation
     node = ops.find(root, path)
@@ -100,7 +100,7 @@ def play(root: Any, operation: list[Any], place: list[Any]) -> list[Change]:
 
 
 def effects(node: Any, path: tuple[Any, ...], name: str, rest: list[Any]) -> Iterator[Change]:
-    """What the operation *name* will change in *node*, which stands at *path*, and which it fits."""
+    """What the operation *name*, which fits, will change in *node*, which is at *path*."""
     if name in ("add", "discard"):
         for member in rest[0]:
             if set.__contains__(node, member) == (name == "discard"):
@@ -129,7 +129,7 @@ def effects(node: Any, path: tuple[Any, ...], name: str, rest: list[Any]) -> Ite
 
 
 class _Sight(NamedTuple):
-    """What is at a place just now: its very keys and indices, and a plain copy of the value, or `ABSENT`."""
+    """The present value at a place: its actual keys and indices, and a plain copy of the value, or `ABSENT`."""
 
     path: tuple[Any, ...]
     value: Any
@@ -152,7 +152,7 @@ def _seen(before: _Sight, after: _Sight) -> Change:
 
 
 def _resolve(tree: Any, place: list[Any]) -> list[Any] | None:
-    """The keys and indices that *place*, which may say ``jobs[-1]``, leads to; None where there is nothing."""
+    """The actual keys and indices of *place*, which may be ``jobs[-1]``; None if there is no value."""
     keys: list[Any] = []
     for key in place:
         try:
@@ -165,7 +165,7 @@ def _resolve(tree: Any, place: list[Any]) -> list[Any] | None:
     return keys
 
 
-# The methods of the built-in kinds: nothing here belongs to a store that could be asked for the newest value.
+# The methods of the built-in kinds: these containers do not belong to a store that has the newest value.
 
 
 def _item(tree: Any, key: Any) -> Any:

@@ -1,6 +1,6 @@
-"""What a state and its transactions need of a store, beside what the containers need; and what a watch needs.
+"""What a state, its transactions and a watch need of a store, in addition to what the containers need.
 
-Only for type checkers and for a test: at run time, nothing of the package imports this, nor `owner`.
+Only for type checkers and for a test: at run time, no module of the package imports this one or `owner`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class Block(Protocol):
     """A block of a transaction, as the store sees it."""
 
     _changes: Pending | None  #: of its transaction
-    _mark: Savepoint | None  #: where it has begun; None for the outermost block
+    _mark: Savepoint | None  #: where it began; None for the outermost block
 
 
 class Core(Owner, Protocol):
@@ -34,36 +34,36 @@ class Core(Owner, Protocol):
 
     @property
     def log(self) -> Log:
-        """Where the commits go."""
+        """The log that keeps the commits."""
         ...
 
     @property
     def closed(self) -> bool:
-        """Whether it is closed, for good."""
+        """Whether it was closed, which is final."""
         ...
 
     def vacuum(self) -> None:
-        """Write the state anew, without a journal."""
+        """Rewrite the state without a journal."""
         ...
 
     def close(self, handle: Any, keep_journal: bool, /) -> None:
-        """Let go of the state where *handle* is the last one that has it open."""
+        """Close the state, if *handle* is the last one that has it open."""
         ...
 
     def detach(self, handle: Any, /) -> None:
-        """Forget *handle*, which is about to go without a close."""
+        """Forget *handle*, which is being finalized without a close."""
         ...
 
     def enter(self, timeout: float | None, block: Block, /) -> None:
-        """Begin *block*, which has its transaction noted. Waits for other writers up to *timeout* seconds."""
+        """Begin *block*, which has noted its transaction. Waits for other writers for up to *timeout* seconds."""
         ...
 
     def end(self, changes: Pending, failed: bool, /) -> Any:
-        """Leave the outermost block: commit, or roll back where it *failed*. Returns what is to be settled, or None."""
+        """Leave the outermost block: commit it, or roll it back if it *failed*. Returns the view to settle, or None."""
         ...
 
     def leave_block(self, changes: Pending, mark: Savepoint, failed: bool, /) -> None:
-        """Leave the block that began at *mark*, and undo it where it *failed*."""
+        """Leave the block that began at *mark*, and undo it if it *failed*."""
         ...
 
     def end_block(self, changes: Pending, mark: Savepoint | None, /) -> None:
@@ -75,5 +75,5 @@ class Core(Owner, Protocol):
         ...
 
     def give_up(self, changes: Pending, /) -> None:
-        """Leave the outermost block that an asynchronous exception has kept from being left."""
+        """Leave the outermost block, after an asynchronous exception has interrupted the first try."""
         ...

@@ -22,7 +22,7 @@ _dict_get, _dict_item, _dict_has, _dict_len = dict.get, dict.__getitem__, dict._
 
 
 class MappedDict(Mapped, dict[Any, Any]):
-    """A dict in a state; its items are attributes as well, wherever the name is no method."""
+    """A dict in a state. Its items are attributes as well, unless the name is that of a method."""
 
     __slots__ = ("_key", "_parent", "_store")
 
@@ -76,7 +76,7 @@ class MappedDict(Mapped, dict[Any, Any]):
                 return value
             if name not in self._reserved:
                 raise AttributeError(f"{shown_place(self)} has no key {name!r}", name=name, obj=self)
-        # Either no name of ours, or a property of a subclass raised AttributeError: let the interpreter say it again.
+        # Either not a key, or a property of a subclass raised AttributeError: the interpreter raises it again.
         return object.__getattribute__(self, name)
 
     def get(self, key: Any, default: Any = None, /) -> Any:
@@ -174,7 +174,7 @@ class MappedDict(Mapped, dict[Any, Any]):
         kind = type(value)
         if kind not in FAST and not (kind is str and value.isascii()):
             if kind in NODES and self._store.read(_holds_key, self, key, value):
-                return  # the second half of `state.x += [1]`: the list has changed already, and is here
+                return  # the second half of `state.x += [1]`: the list is here, and was changed already
             value = take(value, partial(shown_place, self, key), depth(self))
         self._store.put(self, key, value)
 
@@ -186,7 +186,7 @@ class MappedDict(Mapped, dict[Any, Any]):
             self._python_attribute(name, "__set__")
             object.__setattr__(self, name, value)
         elif value.__class__ in FAST and self._direct and name.isascii():
-            self._store.put(self, name, value)  # what self[name] = value does, 0.3 µs sooner
+            self._store.put(self, name, value)  # the same as self[name] = value, but 0.3 µs faster
         else:
             self[name] = value
 
@@ -201,13 +201,13 @@ class MappedDict(Mapped, dict[Any, Any]):
                 raise AttributeError(f"{shown_place(self)} has no key {name!r}", name=name, obj=self) from None
 
     def _python_attribute(self, name: str, way: str) -> None:
-        """Return when *name* is an attribute in Python's sense that can be set (deleted), else say what it is."""
+        """Return if *name* is a Python attribute that can be set (deleted), else raise the reason why not."""
         cls = type(self)
         if name in self._internal and hasattr(self, "__dict__"):
-            place = f"state.{name}"  # also of one that is not open yet
+            place = f"state.{name}"  # also for a state that is not open yet
             raise ReservedNameError(
                 f"{place}: the class {cls.__name__} uses the name {name!r} itself. Nothing was changed. Choose another "
-                "one.",
+                "name.",
                 place=place,
                 name=name,
                 obj=self,
@@ -224,15 +224,15 @@ class MappedDict(Mapped, dict[Any, Any]):
         item = f"{shown_place(self)}[{name!r}]".replace("'", '"')
         if name[:1] != "_":
             raise ReservedNameError(
-                f"{place}: {name!r} belongs to the class {cls.__name__}, so it is no key as an attribute. "
-                f"Nothing was changed. As an item it is: {item}",
+                f"{place}: {name!r} is a name of the class {cls.__name__}, so it cannot be a key as an attribute. "
+                f"Nothing was changed. Use the item: {item}",
                 place=place,
                 name=name,
                 obj=self,
             )
         raise AttributeError(
-            f"{place}: names with a leading underscore are Python attributes, never state, and a nested dict has "
-            f"none. Nothing was changed. As a key it works: {item}",
+            f"{place}: a name with a leading underscore is a Python attribute, never a key, and a dict in a state "
+            f"cannot have one. Nothing was changed. Use the item: {item}",
             name=name,
             obj=self,
         )
@@ -252,12 +252,12 @@ class MappedDict(Mapped, dict[Any, Any]):
                 value = take_item(self, key, default)
                 key = check_key(key, partial(shown_place, self))
             found = self._store.mutate(self, _set_missing, key, value)
-            # A container that went in stands there as a mapped one, and is fetched; but somebody may have removed it.
+            # A container that was stored is now a mapped one, and is fetched. Others may have removed it meanwhile.
             if found is not _MISSING:
                 return found
 
     def update(self, other: Any = (), /, **kwargs: Any) -> None:
-        """Set many items in one commit; all of them or, where one is refused, none."""
+        """Set many items in one commit: all of them or, if one is refused, none."""
         new: dict[Any, Any] = {}
         new.update(unmapped(other), **kwargs)
         around = depth(self)
@@ -289,23 +289,23 @@ class MappedDict(Mapped, dict[Any, Any]):
 
 
 def _check_names(cls: type[MappedDict]) -> None:
-    """Raise ReservedNameError where *cls*, or a class mixed into it, has a name that it cannot have.
+    """Raise ReservedNameError if *cls*, or a class mixed into it, has a name that it cannot have.
 
-    A value of a class would be found before the key of its name is looked for, so that a program would read it instead
-    of what is in the file. Methods and descriptors are meant so, and a ClassVar says so.
+    Python finds a class attribute before it looks for the key of that name, so a program would read it instead of the
+    value in the file. For methods, descriptors and ClassVars that is intended.
     """
     internal = {name for base in cls.__bases__ for name in getattr(base, "_internal", ())}
     for base in cls.__mro__:
         if base is not cls and (MappedDict in base.__mro__ or base in MappedDict.__mro__):
-            continue  # it has been checked, or every mapped dict has it
-        for name, value in list(vars(base).items()):  # a look at annotations may add a name
+            continue  # it was checked, or is a base of every mapped dict
+        for name, value in list(vars(base).items()):  # reading annotations may add a name
             if name in internal:
-                problem = f"its base class uses the name {name!r} itself. Choose another one."
+                problem = f"its base class uses the name {name!r} itself. Choose another name."
             elif name[:1] != "_" and _is_value(value) and not _is_class_var(cls, name):
                 problem = (
-                    f"its attribute {name!r} would hide the key of that name in every file. Give the default of a key "
-                    f"when you open the state: {cls.__name__}(path, {name}=...). A value of the class itself is "
-                    "annotated with ClassVar, or begins with an underscore."
+                    f"its attribute {name!r} would hide the key of that name in every file. For the default of a key, "
+                    f"write {cls.__name__}(path, {name}=...) when you open the state. For a value of the class, "
+                    "annotate it with ClassVar, or begin its name with an underscore."
                 )
             else:
                 continue
@@ -313,21 +313,21 @@ def _check_names(cls: type[MappedDict]) -> None:
 
 
 def _is_value(held: Any) -> bool:
-    """Whether *held*, in the namespace of a class, is neither called nor a descriptor. A slot is a value, too."""
+    """Whether *held*, in the namespace of a class, is neither callable nor a descriptor. A slot is a value, too."""
     if isinstance(held, MemberDescriptorType):
         return True
     return not callable(held) and not any(hasattr(type(held), name) for name in ("__get__", "__set__", "__delete__"))
 
 
 def _is_class_var(cls: type, name: str) -> bool:
-    """Whether *cls*, or one of its bases, declares *name* as a ClassVar, also where annotations are strings."""
+    """Whether *cls*, or one of its bases, declares *name* as a ClassVar, also by annotations that are strings."""
     annotations = (getattr(base, "__annotations__", {}) for base in cls.__mro__)
     kinds = [str(found[name]).partition("[")[0] for found in annotations if name in found]
     return any(kind.rpartition(".")[2].strip(" '\"") == "ClassVar" for kind in kinds)
 
 
 def internal_names(cls: type) -> frozenset[str]:
-    """The names that *cls* uses itself, and that look as if they were for subclasses. Those of IPython are."""
+    """The names with one underscore that *cls* uses itself. Those of IPython are free for subclasses."""
     return frozenset(name for name in dir(cls) if name[0] == "_" and name[:2] != "__" and name[:6] != "_repr_")
 
 
@@ -365,7 +365,7 @@ def _pop_last(node: Any) -> Intent:
 
 
 def _delete_keys(node: Any) -> Intent:
-    return [("delete", key) for key in dict.__reversed__(node)], None  # from the end, where undoing is cheap
+    return [("delete", key) for key in dict.__reversed__(node)], None  # from the end, which makes undoing cheap
 
 
 register(dict, MappedDict)

@@ -1,8 +1,8 @@
-"""Copies that other code makes of a container, one item at a time, and how to tell by its frame.
+"""Recognises, by the frame of the caller, code that copies a container one item at a time.
 
 `dict(state)` and `{**state}` take the keys, and then get each item. The json module takes nested containers one by one.
-Both must get everything of one moment, and nothing tells a container that it is copied but the frame of the one that
-asks. So this module looks into frames, and no other does.
+Both must see one moment, and only the frame of its caller tells a container that it is being copied. So this module
+looks into frames. No other one does.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
 _dict_item = dict.__getitem__
 
 Copy = tuple[int, CodeType, int, list[tuple[Any, Any]]]
-"""Whose copy it is, by frame, code and instruction, and the items that it has not got yet, the next one last."""
+"""The copying frame, its code and instruction, and the items that it has not received yet, the next one last."""
 
 
 class CopyUnderWay:
-    """Stands in for the store of one `MappedDict` while the interpreter copies it: ``dict(state)``, ``{**state}``.
+    """Replaces the store of one `MappedDict` while the interpreter copies it: ``dict(state)``, ``{**state}``.
 
-    For that CPython iterates `keys()` and then gets each item by `__getitem__`; with another process' commit in
-    between, the copy would be half of each, or fail. So a caller that iterates `keys()` gets the items of that moment,
-    as long as the same instruction of the same frame asks for them, in their order. Anything else is passed on to the
-    store, and ends the copy. A read that is not part of such a copy never comes here, and pays nothing.
+    CPython iterates `keys()` and then gets each item by `__getitem__`. With another process' commit in between, the
+    copy would be half old and half new, or fail. So a caller that iterates `keys()` gets the items of that moment, as
+    long as the same instruction of the same frame asks for them, in their order. Anything else is passed on to the
+    store, and ends the copy. A read outside such a copy never comes here, and costs nothing.
     """
 
     __slots__ = ("_copies", "_store", "fresh")
 
     def __init__(self, store: Owner) -> None:
         self._store = store
-        #: By thread. Frame by id: a reference would keep its locals, and so the state, alive.
+        #: By thread. The frame by its id, because a reference would keep its locals, and so the state, alive.
         self._copies: dict[int, Copy] = {}
         self.fresh = _never
 
@@ -47,7 +47,7 @@ class CopyUnderWay:
         """Give *items* to *frame*, which has just asked for the keys of *mapping*."""
         copy = id(frame), frame.f_code, frame.f_lasti, items[::-1]
         store = store_of(mapping)
-        # Threads share the stand-in: one must not take it away while another puts its copy into it.
+        # Threads share this object: one must not remove it while another one puts its copy into it.
         store.alone(store.lock_timeout, CopyUnderWay._begin, mapping, copy)
 
     @staticmethod
@@ -96,7 +96,7 @@ class CopyUnderWay:
 
 
 def store_of(node: Any) -> Any:
-    """The store of *node* itself, also while the interpreter copies the node."""
+    """The real store of *node*, also while the interpreter copies the node."""
     store = node._store
     return store._store if type(store) is CopyUnderWay else store
 
@@ -106,5 +106,5 @@ def _never() -> None:
 
 
 def for_json() -> bool:
-    """Whether the json module iterates: it takes nested containers one by one, and must get them all of one moment."""
+    """Whether the json module iterates. It takes nested containers one by one, and must see them all at one moment."""
     return sys._getframe(2).f_globals.get("__name__") == "json.encoder"

@@ -30,12 +30,12 @@ _list_item, _list_len, _list_copy, _list_has = list.__getitem__, list.__len__, l
 
 
 class MappedList(Mapped, list[Any]):
-    """A list in a state. A reference to one of its elements stays right when others before it come and go."""
+    """A list in a state. A reference to an element stays valid when elements before it come and go."""
 
     __slots__ = ("_drift", "_key", "_parent", "_size", "_store")
 
-    _size: int  #: how long it is by its operations; if it is not, somebody has gone round them
-    _drift: int  #: how far the element that was last looked for had moved, see `ops.index_of`
+    _size: int  #: its length by its operations; if the list has another length, code has bypassed them
+    _drift: int  #: how far the last element that was looked for had moved, see `ops.index_of`
 
     if TYPE_CHECKING:
 
@@ -216,9 +216,9 @@ class MappedList(Mapped, list[Any]):
     def sort(self, *, key: Callable[[Any], Any] | None = None, reverse: Any = False) -> None:
         """Sort in one commit; elements keep their identity.
 
-        *key* gets the elements themselves and runs without a lock, so it may use the state. When somebody else changes
-        the list meanwhile the keys are taken again; in a transaction nobody can. Raises ValueError, as for a builtin
-        list, when it was modified again and again, by *key* itself for instance.
+        *key* gets the elements themselves and runs without a lock, so it may use the state. If another process or
+        thread changes the list meanwhile, the keys are taken again; in a transaction that cannot happen. Raises
+        ValueError, as for a builtin list, if the list keeps changing, for instance by *key* itself.
         """
         if key is None:
             self._store.mutate(self, _sort, reverse)
@@ -240,7 +240,7 @@ def _index(index: Any) -> int:
 
 
 def _resolved(piece: slice) -> slice:
-    """The slice with plain integers, so that no `__index__` of somebody else runs under the lock."""
+    """The slice with plain integers, so that no `__index__` of the program runs under the lock."""
     start, stop, step = (None if part is None else as_index(part) for part in (piece.start, piece.stop, piece.step))
     if step == 0:
         raise ValueError("slice step cannot be zero")
@@ -291,7 +291,7 @@ def _delete_slice(node: Any, piece: slice) -> Intent:
         return [("splice", places.start, places.stop, [])], None
     if len(places) <= 8:
         return [("delete", index) for index in reversed(places)], None
-    # Many single deletions would each move the rest: bring the elements that go together at the end, and cut there.
+    # Many single deletions would each move the rest. Instead, move the elements to delete to the end, and cut there.
     kept = [index for index in range(size) if index not in places]
     return [("order", [*kept, *places]), ("splice", len(kept), size, [])], None
 

@@ -1,27 +1,27 @@
-"""What all mapped containers have in common: their base, their place in a state, and what is copied in and out.
+"""The common base of mapped containers, their place in a state, and copies into and out of it.
 
 `MappedDict`, `MappedList` and `MappedSet` are real dicts, lists and sets whose every change is one commit. A mutator
-does three things: it copies the values in (`values.take`, where other people's code may run and anything may be
-refused), hands the store a *plan* (a function that looks at memory and says which operations make the change, or raises
-what the builtin would raise), and returns. A reader asks the store for the right moment to look. The containers know no
-file and no lock: what they need is an `Owner`.
+does three things. It copies the values in by `values.take`, which may run code of the program and refuse a value. It
+hands the store a *plan*: a function that looks at memory and returns the operations of the change, or raises what the
+builtin would raise. And it returns. A reader asks the store for the right moment to look. The containers know no file
+and no lock; an `Owner` is all they need.
 
 Two ways to read:
 
-- One value, the hot path: when `store.fresh()` says that memory is the newest commit, take the value, then see whether
-  `store.view` is still the same; between the two nothing has changed, so no lock was needed.
-- Everything else: `store.read(function, ...)` calls a function that looks at memory while nobody else changes it.
+- One value, the hot path: if `store.fresh()` says that memory is the newest commit, take the value, then check that
+  `store.view` is still the same. If it is, nothing changed in between, so no lock was needed.
+- Everything else: `store.read(function, ...)` calls a function that looks at memory while no thread changes it.
 
 Copies of whole containers (`copy()`, slices, ``+``, ``|``) are plain builtin containers, all the way down: they are
 values, not parts of the state. Single elements and iteration give the mapped containers themselves. Iteration walks the
-state as it was when the loop began. What a program compares, searches or sorts with may run other people's code, so it
-gets plain copies too; only `sort(key=...)` passes the mapped elements.
+state as it was when the loop began. Comparing, searching and sorting may run code of the program, which gets plain
+copies too; only `sort(key=...)` passes the mapped elements.
 
-Only a state makes mapped containers. The classes themselves, called as ``type(x)(...)``, make the plain kind: code that
-rebuilds containers without knowing their classes does that, `dataclasses.asdict` for instance.
+Only a state makes mapped containers. The classes themselves, called as ``type(x)(...)``, make the plain kind, for code
+that rebuilds containers without knowing their classes, such as `dataclasses.asdict`.
 
-After the close every read raises ClosedError. Debuggers and log lines ask without wanting a value, so some questions
-have an answer that is not an old value: see `closed_repr`.
+After the close, every read raises ClosedError. Debuggers and log lines do not need a value, so some operations do not
+raise, and return nothing that could be an old value: see `closed_repr`.
 """
 
 from __future__ import annotations
@@ -44,17 +44,19 @@ NO_CHANGE: Intent = ([], None)
 class Mapped:
     """A container in a state. Its builtin kind is the other base of its class.
 
-    What each of the three kinds says in the same words is here; what only sounds the same is with the kind.
+    Here is the code that is the same for the three kinds. Code that only looks alike is in their modules.
     """
 
     __slots__ = ()
 
     _store: Owner
     _parent: Any  #: the container around it, or one of `ops.Top`
-    _key: Any  #: where it is in that one; in a list, where it was last seen
+    _key: Any  #: its key there; in a list, the index where it was last seen
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        raise TypeError(f"a {type(self).__name__} is made by assigning a plain container into a state")
+        raise TypeError(
+            f"a {type(self).__name__} cannot be made by calling its class. Assign a plain container into a state."
+        )
 
     def _plain(self) -> Any:
         """A plain, consistent copy, all the way down."""
@@ -69,14 +71,14 @@ class Mapped:
             copied = self._plain()
         except ClosedError as error:
             return closed_repr(self, error)
-        caller = sys._getframe().f_back  # None in a call from C alone
+        caller = sys._getframe().f_back  # None if only C code has called
         if caller is not None and caller.f_globals.get("__name__") == "pprint":
             from pstate.memory import showing
 
             return showing.in_pprint(copied, caller, Mapped.__repr__)
         return repr(copied)
 
-    # What interactive shells ask for. A plain copy is shown, so all of it is of one moment.
+    # For interactive shells. They show a plain copy, so that all of it is of one moment.
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         """For IPython: as the builtin kind."""
@@ -86,14 +88,14 @@ class Mapped:
             printer.text(repr(self))
 
     def __rich_repr__(self) -> Iterator[Any] | None:
-        """For rich: the builtin kind with the name of the class around it; None where there is only `repr`."""
+        """For rich: the builtin kind with the name of the class around it; None if only `repr` is possible."""
         try:
             return iter([self._plain()])
         except ClosedError:
             return None
 
     def _repr_html_(self) -> str | None:
-        """For Jupyter: a tree that can be folded; None where there is only `repr`."""
+        """For Jupyter: a tree that can be folded; None if only `repr` is possible."""
         try:
             copied = self._plain()
         except ClosedError:
@@ -113,13 +115,13 @@ COPIES[Mapped] = Mapped._plain
 
 
 def register(kind: type, mapped: type[Mapped]) -> None:
-    """Let *mapped* stand for the builtin *kind* in every state."""
+    """Let *mapped* represent the builtin *kind* in every state."""
     KINDS[kind] = mapped
     NODES.add(mapped)
 
 
 def truth(length: Callable[[Any], int]) -> Callable[[Any], bool]:
-    """`bool` of a mapped kind whose builtin *length* is given."""
+    """Make the `__bool__` of a mapped kind from its builtin *length*."""
 
     def __bool__(self: Any) -> bool:
         store = self._store
@@ -131,13 +133,13 @@ def truth(length: Callable[[Any], int]) -> Callable[[Any], bool]:
         try:
             return bool(store.read(length, self))
         except ClosedError:
-            return True  # `while state.todo:` must not end as if all was done
+            return True  # `while state.todo:` must not end as if all work was done
 
     return __bool__
 
 
 def shown_place(node: Any, *keys: Any) -> str:
-    """Where *node* is in its state, as a program would write it, followed by *keys*; for error messages."""
+    """The place of *node* in its state, as a program writes it, followed by *keys*; for error messages."""
     path = node_path(node)
     if isinstance(path, Top):
         return place_text(keys, root=f"({path.value})")
@@ -145,12 +147,12 @@ def shown_place(node: Any, *keys: Any) -> str:
 
 
 def take_item(node: Any, key: Any, value: Any) -> Any:
-    """*value* as a plain tree that may become the item *key* of *node*; raises as `values.take`."""
+    """*value* as a plain tree that can become the item *key* of *node*. Raises as `values.take`."""
     return take(value, partial(shown_place, node, key), depth(node))
 
 
 def take_items(node: Any, first: int, values: Iterable[Any]) -> list[Any]:
-    """*values* as plain trees that may go into the list *node*, from the index *first* on; raises as `values.take`."""
+    """*values* as plain trees that can go into the list *node*, from the index *first* on. Raises as `values.take`."""
     taken = list(unmapped(values))
     around = depth(node)
     for index, value in enumerate(taken):
@@ -165,22 +167,22 @@ def unmapped(value: Any) -> Any:
 
 
 def recorded(node: Any, key: Any) -> Any:
-    """*key*, which *node* holds, in a form that a record may name."""
+    """*key*, which *node* has, in a form that a record may contain."""
     kind = type(key)
     return key if kind is str or kind in FAST_KEYS or kind is float else stored_key(node, key)
 
 
 def backwards(snapshot: list[Any]) -> Iterator[Any]:
-    """*snapshot* from its end; what `reversed` gives is not an Iterator for type checkers."""
+    """*snapshot* from its end. For type checkers, the result of `reversed` is not an Iterator."""
     iterator: Iterator[Any] = reversed(snapshot)
     return iterator
 
 
 def closed_repr(node: Any, error: ClosedError) -> str:
-    """What *node* is called when *error* says that its state is not open.
+    """The `repr` of *node* after *error*, which says that its state is not open.
 
-    The other questions that do not raise then: it counts as true, is equal to itself only, and has no keys as
-    attributes. None of these answers is a value that the file may no longer have.
+    Other operations that do not raise then: the node is true, is equal to itself only, and has no keys as attributes.
+    None of these results is a value that the file may no longer have.
     """
     state = f" of {error.path!r}, closed" if error.path else ", not open"
     return f"<{type(node).__name__}{state}>"

@@ -1,4 +1,4 @@
-"""The closed set of operations: check one against memory, invert it, apply it. And the tree that they work on.
+"""The closed set of operations (check one against memory, invert it, apply it), and the tree that they work on.
 
 An operation here is relative to its container (a *node*): a tuple without the path.
 
@@ -7,13 +7,13 @@ An operation here is relative to its container (a *node*): a tuple without the p
     ("insert", i, value)    list, 0 <= i <= len            ("add", members), ("discard", members)   set
     ("keys", order)         dict: put the keys into this order; only ever an inverse, never in a record
 
-Everything here reads and writes memory directly, with the methods of the builtin kinds. Who may do so when, and what is
-written to the file, is the store's business; which call makes which operations, the containers'. Whoever calls a
-function here has the memory for itself.
+Everything here reads and writes memory directly, with the methods of the builtin kinds. The store decides which thread
+may do so when, and what is written to the file; the containers decide which call makes which operations. A caller of a
+function here has exclusive access to memory.
 
 How a change is made: `prepare` each operation (it may refuse, nothing has changed yet), [`inverse`,] `apply`, which
-only assigns. In memory containers are the mapped kinds that `KINDS` names; each knows its parent and its key there (in
-a list only where it was last seen), so that a path can be found for it at any time.
+only assigns. In memory, containers are of the mapped kinds that `KINDS` names. Each knows its parent and its key there
+(in a list, only where it was last seen), so its path can be found at any time.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _Makers: TypeAlias = tuple[Callable[[], Node], _Setter, _Setter, _Setter]
 
 
 class Top(Enum):
-    """What stands instead of a parent at the top of a tree."""
+    """Used instead of a parent at the top of a tree."""
 
     ROOT = "the state itself"
     DETACHED = "taken out by this process: an ordinary container now"
@@ -51,7 +51,7 @@ class Top(Enum):
 ROOT, DETACHED, REMOVED = Top.ROOT, Top.DETACHED, Top.REMOVED
 
 KINDS: dict[type, Any] = {}
-"""Builtin kind to mapped kind: dict, list, set. Each kind is registered by its module, see `nodes`."""
+"""Builtin kind to mapped kind: dict, list, set. The module of each kind registers it, see `nodes`."""
 
 NODES: set[type] = set()
 """The mapped kinds."""
@@ -62,7 +62,7 @@ _MAKERS: dict[type, _Makers] = {}  # builtin kind to what `_makers` returns for 
 class Absent(Enum):
     """The kind of `ABSENT`."""
 
-    ABSENT = "nothing is there"
+    ABSENT = "no value"
 
     def __repr__(self) -> str:
         return "ABSENT"
@@ -74,18 +74,18 @@ class Absent(Enum):
 
 
 ABSENT = Absent.ABSENT
-"""What an item that is not there is, where None could be one."""
+"""The value of a missing item, where None could be an item."""
 _ONLY_DICTS = {dict}
 _dict_get, _dict_set, _dict_items, _dict_update = dict.get, dict.__setitem__, dict.items, dict.update
 _list_extend = list.extend
-set_slot = object.__setattr__  # MappedDict has a __setattr__ of its own, and that one is for state
+set_slot = object.__setattr__  # the __setattr__ of MappedDict sets a key
 
 
 # --- the tree
 
 
 def graft(value: Any, store: Owner | None, parent: Any, key: Any) -> Any:
-    """Return the plain *value* as it stands in memory: a scalar itself, a container as a mapped copy below *parent*."""
+    """Return the plain *value* in its form in memory: a scalar itself, a container as a mapped copy below *parent*."""
     kind = type(value)
     makers = _MAKERS.get(kind)
     if makers is None:
@@ -140,9 +140,9 @@ def _graft_rows(rows: list[dict[Any, Any]], store: Owner | None, parent: Node) -
 
 
 def _makers(kind: Any) -> _Makers:
-    """What makes an empty node for the builtin *kind*, and what sets its slots `_store`, `_parent` and `_key`.
+    """The functions that make an empty node for the builtin *kind*, and set its slots `_store`, `_parent` and `_key`.
 
-    All of a document goes through these: a slot's own setter takes half the time of object.__setattr__.
+    All nodes of a document go through these: the setter of a slot takes half the time of object.__setattr__.
     """
     if kind not in KINDS:
         raise TypeError(f"not a plain value: {kind.__qualname__}")
@@ -155,8 +155,8 @@ def _makers(kind: Any) -> _Makers:
 def plain(node: Node) -> Any:
     """Return a plain, deep copy of *node*."""
     if isinstance(node, dict):
-        # Not dict.copy: where a subclass has an __iter__ of its own, that one is used, and reads through the store. And
-        # no comprehension, which costs a call: 7 instead of 9 ms for 25,000 dicts of three values.
+        # Not dict.copy: it uses the __iter__ of a subclass, which reads through the store. And not a comprehension,
+        # which costs a call: 7 instead of 9 ms for 25,000 dicts of three values.
         copied = {}
         for key, item in _dict_items(node):
             copied[key] = plain(item) if type(item) in NODES else item
@@ -167,26 +167,26 @@ def plain(node: Node) -> Any:
 
 
 def find(root: Node, path: Iterable[Any]) -> Node:
-    """Return the container at *path*; LookupError or TypeError when the path does not lead to one."""
+    """Return the container at *path*. Raises LookupError or TypeError if the path does not lead to one."""
     node = root
     for key in path:
         if isinstance(node, dict):
             node = dict.__getitem__(node, key)
         elif isinstance(node, list):
             if type(key) is not int:
-                raise TypeError(f"a list has no key {shown(key)}")
+                raise TypeError(f"{shown(key)} is not an index of a list")
             if not 0 <= key < list.__len__(node):
                 raise IndexError(f"list index {shown(key)} out of range")
             node = list.__getitem__(node, key)
         else:
-            raise TypeError(f"a {_kind(node)} has nothing at {shown(key)}")
+            raise TypeError(f"a {_kind(node)} has no key {shown(key)}")
     if node is not root and type(node) not in NODES:
-        raise TypeError(f"a {_kind(node)} is no container")
+        raise TypeError(f"a {_kind(node)} is not a container")
     return node
 
 
 def node_path(node: Node) -> list[Any] | Top:
-    """Return the keys that lead from the root to *node*; DETACHED or REMOVED when it hangs on something taken out."""
+    """Return the keys that lead from the root to *node*; DETACHED or REMOVED if it is not in the state."""
     path: list[Any] = []
     parent: Node = node._parent
     while parent.__class__ is not Top:
@@ -218,10 +218,11 @@ def depth(node: Node) -> int:
 
 
 def index_of(parent: Node, node: Node) -> int:
-    """Where in the list *parent* the object *node* stands, or -1.
+    """The index of the object *node* in the list *parent*, or -1.
 
-    Elements move when others before them come and go, and telling each of them would make an insert slow. So the key of
-    an element is where it was last seen, and the search goes outwards from there; by identity, equal ones are others.
+    Elements move when others before them come and go, and updating each of them would make an insert slow. So the key
+    of an element is the index where it was last seen, and the search goes outwards from there. It compares by identity:
+    an equal element is a different one.
     """
     size = list.__len__(parent)
     seen: int = node._key
@@ -229,7 +230,7 @@ def index_of(parent: Node, node: Node) -> int:
     item = list.__getitem__
     if 0 <= seen < size and item(parent, seen) is node:
         return seen
-    # The next one has mostly moved as far as the last one that was looked for.
+    # Most elements have moved as far as the last one that was looked for.
     hint = min(max(seen + drift, 0), size)
     low, high = hint - 1, hint
     while low >= 0 or high < size:
@@ -244,7 +245,7 @@ def index_of(parent: Node, node: Node) -> int:
 
 
 def stored_key(node: Node, key: Any) -> Any:
-    """Return the very key (or member) of *node* that is equal to *key*, which must be there: 1 for True, say."""
+    """Return the stored key (or member) of *node* that is equal to *key*: 1 for True, say. It must exist."""
     if type(key) is str or type(key) is bytes:
         return key  # equal strings are the same in everything
     probe = _Probe(key)
@@ -254,7 +255,7 @@ def stored_key(node: Node, key: Any) -> Any:
 
 
 class _Probe:
-    """Equal to what *key* is equal to, and remembers it: hash tables tell whether, not what, they hold."""
+    """Equal to the objects that *key* is equal to, and remembers the last: a hash table does not return its own key."""
 
     __slots__ = ("found", "key")
 
@@ -278,7 +279,7 @@ class _Probe:
 def prepare(node: Node, op: Op, store: Owner | None) -> Op:
     """Return *op* ready for `apply`, which then cannot fail: checked against *node*, its values grafted.
 
-    Raises KeyError, IndexError, TypeError or ValueError when it does not fit; nothing has changed then.
+    Raises KeyError, IndexError, TypeError or ValueError if it does not fit; nothing has changed then.
     """
     name = op[0]
     if isinstance(node, dict):
@@ -310,14 +311,14 @@ def prepare(node: Node, op: Op, store: Owner | None) -> Op:
             _check_index(start, size)
             _check_index(stop, size)
             if stop < start:
-                raise ValueError(f"splice of [{start}:{stop}]")
+                raise ValueError(f"a splice of [{start}:{stop}], whose end is before its start")
             _check_list(values)
             return "splice", start, stop, [graft(value, store, node, start + i) for i, value in enumerate(values)]
         if name == "order":
             _, permutation = op
             _check_list(permutation)
             if any(type(index) is not int for index in permutation) or sorted(permutation) != list(range(size)):
-                raise ValueError(f"no permutation of {size} elements")
+                raise ValueError(f"the order is not a permutation of {size} elements")
             return op
     elif name in ("add", "discard"):
         _, members = op
@@ -325,13 +326,13 @@ def prepare(node: Node, op: Op, store: Owner | None) -> Op:
         for member in members:
             check_hashable(member)
         return op
-    raise TypeError(f"a {_kind(node)} knows no operation {name!r}")
+    raise TypeError(f"a {_kind(node)} has no operation {name!r}")
 
 
 def replay(root: Node, records: Iterable[list[Any]], store: Owner | None) -> None:
-    """Carry out *records*, whose operations have their paths, on the tree *root*, which nobody else sees.
+    """Carry out *records*, whose operations have their paths, on the tree *root*, which belongs to the caller.
 
-    Raises as `find` and `prepare` where an operation does not fit; those before it are done then.
+    Raises as `find` and `prepare` if an operation does not fit; those before it are done then.
     """
     for operations in records:
         for name, path, *rest in operations:
@@ -343,9 +344,9 @@ def inverse(node: Node, op: Op, ordered: set[int] | None = None) -> list[Op]:
     """Return the operations that undo *op*, which is prepared and not yet applied.
 
     They need no `prepare`, and hold the containers themselves: applied in this order, they put the same objects back.
-    Deleting a key costs a copy of all keys, to restore their order. A transaction avoids all but
-    the first by passing the same set *ordered* to every call since its last savepoint: the later inverses are applied
-    before the first, so the order saved there is enough.
+    Deleting a key costs a copy of all keys, to restore their order. A transaction avoids all but the first copy by
+    passing the same set *ordered* to every call since its last savepoint: the later inverses are applied before the
+    first one, so the order that is saved there is enough.
     """
     name = op[0]
     if isinstance(node, dict):
@@ -384,8 +385,8 @@ def inverse(node: Node, op: Op, ordered: set[int] | None = None) -> list[Op]:
 def apply(node: Node, op: Op, ours: bool) -> None:
     """Carry out the prepared *op*. Only assigns, so it cannot fail.
 
-    A container that goes out of the tree is marked: when the change is *ours* it goes on as an ordinary one (DETACHED),
-    otherwise somebody has pulled it away from under the references to it (REMOVED). One that comes in gets its parent.
+    A container that leaves the tree is marked: DETACHED if the change is *ours*, and it becomes an ordinary container;
+    otherwise REMOVED, because others have taken it away from the references to it. One that comes in gets its parent.
     """
     name = op[0]
     old: Any
@@ -460,7 +461,7 @@ def _kind(value: Any) -> str:
 
 
 def check_hashable(key: Any) -> None:
-    """Refuse what a record may not have as a key: TypeError or ValueError."""
+    """Raise TypeError or ValueError if *key* cannot be a key in a record."""
     if type(key) not in SCALARS:
         raise UnsupportedTypeError(f"a {type(key).__name__} cannot be a key")
     if key != key:
@@ -469,25 +470,25 @@ def check_hashable(key: Any) -> None:
 
 def _check_index(index: Any, last: int) -> None:
     if type(index) is not int:
-        raise TypeError(f"no list index: {shown(index)}")
+        raise TypeError(f"{shown(index)} is not an index of a list")
     if not 0 <= index <= last:
         raise IndexError(f"list index {shown(index)} out of range")
 
 
 def _check_list(values: Any) -> None:
     if not isinstance(values, (list, tuple)):
-        raise TypeError(f"not a list: {shown(values)}")
+        raise TypeError(f"{shown(values)} is not a list")
 
 
 # --- a whole new content
 
 
 def adopt(node: Node, tree: Any, store: Owner | None) -> None:
-    """Make *node* equal to the plain *tree*, in place, so that references into it stay good where they mean something.
+    """Make *node* equal to the plain *tree*, in place, so that references into it stay valid if they still make sense.
 
-    A container stays where path and kind agree: in a dict key by key, in a list the equal ones at the beginning and at
-    the end and, if most of the list is unchanged, those at the same place. What goes is marked REMOVED. Every link is
-    set anew, so that the tree is right afterwards even where a change of it had been cut in two.
+    A container stays if path and kind agree: in a dict key by key; in a list the equal ones at the beginning and at the
+    end and, if most of the list is unchanged, those at the same index. The others are marked REMOVED. Every link is set
+    again, so that the tree is right afterwards even if an earlier change of it was cut in two.
     """
     if not isinstance(tree, dict | list | set) or not isinstance(node, type(tree)):
         raise TypeError(f"a {_kind(node)} cannot become a {_kind(tree)}")
@@ -516,7 +517,7 @@ def _adopt(node: Node, tree: Any, store: Owner | None, used: set[int]) -> None:
 
 
 def _successor(old: Any, item: Any, store: Owner | None, parent: Node, key: Any, used: set[int]) -> Any:
-    """What stands for *item* below *parent*: the container *old* if it can, else a new one."""
+    """The node for *item* below *parent*: the container *old* if possible, else a new one."""
     if type(item) in SCALARS:
         return item
     if type(old) is not KINDS[type(item)] or id(old) in used:
@@ -534,12 +535,12 @@ def _remove(items: Iterable[Any], used: set[int]) -> None:
 
 
 def _aligned(old: list[Any], tree: list[Any]) -> Iterator[Any]:
-    """For each element of *tree* the one of *old* that may become it."""
+    """For each element of *tree*, the one of *old* that may become it, or None."""
     first, last = unchanged_ends(old, tree, _matches)
     yield from old[:first]
     middle, wanted = old[first : len(old) - last], tree[first : len(tree) - last]
-    # An element that differs may be another one that has moved here, and a reference that silently means another record
-    # is worse than one that says it is gone. Only where most of the list is as it was, it is the element that changed.
+    # An element that differs may be another one that has moved here. A reference that silently means another element is
+    # worse than one that raises. Only if most of the list is as it was, a different element counts as changed.
     unchanged = first + last
     if len(middle) == len(wanted):
         unchanged += sum(map(_matches, middle, wanted))

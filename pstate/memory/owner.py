@@ -1,4 +1,4 @@
-"""What the containers need of their owner: a store, or what a state has in its place when it is not open."""
+"""What the containers need of their owner: a store, or the object that replaces it while a state is not open."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from threading import RLock
 
 Intent: TypeAlias = tuple[Sequence[tuple[Any, ...]], Any]
-"""What a call is to do: the operations that make its change, and what it returns."""
+"""The operations that make the change of a call, and what the call returns."""
 
 
 class Owner(Protocol):
@@ -24,20 +24,20 @@ class Owner(Protocol):
 
     @property
     def lock_timeout(self) -> float | None:
-        """How many seconds a change waits for other writers; None for ever."""
+        """How many seconds a change waits for other writers; None is without a limit."""
         ...
 
     @property
     def fresh(self) -> Fresh:
-        """Says which commit memory is, if that is the newest one; None where only `read` can tell.
+        """A function that returns `view` if memory is the newest commit, and None if only `read` can find that out.
 
-        One value may be taken without a lock if `view` is the same object afterwards.
+        A single value may be taken without a lock if `view` is the same object afterwards.
         """
         ...
 
     @property
     def view(self) -> object:
-        """Which commit memory is; None while it is being changed. No two commits have the same object."""
+        """The commit that memory is at; None while it is being changed. Each commit has an object of its own."""
         ...
 
     @property
@@ -47,15 +47,15 @@ class Owner(Protocol):
 
     @property
     def mutex(self) -> RLock:
-        """What excludes the other threads of this process."""
+        """The lock that excludes the other threads of this process."""
         ...
 
     def read(self, function: Callable[..., Any], /, *args: Any) -> Any:
-        """Call *function* on memory while it is the newest commit and nobody changes it."""
+        """Call *function* on memory while it is the newest commit and no thread changes it."""
         ...
 
     def alone(self, timeout: float | None, function: Callable[..., Any], /, *args: Any) -> Any:
-        """Call *function* while no other thread of this process is at the state."""
+        """Call *function* while no other thread of this process uses the state."""
         ...
 
     def put(self, node: Any, key: Any, value: Any, /) -> None:
@@ -63,7 +63,7 @@ class Owner(Protocol):
         ...
 
     def mutate(self, node: Any, plan: Callable[..., Intent], /, *args: Any) -> Any:
-        """Call *plan* on *node* under the lock, and make what it intends one commit; returns what it says.
+        """Call *plan* on *node* under the lock, commit its operations as one, and return its result.
 
         A plan looks at memory, and changes nothing. It may be called again, after another process' commit.
         """

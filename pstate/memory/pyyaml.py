@@ -1,4 +1,4 @@
-"""Mapped containers in a document that a program writes with PyYAML: they are written as plain ones."""
+"""Lets a program write mapped containers with PyYAML, as plain ones."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ def register_representers(dict_type: type, list_type: type, set_type: type) -> b
     """Make PyYAML's dumpers write these types, and types derived from them, as a plain map, seq and set: as their
     `copy()`.
 
-    Does nothing and returns False while nobody has imported PyYAML. Calling it again changes nothing.
+    Does nothing and returns False if PyYAML has not been imported. Calling it again changes nothing.
     """
     yaml = sys.modules.get("yaml")
     if yaml is None or not hasattr(yaml, "SafeDumper"):
         return False
-    # A dumper that was given representers of its own has a copy of the table, so each is told.
-    # What is written is a copy of one moment: an element at a time, another process' commits would come in between.
+    # A dumper with representers of its own has a copy of the table, so each gets ours. It writes a copy of one moment:
+    # between single elements, commits of other processes could come in between.
     safe = yaml.representer.SafeRepresenter
     kinds: list[tuple[Any, Callable[[Any, Any], Any]]] = [
         (dict_type, lambda dumper, node: safe.represent_dict(dumper, node.copy())),

@@ -168,7 +168,7 @@ class MappedSet(Mapped, set[Any]):
     def _members_of(self, others: Iterable[Iterable[Any]]) -> list[Any]:
         place = partial(shown_place, self)
         members = chain.from_iterable(unmapped(other) for other in others)
-        # Once each, in their order: a set's own changes from run to run.
+        # Each member once, in the given order. The order of a set would change from run to run.
         return list(dict.fromkeys(check_member(member, place) for member in members))
 
     def update(self, *others: Iterable[Any]) -> None:
@@ -248,8 +248,9 @@ def _toggle(node: Any, members: list[Any]) -> Intent:
 def _pop_member(node: Any) -> Intent:
     if not _set_len(node):
         raise KeyError("pop from an empty set")
-    # The first member is ever further away in a set that is emptied from the front. So there is a queue of members; it
-    # may be behind, and is filled again when it is used up: constant time per call, however large the set.
+    # In a set that is emptied from the front, finding the first member takes longer each time. So there is a queue of
+    # members. It may be outdated, and is filled again when it is empty: constant time for each call, for sets of any
+    # size.
     queue = getattr(node, "_queue", [])
     while queue and not _set_has(node, queue[-1]):
         queue.pop()

@@ -19,8 +19,8 @@ EACH, ALL, LONG = 100, 1000, 200
 def in_pprint(copied: Any, caller: FrameType, method: Callable[[Any], str]) -> str:
     """`repr` of the plain *copied* for *caller*, a function of the module pprint, which has called *method*.
 
-    That module tells the builtin kinds by their `__repr__`. It asks for the `repr` of anything else first, which brings
-    us here, and breaks lines only if that is too long: by then, our kinds are in its table.
+    That module recognises the builtin kinds by their `__repr__`. It first calls `repr` for anything else, which leads
+    here, and breaks lines only if the result is too long; by then, our kinds are in its table.
     """
     import pprint
 
@@ -28,7 +28,7 @@ def in_pprint(copied: Any, caller: FrameType, method: Callable[[Any], str]) -> s
     table.setdefault(method, _print)
     given = dict(caller.f_locals)
     if isinstance(given.get("self"), pprint.PrettyPrinter) and {"context", "maxlevels", "level"} <= given.keys():
-        # Sorted, and no deeper than it was asked for.
+        # Sorted, and no deeper than the caller has asked for.
         text: str = given["self"].format(copied, given["context"], given["maxlevels"], given["level"])[0]
         return text
     return repr(copied)
@@ -65,7 +65,7 @@ class _Tree:
         self.left = ALL
 
     def container(self, label: str, node: Any, is_open: bool = False) -> str:
-        """*node* with all that is in it, below *label*, which is HTML."""
+        """*node* with its contents, below *label*, which is HTML."""
         size = f"{label} <small>{type(node).__name__}, {len(node):,} in it</small>"
         if not node:
             return size

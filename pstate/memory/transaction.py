@@ -1,6 +1,6 @@
 """The changes of a transaction that is not committed yet: its operations, how to undo each, its savepoints.
 
-Pure data, testable without a file. Who may change memory when is the store's business.
+Pure data, testable without a file. The store decides which thread may change memory, and when.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def beginning() -> Savepoint:
 
 
 class Pending:
-    """What one outermost transaction has done so far."""
+    """The changes that one outermost transaction has made so far."""
 
     __slots__ = (
         "depth",
@@ -38,45 +38,45 @@ class Pending:
         "undo",
     )
 
-    thread: int  #: the one that has begun it
-    mutex: threading.RLock  #: what it excludes the other threads by
-    since: float  #: when it has begun, by the clock of the log
+    thread: int  #: the one that began it
+    mutex: threading.RLock  #: the lock with which it excludes the other threads
+    since: float  #: when it began, by the clock of the log
 
     def __init__(self) -> None:
-        self.operations: list[list[Any]] = []  #: with their paths, as they will stand in the record
+        self.operations: list[list[Any]] = []  #: with their paths, as the record will have them
         self.undo: list[tuple[ops.Node, ops.Op]] = []  #: applied from the last to the first, they restore memory
         self.ordered: set[int] = set()
-        #: The operation that has set a scalar in the place of none or of another, by id of the dict and key: as long as
-        #: all since the last savepoint were such ones, a second one on the same item may change it instead.
+        #: By id of the dict and key, the operation that has set a scalar where there was no value or another scalar. As
+        #: long as all operations since the last savepoint are of this kind, a second one on the same item changes it.
         self.latest: dict[tuple[int, Any], list[Any]] = {}
-        self.depth = 1  #: of the innermost block that was not left; 0 when all were
-        self.left: frozenset[int] | None = None  #: of the blocks around that one, those that were left before it
-        self.spoiled = ""  #: why nothing of it will be committed any more, although blocks of it are open
+        self.depth = 1  #: of the innermost block that was not left; 0 if all were
+        self.left: frozenset[int] | None = None  #: the depths of the blocks around that one that were left before it
+        self.spoiled = ""  #: why none of it will be committed, although blocks of it are open
 
     def put(self, node: ops.Node, path: list[Any], key: Any, value: Any, old: Any) -> None:
-        """Note that the item *key* of the dict *node*, which stands at *path*, is set to a scalar.
+        """Note that the item *key* of the dict *node*, which is at *path*, is set to a scalar.
 
-        *old* is what it was: another scalar, or `ABSENT`.
+        *old* is its value before: another scalar, or `ABSENT`.
         """
         self.undo.append((node, ("delete", key) if old is ops.ABSENT else ("set", key, old)))
         op = self.latest[id(node), key] = ["set", path, key, value]
         self.operations.append(op)
 
     def add(self, node: ops.Node, path: list[Any], op: ops.Op, prepared: ops.Op) -> None:
-        """Note *op* on *node*, which stands at *path*; *prepared* is about to be applied."""
+        """Note *op* on *node*, which is at *path*; *prepared* is about to be applied."""
         self.latest.clear()
         self.add_undo(node, prepared)
         self.operations.append([op[0], path, *op[1:]])
 
     def add_undo(self, node: ops.Node, prepared: ops.Op) -> None:
-        """Note how to undo *prepared* on a container that is not in the state (any more): no record tells of it."""
+        """Note how to undo *prepared* on a container that is not in the state, so that no record contains it."""
         for inverse in reversed(ops.inverse(node, prepared, self.ordered)):
             self.undo.append((node, inverse))
 
     def savepoint(self) -> Savepoint:
-        """Where `back_to` can go back to. Key orders saved before are not enough for undoing only what comes after.
+        """A mark for `back_to`. Key orders that were saved before it do not suffice to undo only what comes after.
 
-        The block begins when the caller, who has noted the mark, sets `depth` to that of the mark.
+        The block begins when the caller, after noting the mark, sets `depth` to that of the mark.
         """
         self.latest.clear()
         mark = len(self.operations), len(self.undo), self.ordered, self.depth + 1
@@ -84,7 +84,7 @@ class Pending:
         return mark
 
     def release(self, mark: Savepoint) -> None:
-        """Forget a savepoint; its changes now belong to what is around it."""
+        """Forget a savepoint; its changes now belong to the block around it."""
         self.ordered |= mark[2]
 
     def is_open(self, depth: int) -> bool:
@@ -92,7 +92,7 @@ class Pending:
         return depth <= self.depth and not (self.left and depth in self.left)
 
     def leave(self, depth: int) -> None:
-        """Note that the block at *depth* was left. Those inside of it stay open, if they are. Idempotent."""
+        """Note that the block at *depth* was left. Open blocks inside it stay open. Idempotent."""
         if depth < self.depth:
             self.left = (self.left or frozenset()) | {depth}
         elif depth == self.depth:

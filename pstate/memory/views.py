@@ -25,7 +25,7 @@ def items_of(node: Any) -> list[tuple[Any, Any]]:
 
 
 class _View:
-    """What the three views of a dict have in common: `_now` makes the builtin one of this moment."""
+    """The common base of the three views of a dict. `_now` makes the builtin view of this moment."""
 
     __slots__ = ()
     _mapping: Any  #: the `MappedDict`

@@ -1,4 +1,4 @@
-"""For people who write resumable scripts: crash one at every step, on a disk in memory. See docs/testing.md.
+"""Tests resumable scripts: crashes one at every step, on a disk in memory. See docs/testing.md.
 
 >>> from pstate.testing import crash_at_every_step
 >>> def count(state):

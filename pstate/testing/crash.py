@@ -1,7 +1,7 @@
-"""Run a function on a state, and crash it at every system call that the store makes.
+"""Runs a function on a state, and crashes it at every system call that the store makes.
 
-Each try is a process of its own on a `SimulatedDisk`, run from the beginning: to let a process go on from the middle,
-twice, the function would have to be something that can be copied.
+Each try is a process of its own on a `SimulatedDisk`, run from the beginning, because a function that is halfway done
+cannot be copied and run on twice.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from pstate.testing.schedule import Call, told
 from pstate.testing.system import Killed, SimulatedSystem
 from pstate.text import dumping
 
-#: Where the state file is on the simulated disk.
+#: The path of the state file on the simulated disk.
 PATH = "/state.yaml"
 
 SCRIPT_BOOT, NEXT_BOOT = "b0070001", "b0070002"
 
-#: Of a schedule, or a state, with more lines than this the message shows as many.
+#: The message shows at most so many lines of a schedule, or of a state.
 LONGEST = 30
 
 Script = Callable[[PersistedState], object]
-Steps = Callable[[], list[str]]  #: told only when something failed
+Steps = Callable[[], list[str]]  #: called only after a failure
 
 
 class CrashFailure(AssertionError):
-    """A crash from which the script, or its state, does not recover. The message tells how to get there."""
+    """A crash from which the script, or its state, does not recover. The message has the steps that lead to it."""
 
     happened: str  #: in one sentence
-    steps: list[str]  #: what was done to the files, from the beginning
-    state: dict[Any, Any] | None  #: what was found in the end; None when it could not be opened
-    cause: Exception  #: what the check, the resumed script or the store raised; containers in it are plain copies
-    said: list[str]  #: what *cause* says, and where it was raised, in lines; put into words while the state was open
+    steps: list[str]  #: the changes of files, from the beginning
+    state: dict[Any, Any] | None  #: the state that was found at the end; None if it could not be opened
+    cause: Exception  #: the exception of the check, the resumed script or the store, with plain copies of containers
+    said: list[str]  #: the message of *cause*, and where it was raised, in lines; made while the state was open
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ def _numbered(steps: list[str]) -> Iterator[str]:
 
 
 def _said(error: BaseException) -> list[str]:
-    """What *error* says, and where it was raised if that is not plain from what it says."""
+    """The message of *error*, and where it was raised, unless it is an assertion with a message."""
     try:
         text = str(error)
     except expected(Exception) as problem:
@@ -98,21 +98,21 @@ def _said(error: BaseException) -> list[str]:
 
 
 def _part_with_state(error: BaseException) -> list[str]:
-    """Say what *error* says, and put plain copies into it for what it holds of the state, which is about to end."""
+    """The message of *error*, in which containers of the state, which is about to end, are replaced by plain copies."""
     said = _said(error)
-    # An exception may be frozen, as those of attrs are: so not by its own __setattr__.
+    # Not by its own __setattr__: an exception may be frozen, as those of attrs are.
     BaseException.__setattr__(error, "args", _without_state(error.args, []))
     vars(error).update({name: _without_state(value, []) for name, value in vars(error).items()})
     return said
 
 
 def _without_state(value: Any, around: list[int]) -> Any:
-    """*value*, or a copy of it that has plain copies of what it holds of a state. *around* are those that it is in."""
+    """*value*, with plain copies of the containers of a state in it. *around* are the ids of the values around it."""
     if isinstance(value, (MappedDict, MappedList, MappedSet)):
         try:
             return value.copy()
         except expected(PStateError):
-            return value  # the script, or the check, has closed it, and what it raised is what matters
+            return value  # the script, or the check, has closed the state, and its exception is what matters
     if type(value) not in (dict, list, tuple) or id(value) in around:
         return value
     items = list(value.values() if type(value) is dict else value)
@@ -124,10 +124,10 @@ def _without_state(value: Any, around: list[int]) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class CrashReport:
-    """What `crash_at_every_step` has tried."""
+    """The numbers of a run of `crash_at_every_step`."""
 
-    steps: int  #: system calls that the script's store makes, each of them a place to die
-    kills: int  #: deaths before each of them, and in the middle of each write
+    steps: int  #: system calls of the script's store, each of which was a place to crash
+    kills: int  #: kills before each of them, and in the middle of each write
     power_cuts: int  #: different files that a power cut could leave
     states: int  #: different states that were found, and checked
 
@@ -143,20 +143,22 @@ def crash_at_every_step(
     setup: Callable[[], object] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CrashReport:
-    """Run *script* on a state, crash it at every step, and have every state that is found then looked at by *check*.
+    """Run *script* on a state, crash it at every step, and call *check* with each state that is found afterwards.
 
-    Both are functions of a `PersistedState`. Its file is on a simulated disk, and has *content* at first (None: there
-    is none); *defaults* and *durability* are those of `PersistedState.open`. The script is run to its end, then again
-    for every system call that the store makes for it, up to that call. There its process is killed: before the call,
-    and for a write also in the middle of it. And the power goes there, which leaves everything that the disk may have
-    made of what was not synced. After each crash, *check* gets a copy of the state that is found when the file is
-    opened again; then, with *resume*, the script is run on what was found, to its end, and *check* gets the result too.
+    Both are functions of a `PersistedState`. Its file is on a simulated disk, and has *content* at first (None: it does
+    not exist); *defaults* and *durability* are those of `PersistedState.open`. The script is run to its end, and then
+    again for every system call that the store makes for it, up to that call. There its process is killed: before the
+    call, and for a write also in the middle of it. The power is cut there as well, which leaves every state that the
+    disk may have for bytes that were not synced. After each crash, *check* gets a copy of the state that is found when
+    the file is opened again. Then, with *resume*, the script is run on that state to its end, and *check* gets the
+    result too.
 
-    *setup* is called before each run from the beginning: what the script does beside the state is undone there, by you.
-    *progress* is called with the number of steps that are done, and of all.
+    *setup* is called before each run from the beginning: use it to undo what the script does outside the state.
+    *progress* is called with the number of steps that are done, and of all steps.
 
-    Raises CrashFailure for the first crash after which *check*, or the resumed script, raises an Exception; what the
-    script raises in its first run as it is; RuntimeError when the script does not do the same each time.
+    Raises CrashFailure for the first crash after which *check*, or the resumed script, raises an Exception. An
+    exception of the script in its first run is raised as it is. Raises RuntimeError if the script does not do the same
+    each time.
     """
     __tracebackhide__ = True  # pytest: the failure is in the script, or its check, and not here
     if isinstance(content, str):
@@ -168,14 +170,14 @@ def crash_at_every_step(
 
 
 def kill(system: SimulatedSystem) -> None:
-    """End a simulated process, as the system would: without a close, and with finalizers that do nothing."""
+    """End a simulated process, as the system would: without a close, and without effects of finalizers."""
     system.die()
     store.abandon(engines.Files(system))
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the warnings that each crash makes the store log: there are hundreds, and all of them are meant."""
+    """Suppress the warnings that the store logs after each crash: there are hundreds, all of them intended."""
     logger = logging.getLogger("pstate")
     level = logger.level
     logger.setLevel(logging.CRITICAL + 1)
@@ -186,14 +188,14 @@ def _quiet() -> Iterator[None]:
 
 
 class _Process:
-    """A simulated process, which notes its system calls, and dies at one of them if it is to."""
+    """A simulated process, which notes its system calls, and dies at call number *at*, if that is not negative."""
 
     def __init__(self, name: str, disk: SimulatedDisk, at: int = -1, torn: bool = False) -> None:
         self.system = SimulatedSystem(disk, self._before, name=name)
         self.calls: list[Call] = []
         self.at = at
         self.torn = torn
-        self.said: list[str] = []  #: what the script has raised, in words
+        self.said: list[str] = []  #: the message of the exception that the script has raised
 
     def _before(self, system: SimulatedSystem, name: str, arguments: tuple[Any, ...]) -> None:
         self.calls.append(Call.of(system, name, arguments))
@@ -207,7 +209,7 @@ class _Process:
             raise Killed
 
     def run(self, script: Script, options: dict[str, Any]) -> None:
-        """Open the state, do what *script* does, close the state; or die in between."""
+        """Open the state, run *script*, close the state; or die in between."""
         __tracebackhide__ = True
         try:
             state = PersistedState.open(PATH, fs=self.system, **options)
@@ -216,7 +218,7 @@ class _Process:
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            # A dead process raises nothing, whatever its script made of `Killed`.
+            # A dead process raises nothing, even if its script has turned `Killed` into another exception.
             if not self.system.dead:
                 self.said = _part_with_state(error)
                 raise
@@ -245,9 +247,9 @@ class _Trials:
         self.options = options
         self.resume = resume
         self.setup = setup
-        self.calls: list[str] = []  #: of the run that nobody disturbs
+        self.calls: list[str] = []  #: of the undisturbed run
         self.kills = 0
-        #: What the files that a power cut left say, by their content; and all that was ever found. As documents.
+        #: As documents: the states of files that a power cut has left, by content; and all states that were found.
         self.images: dict[frozenset[tuple[str, bytes]], bytes] = {}
         self.states: set[bytes] = set()
         self.resumed: set[bytes] = set()
@@ -281,14 +283,14 @@ class _Trials:
         run.run(self.script, self.options)
         if at >= 0 and [call.name for call in run.calls] != self.calls[: at + 1]:
             raise RuntimeError(
-                f"the script did not do the same as in its first run: of {at + 1} system calls, not all were the same. "
-                "It must, to be crashed at every step: seed what is random, and undo in setup= what it keeps beside "
-                "the state."
+                f"the script did not repeat its first run: not all of the first {at + 1} system calls were the same. "
+                "To be crashed at every step, it must repeat them: seed random numbers, and undo in setup= what the "
+                "script changes outside the state."
             )
         return run
 
     def kill(self, run: _Process, images: Iterable[Image] = ()) -> None:
-        """What is found after the death of *run*, and when the power goes there and leaves one of *images*."""
+        """Check the state after the death of *run*, and those after a power cut there, which leaves one of *images*."""
         __tracebackhide__ = True
         self.kills += 1
         disk = run.system.disk
@@ -296,22 +298,22 @@ class _Trials:
         def steps() -> list[str]:
             return [*told(run.calls[: run.at]), _death(run)]
 
-        # Looking comes before going on: then everything beside the state is still as it was at the death.
-        self.look(disk, "The script was killed, and the check failed on what was found.", steps)
+        # First look, then go on: so everything outside the state is still as it was at the death.
+        self.look(disk, "The script was killed, and the check failed on the state that was found.", steps)
         new = self.look_after_power_cuts(run, images)
         self.go_on(disk, run, steps)
         self.go_on_after_power_cuts(run, new)
 
     def cut_power(self, run: _Process, images: Iterable[Image]) -> None:
-        """What is found when the power goes after the end of *run*."""
+        """Check the states after a power cut at the end of *run*."""
         __tracebackhide__ = True
         self.go_on_after_power_cuts(run, self.look_after_power_cuts(run, images))
 
     def look_after_power_cuts(self, run: _Process, images: Iterable[Image]) -> list[tuple[Image, Steps]]:
-        """Let the check see each of *images* once; returns those on which the script should go on.
+        """Check each of *images* once; returns those on which the script should go on.
 
-        That is once for each state that they show: a power cut leaves hundreds of files, which show a few states. With
-        a setup, what there is beside the state differs from call to call, and so all states are tried again at each.
+        These are one for each state: a power cut leaves hundreds of different files, but only a few states. With a
+        setup, the world outside the state differs from call to call, so all states are tried again at each.
         """
         __tracebackhide__ = True
         if self.setup is not None:
@@ -323,7 +325,7 @@ class _Trials:
             if known is not None and (self.setup is None or known in self.resumed):
                 continue
             steps = self.steps_to_power_cut(run, image)
-            happened = "The power went, and the check failed on what was found."
+            happened = "The power was cut, and the check failed on the state that was found."
             known = self.images[content] = self.look(SimulatedDisk(image, NEXT_BOOT), happened, steps)
             if known not in self.resumed:
                 self.resumed.add(known)
@@ -334,11 +336,11 @@ class _Trials:
         __tracebackhide__ = True
         for image, steps in new:
             if self.resume and self.setup is not None:
-                self.start(run.at)  # for what it does beside the state
+                self.start(run.at)  # for its effects outside the state
             self.go_on(SimulatedDisk(image, NEXT_BOOT), run, steps)
 
     def look(self, disk: SimulatedDisk, happened: str, steps: Steps) -> bytes:
-        """Let the check see what is on *disk*, without consequences there; returns the state as a document."""
+        """Check the state on a copy of *disk*; returns the state as a document."""
         __tracebackhide__ = True
         system = SimulatedSystem(SimulatedDisk(disk.files(), disk.boot), name="check")
         found: dict[Any, Any] | None = None
@@ -359,7 +361,7 @@ class _Trials:
         raise CrashFailure(happened, steps(), found, failure, said) from None
 
     def go_on(self, disk: SimulatedDisk, run: _Process, steps: Steps) -> None:
-        """Resume the script on *disk*, where *run* has died."""
+        """Resume the script on *disk*, after the death of *run*."""
         __tracebackhide__ = True
         if not self.resume:
             return
@@ -379,7 +381,7 @@ class _Trials:
         raise CrashFailure(happened, all_steps(), self.state_of(disk), failure, resumed.said) from None
 
     def state_of(self, disk: SimulatedDisk) -> dict[Any, Any] | None:
-        """What the files on *disk* say, to show it; None when they cannot be opened."""
+        """The state on *disk*, for a message; None if it cannot be opened."""
         system = SimulatedSystem(SimulatedDisk(disk.files(), disk.boot), name="reader")
         try:
             return PersistedState.open(PATH, fs=system, **self.options).snapshot()
@@ -391,12 +393,12 @@ class _Trials:
     def steps_to_power_cut(self, run: _Process, image: Image) -> Steps:
         def steps() -> list[str]:
             when = f"before {run.calls[run.at].told(run.commits() + 1)}" if run.at < len(run.calls) else "at the end"
-            return [*told(run.calls[: run.at]), f"the power went {when}: {self.lost(run, image)}"]
+            return [*told(run.calls[: run.at]), f"the power was cut {when}: {self.lost(run, image)}"]
 
         return steps
 
     def lost(self, run: _Process, image: Image) -> str:
-        """Which commits of *run* are not in *image*, in words."""
+        """The commits of *run* that are not in *image*, in words."""
         found = self.state_of(SimulatedDisk(image, NEXT_BOOT))
         if PATH not in image and PATH not in self.files:
             return "the new file is lost"
@@ -409,7 +411,7 @@ class _Trials:
                 if number == last:
                     return "no commit is lost"
                 return f"commit {last} is lost" if number + 1 == last else f"commits {number + 1} to {last} are lost"
-        return "nobody knows what is lost"
+        return "the state is not that of any commit"
 
 
 def _death(run: _Process) -> str:

@@ -1,16 +1,16 @@
-"""A disk in memory: what programs see of it, what has reached the medium, and every state that a power cut can leave.
+"""A disk in memory: the view of programs, the bytes that have reached the medium, and all states after a power cut.
 
 The model, and what it grants to the store:
 
-- A file is an inode. What is written to it is seen by everybody at once, and is on the medium after a sync of the file.
-- Until then the medium has, of each block, any version that there was since the last sync, and of the file's length any
-  one up to any byte: so appended bytes are missing, cut anywhere, or zeros where the length came and the block did not;
-  a block shows what stood there before a cut; a cut overtakes the writes before it, or is missing. Blocks never show
-  what *other* files had in them: only file systems without journals do that.
-- A folder's entries change in their order, and any number of the last changes may be missing, until the folder is
-  synced. That is how journaling file systems do it; a name never points to an inode that was not there.
-- A sync that failed has brought nothing to the medium, and no later one does (the pages count as clean).
-- A lock belongs to an open file description, and goes with the last descriptor of it.
+- A file is an inode. All programs see a write at once, and it is on the medium after a sync of the file.
+- Until then, the medium has any version of each block since the last sync, and any length of the file, up to any byte.
+  So appended bytes are missing, cut anywhere, or zeros if the length has reached the medium before the block. A block
+  shows bytes from before a cut; a cut overtakes the writes before it, or is missing. Blocks never show the bytes of
+  *other* files, which only file systems without journals do.
+- The entries of a folder change in order, and until the folder is synced, any number of the last changes may be
+  missing. Journaling file systems do that; a name never points to an inode that did not exist.
+- After a sync that failed, no byte has reached the medium, nor does it by a later one (the pages count as clean).
+- A lock belongs to an open file description, and ends with the last descriptor of it.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from random import Random
 
 ROOT_FILE_MODE = 0o100644
 
-#: What a disk writes whole or not at all, in bytes.
+#: The bytes that a disk writes as a whole or not at all.
 BLOCK = 512
 
-#: A change of the folder: names and what they point to from then on, None for nothing.
+#: A change of the folder: names and the inodes that they point to from then on, or None.
 Entries = tuple[tuple[str, "Inode | None"], ...]
-#: What a machine finds after its next boot: the content of each file by its path.
+#: The files that a machine finds after its next boot: content by path.
 Image = dict[str, bytes]
 
 
@@ -39,16 +39,16 @@ class Inode:
         self.number = number
         self.content = content  #: as programs see it
         self.versions = [content]  #: every content since the last sync, that one first
-        self.sick = False  #: a sync has failed
+        self.sick = False  #: whether a sync has failed
         self.mode = mode
         self.owner = owner
         self.times_changed = 0
-        self.holder: Description | None = None  #: who has locked it
+        self.holder: Description | None = None  #: the description that has locked it
         self.watchers: set[Description] = set()
 
     @property
     def durable(self) -> bytes:
-        """What is on the medium for certain."""
+        """The content that is certainly on the medium."""
         return self.versions[0]
 
     def write(self, offset: int, data: bytes) -> None:
@@ -68,9 +68,9 @@ class Inode:
             self.versions = [self.content]
 
     def outcomes(self, cuts: str) -> list[bytes]:
-        """What a power cut may make of it: one version, with another one's length, or with one block of another one.
+        """The contents that a power cut may leave: a version, with the length of another, or with one block of another.
 
-        *cuts*: the length also at a "few" bytes in between, or at "every" one.
+        *cuts*: also lengths at a "few" bytes in between, or at "every" one.
         """
         found: dict[bytes, None] = dict.fromkeys(self.versions)
         for number, version in enumerate(self.versions):
@@ -97,7 +97,7 @@ def _lengths(shorter: int, longer: int, cuts: str) -> Iterator[int]:
 
 
 class Description:
-    """An open file description: what `open` makes, and what a fork shares."""
+    """An open file description, which `open` makes, and a fork shares."""
 
     __slots__ = ("appending", "descriptors", "inode", "position", "writable")
 
@@ -110,7 +110,7 @@ class Description:
 
 
 class SimulatedDisk:
-    """Files by their absolute paths, on one file system. Folders are there when somebody looks for them."""
+    """Files by their absolute paths, on one file system. Every folder exists."""
 
     def __init__(self, files: Image | None = None, boot: str = "b0070001") -> None:
         self._last = 0
@@ -118,7 +118,7 @@ class SimulatedDisk:
         self.names: dict[str, Inode] = {path: self.create(content) for path, content in (files or {}).items()}
         self.durable_names = dict(self.names)
         self.entries: list[Entries] = []  #: changes of the folder since its last sync
-        self.changes = 0  #: how often anything has changed: for those who wait
+        self.changes = 0  #: the number of changes so far, for processes that wait for one
 
     def create(self, content: bytes = b"", mode: int = ROOT_FILE_MODE, owner: int = 0) -> Inode:
         """A file that has no name yet."""
@@ -142,14 +142,14 @@ class SimulatedDisk:
         self.entries = []
 
     def files(self) -> Image:
-        """What programs see."""
+        """The files as programs see them."""
         return {path: inode.content for path, inode in self.names.items()}
 
     def after_power_cut(self, cuts: str = "few") -> Iterator[Image]:
-        """Every state that the medium may be in when the power goes now; some may come twice.
+        """Every state that the medium may be in after a power cut now. Some may come twice.
 
-        Where several files have changes under way, all of them are taken together at their oldest and newest, and each
-        of them by itself in every way.
+        If several files have changes under way, all of them are combined at their oldest and newest, and each of them
+        by itself in every way.
         """
         names = dict(self.durable_names)
         stages = [dict(names)]
@@ -174,7 +174,7 @@ class SimulatedDisk:
                 yield {}
 
     def some_power_cut(self, random: Random) -> Image:
-        """One of those states, drawn by *random*: every file in a way of its own."""
+        """One of those states, drawn by *random*, independently for each file."""
         names = dict(self.durable_names)
         for entries in self.entries[: random.randint(0, len(self.entries))]:
             for path, inode in entries:

@@ -1,15 +1,15 @@
-"""States in the memory of this process, for tests: the second engine, beside the file.
+"""States in the memory of this process, for tests: a second engine in addition to the file.
 
 >>> from pstate.store import Store
 >>> engine = MemoryEngine()
 >>> one, other = Store("jobs", engine=engine), Store("jobs", engine=engine)
 
-Every store that is opened with the same engine object and the same address has the same state, as processes have that
-open the same file. Nothing is kept when the process ends, and a forked child goes on with a copy of its own.
+Stores that are opened with the same engine object and the same address have the same state, like processes that open
+the same file. Nothing is kept when the process ends, and a forked child goes on with a copy of its own.
 
-The engine is not of the same kind as the file. The commits of a state are a chain of links. A commit is one call of
-`dict.setdefault`, which compares and sets: a commit that finds its place taken was overtaken. So a single change takes
-no lock. A block appends a link that says whose turn it is, and nobody else appends to that one before the turn ends.
+The engine works differently from the file. The commits of a state are a chain of links. A commit is one call of
+`dict.setdefault`, which compares and sets: a commit whose place is taken was overtaken. So a single change takes no
+lock. A block appends a link with its turn, and no other log may append to that link before the turn ends.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pstate.signals import expected
 from pstate.text import dumping, merge, reading
 from pstate.values import same
 
-#: How often a writer looks whether a block of somebody else has ended, in seconds.
+#: How often a writer checks whether a block of another log has ended, in seconds.
 PAUSE = 0.001
 
 
@@ -38,12 +38,12 @@ class Journal:
     def __init__(self, document: bytes) -> None:
         self.document = document
         self.generation = secrets.token_hex(8)
-        self.power = False  #: all of its commits were made with durability "power"
-        self.first: Link  #: where it begins
+        self.power = False  #: whether all of its commits were made with durability "power"
+        self.first: Link  #: its beginning
 
 
 class Link:
-    """What one step has added to the order of all commits: a record, another journal, or the beginning of a block."""
+    """One step in the order of all commits: a record, another journal, or the beginning of a block."""
 
     __slots__ = ("_next", "body", "index", "is_edit", "journal", "log", "turn")
 
@@ -59,20 +59,20 @@ class Link:
         self.journal = journal
         self.index = index  #: how many records the journal has up to here
         self.log = log  #: the log that has added it
-        self.body = body  #: None where no record was added
-        #: The log that alone may go on from here; nothing where everybody may. Once nothing, it stays so.
+        self.body = body  #: None if no record was added
+        #: The only log that may go on from here; empty if all logs may. Once empty, it stays empty.
         self.turn = turn
-        self.is_edit = is_edit  #: its journal may say something else than what was before
+        self.is_edit = is_edit  #: whether its journal may have another state than the one before
         self._next: dict[None, Link] = {}
 
     @property
     def next(self) -> Link | None:
-        """The step after this one, if there is one."""
+        """The step after this one, or None."""
         return self._next.get(None)
 
     def append(self, link: Link) -> bool:
-        """Let *link* follow this one. False where another one does already."""
-        # One call of C: no other thread and no signal handler comes in between.
+        """Let *link* follow this one. False if another one does already."""
+        # One C call: no other thread and no signal handler comes in between.
         return self._next.setdefault(None, link) is link
 
     def up_to(self, last: Link) -> Iterator[Link]:
@@ -84,7 +84,7 @@ class Link:
 
 
 class View(NamedTuple):
-    """Behind *link*."""
+    """The position after *link*."""
 
     link: Link
 
@@ -96,11 +96,11 @@ class Turn:
 
     def __init__(self) -> None:
         self.logs: list[MemoryLog] = []
-        #: A call of C, that may be made twice: nobody else's turn is this very list.
+        #: A C function that may be called twice: no other turn is this list object.
         self.unlock: Unlock = self.logs.clear
 
     def take(self, log: MemoryLog) -> list[MemoryLog]:
-        """A new turn, which is that of *log* as soon as a link says so."""
+        """A new turn, which belongs to *log* as soon as a link has it."""
         logs = [log]
         self.unlock = logs.clear
         self.logs = logs
@@ -111,7 +111,7 @@ class Turn:
         self.unlock()
 
     def unlock_again(self, error: OSError) -> bool:
-        """Nothing is given back to the system, so nothing fails."""
+        """Nothing is returned to the system, so nothing fails."""
         return True
 
     def drop_lost(self) -> None:
@@ -119,7 +119,7 @@ class Turn:
 
 
 class Trail:
-    """The notes for one watch of *log*, which begins behind *link*. It reads the chain, so nothing is lost to it."""
+    """The notes for one watch of *log*, which begins after *link*. It reads the chain, so it misses nothing."""
 
     def __init__(self, log: MemoryLog, link: Link, unknown: int) -> None:
         self._log = log
@@ -132,7 +132,7 @@ class Trail:
         """See `engine.Trail`."""
         last = self._log.link
         if last is not None and last is not self._link:
-            # No call among these, so that no exception of a signal handler comes in between.
+            # Noted first, then set without a call, so that no exception of a signal handler comes in between.
             legs, unknown = self._noted(last)
             self._legs, self._link, self._unknown = legs, last, unknown
         return len(self._legs)
@@ -184,21 +184,22 @@ class MemoryLog:
     ) -> None:
         self.address = address
         self.memory = memory
-        #: By address, some link not long ago: the last one can be reached from it.
+        #: For each address, a recent link, from which the last one can be reached.
         self._orders = orders
         self.settles = settles and not read_only
         self.lock_timeout = lock_timeout
         self.read_only = read_only
         self.hold = Turn()
-        #: Where memory was last; None at rest.
+        #: The link that memory was at last; None at rest.
         self.link: Link | None = None
 
     # A commit
 
     def begin(self, timeout: float | None) -> None:
-        """See `engine.Log`. It takes nothing, and waits for the blocks of others."""
+        """See `engine.Log`. It takes no lock, and waits for the blocks of others."""
         if self.read_only:
-            raise ReadOnlyError(f"{self.address}: was opened read_only. Nothing was changed.", path=self.address)
+            message = f"{self.address}: the state was opened read_only. Nothing was changed."
+            raise ReadOnlyError(message, path=self.address)
         began = monotonic()
         while True:
             self.refresh()
@@ -208,7 +209,7 @@ class MemoryLog:
             if timeout is not None and 0 <= timeout <= waited:
                 raise LockTimeout(
                     f"{self.address}: waited {waited:.1f} s for a transaction of another store of this process. "
-                    "Nothing was changed. Retry, or allow a longer time.",
+                    "Nothing was changed. Try again, or set a longer timeout.",
                     path=self.address,
                     waited=waited,
                     holder=os.getpid(),
@@ -224,18 +225,18 @@ class MemoryLog:
         while True:
             self.begin(timeout if timeout is None or timeout < 0 else max(0.0, timeout - (monotonic() - began)))
             link = self._view.link
-            # First ours, then in the chain: an exception in between leaves no turn that nobody gives back.
+            # First in `hold`, then in the chain: an exception in between leaves no turn that is never released.
             turn = self.hold.take(self)
             block = Link(link.journal, link.index, self, turn=turn)
             if link.append(block):
                 self._is_at(block)
                 return
 
-    #: Nothing here refuses commits and not these.
+    #: No trouble here refuses commits but not rewrites.
     begin_rewrite = begin_block
 
     def _is_free(self, link: Link) -> bool:
-        """Whether this log may append to *link*. Where it may, it may for ever."""
+        """Whether this log may append to *link*. Once it may, that does not change."""
         return not link.turn or link.turn is self.hold.logs
 
     def prepare(self) -> View:
@@ -253,12 +254,12 @@ class MemoryLog:
         return View(record)
 
     def publish(self, view: View) -> None:
-        """See `engine.Log`. Nothing is ever due."""
+        """See `engine.Log`. No vacuum is ever due."""
         self.link = view.link
         self.memory.view = view
 
     def settle(self, view: View) -> None:
-        """There is no storage that is more stable than this."""
+        """Does nothing, because this engine has no stable storage."""
 
     def settle_what_is_read(self, view: View | None) -> None:
         """See `settle`."""
@@ -296,7 +297,7 @@ class MemoryLog:
         """See `engine.Log`."""
         if self.address not in self._orders:
             if self.read_only:
-                message = f"{self.address}: there is no such state, and opened read_only none is begun."
+                message = f"{self.address}: the state does not exist, and read_only does not begin one."
                 raise MissingPathError(message, path=self.address)
             journal = Journal(dumping.dump({}))
             journal.first = Link(journal, 0)
@@ -330,7 +331,7 @@ class MemoryLog:
             self._is_at(link)
 
     def _load(self) -> None:
-        """Make memory what the newest journal says."""
+        """Make memory the state of the newest journal."""
         last = self._orders[self.address]
         while last.next is not None:
             last = last.next
@@ -355,12 +356,12 @@ class MemoryLog:
         journal = Journal(document)
         journal.first = Link(journal, 0, self, turn=link.turn, is_edit=is_edit)
         appended = link.append(journal.first)
-        assert appended, "somebody else has committed in our block"
+        assert appended, "another log has committed in our block"
         if not is_edit:
             self._is_at(journal.first)
 
     def save(self, original: State, text: bytes) -> list[str]:
-        """See `engine.Log`. The comments of *text* are kept only where nothing was committed meanwhile."""
+        """See `engine.Log`. The comments of *text* are kept only if nothing was committed meanwhile."""
         edited = reading.load(text, self.address).value
         merged, lost = merge.merge(original, edited, self.memory.plain())
         self._go_on_in(text if same(merged, edited) else dumping.dump(merged), is_edit=True)
@@ -376,7 +377,7 @@ class MemoryLog:
             if self._view.link.index:
                 self.vacuum()
         except expected(LockTimeout):
-            pass  # somebody is in a block, so the state is open there, and is left tidy later
+            pass  # another log is in a block, so the state is open there, and is tidied later
         finally:
             try:
                 self.hold.release()
@@ -390,14 +391,14 @@ class MemoryLog:
         self.link = None
 
     def forget(self) -> None:
-        """See `engine.Log`. The child has a copy of the chain: the parent does not see what becomes of it."""
+        """See `engine.Log`. The child has a copy of the chain, so the parent does not see its changes."""
         self.hold.unlock()
         self.rest()
 
     # Its name
 
     def follow_links(self) -> None:
-        """An address is a name, and nothing else."""
+        """Does nothing: an address is only a name."""
 
     def leads_to(self, name: Hashable) -> bool:
         """See `engine.Log`."""
@@ -407,7 +408,7 @@ class MemoryLog:
         """See `engine.Log`."""
         self.address = name
 
-    # What has become of the state
+    # The history of the state
 
     @property
     def generation(self) -> str | None:
@@ -416,7 +417,7 @@ class MemoryLog:
 
     @property
     def promises_power(self) -> bool:
-        """See `engine.Log`: as far as this engine can promise anything."""
+        """See `engine.Log`, as far as this engine can promise it."""
         return self.link is not None and self.link.journal.power
 
     @property
@@ -426,11 +427,11 @@ class MemoryLog:
         return self.link.journal
 
     def document(self, journal: Journal) -> State:
-        """What *journal* begins with."""
+        """The state that *journal* begins with."""
         return reading.load(journal.document, self.address).value
 
     def decoded(self, links: Iterable[Link]) -> Iterator[Operations]:
-        """The records that *links* have added, each decoded when it is its turn."""
+        """The records that *links* have added, each decoded when it is reached."""
         return (reading.decode_body(link.body, self.address, link.index) for link in links if link.body is not None)
 
     def _records(self, last: Link) -> Iterator[Operations]:
@@ -447,7 +448,7 @@ class MemoryLog:
         return Trail(self, link.journal.first, link.index) if history else Trail(self, link, 0)
 
     def follow(self, trail: Trail) -> Journal:
-        """See `engine.Log`. Nobody waits for a trail: the chain keeps what it has not read yet."""
+        """See `engine.Log`. No process waits for a trail: the chain keeps the records that it has not read."""
         return self.journal
 
     def unfollow(self, trail: Trail | None = None) -> None:
@@ -455,7 +456,7 @@ class MemoryLog:
 
 
 class MemoryEngine:
-    """States in memory, by address: see `engine.Engine`. Another object has others."""
+    """States in memory, by address: see `engine.Engine`. Each object has states of its own."""
 
     def __init__(self) -> None:
         self._orders: dict[str, Link] = {}
@@ -470,7 +471,7 @@ class MemoryEngine:
         locking: object = "file",
         read_only: bool = False,
     ) -> Log:
-        """See `engine.Engine`. There is one kind of locking."""
+        """See `engine.Engine`. It has only one kind of locking."""
         return MemoryLog(address, memory, self._orders, settles=settles, lock_timeout=lock_timeout, read_only=read_only)
 
     @property
@@ -483,7 +484,7 @@ class MemoryEngine:
         return address
 
     def close_inherited(self) -> None:
-        """See `engine.Engine`: the blocks of the parent's threads are over."""
+        """See `engine.Engine`: end the blocks of the parent's threads."""
         for link in self._orders.values():
             last: Link | None = link
             while last is not None:

@@ -1,8 +1,8 @@
-"""`crash_at_every_step` as a fixture, for those whose ``conftest.py`` says so.
+"""`crash_at_every_step` as a fixture, if your ``conftest.py`` has this line:
 
 pytest_plugins = ["pstate.testing.pytest_plugin"]
 
-No entry point: that would import the package at the start of every run of pytest, also where nobody uses it.
+It is not an entry point, because that would import the package at the start of every run of pytest.
 """
 
 from __future__ import annotations

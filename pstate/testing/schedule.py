@@ -1,4 +1,4 @@
-"""System calls told to people: commits as the changes they make, other changes of files by name, reads not at all."""
+"""Describes system calls for people: commits by their changes, other changes of files by name, reads not at all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pstate.testing.system import SimulatedSystem
 from pstate.text import reading
 from pstate.values import place_text
 
-#: What changes nothing on the disk, and is left out.
+#: Calls that change nothing on the disk, and are left out.
 READS = frozenset(
     (
         "lseek", "pread", "stat", "fstat", "copy_attributes", "flock", "close", "sleep", "watch", "unwatch",
@@ -30,9 +30,9 @@ class Call:
 
     name: str
     arguments: tuple[Any, ...]
-    path: str  #: of the file that it is about; "" where that has no name
-    there: bool  #: whether there is such a file
-    before: bytes  #: what a write finds in it
+    path: str  #: of its file; "" if that has no name
+    there: bool  #: whether the file exists
+    before: bytes  #: the content before a write
 
     @classmethod
     def of(cls, system: SimulatedSystem, name: str, arguments: tuple[Any, ...]) -> Call:
@@ -47,7 +47,7 @@ class Call:
 
     @property
     def after(self) -> bytes:
-        """What a write leaves in the file: the store only appends."""
+        """The content after a write, because the store only appends."""
         return self.before + bytes(self.arguments[1])
 
     def commits(self) -> list[str]:
@@ -57,13 +57,13 @@ class Call:
         return f.scan(self.after).bodies[len(f.scan(self.before).bodies) :]
 
     def changes(self) -> bool:
-        """Whether the disk may be another one afterwards."""
+        """Whether the call may change the disk."""
         if self.name == "open":
             return bool(self.arguments[1] & os.O_CREAT) and not self.there
         return self.name not in READS and (self.name != "unlink" or self.there)
 
     def told(self, commit: int) -> str:
-        """The call in a few words, if the next commit is number *commit*."""
+        """The call in a few words. The next commit has the number *commit*."""
         bodies = self.commits()
         if bodies:
             return "; ".join(f"commit {commit + number}: {_changes(body)}" for number, body in enumerate(bodies))
@@ -83,7 +83,7 @@ class Call:
 
 
 def told(calls: Iterable[Call], commit: int = 1) -> list[str]:
-    """The *calls* that change something, one line each; *commit* is the number of their first commit."""
+    """The *calls* that change the disk, one line each; *commit* is the number of their first commit."""
     lines = []
     for call in calls:
         if call.changes():
@@ -97,7 +97,7 @@ def _changes(body: str) -> str:
 
 
 def _change(name: str, path: list[Any], *rest: Any) -> str:
-    """An operation (see `ops`), as a program would have written it."""
+    """An operation (see `ops`), as a program would write it."""
     place = place_text(path)
     match name:
         case "set":

@@ -1,7 +1,7 @@
-"""What one simulated process sees of a `SimulatedDisk`: every system call of `pstate.file.fs`, with a hook before each.
+"""A simulated process on a `SimulatedDisk`: every system call of `pstate.file.fs`, with a hook before each.
 
-The hook decides: it may let others run first, make the call fail, let a write do only a part, or end the process. After
-its end a process changes nothing any more, whatever its `finally` blocks and finalizers still try.
+The hook may let others run first, make the call fail, shorten a write, or end the process. After its end, a process
+changes nothing, even if its `finally` blocks and finalizers try to.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pstate.file.flock import EXCLUSIVE_NOW, UNLOCK
 from pstate.file.fs import FileSystem, Identity
 from pstate.testing.disk import Description, Inode, SimulatedDisk
 
-#: Descriptors begin where no real ones are, so that nobody who goes round the seam meets a file of the test's.
+#: Descriptors begin above all real ones, so that code that bypasses the seam does not reach a file of the test.
 FIRST_DESCRIPTOR = 1_000_000
 
 DEVICE = 77
@@ -28,13 +28,13 @@ class Killed(BaseException):
     """The simulated process has died within a system call. No program can catch it and go on."""
 
 
-#: Called before a call, with the system, the call's name and its arguments. What it raises, the call raises. What it
-#: returns is, for a write, in how many bytes it is to be short, or None for all.
+#: Called before a call, with the system, the call's name and its arguments. The call raises its exceptions. For a
+#: write, it returns the number of bytes to write, or None for all.
 Hook = Callable[["SimulatedSystem", str, tuple[Any, ...]], "int | None"]
 
 
 def go_on(system: SimulatedSystem, name: str, arguments: tuple[Any, ...]) -> None:
-    """The hook that lets everything happen."""
+    """The hook that does nothing."""
 
 
 class SimulatedSystem(FileSystem):
@@ -45,10 +45,10 @@ class SimulatedSystem(FileSystem):
         self.hook = hook
         self.process = name
         self.dead = False
-        self.tick = tick  #: how far every look at the clock moves it, in seconds
+        self.tick = tick  #: how far each reading of the clock moves it, in seconds
         self.now = 1000.0
         self.descriptors: dict[int, Description] = {}
-        # The numbers of each process are its own.
+        # Each process has its own numbers.
         self.keepers = WeakValueDictionary()  # type: ignore[misc]
         self._next = FIRST_DESCRIPTOR
         self._tokens = 0
@@ -68,24 +68,26 @@ class SimulatedSystem(FileSystem):
         self.clock = self._clock
         self.sleep = self._sleep
         self.real_path = lambda path: path
-        self.wall = lambda: 0.01  # time stamps count changes here, so that none is old, and none is in the future
+        self.wall = lambda: 0.01  # time stamps count changes here, so none is old, and none is in the future
 
     # ------------------------------------------------------------------ a process
 
     def die(self) -> None:
-        """End the process: its descriptors and locks go, nothing else."""
+        """End the process. Only its descriptors and locks go."""
         self.dead = True
         for fd in list(self.descriptors):
             self._let_go(fd)
 
     def close_all(self, again: int) -> None:
-        """What daemons do, as no call to schedule: close every descriptor. The next file to be opened gets *again*."""
+        """Close every descriptor, as daemons do. The next file to be opened gets the number *again*. Not a call to
+        schedule.
+        """
         for fd in list(self.descriptors):
             self._let_go(fd)
         self._next = again
 
     def child(self, name: str) -> SimulatedSystem:
-        """The process that a fork makes: with the same descriptions under the same numbers."""
+        """The process that a fork makes: it has the same descriptions with the same numbers."""
         system = SimulatedSystem(self.disk, self.hook, name=name, tick=self.tick)
         system.now = self.now
         system.descriptors = dict(self.descriptors)
@@ -108,7 +110,7 @@ class SimulatedSystem(FileSystem):
             self.disk.changes += 1
 
     def identity(self, fd: int) -> Identity | None:
-        """Not a call to schedule: it changes nothing, and what it tells changes only by the process itself."""
+        """Not a call to schedule: it changes nothing, and only the process itself can change its result."""
         description = self.descriptors.get(fd)
         if description is None:
             return None
@@ -139,7 +141,7 @@ class SimulatedSystem(FileSystem):
         elif flags & os.O_CREAT and flags & os.O_EXCL:
             raise _error(errno.EEXIST, path)
         elif stat.S_ISLNK(inode.mode):
-            # Links are there to be refused: where one leads is no business of this disk.
+            # Links exist only to be refused. This disk does not know where one leads.
             raise _error(errno.ELOOP if flags & os.O_NOFOLLOW else errno.ENOENT, path)
         access = flags & (os.O_RDONLY | os.O_WRONLY | os.O_RDWR)
         description = Description(inode, access != os.O_RDONLY, bool(flags & os.O_APPEND))
@@ -306,5 +308,5 @@ def _error(number: int, path: str | None = None) -> OSError:
 
 
 def fail(number: int) -> NoReturn:
-    """What a hook calls to make a call fail with this errno."""
+    """Called by a hook to make a call fail with this errno."""
     raise _error(number)

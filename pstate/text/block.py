@@ -1,12 +1,12 @@
-"""The quick way to read a base document: the block style that we write and that people write, or no answer at all.
+"""The quick reader of base documents: it reads the block style that pstate and people write, or returns no result.
 
-Reads line by line, and many equal rows at a time, without PyYAML, which need not even be imported. It is exact: what it
-returns is what `events` makes of the events of PyYAML's parsers. Where that would take more than it knows for certain
-(most tags, keys of several lines, two documents, any mistake), it answers `UNSURE`, and the reader that knows
-everything reads the document from its beginning. So there are no errors here, and
-no marks; and whoever extends this module adds something that is certain, or leaves it out.
+It reads line by line, and many equal rows at a time, without PyYAML, which need not even be imported. It is exact: its
+result is the one that `events` makes of the events of PyYAML's parsers. If that needs more than this module knows for
+certain (most tags, keys of several lines, two documents, any mistake), it returns `UNSURE`, and `events`, which knows
+everything, reads the document from its beginning. So there are no errors here, and no marks. Extend this module only by
+cases that are certain.
 
-What a plain scalar means is decided here where PyYAML's tables leave no doubt; the others are handed to *resolve*.
+It decides what a plain scalar means if PyYAML's tables leave no doubt; the others go to *resolve*.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pstate.values import MAX_DEPTH
 
 
 class Unsure(Enum):
-    """No answer."""
+    """No result."""
 
     UNSURE = "read it the other way"
 
@@ -41,43 +41,44 @@ class _GiveUp(Exception):
 
 # ------------------------------------------------------------------------------------------------------------- patterns
 
-# Printable ASCII, newline and tab; a tab only in comments and quotes, elsewhere it is mostly a mistake.
+# Printable ASCII, newline and tab. A tab only in comments and quotes; elsewhere it is mostly a mistake.
 _SURE_BYTES = bytes([9, 10, *range(32, 127)])
-# Of the other characters, in which UTF-8 can be: controls, line breaks of YAML 1.1, what YAML calls not printable.
+# Other characters that need another reader: controls, line breaks of YAML 1.1, and those that YAML calls not printable.
 _NOT_SURE = "[\x00-\x9f\u2028\u2029\ufeff\ufffe\uffff]"
 
 # Possessive repeats match wrongly before 3.11.5 (https://github.com/python/cpython/issues/106052, and 100061). Those
-# that hold groups may fail up to 3.13 at least (101955): here none does. PyPy makes mistakes of its own in them
+# with groups may fail up to 3.13 at least (101955); none here has groups. PyPy has other bugs in them
 # (https://github.com/pypy/pypy/issues/5504).
 _IS_EXACT = sys.implementation.name == "cpython" and sys.version_info >= (3, 11, 5)
 
-# A blank in these patterns is a blank, never \s, and a digit is [0-9]: Python's classes hold more than YAML's. All text
-# ends in a newline. Repeats are possessive, so that nothing is read in two ways, and no text takes long.
+# A blank in these patterns is a blank, never \s, and a digit is [0-9], because Python's classes have more characters
+# than YAML's. All text ends with a newline. Repeats are possessive, so that nothing is read in two ways, and reading
+# never takes long.
 #
-# A plain scalar ends before ": ", " #" and the end of its line, and does not begin like anything else.
+# A plain scalar ends before ": ", " #" and the end of its line, and does not begin like another token.
 _FIRST = r"""[^ \t\n\-?:,\[\]{}#&*!|>'"%@`]|-(?=[0-9A-Za-z_.\-])"""
 _PLAIN = rf"(?:{_FIRST})(?:[^ \t\n:]++|:(?![ \t\n])| ++(?![\t\n#]|:[ \t\n]))*+"
 _DOUBLE = r'"(?:[^"\\\n]++|\\[^\n])*+"'
 _SINGLE = r"'(?:[^'\n]++|'')*+'"
 _SCALAR = rf"{_PLAIN}|{_DOUBLE}|{_SINGLE}"
-# What a plain scalar may have in a further line: there, the first character is like any other.
+# A further line of a plain scalar, whose first character may be any.
 _MORE = r"(?!#)(?:[^ \t\n:]++|:(?![ \t\n])| ++(?![\t\n#]|:[ \t\n]))++"
 # The same quotes over several lines.
 _LONG_DOUBLE = r'"(?:[^"\\]++|\\[^\x00])*+"'
 _LONG_SINGLE = r"'(?:[^']++|'')*+'"
 _QUOTES = "\"'"
 
-# Most keys, and most values, are of these kinds, which are found sooner.
+# Most keys, and most values, are of these kinds, which match faster.
 _NAME = r"[A-Za-z_][0-9A-Za-z_\-]*+"
 _KEY = rf"{_NAME}(?=:)|{_SCALAR}"
 _VALUE = rf"[0-9A-Za-z_/][^\t\n:#]*+(?<! )(?=\n)|{_SCALAR}"
 
-# "." passes over a long comment sooner than "[^\n]" does.
+# "." matches a long comment faster than "[^\n]" does.
 _BLANKS = r"(?: *+(?:#.*+)?+\n)*+"
 _TAIL = r" *+(?:(?<![^ \n])#[^\n]*+)?+"
 
-# The indentation, the dashes, the key, the value, or the first line of one that is no scalar. All of them None is a
-# line that we do not know.
+# The indentation, the dashes, the key, the value, or the first line of a value that is not a scalar. If all of them are
+# None, the line is unknown.
 _finditer = re.compile(
     rf"{_BLANKS}( *+)((?:-(?: ++|(?=\n)))*+)"
     rf"(?:({_KEY})(?:: (?! )|:(?=\n)| {{0,9}}+:(?: ++|(?=\n))))?"
@@ -89,8 +90,8 @@ _match_indent: Any = re.compile(r"(?: *+\n)*+( *+)").match
 _match_start = re.compile(rf"{_BLANKS}---{_TAIL}\n").match
 _match_member = re.compile(rf"{_BLANKS}( *+)\? ++({_SCALAR}){_TAIL}\n").match
 
-# The lines of a block of text, whose margin is that of the first one. Before that, empty lines have no blanks: how many
-# there are would count. Where the head tells the margin, they may have as many.
+# The lines of a block of text, with the margin of the first one. Empty lines before that have no blanks, because the
+# number of blanks would count. If the head gives the margin, they may have blanks.
 _match_lines = re.compile(r"\n*+( +)[^ \t\n][^\n]*+\n(?:\1[^\n]*+\n| *+\n)*+").match
 
 _is_integer = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,599})").fullmatch
@@ -100,7 +101,7 @@ _is_datetime = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[ T](?:[01][0-9]|2[0-3])(?::[0-9]{2}){2}(?:\.[0-9]{6})?"
     r"(?:[-+](?:[01][0-9]|2[0-3]):[0-5][0-9])?"
 ).fullmatch
-# Nothing else that begins like a number is one, or a timestamp, in PyYAML's tables; the words are below.
+# In PyYAML's tables, nothing else that begins like a number is one, or a timestamp. The words are below.
 _may_be_number = re.compile(
     r"[-+]?(?:0[bx].*|\.?[0-9][0-9_]*(?::[0-9]+)*(?:\.[0-9_]*)?(?:[eE][-+][0-9]+)?)|[0-9]{4}-[0-9]{1,2}-[0-9].*"
 ).fullmatch
@@ -129,10 +130,10 @@ _is_escaped = re.compile(
 ).fullmatch
 _substitute_escapes = re.compile(r"\\(?:x(..)|u(.{4})|U(.{8})|(.))").sub
 
-# What a plain scalar begins with that is a string, unless it is one of the words.
+# The first characters of plain scalars that are strings, unless they are one of the words.
 _LETTERS: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_/")
 
-# Loaders look for the ":" of a key no further than 1,024 characters; some room for blanks before it is left.
+# Loaders look for the ":" of a key in 1,024 characters at most; some room for blanks before it is left.
 _LONGEST_KEY = 1000
 
 
@@ -145,7 +146,7 @@ def _unescaped(found: re.Match[str]) -> str:
 
 
 def _folded(text: str, has_escapes: bool) -> str:
-    """The *text* of several lines between two quotes, in one line, as far as the line ends are not part of it."""
+    """The *text* of several lines between two quotes, folded: only line ends that belong to it stay."""
     if "\t" in text:
         raise _GiveUp
     first, *others = text.split("\n")
@@ -166,7 +167,7 @@ def _folded(text: str, has_escapes: bool) -> str:
 
 
 def _ended(line: str, has_escapes: bool) -> tuple[str, bool]:
-    """A *line* between quotes without the blanks at its end, and whether the next one goes on without a blank."""
+    """A *line* between quotes without the blanks at its end, and whether the next one continues it without a blank."""
     bare = line.rstrip(" ")
     if has_escapes and (len(bare) - len(bare.rstrip("\\"))) % 2:
         return (bare[:-1], True) if bare == line else (bare + " ", False)
@@ -174,7 +175,7 @@ def _ended(line: str, has_escapes: bool) -> tuple[str, bool]:
 
 
 class _Scalars(dict[str, Any]):
-    """Text of a scalar, with its quotes, to its value; finds out what it does not hold yet."""
+    """Text of a scalar, with its quotes, to its value. Computes a value that is missing."""
 
     __slots__ = ("resolve",)
 
@@ -243,11 +244,11 @@ class _Keys(dict[Any, Any]):
         return key
 
 
-# --------------------------------------------------------------------------------------------- what is no simple scalar
+# ---------------------------------------------------------------------------------------------------- all other values
 
-# In a flow collection: a plain scalar ends before a comma and a bracket, too, and has no "?", which parsers read in two
-# ways. A key ends in a colon, which needs a blank after it where the key is not in quotes. Few documents have flow
-# collections, so it is the first one that compiles these.
+# In a flow collection, a plain scalar also ends before a comma and a bracket, and has no "?", which parsers read in two
+# ways. A key ends with a colon, which needs a blank after it if the key is not in quotes. Few documents have flow
+# collections, so these patterns are compiled for the first one.
 _ANCHOR = r"[0-9A-Za-z_\-]++"
 _FLOW_PLAIN = (
     rf"(?:{_FIRST})"
@@ -271,10 +272,10 @@ _is_set = re.compile(rf"!!set( \{{\}})?{_TAIL}").fullmatch
 
 
 class _Anchors:
-    """The nodes that have names, what aliases make of them, and what is merged into mappings.
+    """The nodes that have names, the copies that aliases make of them, and the mappings that are merged.
 
-    An alias is a copy, as `events` has it. A named node is known by the collection that it is in and by its key there:
-    it may have no value yet. Which nodes are over is found out where it matters, by what is open around that place.
+    An alias is a copy, as in `events`. A named node is known by the collection that it is in and by its key there,
+    because it may have no value yet. Whether a node has ended is found out when it matters, by the open collections.
     """
 
     __slots__ = ("expanded", "merges", "nodes", "room", "unsettled", "weights")
@@ -284,7 +285,7 @@ class _Anchors:
         self.expanded = 0
         self.nodes: dict[str, tuple[Any, Any]] = {}
         self.unsettled: dict[str, tuple[int, int]] = {}  #: where they begin, and how much was expanded before them
-        self.weights: dict[str, int] = {}  #: of those that are over
+        self.weights: dict[str, int] = {}  #: of those that have ended
         self.merges: list[tuple[dict[Any, Any], list[dict[Any, Any]]]] = []  #: into mappings that may be open
 
     def name(self, name: str, container: Any, key: Any, start: int, expanded: int) -> None:
@@ -294,9 +295,9 @@ class _Anchors:
         self.unsettled[name] = start, expanded
 
     def settle(self, position: int, around: list[Any]) -> None:
-        """Weigh the nodes, and merge into the mappings, that are over at *position*: those not in *around*.
+        """Weigh the nodes, and merge into the mappings, that have ended at *position*: those not in *around*.
 
-        A node weighs at least what `events` says: it is taken to go on up to *position*.
+        A node weighs at least as in `events`, because it counts up to *position*.
         """
         are_open = set(map(id, around))
         for name, (start, before) in list(self.unsettled.items()):
@@ -317,20 +318,20 @@ class _Anchors:
             own.update(whole)
 
     def merge(self, own: dict[Any, Any], value: Any) -> None:
-        """Merge *value*, which is what an alias or a list of them stands for, into *own* as soon as that is over."""
+        """Merge *value*, the value of an alias or of a list of them, into *own* as soon as that has ended."""
         others = value[::-1] if value.__class__ is list else [value]
         if any(other.__class__ is not dict for other in others) or any(own is merged for merged, _ in self.merges):
             raise _GiveUp
         self.merges.append((own, others))
 
     def alias(self, name: str, position: int, around: list[Any], room: int) -> Any:
-        """A copy of the node *name*, with no more than *room* collections in one another."""
+        """A copy of the node *name*, with at most *room* levels of collections."""
         self.settle(position, around)
         if name not in self.weights:
             raise _GiveUp
         self.expanded += self.weights[name]
         container, key = self.nodes[name]
-        # Nothing may be what has yet to begin.
+        # None may be a node that has not begun yet.
         if container[key] is None or self.expanded > self.room:
             raise _GiveUp
         return _copied(container[key], room)
@@ -354,7 +355,7 @@ def _copied(value: Any, room: int) -> Any:
 
 
 class _Special:
-    """Reads the values that do not stand in one word on their line."""
+    """Reads the values that are not a single word on their line."""
 
     __slots__ = ("anchors", "around", "keys", "named", "parts", "scalars", "stack", "text", "whole")
 
@@ -368,16 +369,16 @@ class _Special:
         stack: list[tuple[Any, int, bool]],
     ) -> None:
         self.text = text
-        self.stack = stack  #: the collections around the one around
-        self.around: Any = None  #: that one
+        self.stack = stack  #: the collections around the innermost one
+        self.around: Any = None  #: the innermost one
         self.anchors: _Anchors | None = None
         #: the name of the node that was read last, where it begins, how much was expanded before it, and whether it may
-        #: go on in the next lines
+        #: continue in the next lines
         self.named: tuple[str, int, int, bool] | None = None
-        self.whole = whole  #: the newline at its end is its own
+        self.whole = whole  #: whether the newline at the end belongs to the document
         self.scalars = scalars
         self.keys = keys
-        self.parts = parts  #: where to note what it reads
+        self.parts = parts  #: the list for the parts that it reads
 
     def read(self, shown: str, start: int, end: int, level: int, around: Any) -> tuple[Any, int]:
         """The value that *shown*, the end of a line from *start* on, begins, and where it ends.
@@ -435,7 +436,7 @@ class _Special:
         return set(), end
 
     def _named(self, start: int, end: int, level: int) -> tuple[Any, int]:
-        """The value behind an anchor; None where it is in the next lines, if anywhere."""
+        """The value after an anchor; None if it can only be in the next lines."""
         found = re.compile(_NAMED).match(self.text, start)
         if found is None or self.parts is not None:
             raise _GiveUp
@@ -454,13 +455,13 @@ class _Special:
         return value, end
 
     def names(self) -> _Anchors:
-        """The names in the document, which few documents have."""
+        """The names in the document. Made only when needed, because few documents have names."""
         if self.anchors is None:
             self.anchors = _Anchors(len(self.text))
         return self.anchors
 
     def name(self, container: Any, key: Any) -> bool:
-        """Give the name that was read to the node *key* in *container*; returns whether that may follow."""
+        """Give the name that was read to the node *key* in *container*; returns whether the node may still follow."""
         assert self.named is not None
         name, start, expanded, is_open = self.named
         self.names().name(name, container, key, start, expanded)
@@ -468,7 +469,7 @@ class _Special:
         return is_open
 
     def merge(self, own: dict[Any, Any], value: Any) -> None:
-        """Merge *value* into *own*. Raises _GiveUp for what cannot be merged, or has a name."""
+        """Merge *value* into *own*. Raises _GiveUp if it cannot be merged, or has a name."""
         if self.named is not None or self.parts is not None:
             raise _GiveUp
         self.names().merge(own, value)
@@ -513,14 +514,14 @@ class _Special:
         return value, last
 
     def _no_lines(self, head: re.Match[str], end: int, level: int) -> tuple[str, int]:
-        """A block of text that has none: what follows its empty lines is not further in than what is around it."""
+        """A block of text without lines: the text after its empty lines is not further in than the text around it."""
         found = _match_empty_lines(self.text, end)
         if head[1] or head[2] == "+" or found is None or len(found[2]) > level or self.parts is not None:
             raise _GiveUp
         return "", found.end(1)
 
     def _quoted(self, start: int) -> tuple[str, int]:
-        """A text in quotes, which end in another line."""
+        """A string whose closing quote is in another line."""
         found = re.compile(_LONG_QUOTED).match(self.text, start)
         if found is None:
             raise _GiveUp
@@ -530,7 +531,7 @@ class _Special:
         return value, found.end()
 
     def plain(self, first: re.Match[str], level: int) -> tuple[Any, int]:
-        """A plain scalar whose *first* line is that of an entry, and which goes on in the next ones."""
+        """A plain scalar whose *first* line is that of an entry, and which continues in the next ones."""
         text, end = first.string, first.end()
         pieces = [first[4]]
         match = re.compile(_FURTHER_LINE).match
@@ -572,7 +573,7 @@ class _Special:
         return members, end
 
     def _flow(self, start: int, room: int) -> tuple[Any, int]:
-        """A flow collection, with all that is in it, up to the end of its last line."""
+        """A flow collection, with its contents, up to the end of its last line."""
         text, parts = self.text, self.parts
         match_entry, match_end, match_rest = _flow_matches()
         top: list[Any] = []
@@ -643,7 +644,7 @@ def _flow_matches() -> list[Callable[[str, int], Any]]:
 
 
 def _filled(lines: list[str]) -> str:
-    """The text of a folded block: its *lines*, but for the indented ones, joined by blanks, and empty ones left."""
+    """The text of a folded block: its *lines* joined by blanks, except for indented and empty ones."""
     pieces: list[str] = []
     before = ""  # the last line that was not empty
     breaks = 0
@@ -669,17 +670,17 @@ MANY = 100
 """A collection this long is worth a pattern of its own for those of its entries that look alike."""
 
 PATTERN_EVERY = 10_000
-"""One more pattern for so many characters: making one takes as long as reading these line by line."""
+"""At most one more pattern for so many characters: making one takes as long as reading them line by line."""
 
 _is_name = re.compile(_NAME).fullmatch
 
-# Scalars, one a line, of which each is plain and a text if it is no word, or plain and an integer.
+# Scalars, one on each line: all plain, and strings if they are not special words; or all plain integers.
 _are_texts = re.compile(r"(?:[A-Za-z_/][^\n]*+(?:\n|$))*+").fullmatch
 _are_integers = re.compile(r"(?:(?:0|-?[1-9][0-9]{0,17}+)(?:\n|$))*+").fullmatch
 
 
 class _Runs:
-    """Reads entries that stand one below the other and look alike, all of them at once, column by column."""
+    """Reads consecutive entries that look alike, all of them at once, column by column."""
 
     __slots__ = ("patterns", "scalars", "text")
 
@@ -691,8 +692,8 @@ class _Runs:
     def read(self, container: Any, start: int, head: str, column: int, has_key: bool) -> int:
         """Add to *container* the entries from *start* on that look alike; returns where they end, which may be *start*.
 
-        *head* is what the first line has before its key or value, *column* that of the key or dash: a plain scalar goes
-        on in lines that are further in.
+        *head* is the text before the key or value in the first line, *column* that of the key or dash: a plain scalar
+        continues in lines that are further in.
         """
         columns: list[list[str]]
         if container.__class__ is dict:
@@ -709,7 +710,7 @@ class _Runs:
             container += self._values(columns[0])
         else:
             like = container[-1]
-            # Other keys are written in several ways, or mean something else without their quotes.
+            # Other keys can be written in several ways, or have another meaning without their quotes.
             if like.__class__ is not dict or not like or not all(map(_is_sure_key, like)):
                 return start
             names = tuple(like)
@@ -721,9 +722,9 @@ class _Runs:
         return end
 
     def _columns(self, row: list[tuple[str, str]], start: int, column: int) -> tuple[list[list[str]], int]:
-        """What stands in each column of the rows from *start* on, and where they end.
+        """The texts in each column of the rows from *start* on, and where they end.
 
-        A *row* is made of what stands before a column, and a pattern for what stands in it.
+        A *row* consists, for each column, of the text before it and a pattern for its content.
         """
         width = len(row)
         text = "".join([f"{before}({pattern})" for before, pattern in row]) + "\n"
@@ -736,10 +737,10 @@ class _Runs:
         match_all, split = known
         end = match_all(self.text, start).end()
         if len(_match_indent(self.text, end)[1]) > column:
-            # The last value may go on there, so it is not one of these.
+            # The last value may continue there, so its row does not count.
             for _ in row:
                 end = self.text.rfind("\n", start, end - 1) + 1 or start
-        # A flat list: what stands between the rows, which is nothing, the columns of the first, nothing, and so on.
+        # A flat list: the text between the rows, which is empty, the columns of the first, empty, and so on.
         flat = split(self.text[start:end])
         return [flat[column :: width + 1] for column in range(1, width + 1)], end
 
@@ -762,10 +763,10 @@ def _is_sure_key(key: Any) -> bool:
 def read(
     content: bytes, resolve: Callable[[str], Any], parts: list[Any] | None = None
 ) -> dict[Any, Any] | Unsure | None:
-    """The mapping in *content*, the bytes of a base document behind its byte order mark; None for an empty one.
+    """The mapping in *content*, the bytes of a base document after its byte order mark; None for an empty one.
 
-    *resolve* gives the value of a plain scalar, or `UNSURE`. What the document consists of goes into *parts*: what
-    PyYAML's events tell, but for the places of the ends of block collections.
+    *resolve* returns the value of a plain scalar, or `UNSURE`. The parts of the document are appended to *parts*, as
+    PyYAML's events report them, except for the places of the ends of block collections.
     """
     if not _IS_EXACT:
         return UNSURE
@@ -778,12 +779,12 @@ def read(
 
 
 def _text(content: bytes) -> str:
-    """*content* as text, if there is no character in it that needs a closer look.
+    """*content* as text, if all its characters are certain.
 
     Raises UnicodeDecodeError, too.
     """
     if b"\r" in content:
-        content = content.replace(b"\r\n", b"\n")  # one that is alone is none of the bytes below
+        content = content.replace(b"\r\n", b"\n")  # a carriage return alone is not one of the bytes below
     others = content.translate(None, _SURE_BYTES)
     if others and re.search(_NOT_SURE, others.decode("utf-8")) is not None:
         raise _GiveUp
@@ -791,9 +792,9 @@ def _text(content: bytes) -> str:
 
 
 def body_start(text: str) -> int:
-    """Where the document in *text* begins: after the line `---` that it may begin with, or 0.
+    """Where the document in *text* begins: after its first line if that is `---`, or 0.
 
-    Raises _GiveUp where there is another marker, or what looks like one.
+    Raises _GiveUp if there is another marker, or a line that looks like one.
     """
     if not (text.startswith(("---", "...")) or "\n---" in text or "\n..." in text):
         return 0
@@ -806,33 +807,33 @@ def body_start(text: str) -> int:
 
 
 def _read(text: str, whole: bool, resolve: Callable[[str], Any], parts: list[Any] | None) -> dict[Any, Any] | None:
-    """The same for *text*, which ends in a newline; it had that already if it is *whole*.
+    """The same for *text*, which ends with a newline; it had that from the beginning if it is *whole*.
 
-    The loop is one function, however long: it runs for each line, its state is in local variables, and a call for each
-    kind of line would take as long as what it does with one.
+    The loop is one long function because it runs for each line, and its state is in local variables. A call for each
+    kind of line would take as long as handling the line.
     """
     scalars = _Scalars(resolve)
     keys = _Keys(scalars)
-    # Most keys and values are strings that mean themselves. Equal ones are one object; no call of ours is needed.
+    # Most keys and values are plain strings. Equal ones become one object, without a call of ours.
     letters, shared, longest = _LETTERS, scalars.setdefault, _LONGEST_KEY
     runs = _Runs(text, scalars)
 
-    # The innermost open collection, and the column of its keys or dashes. Around the root is a list of one element.
+    # The innermost open collection, and the column of its keys or dashes. A list of one element is around the root.
     top: list[Any] = [None]
     container: Any = top
     level = -1
     is_list = True
     stack: list[tuple[Any, int, bool]] = []
     special = _Special(text, whole, scalars, keys, parts, stack)
-    # The last entry has no value yet, so it is null, or what the next lines hold; in a mapping it is that of `key`.
+    # Whether the last entry, in a mapping that of `key`, has no value yet: then it is null, or in the next lines.
     is_open = True
     key: Any = None
-    # How many entries of long collections to read one by one before we look for a run again, and how often in vain.
-    # In a run, nobody knows where each of them stands.
+    # How many entries of long collections to read one by one before looking for a run again, and how often in vain.
+    # A run does not give the places of its entries, so it is not used to note parts.
     many = MANY if parts is None else sys.maxsize
     pause = misses = 0
 
-    # The match of the line of a scalar, which may go on in the next line.
+    # The match of the line of a scalar, which may continue in the next line.
     last: re.Match[str] | None = None
 
     begin = position = body_start(text)
@@ -845,7 +846,7 @@ def _read(text: str, whole: bool, resolve: Callable[[str], Any], parts: list[Any
                     position = size
                     break
                 if not is_open:
-                    # What goes on here is the scalar of the line before, or nothing that we read.
+                    # This can only continue the scalar of the line before.
                     if last is None or last.end() != found.start():
                         raise _GiveUp
                     value, position = special.plain(last, level)
@@ -855,7 +856,7 @@ def _read(text: str, whole: bool, resolve: Callable[[str], Any], parts: list[Any
                     raise _GiveUp
                 else:
                     if parts is not None and container is not top:
-                        del parts[-WIDTH:]  # the null that was there
+                        del parts[-WIDTH:]  # the null that was noted
                     if other is not None:
                         value, position = special.read(other, found.start(5), found.end(), level, container)
                         if special.named is not None:
@@ -882,7 +883,7 @@ def _read(text: str, whole: bool, resolve: Callable[[str], Any], parts: list[Any
                 container, level, is_list = new, column, bool(dashes)
                 if len(stack) > MAX_DEPTH:
                     raise _GiveUp
-                if parts is not None:  # instead of the null that was there
+                if parts is not None:  # instead of the null that was noted
                     parts[-WIDTH:] = ("sequence" if dashes else "mapping", found.end(1), found.end(1), "", None, False)
             else:
                 while column < level:
@@ -894,7 +895,7 @@ def _read(text: str, whole: bool, resolve: Callable[[str], Any], parts: list[Any
                 is_open = False
             if is_list:
                 if not dashes:
-                    # Only a list whose dashes stand below the key that it belongs to ends here.
+                    # Only a list whose dashes are in the column of its key ends here.
                     container, level, is_list = stack.pop()
                     if column != level or is_list:
                         raise _GiveUp
@@ -922,13 +923,13 @@ def _read(text: str, whole: bool, resolve: Callable[[str], Any], parts: list[Any
                     if more:
                         is_open = False
                         if is_list and name is not None:
-                            # The last row may go on.
+                            # The last row may continue.
                             stack.append((container, level, is_list))
                             container, level, is_list = container[-1], column + len(dashes), False
                         break
 
             if dashes:
-                # Collections that begin behind a dash: lists, and a mapping.
+                # Collections that begin after a dash: lists, and a mapping.
                 for offset in range(1, len(dashes)):
                     if dashes[offset] == "-":
                         stack.append((container, level, True))
@@ -956,7 +957,7 @@ def _read(text: str, whole: bool, resolve: Callable[[str], Any], parts: list[Any
                     start = found.start(4)
                     parts += ("scalar", start, start + len(shown), shown[0] if shown[0] in _QUOTES else "", None, False)
                 elif other is None:
-                    # Behind the colon, or the last dash.
+                    # After the colon, or the last dash.
                     behind = (
                         found.start(2) + len(dashes.rstrip()) if name is None else text.index(":", found.end(3)) + 1
                     )
@@ -989,7 +990,7 @@ def _read(text: str, whole: bool, resolve: Callable[[str], Any], parts: list[Any
         else:
             break
     if begin and top[0] is None and parts is not None:
-        raise _GiveUp  # a node that is nothing
+        raise _GiveUp  # an empty node
     if special.anchors is not None:
         special.anchors.settle(size, [])
     if parts is not None and top[0] is not None:

@@ -1,4 +1,4 @@
-"""Whether a document is as `dumping` writes it, so that there is nothing of a person's to keep."""
+"""Decides whether a document is as `dumping` writes it, so that there is nothing of a person to keep."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from pstate.errors import InvalidStateError
 from pstate.text import dumping, reading
 
-#: A line of a canonical document, or the lines of a text: indentation and dashes, and what stands behind them.
+#: A line of a canonical document, or the lines of a block of text: indentation and dashes, and the rest.
 _CANONICAL = re.compile(rb"(?s)((?:  )*(?:- )*)([^ ].*)")
 #: The end of a line that opens a block of text, or a set.
 _OPENS_TEXT, _OPENS_SET = re.compile(rb"\|[-+]?\n"), re.compile(rb"!!set\n")
@@ -21,18 +21,18 @@ _BAR = re.compile(rb" \|[-+]?(?=\n)")
 
 
 def literals(document: bytes) -> Counter[bytes]:
-    """The lines of *document* that begin a literal. A person may have wanted one where `dumping.dump` writes none, and
-    nothing else tells.
+    """The lines of *document* that begin a literal. They show where a person wanted one that `dumping.dump` would not
+    write.
     """
-    # A pattern that began with the line would be tried at each character.
+    # A pattern that begins with the line would be tried at each character.
     ends = [found.end() for found in _BAR.finditer(document)]
     lines = [document[document.rfind(b"\n", 0, end) + 1 : end] for end in ends]
     return Counter(filter(_LITERAL.fullmatch, lines))
 
 
 def has_comment_line(document: bytes) -> bool:
-    """Whether a line of *document* begins with a `#`, which none does that `dumping.dump` writes: so it is not needed
-    to know what that would write.
+    """Whether a line of *document* begins with a `#`. `dumping.dump` never writes such a line, so its document is not
+    needed to compare.
     """
     return document.startswith(b"#") or b"\n#" in document
 
@@ -40,10 +40,9 @@ def has_comment_line(document: bytes) -> bool:
 def is_canonical(base: bytes, canonical: bytes) -> bool:
     """Whether *base* is as `dumping.dump` writes it, so that there is nothing to keep.
 
-    *canonical* is what it wrote for a state that was made from *base*, so that most lines are in both.
+    *canonical* is its document for a state that was made from *base*, so most lines are in both.
 
-    Each line is looked at, and whether what is below it is indented as it should be. To read the document would take
-    ten times as long.
+    Each line is checked, with the indentation of the lines below it. Reading the document would take ten times as long.
     """
     if base == canonical or not base:
         return True
@@ -51,7 +50,7 @@ def is_canonical(base: bytes, canonical: bytes) -> bool:
         return False
     lines = _lines(base)
     if has_comment_line(base) or b"" in lines:
-        return False  # a blank line is ours in a text only
+        return False  # `dumping.dump` writes blank lines only in blocks of text
     for line, following in pairwise(lines):
         if line.endswith(b":") and _width(following, b" ") != _width(line, b" -") + 2 and b"\n" not in line:
             return False
@@ -64,7 +63,7 @@ def is_canonical(base: bytes, canonical: bytes) -> bool:
         if _goes_on(line, lines[number + 1]):
             return False
     if any(b" #" in line and b'"' not in line and b"\n" not in line for line in others):
-        return False  # for sure, and soon
+        return False  # certain, and found quickly
     found = [_CANONICAL.fullmatch(line) for line in others]
     items = [match[2] + b" null" if match[2].endswith(b":") else _below(match) for match in found if match is not None]
     if len(items) != len(found):
@@ -78,15 +77,15 @@ def is_canonical(base: bytes, canonical: bytes) -> bool:
         return True
     if dumping.dump(value) != b"_:\n" + text:
         return False
-    # A line without key and dash is a further one of the scalar above it.
+    # A line without a key and a dash continues the scalar above it.
     entries = zip(found, value["_"], strict=True)
     return all(item.__class__ is dict or (match and match[1].endswith(b"- ")) for match, item in entries)
 
 
 def _lines(data: bytes) -> list[bytes]:
-    """The lines of the document *data*; those of a block of text, or of a set, in one with the line that opens it.
+    """The lines of the document *data*. A block of text, or a set, is one item with the line that opens it.
 
-    What is not indented as ours are is not taken for a part of it.
+    Lines with another indentation than that of `dumping.dump` are not taken for a part of it.
     """
     lines: list[bytes] = []
     position = 0
@@ -94,7 +93,7 @@ def _lines(data: bytes) -> list[bytes]:
     opens = [*_OPENS_TEXT.finditer(data), *_OPENS_SET.finditer(data)]
     for found in sorted(opens, key=re.Match.start):
         if found.start() < position:
-            continue  # in a text
+            continue  # inside a block of text
         start, stop = data.rfind(b"\n", 0, found.start()) + 1, found.end()
         line = data[start:stop]
         margin = _width(line, b" -")
@@ -112,14 +111,14 @@ def _match_below(margin: int) -> Any:
 
 
 def _below(found: re.Match[bytes]) -> bytes:
-    """The lines that were *found* without indentation and dashes, as they stand below those of an element."""
+    """The lines that were *found* without indentation and dashes, indented as the lines of an element."""
     first, *others = found[2].split(b"\n")
     width = len(found[1])
     return b"\n".join([first, *[line and b"    " + line[width:] for line in others]])
 
 
 def _goes_on(line: bytes, following: bytes) -> bool:
-    """Whether a scalar that is plain and ends with its *line* in ours goes on in the *following* one."""
+    """Whether a plain scalar that ends with its *line* in a canonical document continues in the *following* one."""
     column, other = _width(line, b" -"), _width(following, b" ")
     return other > column or (other == column and following.startswith(b"-", other))
 

@@ -1,9 +1,9 @@
-"""Plain trees from the events of PyYAML's parsers: the measure of what a document means.
+"""Makes plain trees from the events of PyYAML's parsers. They define what a document means.
 
-Reading goes through PyYAML's *events*, not its loaders: these share aliased objects, keep the last of two equal keys,
-have no limit on depth or on aliases, and the C one overflows the stack of the interpreter. What a plain scalar means is
-still decided by PyYAML's own tables and constructors, so that a person's file is read exactly as `yaml.safe_load` reads
-it. Merge keys are read as their specification has them, from which PyYAML 6.0.4 departs.
+Reading uses PyYAML's *events*, not its loaders: these share aliased objects, keep the last of two equal keys, have no
+limit on depth or on aliases, and the C one overflows the stack of the interpreter. PyYAML's own tables and constructors
+still decide what a plain scalar means, so that a person's file is read exactly as `yaml.safe_load` reads it. Merge keys
+are read by their specification, from which PyYAML 6.0.4 deviates.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Document:
 
 
 Notice = Callable[[str, Any, int, int], bool]
-"""Called with a plain scalar's text, its value, line and column. True: call again when the same text comes again."""
+"""Called with a plain scalar's text, its value, line and column. True: call it again if the same text occurs again."""
 
 
 def read(
@@ -62,9 +62,9 @@ def read(
     parts: list[Any] | None = None,
     merges: dict[int, Merged] | None = None,
 ) -> list[Document]:
-    """All documents of *data*; of a base document (*single*) the one, which must be a mapping or null.
+    """All documents of *data*. A base document (*single*) has one, which must be a mapping or null.
 
-    What it consists of goes into *parts*, and what its merge keys bring into *merges*.
+    Its parts are appended to *parts*, and the pairs of its merge keys go into *merges*.
     """
     content = data.removeprefix(BOM)
     try:
@@ -101,7 +101,7 @@ def read(
         offset = 0 if found is None else len(text[: found.start()].encode())
         line, column = line_and_column(content, offset)
         which = "a character" if found is None else f"U+{ord(found.group()):04X}"
-        what = f"{which} may not stand in YAML as it is"
+        what = f"YAML does not allow {which} as it is"
         raise invalid(path, line + lines_before, column, what, "Write it as an escape in double quotes") from None
 
 
@@ -151,15 +151,15 @@ _MERGE = _Sentinel("<<")
 _VALUE = _Sentinel("=")
 _OPEN = _Sentinel("an anchor in whose node we are")
 
-_NO_SUCH_KEY = ("a list or a mapping cannot be a key", "Use a text or a number as the key")
+_NO_SUCH_KEY = ("a list or a mapping cannot be a key", "Use a string or a number as the key")
 
-# What a collection in the making is.
+# The kinds of a collection that is being read.
 _LIST, _DICT, _SET, _OMAP, _PAIR = range(5)
 _SEQUENCE_KINDS = {None: _LIST, "!": _LIST, TAG + "seq": _LIST, TAG + "omap": _OMAP, TAG + "pairs": _OMAP}
 _MAPPING_KINDS = {None: _DICT, "!": _DICT, TAG + "map": _DICT, TAG + "set": _SET}
 
 
-# What the tables take for a float and PyYAML gives to float(); its way there takes ten times as long.
+# Scalars that the tables take for a float and PyYAML passes to float(), but in ten times the time.
 _SIMPLE_FLOAT = re.compile(r"-?[0-9]+\.[0-9]+(?:[eE][-+][0-9]+)?").fullmatch
 
 
@@ -179,7 +179,7 @@ class _Reader:
         self.room = max(EXPANSION_FREE, EXPANSION_FACTOR * size)
         self.expanded = 0
         self.single = single
-        # Scalars are immutable, so equal texts can share one object; keys come again and again.
+        # Scalars are immutable, so equal ones can share one object. Keys occur again and again.
         self.memo: dict[str, Any] = {}
         self.anchors: dict[str, tuple[Any, int]] = {}
         self.merges: dict[int, list[dict[Any, Any]]] = {}
@@ -210,7 +210,7 @@ class _Reader:
         except yaml.MarkedError as error:
             mark = error.problem_mark or error.context_mark or self.event.start_mark
             if "nesting depth" in str(error.problem):
-                # A limit of libyaml's, which it reaches before us because it reads ahead.
+                # A limit of libyaml, which it reaches before us because it reads ahead.
                 raise too_deep(mark) from None
             context = error.context
             explained = explain(str(error.problem), context or "", self.text, mark.index)
@@ -224,7 +224,7 @@ class _Reader:
     def document(self) -> tuple[Any, bool]:
         """The value of the document that has begun, and whether it ends with a `...` line.
 
-        The loop is one function, however long: it runs for each event, and its state is in local variables.
+        The loop is one long function because it runs for each event, and its state is in local variables.
         """
         yaml = self.yaml
         next_event, memo, limit = self.next_event, self.memo, self.limit
@@ -234,7 +234,7 @@ class _Reader:
 
         root: list[Any] = []
         stack: list[Any] = []
-        # The innermost open collection; `append` is None in a mapping, `key` is what waits there for its value.
+        # The innermost open collection. `append` is None in a mapping, and `key` is its key that waits for a value.
         container: Any = root
         append: Callable[[Any], None] | None = root.append
         key: Any = _NO_KEY
@@ -321,7 +321,7 @@ class _Reader:
                     if value is _VALUE:
                         value = "="
                     elif value != value:
-                        raise Refused("NaN cannot be a key, it is not equal to itself", "Use another key")
+                        raise Refused("NaN cannot be a key, because it is not equal to itself", "Use another key")
                 if value in container:
                     self.refuse_second(value, container)
                 key = value
@@ -337,7 +337,7 @@ class _Reader:
     # -- scalars
 
     def plain(self, text: str, as_key: bool) -> Any:
-        """The value of the plain scalar *text*, as PyYAML's tables have it."""
+        """The value of the plain scalar *text* by PyYAML's tables."""
         value: Any = text
         if text.isdigit() and "1" <= text[0] <= "9" and text.isascii() and len(text) <= DECIMAL_DIGITS:
             value = int(text)
@@ -348,7 +348,7 @@ class _Reader:
                 if matches(text):
                     value = self.construct(tag, text, as_key)
                     break
-        if value.__class__ is not _Sentinel:  # These are only good in some places: ask again each time.
+        if value.__class__ is not _Sentinel:  # These are allowed only in some places, so they are checked each time.
             self.memo[text] = value
         return value
 
@@ -372,7 +372,7 @@ class _Reader:
     def construct(self, tag: str, text: str, as_key: bool) -> Any:
         if tag == TAG + "merge" or tag == TAG + "value":
             if not as_key:
-                raise Refused(f"a plain {text} has a meaning of its own in YAML", "Put it in quotes")
+                raise Refused(f"a plain {text} has a special meaning in YAML", "Put it in quotes")
             return _MERGE if tag == TAG + "merge" else _VALUE
         constructor = self.yaml.constructors.get(tag)
         if constructor is None:
@@ -380,21 +380,21 @@ class _Reader:
         try:
             return constructor(text)
         except (ValueError, LookupError, AttributeError, ArithmeticError, self.yaml.Error) as error:
-            what = f"{short(text)} is no {tag.removeprefix(TAG)}"
+            what = f"{short(text)} is not a valid {tag.removeprefix(TAG)}"
             if isinstance(error, ValueError | ArithmeticError) and text.isprintable():
                 what += f" ({str(error).partition(':')[0]})"
-            raise Refused(what, "Correct it, or put it in quotes to make it a text") from error
+            raise Refused(what, "Correct it, or put it in quotes to make it a string") from error
 
     def refuse_tag(self, tag: str, what: str) -> NoReturn:
         known = tag in _SEQUENCE_KINDS or tag in _MAPPING_KINDS or tag in self.yaml.constructors
         shown = "!!" + tag.removeprefix(TAG) if tag.startswith(TAG) else tag if tag[:1] == "!" else f"!<{tag}>"
         if known:
             raise Refused(f"the tag {shown} does not fit {what}", "Remove the tag")
-        raise Refused(f"the tag {shown} stands for no value that is stored here", "Remove the tag; store plain values")
+        raise Refused(f"the tag {shown} is not one that pstate can store", "Remove the tag, and store plain values")
 
     @staticmethod
     def refuse_surrogates(text: str) -> None:
-        # libyaml refuses them by itself, the pure parser lets them pass.
+        # libyaml refuses them, but the pure parser accepts them.
         found = None if text.isascii() else re.search("[\ud800-\udbff][\udc00-\udfff]|[\ud800-\udfff]", text)
         if found is not None:
             raise Refused(*surrogate("".join([f"\\u{ord(character):04x}" for character in found[0]])))
@@ -416,13 +416,13 @@ class _Reader:
         parts = value if type(value) is list else [value]
         for part in parts:
             if type(part) is not dict and type(part) is not set:
-                raise Refused("only mappings can be merged by <<", "Put << in quotes if it is a key of yours")
-        # The first in a list wins. A set is a mapping to nulls.
+                raise Refused("only mappings can be merged by <<", "Put << in quotes if it is an ordinary key")
+        # The first one in a list wins. A set is a mapping to nulls.
         parts = [part if type(part) is dict else dict.fromkeys(ordered(part)) for part in reversed(parts)]
         self.merges.setdefault(depth, []).extend(parts)
 
     def merged(self, own: dict[Any, Any], depth: int) -> dict[Any, Any]:
-        """*own* with what its merge keys brought: before it in order, behind it in rank."""
+        """*own* with the pairs of its merge keys: they come before its own in order, which win."""
         parts = self.merges.pop(depth, None)
         if parts is None:
             return own
@@ -444,7 +444,7 @@ class _Reader:
     def refuse_second(key: Any, container: dict[Any, Any]) -> NoReturn:
         number, first = next((number, other) for number, other in enumerate(container) if other == key)
         if type(first) is type(key):
-            raise Twice(f"the key {short(key)} stands twice in this mapping", "Keep one of the two", number)
+            raise Twice(f"the key {short(key)} occurs twice in this mapping", "Keep one of the two", number)
         what = f"the key {short(key)} is equal to the key {short(first)} before it"
         raise Twice(what, "Put one in quotes", number)
 
@@ -452,14 +452,14 @@ class _Reader:
 
     def open_anchor(self, event: Any) -> None:
         if event.anchor in self.anchors:
-            raise Refused(f"the anchor &{event.anchor} is here twice", "Rename one of the two")
+            raise Refused(f"the anchor &{event.anchor} occurs twice", "Rename one of the two")
         self.anchors[event.anchor] = _OPEN, self.expanded
 
     def close_anchor(self, start: Any, end: Any, value: Any) -> None:
         before = self.anchors[start.anchor][1]
         written = end.end_mark.index - start.start_mark.index
         if value.__class__ is _Pair and value[0].__class__ not in _COLLECTIONS:
-            value = {value[0]: value[1]}  # Elsewhere it is the mapping that it looks like.
+            value = {value[0]: value[1]}  # Elsewhere it is an ordinary mapping.
         self.anchors[start.anchor] = value, written + self.expanded - before
 
     def alias(self, name: str, as_key: bool, depth: int) -> Any:
@@ -468,13 +468,13 @@ class _Reader:
             raise Refused(f"the alias *{name} has no anchor before it", "Correct the name")
         value, weight = found
         if value is _OPEN:
-            raise Refused(f"the alias *{name} stands inside of what it names", "A state is a tree: write it out")
+            raise Refused(f"the alias *{name} is inside the node that it names", "A state is a tree: write it out")
         self.expanded += weight
         if self.expanded > self.room:
-            raise Refused("the aliases multiply this file beyond all measure", "Write the values out")
+            raise Refused("the aliases would expand this file too much", "Write the values out")
         if value.__class__ is _Sentinel:
             if not as_key:
-                raise Refused(f"a plain {value.text} has a meaning of its own in YAML", "Put it in quotes")
+                raise Refused(f"a plain {value.text} has a special meaning in YAML", "Put it in quotes")
             return value
         if value.__class__ in _COLLECTIONS:
             if as_key:

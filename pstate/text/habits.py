@@ -1,4 +1,4 @@
-"""How a person writes, as far as the document shows it: quotes, indentation, dashes, and the style of collections."""
+"""Finds a person's style in a document: quotes, indentation, dashes, and the style of collections."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from pstate.text.matching import FEW, Rearranged
 from pstate.text.places import PROPERTIES, Places, skip
 from pstate.text.style import Block, Flow
 
-#: More than this, nobody means to indent.
+#: A deeper indentation than this is not taken for a style.
 _DEEPEST = 8
 #: How many parts are looked at to find a style.
 _MANY = 1000
 _COLON = re.compile(r"[ \t\n]*:")
-#: A dash, and what follows in its line.
+#: A dash, and the blanks after it in its line.
 _DASH = re.compile(r"-( +)(?=[^ \n#])")
-#: What is no string for JSON, without quotes.
+#: A value without quotes that JSON does not read as a string.
 _JSON_WORD = re.compile(r"true|false|null|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
 
 
 class Habits(Places):
-    """How a person writes in a document: what a new entry, or a value in the place of another one, should look like."""
+    """A person's style in a document: for new entries, and for values that replace others."""
 
     def block_style(self, i: int, change: Rearranged | None = None) -> Block:
-        """The style of new entries in the block collection *i*, which is to *change*, or of what comes in its place."""
+        """The style of new entries in the block collection *i*, which will *change*, or of its replacement."""
         step = self.step(i)
         list_step, gap = self.list_style(i) or (step, 1)
         if change is None:
@@ -52,22 +52,23 @@ class Habits(Places):
         return quote if quote in ("'", '"') and any(is_chosen(quote, value) for _, value in found) else ""
 
     def step(self, i: int) -> str:
-        """How much further in than its key a mapping is that comes to be in collection *i*, or in its place."""
+        """The indentation, relative to its key, of a mapping in collection *i*, or in its place."""
         for j, step in self.near(i, "mapping"):
             if step > 0 and self.kinds[j + 1] != "end":
                 return " " * step
         return "  "
 
     def list_style(self, i: int) -> tuple[str, int] | None:
-        """The same for a list, which may be no further in, and how many blanks are behind its dashes."""
+        """The same for a list, for which it may be empty, and the number of blanks after its dashes."""
         for j, step in self.near(i, "sequence"):
             if step >= 0:
                 return " " * step, self.gap(j)
         return None
 
     def near(self, i: int, kind: str) -> Iterator[tuple[int, int]]:
-        """The block collections of this *kind* that are the value of a key, and how much further in than it: in
-        collection *i*, itself, then the nearest ones before it, then those behind it. Not all, if that would take long.
+        """The block collections of this *kind* that are the value of a key, with their indentation relative to it.
+
+        Those in collection *i* first, itself, the nearest ones before it, then those after it. Only some of many.
         """
         kinds, after = self.kinds, self.after[i]
         first = max(i - _MANY, 0)
@@ -83,7 +84,7 @@ class Habits(Places):
                         yield j, step
 
     def gap(self, i: int) -> int:
-        """How many blanks stand behind the dashes of list *i*; 0 where a mapping begins in the next line."""
+        """How many blanks follow the dashes of list *i*; 0 if a mapping begins in the next line."""
         dash = skip(PROPERTIES, self.text, self.starts[i])
         found = _DASH.match(self.text, dash)
         if found is None:
@@ -91,7 +92,7 @@ class Habits(Places):
         return len(found[1])
 
     def flow_style(self, i: int) -> Flow:
-        """The style of the flow collection *i*, and of what is in it."""
+        """The style of the flow collection *i*, and of its contents."""
         quotes: tuple[set[str], set[str]] = (set(), set())  # of keys, and of other strings
         tight = False
         for j in range(i, min(self.after[i], i + _MANY)):
@@ -123,5 +124,5 @@ class Habits(Places):
 
 
 def is_chosen(quote: str, text: Any) -> bool:
-    """Whether a person chose the *quote* for *text*: a single one, or one that it does not need."""
+    """Whether a person chose the *quote* for *text*: a single one, or one that the string does not need."""
     return quote == "'" or dumping.block_scalar(text, "") == text

@@ -1,4 +1,4 @@
-"""What stands between the entries of a flow collection: blanks, commas, lines and comments."""
+"""The text between the entries of a flow collection: blanks, commas, line breaks and comments."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pstate.text.matching import Source
 from pstate.text.places import COMMENT_LINE, Uncertain
 
 _COMMENT_IN_FLOW = re.compile(r"#[^\n]*")
-#: Between two entries that have a line each: a comma, a comment behind it, and further lines.
+#: Between two entries that have a line each: a comma, a comment after it, and further lines.
 _GAP = re.compile(r"(?:[ \t]*,)?([ \t]*#[^\n]*)?[ \t]*(?:\n((?:[ \t]*(?:#[^\n]*)?\n)*[ \t]*))?")
 
 
 class Layout:
-    """What stands between the entries of a flow collection: blanks, commas, lines and comments."""
+    """The text between the entries of a flow collection: blanks, commas, line breaks and comments."""
 
     def __init__(self, gaps: list[str], tight: bool, around: str) -> None:
         lead, *between = gaps[:-1]
@@ -29,12 +29,12 @@ class Layout:
         if self.has_comments or (not between and "\n" in lead):
             self.between = f",\n{self.indent}"
         elif lines and len(lines) == len(between):
-            self.between = min(lines, key=len)  # a blank line is none that new entries get
+            self.between = min(lines, key=len)  # new entries get no blank lines
         else:
             self.between = next((gap for gap in between if "\n" not in gap), "," if tight else ", ")
 
     def text(self, source: Source, bodies: list[str]) -> str:
-        """The text between the brackets, of the entries of the old one with these numbers, or new ones."""
+        """The text between the brackets: the old entries with the numbers in *source*, or new ones."""
         return self.commented(source, bodies) if self.has_comments else self.plain(source, bodies)
 
     def plain(self, source: Source, bodies: list[str]) -> str:
@@ -46,11 +46,11 @@ class Layout:
         return "".join([*pieces, self.gaps[-1]])
 
     def commented(self, source: Source, bodies: list[str]) -> str:
-        """The same where each entry but the first has a line of its own, and comments as entries of a block have."""
+        """The same, if each entry except the first has a line of its own, and comments as in a block."""
         kept = {origin for origin in source if origin is not None}
         count = len(self.gaps) - 1
-        behind: list[str] = []  # the comment behind each gap's comma or bracket
-        above: list[str] = []  # what is between there and the entry's line
+        behind: list[str] = []  # the comment after each gap's comma or bracket
+        above: list[str] = []  # the text between there and the line of the entry
         for number, gap in enumerate(self.gaps):
             found = _GAP.fullmatch(gap)
             if found is None or (0 < number < count and found[2] is None):
@@ -65,7 +65,7 @@ class Layout:
             free.append(stays)
             own.append(belongs)
         closing = above[-1]
-        for number in range(count - 1, -1, -1):  # what stands on its own stays when the entry below it goes
+        for number in range(count - 1, -1, -1):  # comments on their own stay when the entry below them goes
             if number not in kept:
                 if number + 1 < count:
                     free[number + 1] = free[number] + free[number + 1]
@@ -90,7 +90,7 @@ class Layout:
 
 
 def _parted(lines: str) -> tuple[str, str]:
-    """Of the *lines* above an entry, and its indentation: what stands on its own, and what belongs to it."""
+    """The *lines* above an entry, with its indentation, in two parts: those on their own, and those of the entry."""
     *whole, indent = lines.split("\n")
     first = len(whole)
     while first and COMMENT_LINE.match(whole[first - 1]):

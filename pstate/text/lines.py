@@ -26,10 +26,10 @@ class Lines:
         self.column = self.first - line  #: of each entry
         before = self.text[line : self.first].replace("-", " ")
         self.is_odd = before != " " * self.column or (self.is_list and self.text[self.first] != "-")
-        self.is_compact = "-" in self.text[line : self.first]  #: the first entry stands behind a dash of another list
+        self.is_compact = "-" in self.text[line : self.first]  #: whether the first entry follows a dash of another list
 
     def at(self, number: int) -> int:
-        """Behind the colon or dash of an entry."""
+        """The position after the colon or dash of an entry."""
         if self.is_list:
             return self.start(number) + 1
         colon = self.places.ends[self.entries[number][0]]
@@ -54,7 +54,7 @@ class Lines:
     def begin(self, number: int) -> int:
         """Where the lines of an entry begin, with the comments directly above it."""
         if self.is_odd:
-            raise Uncertain  # a key behind a question mark, say
+            raise Uncertain  # a key after a question mark, say
         start = self.start(number)
         if not number and self.is_compact:
             return start
@@ -70,7 +70,7 @@ class Lines:
         return line
 
     def end(self, number: int) -> int:
-        """Where the lines of an entry end; comments below a block in it are part of it, if they are indented more."""
+        """Where the lines of an entry end. Comments below a block in it belong to it, if they are indented more."""
         value = self.entries[number][1]
         end = line = self.places.content_end(value)
         if self.places.is_block(value):
@@ -87,16 +87,16 @@ class Lines:
         return self.text[self.begin(number) : self.places.line_of(self.start(number))]
 
     def moved(self, number: int, edits: list[Edit]) -> str:
-        """The lines of an entry, with its comments and *edits*, as they stand elsewhere in the block."""
+        """The lines of an entry, with its comments and *edits*, for another place in the block."""
         text = applied(self.text, self.begin(number), self.end(number), edits)
         return " " * self.column + text if self.is_compact and not number else text
 
     def place(self, before: int | None) -> int:
-        """Where an entry comes in behind the entry *before*, before what stands there on its own."""
+        """Where a new entry after the entry *before* goes: before comments that follow on their own."""
         return self.begin(0) if before is None else self.end(before)
 
     def new(self, key: Any, value: Any, place: int, style: Block) -> str:
-        """The lines of a new entry, if they come to be at *place*."""
+        """The lines of a new entry for *place*."""
         indent = " " * self.column
         if self.places.would_swallow(value, place, self.column):
             text = "- " + PLAIN_FLOW.text(value) if self.is_list else PLAIN_FLOW.pair(key, value)
@@ -104,7 +104,7 @@ class Lines:
         return style.item(value, indent) if self.is_list else style.pair(key, value, indent)
 
     def write_out(self, number: int, pairs: dict[Any, Any], style: Block) -> Edit:
-        """The *pairs* instead of the merge key that has brought them; the comments above it and behind it stay."""
+        """Replace the merge key that has brought the *pairs* by them. The comments above it and after it stay."""
         stop = self.end(number)
         indent = " " * self.column
         text = style.pairs(list(pairs.items())[:-1], indent) + self.new(*list(pairs.items())[-1], stop, style)
@@ -113,7 +113,7 @@ class Lines:
         return self.start(number), stop, lead + text[self.column :]
 
     def insert(self, source: Source, written: dict[int, str]) -> None:
-        """Write the entries that come in, each behind the one that it follows."""
+        """Write the new entries, each after the one that it follows."""
         before: int | None = None
         for number, origin in enumerate(source):
             if number not in written:
@@ -125,18 +125,18 @@ class Lines:
             self.edit(place, place, text)
 
     def is_open(self, number: int, offset: int) -> bool:
-        """Whether a block of text at the end of an entry would go on with what is at *offset*."""
+        """Whether a block of text at the end of an entry would continue with the text at *offset*."""
         places, value = self.places, self.entries[number][1]
         is_block = places.styles[places.last(value)] in ("|", ">")
         if is_block and places.is_swallowed(offset, self.column, keeps=False):
             return True
-        # Of what is in the entry, the end may be deleted.
+        # The end of the entry may be deleted, so any block of text in it counts.
         return places.is_swallowed(offset, self.column, keeps=True) and places.any_keeps(value)
 
     def delete(self, gone: set[int]) -> set[int]:
-        """Take entries out, each with the comments that belong to it.
+        """Delete entries, each with the comments that belong to it.
 
-        Returns those that stay, and end in a block of text that would go on with what was behind the ones taken out.
+        Returns entries that stay, and end in a block of text that would continue with the text after the deleted ones.
         """
         opened: set[int] = set()
         number = 0
@@ -146,7 +146,7 @@ class Lines:
             while number in gone and self.begin(number) == stop:
                 stop = self.end(number)
                 number += 1
-            # What comes next moves up behind the dash.
+            # The next entry moves up to the dash.
             line = self.text[stop : self.places.line_after(stop)]
             self.edit(self.first, stop + len(line) - len(line.lstrip(" ")), "")
         before = -1  # the last entry that stays
@@ -156,7 +156,7 @@ class Lines:
                 continue
             end = self.end(entry)
             if before >= 0 and self.is_open(before, end):
-                # Without the blank lines below, it ends where it ended.
+                # Without the blank lines below, it ends where it did before.
                 end = skip(_BLANK_LINES, self.text, end)
                 if self.is_open(before, end):
                     opened.add(before)

@@ -1,4 +1,4 @@
-"""What an edit of a collection has to do: which entry of the old one each of the new one is, and which are alike."""
+"""Matches the entries of two collections: which old entry each new one is, and which are alike."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pstate.values import identity, same
 
 Source = list[int | None]  #: for each entry, the number of the old one that it is, or None
 
-#: How many elements are looked at to find the one that another has come from.
+#: How many elements are compared to find the one that another was made from.
 FEW = 16
-#: Of an entry: it is a merge key.
+#: Marks an entry that is a merge key.
 MERGES = object()
 
 
@@ -29,9 +29,9 @@ def _in_order(a: Any, b: Any) -> bool:
 
 
 def printed(value: Any) -> object:
-    """Something that is equal for two plain trees only if they are alike; made by C code."""
+    """An object that is equal for two plain trees only if they are alike; made by C code."""
     try:
-        # Half as long as `repr` takes. From version 3 on, equal trees may differ in what they name once.
+        # Takes half as long as `repr`. From version 3 on, the bytes of equal trees may differ in shared objects.
         return marshal.dumps(value, 0)
     except ValueError:  # there is a date in it
         pass
@@ -42,7 +42,7 @@ def printed(value: Any) -> object:
 
 
 class Rearranged:
-    """What becomes of a collection: which of its entries stay, and where."""
+    """The change of a collection: which of its entries stay, and where."""
 
     def __init__(
         self,
@@ -56,21 +56,21 @@ class Rearranged:
         merges: set[int] | None = None,
         written_out: dict[int, dict[Any, Any]] | None = None,
     ) -> None:
-        self.entries = entries  #: key and value by their nodes; of an element the same twice
-        self.source = source  #: what each entry of *new* comes from
+        self.entries = entries  #: key and value by their nodes; the same node twice for an element
+        self.source = source  #: the old entry that each entry of *new* comes from
         self.kept = [origin for origin in source if origin is not None]
         self.in_place = source == list(range(len(entries)))
-        self.keys_before = keys_before  #: of the entries that are no merge keys, if it is a mapping
+        self.keys_before = keys_before  #: of the entries that are not merge keys, if it is a mapping
         self.old = old  #: values
         self.new = new
         self.keys = keys  #: of *new*, if it is a mapping
         self.equal = equal or set()  #: entries whose value is known to be the same
         self.merges = merges or set()  #: entries that are merge keys
-        self.written_out = written_out or {}  #: of these, those that the pairs come instead of that they have brought
+        self.written_out = written_out or {}  #: merge keys that are replaced by the pairs that they have brought
 
 
 def keys_from(old: dict[Any, Any], new: dict[Any, Any]) -> Source:
-    """Which pair of *old* each of *new* is: the one with its key."""
+    """For each pair of *new*, the pair of *old* with the same key."""
     if old.keys() == new.keys() and printed(list(old)) == printed(list(new)):
         return list(range(len(old)))
     numbers = {identity(key): number for number, key in enumerate(old)}
@@ -80,17 +80,17 @@ def keys_from(old: dict[Any, Any], new: dict[Any, Any]) -> Source:
 def beside_merges(
     count: int, keys: dict[int, Any], origins: dict[Any, int], brought: dict[Any, Any], new: dict[Any, Any]
 ) -> list[tuple[int | None, Any]] | None:
-    """Where each entry of a mapping comes from that is to be *new*, and its key, if its merge keys stay and have
-    *brought* this; None where they cannot.
+    """The origin and the key of each entry of a mapping that will be *new*, if its merge keys, which have *brought*
+    these pairs, stay; None if they cannot.
 
-    It has *count* entries; *keys* are its own ones by number, and *origins* these numbers.
+    It has *count* entries; *keys* are its own ones by number, and *origins* the numbers by key.
     """
     wanted = [key for key in new if key not in brought or identity(key) in origins or not alike(new[key], brought[key])]
     if printed(list({**brought, **dict.fromkeys(wanted)})) != printed(list(new)):
         return None
     staying = set(map(identity, wanted))
     places: list[tuple[int | None, Any]] = []
-    # Keys that are merged too stand where the merged ones do: only the others have an order to keep.
+    # Own keys that are merged too have the place of the merged ones, so only the others have an order to keep.
     rest = iter([(origins.get(identity(key)), key) for key in wanted if key not in brought])
     for number in range(count):
         if number not in keys:
@@ -109,7 +109,7 @@ def beside_merges(
 def instead_of_merges(
     mark: int, origins: dict[Any, int], new: dict[Any, Any]
 ) -> tuple[list[tuple[int | None, Any]], dict[Any, Any]]:
-    """The same if the merge keys go, with the pairs that come in the place of the first one, which is number *mark*."""
+    """The same if the merge keys go, with the pairs that replace the first one, which is number *mark*."""
     places: list[tuple[int | None, Any]] = []
     pairs: dict[Any, Any] = {}
     for key, value in new.items():
@@ -124,7 +124,7 @@ def instead_of_merges(
 
 
 def elements_from(old: list[Any], new: list[Any]) -> tuple[Source, set[int]]:
-    """Which element of *old* each of *new* is, an equal one, else what may have become it; and which are equal."""
+    """For each element of *new*, an equal one of *old*, else one that may have changed into it; and which are equal."""
     was, now = list(map(printed, old)), list(map(printed, new))
     head = common(was, now)
     tail = common(was[head:][::-1], now[head:][::-1])
@@ -138,7 +138,7 @@ def elements_from(old: list[Any], new: list[Any]) -> tuple[Source, set[int]]:
     for number in range(head, len(new) - tail):
         equal = places.get(now[number])
         if equal:
-            # The first that keeps the order, if it is among the first few; or else the first: then it has moved.
+            # The first one that keeps the order, if it is among the first few; or else the first, which has moved.
             few = range(-1, -min(len(equal), FEW) - 1, -1)
             source[number] = last = equal.pop(next((k for k in few if equal[k] > last), -1))
     equal_ones = {origin for origin in source if origin is not None}
@@ -148,7 +148,9 @@ def elements_from(old: list[Any], new: list[Any]) -> tuple[Source, set[int]]:
 
 
 def _pair_changed(source: Source, old: list[Any], new: list[Any]) -> None:
-    """Between two elements that stay, as many new ones as old ones are these, changed; else those that are alike."""
+    """Match the elements between two that stay: if there are equally many, each is the old one, changed; else match
+    those that are alike.
+    """
     used = {origin for origin in source if origin is not None}
     staying = staying_of(source)
     left, run = -1, list[int]()
@@ -176,8 +178,8 @@ def _pair_alike(run: list[int], free: list[int], source: Source, old: list[Any],
 
 
 def staying_of(source: Source) -> set[int]:
-    """The longest run of old entries that keep their order; the others have moved."""
-    ends: list[int] = []  # the last one of the best run of each length
+    """The longest sequence of old entries that keep their order; the others have moved."""
+    ends: list[int] = []  # the last one of the best sequence of each length
     before: dict[int, int | None] = {}
     for origin in source:
         if origin is not None:
@@ -193,8 +195,8 @@ def staying_of(source: Source) -> set[int]:
 
 
 def _are_like(a: Any, b: Any) -> bool:
-    """Whether one may have been made from the other: mappings that have a value at the same key in common, or lists
-    there that have an element at the same place in common.
+    """Whether one may have been made from the other: mappings with an equal value at the same key, or with lists there
+    that have an equal element at the same index.
     """
     if not a.__class__ is b.__class__ is dict:
         return False

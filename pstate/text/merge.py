@@ -1,6 +1,6 @@
-"""A document that a person has edited and what programs have committed meanwhile, brought together value by value.
+"""Merges a person's edit of a document with the commits of programs meanwhile, value by value.
 
-The edit wins where both changed the same place; everything else of both sides is kept. Every engine merges so.
+The edit wins if both changed the same place; everything else of both sides is kept. Every engine merges in this way.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from pstate.values import place_text, same, shown
 
 
 def merge(old: Any, edited: Any, ours: Any) -> tuple[Any, list[str]]:
-    """The state that has the changes of both *edited* and *ours* over their common ancestor *old*.
+    """The state with the changes of both *edited* and *ours* to their common ancestor *old*.
 
-    Returns it with one sentence for each of our values that gave way to the edit. Merging the result again gives the
-    result: it does not matter how many processes notice the same edit.
+    Returns it with one sentence for each of our values that gave way to the edit. Merging the result again changes
+    nothing, so any number of processes may notice the same edit.
     """
     lost: list[str] = []
     return _merge(old, edited, ours, [], lost), lost
@@ -31,7 +31,7 @@ def _merge(old: Any, edited: Any, ours: Any, path: list[Any], lost: list[str]) -
         if type(old) is set:
             return (ours - (old - edited)) | (edited - old)
         if type(old) is list and same(ours[: len(old)], old):
-            # We only appended, which is what most programs do to a list in a file that people edit.
+            # We only appended, as most programs do to a list in a file that people edit.
             return edited + ours[len(old) :]
     lost.append(f"{place_text(path)} was {shown(ours)}")
     return edited

@@ -1,4 +1,4 @@
-"""What is wrong with a text, where, and what a person can do about it."""
+"""Errors in a document: what is wrong, where, and what a person can do about it."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _SURROGATE_ESCAPES = re.compile(
 
 
 def invalid(path: str, line: int, column: int, what: str, remedy: str) -> InvalidStateError:
-    """The error for *what* is wrong in *line* and *column* of the file *path*, counted from 1."""
+    """The error for the mistake *what* in *line* and *column* of the file *path*, counted from 1."""
     message = f"{path}:{line}:{column}: {what}. {_UNTOUCHED} {remedy}."
     return InvalidStateError(message, path=path, line=line, column=column, reason=what)
 
 
 def line_and_column(content: bytes, offset: int) -> tuple[int, int]:
-    """Where *offset* is, counted from 1, the column in characters."""
+    """The line and the column of *offset*, counted from 1, the column in characters."""
     start = content.rfind(b"\n", 0, offset) + 1
     return content.count(b"\n", 0, offset) + 1, len(content[start:offset].decode("utf-8", "replace")) + 1
 
 
 class Refused(Exception):
-    """What is wrong, and where: without a *mark*, at the present event."""
+    """A mistake, and its place: without a *mark*, the present event."""
 
     def __init__(self, what: str, remedy: str = "Correct this line", mark: Mark | None = None) -> None:
         super().__init__(what)
@@ -42,7 +42,7 @@ class Refused(Exception):
 
 
 class Twice(Refused):
-    """A key that is equal to another one before it, which is number *number* of its mapping."""
+    """A key that is equal to an earlier one, which has the number *number* in its mapping."""
 
     def __init__(self, what: str, remedy: str, number: int) -> None:
         super().__init__(what, remedy)
@@ -54,7 +54,7 @@ def too_deep(mark: Mark | None = None) -> Refused:
 
 
 def place_of_key(parts: list[Any], text: str, number: int, line: int, lines_before: int) -> str:
-    """Where key *number* of a mapping stands, of which a later key, in *line*, is the last one of the *parts*."""
+    """The place of key *number* of a mapping whose later key, in *line*, is the last one of the *parts*."""
     around: list[list[int]] = [[]]
     for kind, start in zip(parts[::WIDTH], parts[1::WIDTH], strict=True):
         if kind == "end":
@@ -63,7 +63,7 @@ def place_of_key(parts: list[Any], text: str, number: int, line: int, lines_befo
         around[-1].append(start)
         if kind in ("mapping", "sequence"):
             around.append([])
-    # A merge key is none of the keys.
+    # A merge key does not count as a key.
     starts = [start for start in around[-1][::2] if not text.startswith("<<", start)]
     start = starts[number]
     first = text.count("\n", 0, start)
@@ -72,13 +72,13 @@ def place_of_key(parts: list[Any], text: str, number: int, line: int, lines_befo
     return f", first in line {first + 1 + lines_before}"
 
 
-# What a person may have meant where a token cannot begin, and what to do.
+# Mistakes of people that the parser reports as a token that cannot begin.
 _TEMPLATE = re.compile(r"\{[%{#]")
 _QUOTE_IT = "Correct this line: put the value in quotes"
 
 
 def explain(problem: str, context: str, text: str, offset: int) -> tuple[str, str] | None:
-    """What is wrong at *offset*, by its name, and what to do; None where the parser's own words say it."""
+    """The mistake at *offset*, by its name, and what to do; None if the parser's own words say it."""
     if "Unicode character escape" in problem:
         found = _SURROGATE_ESCAPES.search(text, max(offset - 2, 0))
         if found is not None and found.start() <= offset:
@@ -87,35 +87,33 @@ def explain(problem: str, context: str, text: str, offset: int) -> tuple[str, st
         before = text[text.rfind("\n", 0, offset) + 1 : offset]
         where = "as indentation" if not before.strip() else "after a dash" if not before.strip(" -") else "here"
         what = f"a tab is used {where}, where YAML allows only spaces"
-        return what, "Correct this line: put spaces in the place of the tab"
+        return what, "Correct this line: replace the tab by spaces"
     character = text[offset : offset + 1]
     template = _TEMPLATE.match(text, max(offset - 1, 0))
     if template is not None and character in "%{#":
         what = f"`{template[0]}` begins a template, which is not YAML"
-        return what, "Correct this line: write what the template gives, or put it in quotes"
+        return what, "Correct this line: write the result of the template, or put it in quotes"
     if "cannot start any token" in problem or "expected node content" in problem:
         shown = "a backtick" if character == "`" else f"`{character}`"
         return f"{shown} cannot begin a value or a key", _QUOTE_IT
     if "expected alphabetic" in problem and context.endswith(("alias", "anchor")):
         mark = "*" if context.endswith("alias") else "&"
-        return f"`{mark}` begins an {context.rpartition(' ')[2]}, and no name follows it", _QUOTE_IT
+        return f"`{mark}` begins an {context.rpartition(' ')[2]}, but no name follows it", _QUOTE_IT
     return None
 
 
 def surrogate(escape: str) -> tuple[str, str]:
-    """Why a surrogate cannot stand in YAML, and what to do: *escape* is one, or the two that JSON writes for one
-    character.
-    """
+    """Why YAML cannot have the surrogate *escape*, or the two of JSON for one character, and what to do."""
     pair = bytes.fromhex(escape.replace("\\u", ""))
     try:
         character = pair.decode("utf-16-be")
     except UnicodeDecodeError:
         return f"{escape} is a surrogate, which is not a character", "Correct this line: write the character itself"
-    what = f"{escape} is how JSON writes {character}, and YAML has no such escapes (surrogates)"
-    return what, f"Correct this line: write {character} itself; or read the file with `pstate import`, as JSON"
+    what = f"{escape} is how JSON writes {character}, but YAML has no such escapes (surrogates)"
+    return what, f"Correct this line: write {character} itself. Or read the file as JSON, with `pstate import`"
 
 
 def short(value: Any) -> str:
-    """The scalar *value* for a message, cut where it is long."""
+    """The scalar *value* for a message, cut if it is long."""
     shown = repr(value) if type(value) is str else scalar(value)
     return shown if len(shown) <= 60 else shown[:59] + "…"

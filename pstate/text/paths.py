@@ -22,7 +22,7 @@ _INTEGER = re.compile(r"-?\d+")
 def keys_of(path: str | Iterable[Any] | None) -> list[Any]:
     """The keys and indices of *path*: a string as on the command line, or the keys themselves; None is the whole state.
 
-    Raises ValueError or TypeError for what is not a path.
+    Raises ValueError or TypeError for anything else.
     """
     if path is None:
         return []
@@ -32,7 +32,7 @@ def keys_of(path: str | Iterable[Any] | None) -> list[Any]:
 def parse(text: str) -> list[Any]:
     """The keys and indices in *text*; ``.`` is the whole state. Raises ValueError.
 
-    Between dots stands a text; in brackets a number, a text in quotes, or any other key as YAML writes it.
+    A key between dots is a string. A key in brackets is a number, a quoted string, or any other key as YAML writes it.
     """
     if text == ".":
         return []
@@ -42,7 +42,7 @@ def parse(text: str) -> list[Any]:
         if text[position : position + 1] == "[":
             found = _BRACKET.match(text, position)
             if found is None:
-                raise _wrong(text, position, "this bracket has no end")
+                raise _wrong(text, position, "this bracket is not closed")
             path.append(_quoted(text, position, found[1]) if found[1] else _unquoted(text, position, found[2]))
         else:
             start = position + (text[position : position + 1] == "." and position > 0)
@@ -50,7 +50,7 @@ def parse(text: str) -> list[Any]:
             if position > 0 and start == position:
                 raise _wrong(text, position, f"a key with {text[position]!r} in it needs brackets and quotes")
             if found is None:
-                raise _wrong(text, position, "a key must stand here")
+                raise _wrong(text, position, "a key is missing here")
             path.append(found[0])
         position = found.end()
     return path
@@ -72,7 +72,7 @@ def _quoted(text: str, position: int, quoted: str) -> str:
         try:
             return str(ast.literal_eval(quoted))  # in Python's spelling
         except (ValueError, SyntaxError):
-            raise _wrong(text, position, "this is no text in quotes") from None
+            raise _wrong(text, position, "this is not a quoted string") from None
 
 
 def _unquoted(text: str, position: int, key: str) -> Any:
@@ -84,16 +84,16 @@ def _unquoted(text: str, position: int, key: str) -> Any:
         documents = reading.load_all(f"[{key}]".encode(), "PATH")
         (value,) = documents[0].value
     except (InvalidStateError, UnicodeError, ValueError):
-        raise _wrong(text, position, "this is no key") from None
+        raise _wrong(text, position, "this is not a key") from None
     if type(value) is str and key[:1] != "!":
-        raise _wrong(text, position, "a text in brackets needs quotes")
+        raise _wrong(text, position, "a string in brackets needs quotes")
     if type(value) not in SCALARS or value != value:
-        raise _wrong(text, position, "this is no key")
+        raise _wrong(text, position, "this is not a key")
     return value
 
 
 def show(path: list[Any]) -> str:
-    """*path* as `parse` reads it."""
+    """The string that `parse` reads as *path*."""
     from pstate.text import scalars
 
     parts: list[str] = []
@@ -108,7 +108,7 @@ def show(path: list[Any]) -> str:
 
 
 def step(container: Any, key: Any) -> Any:
-    """What *container* has at *key*. Raises LookupError."""
+    """The value at *key* in *container*. Raises LookupError."""
     if isinstance(container, dict):
         return container[key]
     if isinstance(container, list):
@@ -128,12 +128,12 @@ def index(key: Any) -> int:
 
 
 def check(keys: Iterable[Any]) -> list[Any]:
-    """*keys* as a path. Raises TypeError for what is none."""
+    """*keys* as a path. Raises TypeError if they are not one."""
     path = list(keys) if isinstance(keys, list | tuple) else [keys]
     for key in path:
         if type(key) not in SCALARS or key != key:
             raise TypeError(
-                f"{keys!r} is no path. Nothing was done. Write a text, as in 'jobs[3].name', or the keys and indices "
-                "themselves, as in ('jobs', 3, 'name')."
+                f"{keys!r} is not a path. Nothing was done. Write a string, such as 'jobs[3].name', or the keys and "
+                "indices themselves, such as ('jobs', 3, 'name')."
             )
     return path

@@ -1,9 +1,9 @@
-"""A document, or a record, and its value: YAML as PyYAML's safe loader reads it.
+"""Reads documents and records: YAML as PyYAML's safe loader reads it.
 
-Base documents mostly hold nothing unusual. `block` reads these, and gives what `events` gives, or nothing. Records are
-mostly JSON, and the json module reads these. Everything else goes to `events`, which is imported only then.
+Most base documents have nothing unusual. `block` reads these, and returns the value that `events` returns, or none.
+Most records are JSON, and the json module reads these. Everything else goes to `events`, which is imported only then.
 
-What is a storable value belongs to `values`; what surrounds a body or a base document in the file belongs to `format`.
+`values` decides what can be stored; `format` knows the bytes around a body or a base document in the file.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from pstate.text.events import Document, Notice
 
 
-# A record's value stands in a list of values in an operation in the list of operations.
+# The value of a record is in a list of values, in an operation, in the list of operations.
 _DEPTH_IN_RECORD = MAX_DEPTH + 4
 
 
 class Base:
-    """The base document of a state file: its value, and how it stands there."""
+    """The base document of a state file: its value, and how it is written."""
 
     __slots__ = ("appendable", "bom", "newline", "value")
 
     def __init__(self, value: dict[Any, Any], appendable: bool, newline: str = "\n", bom: bool = False) -> None:
         self.value = value  #: the root mapping, a plain tree
-        self.appendable = appendable  #: a base marker can follow these bytes without changing what they mean
-        self.newline = newline  #: "\n", or "\r\n" when the first line ends so
-        self.bom = bom  #: begins with a byte order mark
+        self.appendable = appendable  #: whether a base marker can follow these bytes without changing their meaning
+        self.newline = newline  #: "\n", or "\r\n" if the first line ends with that
+        self.bom = bom  #: whether it begins with a byte order mark
 
     def __repr__(self) -> str:
         return f"Base({self.value!r}, appendable={self.appendable}, newline={self.newline!r}, bom={self.bom})"
@@ -43,7 +43,7 @@ def load(data: bytes, path: str) -> Base:
     """Read the base document in *data*, the bytes of the file *path* up to its base marker.
 
     An empty file, one of blank lines and comments, and a document that is null are an empty state.
-    Raises InvalidStateError, with line and column, for all that is no single YAML mapping that a state can hold.
+    Raises InvalidStateError, with line and column, for anything but a single YAML mapping that a state can be.
     """
     if not data:
         return Base({}, False)
@@ -54,9 +54,9 @@ def load(data: bytes, path: str) -> Base:
 
 
 def load_events(data: bytes, path: str, notice: Notice | None = None) -> Base:
-    """What `load` returns or raises, always by PyYAML's events, which are the measure of `block`.
+    """The same as `load`, but always by PyYAML's events, which define what `block` must return.
 
-    *notice* is told of each plain scalar that could be taken for something else than a text.
+    *notice* is called for each plain scalar that could be taken for another type than a string.
     """
     from pstate.text.events import read
 
@@ -76,8 +76,8 @@ def _base(data: bytes, value: dict[Any, Any] | None, explicit_end: bool) -> Base
 
 
 def resolve(text: str) -> Any:
-    """What PyYAML's tables make of the plain scalar *text*; `block.UNSURE` when that is a mistake, or no scalar."""
-    from pstate.text import tables  # by the first scalar that is not clear without them
+    """The value of the plain scalar *text* by PyYAML's tables; `block.UNSURE` for a mistake, or for another kind."""
+    from pstate.text import tables  # imported for the first scalar that is not clear without them
 
     yaml = tables.pyyaml()
     for tag, matches in yaml.resolvers.get(text[:1], ()):
@@ -113,7 +113,7 @@ def trace_events(data: bytes, path: str) -> tuple[Any, Parts]:
 
 
 def load_all(data: bytes, path: str, notice: Notice | None = None) -> list[Document]:
-    """Read every document of the YAML stream *data*, of whatever kind. Raises InvalidStateError like `load`.
+    """Read every document of the YAML stream *data*, of any kind. Raises InvalidStateError like `load`.
 
     *notice* is as for `load_events`.
     """
@@ -123,17 +123,17 @@ def load_all(data: bytes, path: str, notice: Notice | None = None) -> list[Docum
 
 
 def decode_body(text: str, path: str, line: int) -> list[Any]:
-    """Read what `encode_body` wrote: equal values of equal types. *line* is where it stands in the file *path*.
+    """Read a body that `encode_body` wrote: equal values of equal types. *line* is its line in the file *path*.
 
-    Raises InvalidStateError when *text* is no list.
+    Raises InvalidStateError if *text* is not a list.
     """
     if "\\u" not in text or _SURROGATE_ESCAPE.search(text) is None:
         json_text = text.strip(_JSON_SPACE)
         try:
-            # `decode` looks for the white space itself, which takes as long as half of the reading.
+            # `decode` would look for the white space itself, which takes half as long as the reading.
             operations, end = _decode_json(json_text)
         except (ValueError, RecursionError):
-            pass  # YAML where the two differ, or damage; the YAML reader says which, and where.
+            pass  # YAML that is not JSON, or damage; the YAML reader finds out which, and where
         else:
             if end == len(json_text) and type(operations) is list:
                 return operations
@@ -163,5 +163,5 @@ def _refuse_lone_returns(data: bytes, path: str) -> None:
         from pstate.text.mistakes import invalid, line_and_column
 
         line, column = line_and_column(data, found.start())
-        what = "a line ends in a carriage return alone, which hides the commit markers"
+        what = "a line ends with a carriage return only, which hides the commit markers"
         raise invalid(path, line, column, what, "Save the file with LF or CRLF line ends")

@@ -1,6 +1,6 @@
 """The text of a record: operations in one line, which JSON, YAML 1.1 and `reading.decode_body` read alike.
 
-JSON where JSON and YAML agree, else YAML in flow style.
+It is JSON if JSON and YAML agree, else YAML in flow style.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _LONGEST_SURE_KEY = (LONGEST_SIMPLE_KEY - 2) // 6
 
 
 def encode_body(operations: list[Any]) -> str:
-    """The text of *operations* as it stands in a record: one line, which JSON, YAML 1.1 and `decode_body` read alike.
+    """The text of *operations* in a record: one line, which JSON, YAML 1.1 and `decode_body` read alike.
 
-    JSON where JSON and YAML agree, else YAML in flow style. Raises UnicodeEncodeError for a lone surrogate.
+    It is JSON if JSON and YAML agree, else YAML in flow style. Raises UnicodeEncodeError for a lone surrogate.
     """
     if len(operations) == 1:
         text = _on_scalars(operations[0])
@@ -45,15 +45,15 @@ def encode_body(operations: list[Any]) -> str:
         if len(text) <= DECIMAL_DIGITS or _LONG_DECIMAL.search(text) is None:
             if text.isascii() and "\x7f" not in text:
                 return text
-            # All that is not ASCII stands in quotes here.
+            # Here, everything that is not ASCII is in quotes.
             return escape(text)
     return flow(operations)
 
 
 def _on_scalars(operation: list[Any]) -> str:
-    """`encode_body` of one *operation* that has only scalars behind its path, as most have; "" for another one.
+    """`encode_body` of one *operation* that has only scalars after its path, as most have; "" for another one.
 
-    Finding out that JSON may write it, and JSON itself, would take 1 µs more, and 2 µs for a record of one.
+    The check whether JSON may write it, and JSON itself, would take 1 µs more, and 2 µs for a record of one operation.
     """
     if operation[0] == "set":
         _, path, key, value = operation
@@ -69,7 +69,7 @@ def _on_scalars(operation: list[Any]) -> str:
 
 def encode_set(path: list[Any], key: Any, value: Any) -> str:
     """`encode_body` of one `set` of a scalar."""
-    # A comparison with a constant of one machine word takes 30 ns less; larger ones go the way of all scalars.
+    # A comparison with a constant of one machine word saves 30 ns; larger integers are written like all scalars.
     if value.__class__ is int and -1_000_000_000 < value < 1_000_000_000:
         if not path and key.__class__ is str:
             return f"{_root_keys.get(key) or _root_key(key)}{value}]]"
@@ -81,7 +81,7 @@ _root_keys: dict[str, str] = {}
 
 
 def _root_key(key: str) -> str:
-    """How a record begins that sets *key* of the root; remembered for keys that come again."""
+    """The beginning of a record that sets *key* of the root; remembered for the next time."""
     text = f'[["set",[],{scalar(key)},'
     if len(_root_keys) < 1000 and len(key) < 100:
         _root_keys[key] = text
@@ -97,11 +97,11 @@ def key_text(path: list[Any]) -> str:
 
 
 class _Ambiguous(Exception):
-    """Keys that are equal, and of one type, may have other texts: 0.0 and -0.0, one moment in two time zones."""
+    """Keys that are equal, and of one type, may be written differently: 0.0 and -0.0, one moment in two time zones."""
 
 
-# The same places are written to again and again: 0.1 instead of 0.65 µs at depth 5. By type as well, or 1 and True
-# would be one.
+# Programs write to the same places again and again: 0.1 instead of 0.65 µs at depth 5. By type as well, because 1 and
+# True are equal.
 @functools.lru_cache(1000, typed=True)
 def _path_text(*path: Any) -> str:
     if not {float, datetime}.isdisjoint(map(type, path)):
@@ -110,7 +110,7 @@ def _path_text(*path: Any) -> str:
 
 
 def _is_json(value: Any) -> bool:
-    """Whether JSON writes what YAML reads; looks at whole containers at a time, not at each value."""
+    """Whether YAML reads the JSON of *value* alike. Checks whole containers at a time, not each value."""
     values: Iterable[Any]
     if value.__class__ is list:
         values = value
@@ -126,7 +126,7 @@ def _is_json(value: Any) -> bool:
     if not types <= _NESTED_TYPES:
         return False
     if float in types:
-        # Exponents, inf and nan are written differently; a repr has one of these letters for them and for nothing else.
+        # Exponents, inf and nan are written differently. Their reprs have one of these letters, and no others do.
         texts = repr([number for number in values if number.__class__ is float])
         if "e" in texts or "n" in texts:
             return False
@@ -139,7 +139,7 @@ def _is_json(value: Any) -> bool:
 
 
 def flow(value: Any) -> str:
-    """The plain tree *value* in one line, as in a record; `load_all` reads it back. Raises as `encode_body`."""
+    """The plain tree *value* in one line, as in a record. `load_all` reads it back. Raises as `encode_body`."""
     kind = value.__class__
     if kind is list or kind is tuple:
         return "[" + ",".join(map(flow, value)) + "]"

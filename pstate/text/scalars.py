@@ -1,4 +1,4 @@
-"""The text of one scalar, in quotes where it needs them: as a record has it, and a key in flow style.
+"""The text of one scalar, in quotes if it needs them: for a record, and for a key in flow style.
 
 Every loader of YAML 1.1 and 1.2 reads it as the same value of the same type.
 """
@@ -13,11 +13,11 @@ from collections.abc import Callable
 from datetime import date, datetime
 from typing import Any
 
-# Loaders look for the ":" of a key no further than 1,024 characters; longer keys need "? ". Some room is left.
+# Loaders look for the ":" of a key in 1,024 characters at most; longer keys need "? ". Some room is left.
 LONGEST_SIMPLE_KEY = 1000
 
-# Python refuses to convert longer decimals, from 640 digits if so configured (sys.set_int_max_str_digits); hexadecimal
-# ones it always converts.
+# Python refuses to convert longer decimals, from 640 digits if so configured (sys.set_int_max_str_digits). It always
+# converts hexadecimal integers.
 DECIMAL_DIGITS = 600
 _DECIMAL_LIMIT = 10**DECIMAL_DIGITS
 
@@ -27,7 +27,7 @@ _quote_json: Callable[[str], str] = json.encoder.encode_basestring
 
 @functools.cache
 def _escaped() -> re.Pattern[str]:
-    """What a loader refuses raw, takes for a line break, or eats. JSON's own escapes cover the rest."""
+    """Characters that a loader refuses raw, takes for a line break, or drops. JSON's own escapes cover the others."""
     return re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]")
 
 
@@ -39,7 +39,7 @@ def _escaped_character(found: re.Match[str]) -> str:
 
 
 def escape(quoted: str) -> str:
-    """*quoted*, which stands in double quotes, with escapes for what a loader would not read as it is."""
+    """*quoted*, a string in double quotes, with escapes for characters that a loader would not read as they are."""
     return _escaped().sub(_escaped_character, quoted)
 
 
@@ -62,7 +62,7 @@ def _float(value: float) -> str:
     if "n" in text:  # inf, -inf, nan
         return text.replace("inf", ".inf").replace("nan", ".nan")
     if "e" in text and "." not in text:
-        return text.replace("e", ".0e")  # YAML 1.1 takes 1e+16 for a text.
+        return text.replace("e", ".0e")  # YAML 1.1 reads 1e+16 as a string.
     return text
 
 
@@ -99,5 +99,5 @@ def scalar(value: Any) -> str:
 
 
 def is_simple_key(text: str) -> bool:
-    """Whether a loader that meets *text* takes it for a key without a question mark in front of it."""
+    """Whether a loader reads *text* as a key without a question mark before it."""
     return len(text) <= LONGEST_SIMPLE_KEY

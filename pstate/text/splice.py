@@ -1,12 +1,12 @@
-"""A document that a person wrote, changed so that it says another state: comments, order and style survive.
+"""Changes a person's document to another state, and keeps its comments, order and style.
 
-The text is kept, and pieces of it are replaced, at the offsets that the parser has named: values that differ, entries
-that came and went. Which comment belongs to which entry is decided here (docs/format.md has the rules). Where it is not
-certain how a node changes, it is written as `dumping` writes it, and what surrounds it stays.
+The text is kept, and pieces of it are replaced, at the offsets that the parser has reported: values that differ, and
+entries that came and went. This module decides which comment belongs to which entry (docs/format.md has the rules). If
+it is not certain how a node changes, it is written as `dumping` writes it, and the text around it stays.
 
-Nothing here has to be right for the state to be right: what changes in the document is read again, and if it does not
-say what it should, the canonical one is taken. What does not change was read to begin with; `_read_pieces` puts the two
-together, and has to be right.
+The state does not depend on this module: changed pieces of the document are read again, and if they do not have the
+right state, the canonical document is written instead. Only `_read_pieces` must be right: it combines the changed
+pieces with the unchanged ones, which were read before.
 """
 
 from __future__ import annotations
@@ -53,21 +53,21 @@ logger = Logger("pstate.text.splice")
 
 State = dict[Any, Any]
 Load = Callable[[bytes, str], reading.Base]
-#: How often the document is gone through for aliases whose anchor has changed; after that, no alias stays.
+#: How often the document is searched for aliases whose anchor has changed; after that, no alias stays.
 _ROUNDS = 3
-#: Of an anchor: no alias may name it any more.
+#: Marks an anchor that no alias may name any more.
 _GONE = object()
 
 
 def rewrite(base: bytes, state: State, canonical: Callable[[], bytes], path: str) -> bytes:
-    """The document *base* of the file *path*, changed as little as possible so that it says *state*.
+    """The document *base* of the file *path*, with as few changes as possible so that its state is *state*.
 
-    A base marker can stand behind it. *base* is a document that `reading.load` reads, *canonical* gives what
-    `dumping.dump` writes for *state*; that is returned where nothing of *base* is worth keeping, or can be kept.
+    A base marker can follow it. *base* is a document that `reading.load` reads, *canonical* returns the document of
+    `dumping.dump` for *state*. That is the result if nothing of *base* is worth keeping, or can be kept.
     """
     if not has_comment_line(base) and is_canonical(base, canonical()) and literals(base) <= literals(canonical()):
         return canonical()
-    reason: object = "it would not say what it should"
+    reason: object = "the result would have another state"
     for coarse in (False, True):
         try:
             text, load = _spliced(base, state, path, coarse)
@@ -77,36 +77,38 @@ def rewrite(base: bytes, state: State, canonical: Callable[[], bytes], path: str
             if found.appendable and alike(found.value, state):
                 return text
         except (Uncertain, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            reason = error  # whatever mistake is in here: a state must not become one that cannot be written
-    logger.warning("%s: what a person wrote besides the values could not be kept in the document: %s", path, reason)
+            reason = error  # a mistake in this module must not keep a state from being written
+    logger.warning(
+        "%s: the file was rewritten without its comments and its layout, which could not be kept: %s", path, reason
+    )
     return canonical()
 
 
 def _spliced(base: bytes, state: State, path: str, coarse: bool = False) -> tuple[bytes, Load | None]:
-    """The new document, and what has to read it again; None if it is certain that it says *state*.
+    """The new document, and the function that has to read it again; None if its state is certain.
 
-    If it is to be *coarse*, what changes below a key of the root is written anew.
+    With *coarse*, each value of a root key that changes is rewritten as a whole.
     """
     bom = BOM if base.startswith(BOM) else b""
     original = base.removeprefix(BOM).decode("utf-8")
     newline = "\r\n" if original.partition("\n")[0].endswith("\r") else "\n"
     if original and not original.endswith("\n"):
-        original += newline  # the value of a block scalar may change by it; then it differs, and is written anew
+        original += newline  # if that changes the value of a block scalar, it differs, and is rewritten
     text = original.replace("\r\n", "\n")
     value, parts = reading.trace(text.encode(), path)
-    named: dict[str, Any] = {}  #: what anchors name in the new document, as far as it is not what they named
+    named: dict[str, Any] = {}  #: the values of anchors in the new document that differ from those in the old one
     left = _ROUNDS
     while True:
         splice = _Splice(text, parts, named, coarse)
         splice.document(value, state)
         if not left or all(named.get(name, _Splice) is value for name, value in splice.named.items()):
             break
-        # Once more: the aliases that name these may have to go, and may have stood in what others name.
+        # Once more: aliases that name these may have to go, and may be in nodes that others name.
         named = splice.named if left > 1 else dict.fromkeys([name for _, name in parts.named(aliases=False)], _GONE)
         left -= 1
     edits = sorted(splice.edits, key=by_place)
     found = _read_pieces(splice, value, edits)
-    load: Load | None = reading.load if parts.is_quick else reading.load_events  # what was not quick will not be
+    load: Load | None = reading.load if parts.is_quick else reading.load_events  # it stays quick, or not
     if found is not None and alike(found, state):
         load = None
     if "\r" in original:
@@ -115,14 +117,14 @@ def _spliced(base: bytes, state: State, path: str, coarse: bool = False) -> tupl
 
 
 def _read_pieces(splice: _Splice, value: Any, edits: list[Edit]) -> State | None:
-    """What the document says with the *edits*, if without them it says *value*; None where that is not certain.
+    """The state of the document with the *edits*, if it is *value* without them; None if that is not certain.
 
-    As far as no line changes, it says what it said: in what the quick reader reads, a key of the root ends all that is
-    before it, and means the same whatever that is. So the document is taken to pieces there, and what is read again has
-    one line in place of each piece that stays. To read all of it would take as long as all the rest.
+    Lines that do not change keep their meaning: in documents of the quick reader, a key of the root ends everything
+    before it, and does not depend on it. So the document is split at these keys, and read again with a single line in
+    place of each piece that stays. Reading all of it would take as long as all the other steps.
 
-    That line is read as a key of the root, or what is before it has not ended: no text in quotes can go on over its two
-    quotes, and in a collection in flow style it is not a key of the root.
+    Such a line is read as a key of the root only if the piece before it is complete: a string in quotes cannot continue
+    over its two quotes, and in a flow collection it is not a key of the root.
     """
     text = splice.text
     keys = splice.entries(0, len(value)) if splice.is_quick and value else None
@@ -133,7 +135,7 @@ def _read_pieces(splice: _Splice, value: Any, edits: list[Edit]) -> State | None
         return None
     pieces = ['_: "\'"\n']  # so that what follows is a key, too
     names = list(value)
-    staying: dict[str, Any] = {}  #: names by the keys that stand for them
+    staying: dict[str, Any] = {}  #: names by the keys that replace them
     number = place = 0  # of the piece, and of the edit
     while number < len(names):
         first, known, start, stop = number, place, bounds[number], bounds[number + 1]
@@ -148,7 +150,7 @@ def _read_pieces(splice: _Splice, value: Any, edits: list[Edit]) -> State | None
             lines = f'_{first}: "\'"\n'
         else:
             lines = applied(text, start, stop, edits[known:place])
-            # Blank lines and comments could belong to the text above them.
+            # Blank lines and comments could belong to a block of text above them.
             if (first and lines.startswith((" ", "\n", "#"))) or (lines and not lines.endswith("\n")):
                 return None
         pieces.append(lines)
@@ -161,7 +163,7 @@ def _read_pieces(splice: _Splice, value: Any, edits: list[Edit]) -> State | None
 
 
 def _with_returns(edits: list[Edit], original: str, newline: str) -> Iterator[Edit]:
-    """The *edits* of a text whose carriage returns were taken out, for the *original* one."""
+    """The *edits* of the *original* text without its carriage returns, for that text."""
     returns = [found.start() - number for number, found in enumerate(re.finditer("\r", original))]
     for start, end, new in edits:
         yield (
@@ -172,20 +174,20 @@ def _with_returns(edits: list[Edit], original: str, newline: str) -> Iterator[Ed
 
 
 class _Splice(Habits):
-    """The edits of one document. Nodes are known by the number of their part."""
+    """The edits of one document. Nodes are named by the number of their part."""
 
     def __init__(self, text: str, parts: Parts, known: dict[str, Any], coarse: bool) -> None:
         super().__init__(text, parts)
         self.is_quick, self.merges = parts.is_quick, parts.merges
-        # Nothing else is not equal to itself.
+        # Only NaN is not equal to itself.
         self.has_nan = "nan" in text.lower()
         self.coarse = coarse
         self.anchors = [i for i, _ in parts.named(aliases=False)]
-        self.known = known  #: what anchors are going to name, where it is not what they named
+        self.known = known  #: the new values of anchors, if they differ from the old ones
         self.aliases = [i for i, _ in parts.named(aliases=True)]
         self.dangling = [i for i in self.aliases if self.names[i] in known]
-        self.named = known.copy()  #: the same, as it turns out to be
-        self.flow = PLAIN_FLOW  #: how the outermost flow collection is written that we are in
+        self.named = known.copy()  #: the same, as found in this round
+        self.flow = PLAIN_FLOW  #: the style of the outermost flow collection around the present node
 
     # -- the document
 
@@ -205,12 +207,12 @@ class _Splice(Habits):
             self.replace_root(new)
         start, end = self.starts[-1], self.ends[-1]
         if self.kinds[-1] == "document end" and start < end:
-            # Nothing of ours may stand behind a `...` of the document's own.
+            # No line of ours may follow a `...` of the document itself.
             behind = self.text[end : self.line_after(end)]
             self.edits.append((start, end + len(behind) - len(behind.lstrip()), ""))
 
     def replace_root(self, new: State) -> None:
-        """What stands above the first key, and behind the last, stays."""
+        """Replace all entries. The lines above the first key, and after the last one, stay."""
         self.lose(0, self.after[0])
         if self.styles[0] == "flow" and self.flow.is_json:
             self.edits.append((self.starts[0], self.end(0), self.flow.text(new)))
@@ -230,14 +232,14 @@ class _Splice(Habits):
     # -- what changes
 
     def lose(self, start: int, stop: int) -> None:
-        """Note that no alias may name an anchor among the parts from *start* to *stop* any more."""
+        """Note that no alias may name an anchor in the parts from *start* to *stop* any more."""
         anchors = self.anchors
         if anchors:
             for i in anchors[bisect_left(anchors, start) : bisect_left(anchors, stop)]:
                 self.named[self.names[i] or ""] = _GONE
 
     def is_unchanged(self, i: int, old: Any, new: Any) -> bool:
-        """Whether node *i* may stay; in doubt not, for a collection whose values are then looked at one by one."""
+        """Whether node *i* may stay. In doubt, a collection may not, and its values are compared one by one."""
         if not self.is_sound(i):
             if self.kinds[i] != "alias":
                 return False
@@ -247,12 +249,12 @@ class _Splice(Habits):
             return new.__class__ is str and old == new
         if old.__class__ in SCALARS or old.__class__ is set:
             return same(old, new)
-        # If they differ, it mostly takes not long to find that out.
+        # If they differ, the comparison is mostly short.
         return (old == new or self.has_nan) and printed(old) == printed(new)
 
     def visit(self, i: int, old: Any, new: Any, at: int, indent: int) -> None:
-        """Make node *i*, which says *old*, say *new*. It stands behind a colon or dash that ends at *at*, in a block
-        whose entries are behind *indent* columns; or, with a negative *at*, in a flow collection.
+        """Change node *i* from *old* to *new*. It follows a colon or dash that ends at *at*, in a block whose entries
+        are after *indent* columns; or, with a negative *at*, it is in a flow collection.
         """
         known = len(self.edits)
         if at >= 0 and self.styles[i] == "flow":
@@ -274,7 +276,7 @@ class _Splice(Habits):
         return "" if self.kinds[i] == "alias" else self.names[i] or ""
 
     def change(self, i: int, old: Any, new: Any, at: int) -> None:
-        """`visit` for a collection whose entries stay, as far as they are the same ones. Raises Uncertain."""
+        """`visit` for a collection whose entries stay if they are the same. Raises Uncertain."""
         if old.__class__ is not new.__class__ or old.__class__ in SCALARS or not old or not new:
             raise Uncertain
         entries = self.entries(i, len(old))
@@ -303,7 +305,7 @@ class _Splice(Habits):
     def entries(self, i: int, count: int) -> list[tuple[int, int]] | None:
         """Key and value of each pair in mapping *i*, merge keys too; of each element in a list the same twice.
 
-        None where it does not say what stands there: with a tag, an alias as a key that must go; or is an alias.
+        None if its text does not show them: with a tag, with an alias as a key that must go, or for an alias.
         """
         kinds, tagged, after = self.kinds, self.tagged, self.after
         if tagged[i] or kinds[i] not in ("mapping", "sequence"):
@@ -324,8 +326,8 @@ class _Splice(Habits):
     # -- merge keys
 
     def merging(self, i: int, entries: list[tuple[int, int]], old: dict[Any, Any], new: dict[Any, Any]) -> Rearranged:
-        """What becomes of mapping *i*, which has merge keys. They stay where they bring nothing that is not to be
-        there: own keys beat merged ones. Else the first one becomes the pairs that it has brought.
+        """The change of mapping *i*, which has merge keys. They stay if all the pairs that they bring are right, where
+        own keys win over merged ones. Otherwise the first one is replaced by the pairs that it has brought.
         """
         own, parts = self.merges[self.after[i] - 1]
         marks = [number for number, (key, _) in enumerate(entries) if self.source(key) == "<<"]
@@ -355,9 +357,9 @@ class _Splice(Habits):
         )
 
     def brought(self, nodes: list[int], parts: list[dict[Any, Any]]) -> dict[Any, Any] | None:
-        """What the merge keys with these values are going to bring, if they stay; None where they cannot.
+        """The pairs that merge keys with these values will bring, if they stay; None if they cannot.
 
-        They have brought the *parts*, later ones over earlier ones.
+        They have brought the *parts*; later ones win over earlier ones.
         """
         if not all(map(self.is_sound, nodes)):
             sources = [source for node in nodes for source in self.merged_nodes(node)]
@@ -374,7 +376,7 @@ class _Splice(Habits):
         return {key: value for part in parts for key, value in part.items()}
 
     def merged_nodes(self, i: int) -> list[int]:
-        """The mappings that a merge key with the value *i* merges, the first in a list over the others."""
+        """The mappings that a merge key with the value *i* merges. The first one in a list wins over the others."""
         if self.kinds[i] != "sequence":
             return [i]
         found = []
@@ -384,7 +386,7 @@ class _Splice(Habits):
             j = self.after[j]
         return found[::-1]
 
-    # -- writing a node anew
+    # -- rewriting a node
 
     def replace(self, i: int, old: Any, new: Any, at: int, indent: int) -> None:
         kind, start, end, style = self.kinds[i], self.starts[i], self.ends[i], self.styles[i]
@@ -415,19 +417,19 @@ class _Splice(Habits):
         self.edits.append((at, stop, first + self.comment(i, at) + "\n" + rest))
 
     def fresh(self, i: int, new: Any, at: int, stop: int, indent: int) -> str:
-        """What stands behind the colon or dash that ends at *at*, instead of node *i*, up to *stop*."""
+        """The text that replaces node *i*, from the colon or dash that ends at *at* up to *stop*."""
         if self.would_swallow(new, stop, indent):
             return " " + PLAIN_FLOW.text(new) + "\n"
         style = self.block_style(i)
         if self.text[at - 1] != "-":
             return style.value(new, " " * indent)
         if self.anchor(i):
-            # Before a mapping that begins in the same line, it would be one of the first key.
+            # Before a mapping that begins in the same line, the anchor would be that of the first key.
             return Block(style.step, "  ", style.gap).value(new, " " * indent)
         return style.behind_dash(new, " " * indent)
 
     def lines(self, i: int, new: Any, stop: int, indent: int) -> str:
-        """*new* as a scalar over lines, as node *i* is one, up to *stop*; "" where that cannot be."""
+        """*new* as a scalar over several lines, like node *i*, up to *stop*; "" if that is not possible."""
         if self.styles[i] not in ("|", ">") or new.__class__ is not str:
             return ""
         source = self.text[skip(PROPERTIES, self.text, self.starts[i]) : self.ends[i]]
@@ -443,7 +445,7 @@ class _Splice(Habits):
         return " " + text if text else ""
 
     def close(self, i: int, value: Any) -> None:
-        """Write the block of text at the end of node *i*, which said *value*, in one line, unless it has changed."""
+        """Write the block of text at the end of node *i*, which was *value*, in one line, unless it has changed."""
         last = self.last(i)
         start, stop = self.starts[last], self.content_end(last)
         if any(edit[0] < stop and start < edit[1] for edit in self.edits):
@@ -457,7 +459,7 @@ class _Splice(Habits):
         self.edits.append((start, stop, PLAIN_FLOW.text(value) + (comment[0] if comment else "") + "\n"))
 
     def inline(self, style: str, old: Any, new: Any) -> str:
-        """*new* in one line, in quotes as *old* was if a person chose them; or "", if it is better not in one line."""
+        """*new* in one line, with the quotes of *old* if a person chose them; "" if it should have several lines."""
         if new.__class__ is str and style in ("'", '"') and "\n" not in new:
             text = dumping.quoted_text(new, style) if is_chosen(style, old) else None
             if text is not None:
@@ -488,12 +490,12 @@ class _Splice(Habits):
             end = self.end(i)
             text = applied(self.text, start, end, sorted(self.edits[known:], key=by_place))
             longest = max(LONGEST_FLOW, self.column(start) + end - start)
-            is_json = not i and self.flow.is_json  # and must stay so
+            is_json = not i and self.flow.is_json  # and must stay JSON
             if "\n" not in text and self.column(start) + len(text) > longest and not is_json:
                 raise Uncertain
 
     def changed(self, change: Rearranged) -> Iterator[tuple[int, Any, Any, int]]:
-        """The values that differ in entries that stay: node, what it said, what it is to say, which entry."""
+        """The values that differ in entries that stay: node, old value, new value, number of the entry."""
         for number, origin in enumerate(change.source):
             if origin is None or origin in change.merges:
                 continue
@@ -503,7 +505,7 @@ class _Splice(Habits):
                     yield value, old, new, origin
 
     def rebuild_flow(self, i: int, change: Rearranged, known: int) -> None:
-        """A flow collection from the text of the entries that stay, and of new ones."""
+        """Write a flow collection from the text of the entries that stay, and of new ones."""
         inner, self.edits[known:] = sorted(self.edits[known:], key=by_place), []
         spans = self.spans(change)
         begin, end = skip(PROPERTIES, self.text, self.starts[i]) + 1, self.end(i) - 1
@@ -518,7 +520,7 @@ class _Splice(Habits):
             elif origin is not None:
                 start, stop = spans[origin]
                 body = applied(self.text, start, stop, within(inner, start, stop))
-                bodies.append(body + " " if body.endswith(":") else body)  # a colon and a comma is none for YAML
+                bodies.append(body + " " if body.endswith(":") else body)  # before a comma, YAML needs the blank
             elif self.kinds[i] == "mapping":
                 bodies.append(self.flow.pair(change.keys[number], change.new[number], layout.indent))
             else:
@@ -539,7 +541,7 @@ class _Splice(Habits):
         return found
 
     def lose_entries(self, i: int, change: Rearranged) -> None:
-        """`lose` what is in entries that are gone, and anchors that would come to be behind one of their aliases."""
+        """`lose` the anchors in entries that are gone, and those that would come to follow one of their aliases."""
         for number in set(range(len(change.entries))).difference(change.kept):
             key, value = change.entries[number]
             self.lose(key, self.after[value])
@@ -577,7 +579,7 @@ class _Splice(Habits):
         if change.in_place:
             return
         self.lose_entries(i, change)
-        written: dict[int, str] = {}  #: the lines of the entries that come in
+        written: dict[int, str] = {}  #: the lines of the new entries
         before: int | None = None
         lines.place(before)  # raises Uncertain
         for number, origin in enumerate(change.source):
@@ -587,7 +589,7 @@ class _Splice(Habits):
             place = lines.place(before)
             above = ""
             if origin is not None:
-                # A blank line may come to stand behind it also when what is between is deleted.
+                # A blank line may come to follow it, too, if the text in between is deleted.
                 keeps = self.any_keeps(change.entries[origin][1]) and self.has_blank_line(0, lines.column, keeps=True)
                 if not keeps and not lines.is_open(origin, place):
                     written[number] = lines.moved(origin, moved[origin])

@@ -1,7 +1,7 @@
-"""How new text is written beside the text of a person: in blocks, in flow collections, and as a scalar over lines.
+"""Writes new text in a person's style: in blocks, in flow collections, and as a scalar over several lines.
 
-`splice` finds out how the person writes, and puts these pieces into the document. What a scalar looks like is the
-business of `dumping`. With the styles that are the defaults here, this writes what `dumping.dump` writes.
+`splice` finds out the style, and puts these pieces into the document. `dumping` decides how a scalar is written. With
+the default styles, the result is that of `dumping.dump`.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from pstate.errors import InvalidStateError
 from pstate.text import dumping, reading, scalars
 from pstate.values import SCALARS, ordered
 
-#: A flow collection that one more element makes longer than this, with the line that it is in, becomes a block.
+#: A flow collection whose line becomes longer than this by one more element is written as a block.
 LONGEST_FLOW = 100
-#: How far from the left a folded text goes, where the person's does not show it.
+#: The width of a folded text, if the person's does not show one.
 _WIDTH = 80
-#: Lines that are shorter than this were not broken to be short.
+#: A shorter longest line does not show a width.
 _NARROWEST = 40
-#: What no loader reads back from between the lines of a block of text.
+#: Characters that loaders do not read back from a block of text.
 _NOT_RAW = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]")
-#: Where a folded text may go on in the next line.
+#: Where a folded text may continue in the next line.
 _FOLD = re.compile(r"(?<=[^ \t]) (?=[^ \t])")
 
 
 class Flow:
-    """The style of a flow collection, and of all that is in it."""
+    """The style of a flow collection, and of its contents."""
 
     __slots__ = ("key_quote", "quote", "spread", "step", "tight")
 
@@ -43,7 +43,7 @@ class Flow:
         self.quote = quote  #: of other strings
         self.tight = tight  #: without a blank after colons and commas
         self.spread = spread  #: the kinds of collections that have a line for each entry
-        self.step = step  #: of such lines
+        self.step = step  #: the indentation of such lines
 
     @property
     def is_json(self) -> bool:
@@ -95,15 +95,15 @@ class Block:
         item_quote: str = "",
         items: Flow | None = None,
     ) -> None:
-        self.step = step  #: how much further in than its key a mapping is
-        self.list_step = step if list_step is None else list_step  #: and a list
-        self.gap = gap  #: blanks behind a dash; 0 where a mapping begins in the next line
+        self.step = step  #: the indentation of a mapping, relative to its key
+        self.list_step = step if list_step is None else list_step  #: that of a list
+        self.gap = gap  #: blanks after a dash; 0 if a mapping begins in the next line
         self.key_quote = key_quote  #: of keys that are strings
-        self.item_quote = item_quote  #: of strings in the list that gets new elements, not in those in it
-        self.items = items  #: how collections in that list are written, if in flow style
+        self.item_quote = item_quote  #: of strings in the list that gets new elements, not in the collections in it
+        self.items = items  #: the style of collections in that list, if that is flow style
 
     def pair(self, key: Any, value: Any, indent: str) -> str:
-        """The lines of *key* and *value* in a mapping behind *indent*."""
+        """The lines of *key* and *value* in a mapping after *indent*."""
         text = dumping.shown_key(key)
         if key.__class__ is str and self.key_quote and text[0] not in "\"'":
             text = dumping.quoted_text(key, self.key_quote) or text
@@ -115,7 +115,7 @@ class Block:
         return "".join([self.pair(key, value, indent) for key, value in pairs])
 
     def value(self, value: Any, indent: str) -> str:
-        """What stands behind the colon of a key behind *indent*, its newline included."""
+        """The text after the colon of a key after *indent*, with its newline."""
         if value and value.__class__ is dict:
             return "\n" + self.pairs(value.items(), indent + self.step)
         if value and value.__class__ is list:
@@ -123,11 +123,11 @@ class Block:
         return self._inline(value, indent + self.step)
 
     def item(self, value: Any, indent: str) -> str:
-        """The lines of an element of a list whose dashes are behind *indent*."""
+        """The lines of an element of a list whose dashes are after *indent*."""
         return f"{indent}-{self.behind_dash(value, indent)}"
 
     def behind_dash(self, value: Any, indent: str) -> str:
-        """What stands behind such a dash, its newline included."""
+        """The text after such a dash, with its newline."""
         inner = indent + " " * (1 + max(self.gap, 1))
         inside = Block(self.step, self.list_step, self.gap, self.key_quote) if self.item_quote or self.items else self
         if value and isinstance(value, dict | list):
@@ -150,7 +150,7 @@ class Block:
 
     @staticmethod
     def _inline(value: Any, inner: str) -> str:
-        """The same for what needs no lines of its own, but for a block of text, or a set, behind *inner*."""
+        """The same for a value without lines of its own, except for a block of text, or a set, after *inner*."""
         if value.__class__ in SCALARS or not value:
             return f" {dumping.block_scalar(value, inner)}\n"
         members = [f"{inner}? {dumping.shown_key(member)}\n" for member in ordered(value)]
@@ -161,18 +161,18 @@ class Block:
 
 
 def over_lines(text: str, style: str, indent: str, inner: str, header: str, lines: list[str]) -> str | None:
-    """*text* as a literal, or folded if *style* is ">", with its lines behind *inner*: the header, its newline, and the
-    lines. None where it cannot be one, or would not be read back.
+    """*text* as a literal, or folded if *style* is ">", with its lines after *inner*: the header, its newline, and the
+    lines. None if that is not possible, or would not be read back.
 
-    It is the value of a key or an element behind *indent*, where the *lines* below *header* are now; those that say the
-    same stay, blanks in empty ones too.
+    It is the value of a key or an element after *indent*, and replaces the *lines* below *header*. Lines that are the
+    same stay, with blanks in empty ones.
     """
     body = text.rstrip("\n")
     ends = len(text) - len(body)
     digit = len(inner) - len(indent)
     if not body or _NOT_RAW.search(text) is not None:
         return None
-    # Loaders take the indentation from the first line, and may refuse a tab there.
+    # Loaders take the indentation from the first line, and may refuse a tab in it.
     is_told = body.lstrip("\n")[0] in " \t" or any(mark.isdigit() for mark in header)
     if is_told and digit > 9:
         return None
@@ -211,7 +211,7 @@ def _says(written: str, text: str) -> bool:
 
 
 def _paragraphs(lines: list[str]) -> Iterator[list[str]]:
-    """The *lines* of a folded text that are one line of its value."""
+    """The *lines* of a folded text, grouped by the line of its value."""
     found: list[str] = []
     for line in lines:
         if found and (not line or line[0] in " \t"):
@@ -226,7 +226,7 @@ def _paragraphs(lines: list[str]) -> Iterator[list[str]]:
 
 
 def _width(lines: list[str], column: int) -> int:
-    """How long the person lets a line become: as long as the longest, where it was one of several and is long."""
+    """The width of the person's lines: that of the longest one, if it is one of several and long enough."""
     longest = max(
         [len(line) for paragraph in _paragraphs(lines) if len(paragraph) > 1 for line in paragraph], default=0
     )
@@ -234,7 +234,7 @@ def _width(lines: list[str], column: int) -> int:
 
 
 def _folded(body: str, lines: list[str], width: int) -> Iterator[str]:
-    """The lines of *body*, folded; those of the *lines* before that say the same stay."""
+    """The lines of *body*, folded; the old *lines* that are the same stay."""
     before = [list(paragraph) for paragraph in _paragraphs(lines)]
     known = {" ".join(paragraph): paragraph for paragraph in before}
     paragraphs = body.split("\n")
@@ -247,7 +247,7 @@ def _folded(body: str, lines: list[str], width: int) -> Iterator[str]:
             continue
         is_text = paragraph[0] not in " \t"
         if is_text and is_after_text:
-            yield ""  # one line break between two lines of text is a blank
+            yield ""  # a single line break between two lines of text would be read as a blank
         is_after_text = is_text
         if not is_text:
             yield paragraph
@@ -258,7 +258,7 @@ def _folded(body: str, lines: list[str], width: int) -> Iterator[str]:
 
 
 def _wrapped(paragraph: str, lines: list[str], width: int) -> list[str]:
-    """The lines of one *paragraph*, which was *lines*: those at its beginning and end stay if they are the same."""
+    """The lines of one *paragraph*, which was *lines*. Lines at its beginning and end stay if they are the same."""
     head, tail, first, last = list[str](), list[str](), 0, len(lines)
     while first < last and paragraph.startswith(lines[first] + " "):
         head.append(lines[first])

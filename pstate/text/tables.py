@@ -1,6 +1,6 @@
 """PyYAML: its tables, its constructors and its parsers.
 
-The only module that imports it, by the first call that needs it: that takes longer than opening a state.
+Only this module imports it, in the first call that needs it, because that takes longer than opening a state.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ TAG = "tag:yaml.org,2002:"
 
 
 class PyYaml:
-    """What we use of PyYAML, taken once, so that tables changed later by others do not change what a file means."""
+    """The parts of PyYAML that we use. Copied once, so that later changes of its tables have no effect."""
 
     def __init__(self, pure: bool = False) -> None:
         import yaml
@@ -82,5 +82,5 @@ class PyYaml:
 
 @functools.cache
 def pyyaml() -> PyYaml:
-    """PyYAML with libyaml's parser, where that is there."""
+    """PyYAML, with libyaml's parser if that is available."""
     return PyYaml()

@@ -62,7 +62,7 @@ def replay_documents(documents: list[Any]) -> State:
     state = documents[0] if documents else {}
     state = {} if state is None else state
     for operations in documents[1:]:
-        if operations is not None:  # what stands behind the last marker of a comment-only line
+        if operations is not None:  # what follows the last marker of a comment-only line
             play(state, operations)
     return state
 
@@ -83,7 +83,7 @@ LOADERS = {"yaml C": by_c_loader, "yaml pure": by_pure_loader, "ruamel safe": by
 
 
 def replayed(data: bytes, loader: Callable[[bytes], list[Any]] = by_c_loader) -> State:
-    """The state that a stranger with a stock loader finds in the stream *data*, every record of which is whole."""
+    """The state that a stranger with a stock loader finds in the stream *data*, whose records are all whole."""
     return replay_documents(loader(data))
 
 

@@ -122,7 +122,7 @@ class Failing(Disk):
 
 
 class Gated(FileSystem):
-    """Its syncs wait at a gate, and may fail behind it."""
+    """Its syncs wait at a gate, and may fail after it."""
 
     def __init__(self) -> None:
         super().__init__()

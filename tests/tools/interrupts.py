@@ -2,8 +2,8 @@
 
 CPython runs signal handlers at few places only: after a call, at the beginning of a function, at the end of a loop. A
 trace function that raised by itself would raise at others too, and above all inside other `try` blocks: an interrupt
-after the last call of a `try` belongs to that `try`, but the instruction behind it does not. So `Interrupter` makes a
-real signal pending in front of the n-th such place, and leaves it to the interpreter where the exception is raised.
+after the last call of a `try` belongs to that `try`, but the instruction after it does not. So `Interrupter` makes a
+real signal pending before the n-th such place, and leaves it to the interpreter where the exception is raised.
 """
 
 from __future__ import annotations
@@ -351,7 +351,7 @@ def in_thread(task: Callable[[], Any]) -> None:
 
 
 def chosen(total: int, at_most: int, seed: str) -> list[int]:
-    """The numbers of the places to interrupt at: all up to *total*, or as many of them as a test has time for."""
+    """The numbers of the places to interrupt at: all up to *total*, or those that a test has time for."""
     if EVERY or total <= at_most:
         return list(range(1, total + 1))
     return sorted(random.Random(seed).sample(range(1, total + 1), at_most))

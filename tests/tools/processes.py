@@ -68,7 +68,7 @@ def locking_of(kind: str, path: str, shared: Any) -> Any:
 
 def serve(link: Link, prepare: Callable[..., dict[str, Any]], args: tuple[Any, ...]) -> None:
     """What an `Other` does: run what it is told in the names that *prepare* returns, and answer."""
-    gc.freeze()  # what the fork server has loaded is no garbage
+    gc.freeze()  # what the fork server has loaded is not garbage
     os.dup2(2, 1)
     names = prepare(link, *args)
     while True:

@@ -63,7 +63,7 @@ FAULTS = [
         "return 1 ? find_place_of",
     ),
     Fault("any hold", "(PyObject *)Py_TYPE(place->hold) == the_Hold", "1"),
-    Fault("any standing", "(PyObject *)Py_TYPE(place->standing) == the_Standing", "1"),
+    Fault("any Standing", "(PyObject *)Py_TYPE(place->standing) == the_Standing", "1"),
     Fault("any handles", "PyTuple_CheckExact(GET(place->store, Store, _handles))", "1"),
     Fault("memory in another file", "GET(place->standing, Standing, journal) == place->journal", "1"),
     Fault("no marker", "GET(place->journal, Journal, marker) != Py_None", "1"),
@@ -141,7 +141,7 @@ FAULTS = [
         "index >= PyList_GET_SIZE(parent) || PyList_GET_ITEM(parent, index) != node",
         "index >= PyList_GET_SIZE(parent)",
     ),
-    Fault("an index behind the end", "index < 0 || index >= PyList_GET_SIZE(parent) || PyList", "index < 0 || PyList"),
+    Fault("an index after the end", "index < 0 || index >= PyList_GET_SIZE(parent) || PyList", "index < 0 || PyList"),
     Fault("a path of any length", "if (depth == DEEPEST)", "if (0)"),
     Fault("the path is turned round", "put_key(text, keys[depth]) != TAKEN", "put_key(text, keys[0]) != TAKEN"),
     Fault(
@@ -175,7 +175,7 @@ FAULTS = [
         "if (!node || !SKIP",
     ),
     Fault("another one's operation goes on", 'if (!value || !SKIP(reader, "]")) {', "if (!value) {"),
-    Fault("bytes behind a body", 'return SKIP(reader, "]") && reader->at == reader->end', 'return SKIP(reader, "]")'),
+    Fault("bytes after a body", 'return SKIP(reader, "]") && reader->at == reader->end', 'return SKIP(reader, "]")'),
     Fault(
         "handles are not told of others",
         "(change->node == root && mirror(store, change->key, change->value) != TAKEN)",
@@ -307,13 +307,13 @@ FAULTS = [
     Fault("the descriptor is not sure", "        SET(place->log, FileLog, _sure_until, sure);", "        (void)0;"),
     Fault(
         "an error for a commit",
-        "        PyErr_Clear(); /* the next commit looks",
-        "        return FAILED; /* the next commit looks",
+        "        PyErr_Clear(); /* the next commit checks",
+        "        return FAILED; /* the next commit checks",
         MEMORY,
     ),
     Fault("no look after a commit", "time < seconds(GET(place->look, Look, look_due)))", "time > 0)"),
     Fault(
-        "a list that was gone round",
+        "a list that was bypassed",
         "return number(GET(change->node, MappedList, _size)) == PyList_GET_SIZE(change->node);",
         "return 1;",
     ),
@@ -329,7 +329,7 @@ FAULTS = [
         MEMORY,
     ),
     Fault(
-        "behind what others have written",
+        "after what others have written",
         "*result = size == place->end ? write_record(place->fd, text, place->end) : NOT_TAKEN;",
         "*result = size >= 0 ? write_record(place->fd, text, place->end) : NOT_TAKEN;",
     ),
@@ -465,8 +465,8 @@ FAULTS = [
     ),
     Fault(
         "in order for ever",
-        "        SET(store, Store, owner, number_zero); /* it is not in order",
-        "        (void)0; /* it is not in order",
+        "        SET(store, Store, owner, number_zero); /* it is no longer in order",
+        "        (void)0; /* it is no longer in order",
         MEMORY,
     ),
     Fault(
@@ -554,7 +554,7 @@ FAULTS = [
         "no vacuum after a block", "if (end >= number(GET(place->journal, Journal, vacuum_at)) || lseek", "if (lseek"
     ),
     Fault(
-        "a block behind what others have written",
+        "a block after what others have written",
         "|| lseek(place->fd, 0, SEEK_END) != place->end ||\n            !has_looked(place, now()))",
         "||\n            !has_looked(place, now()))",
     ),
@@ -610,8 +610,8 @@ FAULTS = [
     ),
     Fault(
         "another thread's transaction is read",
-        "return is_me(GET(store, Store, owner)) ? TAKEN : NOT_TAKEN; /* what our",
-        "return TAKEN; /* what our",
+        "return is_me(GET(store, Store, owner)) ? TAKEN : NOT_TAKEN; /* with the",
+        "return TAKEN; /* with the",
     ),
     Fault("what is not fresh is read", "    if (is_fresh(&place))\n        return TAKEN;\n", "    return TAKEN;\n"),
     Fault(
