@@ -179,9 +179,9 @@ def test_whose_it_is_that_was_there_before_nobody_knows(run: Run, monkeypatch: p
     [
         (["state.yaml", "counter", "echo", "hi"], "a command stands behind --. Nothing was done."),
         (["state.yaml", "--", "no-such-command"], "there is no command 'no-such-command'. Nothing was done."),
-        (["state.yaml", "a..b"], "PATH 'a..b', character 2: a key must stand here."),
-        (["state.yaml", "--count", "0"], "argument -n/--count: '0' is no number of changes, 1 or more."),
-        (["state.yaml", "--count", "x"], "argument -n/--count: 'x' is no number of changes, 1 or more."),
+        (["state.yaml", "a..b"], "PATH 'a..b', character 2: a key must be here."),
+        (["state.yaml", "--count", "0"], "argument -n/--count: '0' is not a number of changes, 1 or more."),
+        (["state.yaml", "--count", "x"], "argument -n/--count: 'x' is not a number of changes, 1 or more."),
         (["state.yaml", "--timeout", "-1"], "argument --timeout: invalid"),
     ],
 )

@@ -22,6 +22,10 @@ class No(Exception):
     """The answer is no, which a script can ask for: nothing is there, it is not equal."""
 
 
+class Quiet(No):
+    """The answer is no, and the exit code says it: nothing is printed."""
+
+
 class Usage(Exception):
     """The command line is wrong; *usage* is shown before the sentence."""
 
@@ -236,6 +240,11 @@ def parse(parser: Parser, words: list[str]) -> Any:
     return given
 
 
+def varied(arguments: Any, **others: Any) -> Any:
+    """A copy of *arguments* with *others* in it."""
+    return argparse.Namespace(**{**vars(arguments), **others})
+
+
 def declare_file(parser: Parser, what: str = "the state file") -> None:
     """The first argument of nearly all commands."""
     parser.add_argument("file", metavar="FILE", type=_file, help=what)
@@ -243,15 +252,16 @@ def declare_file(parser: Parser, what: str = "the state file") -> None:
 
 def _file(text: str) -> str:
     if not text:  # the folder that we are in would be taken for it
-        raise argparse.ArgumentTypeError("it is empty: the name of a file must stand here")
+        raise argparse.ArgumentTypeError("it is empty: give the name of a file")
     return text
 
 
 def declare_path(parser: Parser, optional: bool = False) -> None:
     """A place in the state."""
-    example = 'jobs[3].name, jobs[-1], jobs["odd key"]'
+    example = 'jobs[3].name, .jobs[-1], jobs["odd key"]'
     if optional:
-        parser.add_argument("path", metavar="PATH", nargs="?", default=".", help=f"where: {example}; all of it without")
+        help_text = f"where: {example}; the whole state by default"
+        parser.add_argument("path", metavar="PATH", nargs="?", default=".", help=help_text)
     else:
         parser.add_argument("path", metavar="PATH", help=f"where: {example}")
 
@@ -260,28 +270,32 @@ def declare_form(parser: Parser) -> None:
     """How values are printed."""
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--json", dest="form", action="store_const", const="json", help="print JSON")
-    group.add_argument("--yaml", dest="form", action="store_const", const="yaml", help="print YAML, texts too")
+    group.add_argument("--yaml", dest="form", action="store_const", const="yaml", help="print YAML, also of strings")
     parser.set_defaults(form="raw")
 
 
 def declare_json(parser: Parser) -> None:
     """For commands that print lines for people, or for programs."""
-    parser.add_argument("--json", action="store_true", help="print JSON, an object in each line")
+    parser.add_argument("--json", action="store_true", help="print JSON, one object a line")
 
 
 def declare_writing(parser: Parser, durability: bool = True) -> None:
     """How a change reaches the file."""
     parser.add_argument(
-        "--lock-timeout", metavar="SECONDS", type=seconds, default=10.0, help="how long to wait for other writers (10)"
+        "--lock-timeout",
+        metavar="SECONDS",
+        type=seconds,
+        default=10.0,
+        help="how long to wait for other writers (default: 10)",
     )
-    survives = "what a change survives: the death of processes, or a power cut as well (as in the journal, or process)"
+    survives = "what a change survives: the death of processes, or power cuts too (default: as the journal, or process)"
     if durability:
         parser.add_argument("--durability", choices=("process", "power"), help=survives)
     parser.add_argument(
         "--locking",
         choices=("file", "filelock", "portalocker"),
         default="file",
-        help="what the programs that share the file lock (file)",
+        help="what the programs that share the file lock (default: file)",
     )
 
 
@@ -299,5 +313,5 @@ def count(text: str) -> int:
     with contextlib.suppress(ValueError), any_integer():
         number = int(text)
     if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of changes, 1 or more")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of changes, 1 or more")
     return number

@@ -14,6 +14,9 @@ from pstate.signals import expected
 #: Of a larger file no keys are offered: reading it would take longer than a person waits.
 _LARGEST = 1_000_000
 
+#: What the arguments are called that are a PATH, or several.
+_PATHS = {"path", "paths", "new"}
+
 _BASH = r"""_pstate() {
     local IFS=$'\n'
     COMPREPLY=($(pstate complete "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null))
@@ -76,12 +79,15 @@ def _candidates(before: list[str], begun: str) -> list[str]:
             return next((_keys(word, begun) for action, word in files if action.dest == "file"), [])
         return [str(choice) for choice in last.choices or () if str(choice).startswith(begun)]
     given = _positionals(before[1:], options)
-    if len(given) >= len(wanted):
+    takes_more = bool(wanted) and wanted[-1].nargs in ("*", "+")
+    if len(given) >= len(wanted) and not takes_more:
         return []
-    action = wanted[len(given)]
+    action = wanted[min(len(given), len(wanted) - 1)]
     if action.choices:
         return [str(choice) for choice in action.choices if str(choice).startswith(begun)]
-    return _keys(given[0], begun) if action.dest == "path" else []
+    if action.dest == "assigned":  # after a PATH=VALUE, there may be more of them
+        return _keys(given[0], begun) if any("=" in word for word in given[1:2]) else []
+    return _keys(given[0], begun) if action.dest in _PATHS else []
 
 
 def _positionals(words: list[str], options: dict[str, Any]) -> list[str]:
@@ -102,6 +108,7 @@ def _keys(file: str, begun: str) -> list[str]:
         if os.stat(file).st_size > _LARGEST:
             return []
         state = session.snapshot(file)
+        begun, dot = begun.removeprefix("."), begun[:1] == "."
         cut = max(begun.rfind("."), begun.rfind("["))
         parent = paths.parse(begun[:cut]) if cut > 0 else []
         container = paths.find(state, parent, file)
@@ -114,7 +121,7 @@ def _keys(file: str, begun: str) -> list[str]:
     for key in keys:
         path = paths.show([*parent, key])
         if path.startswith(begun) and not set(path) & set("\"' \\"):  # a shell would want those quoted
-            found.append(path)
+            found.append(f".{path}" if dot else path)
     return found
 
 

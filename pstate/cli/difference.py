@@ -37,7 +37,7 @@ def _sides(file: str, other: str | None) -> tuple[Any, Any]:
 COMMANDS = {
     "diff": Command(
         "diff",
-        "compare two states, or a state with its base document",
+        "compare two states",
         "Print what became of each value that differs: + it is new, - it is gone, ~ it has changed.\n"
         "Exit code 1 if there are differences. The order of keys, comments and layout are none.",
         "$ cp state.yaml before.yaml\n"

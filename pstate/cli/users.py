@@ -114,7 +114,7 @@ def _vacuum(arguments: Any) -> int:
 COMMANDS = {
     "who": Command(
         "who",
-        "show who has a file open, and who holds its lock",
+        "show which programs use a file",
         "Print the processes that have FILE open, and which of them holds the write lock, as /proc shows them:\n"
         "those of other people only to root. Exit code 1 if nobody has it open.",
         "$ pstate who state.yaml || echo nobody\nnobody",

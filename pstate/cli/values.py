@@ -16,11 +16,13 @@ from pstate.values import same, unchanged_ends
 SIMPLE = re.compile(r"""-?[A-Za-z0-9_][ -"$-~]*""")
 
 
+#: Of VALUE, for the help.
+MEANING = "YAML; - reads it from standard input"
+
+
 def declare_value(parser: Parser, several: bool = False) -> None:
     """The argument VALUE, and how it is read."""
-    parser.add_argument(
-        "value", metavar="VALUE", nargs="+" if several else None, help="YAML; - reads it from standard input"
-    )
+    parser.add_argument("value", metavar="VALUE", nargs="+" if several else None, help=MEANING)
     declare_string(parser, "VALUE is a string as it is")
 
 
