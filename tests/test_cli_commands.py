@@ -546,10 +546,10 @@ def test_of_several_that_begin_a_file_one_succeeds(folder: Path, tmp_path: Path)
         (["gte", "state.yaml"], "there is no command 'gte'. Nothing was done. Did you mean: pstate get"),
         (["rm", "state.yaml"], "Did you mean: pstate delete"),
         (["GET", "state.yaml"], "Did you mean: pstate get"),
-        (["help", "checkk"], "Did you mean: pstate check"),
+        (["help", "chexk"], "Did you mean: pstate check"),
         (["state.yaml", "get"], "The command comes first: pstate get state.yaml"),
         (["xyzzy"], "Run: pstate --help"),
-        (["get", "state.yaml", "cunter"], "cunter does not exist. Did you mean counter?"),
+        (["get", "state.yaml", "coumter"], "coumter does not exist. Did you mean counter?"),
         (["get", "state.yaml", "Counter"], "Did you mean counter?"),
         (["get", "state.yaml", "jobs[0].naem"], "Did you mean jobs[0].name?"),
         (["get", "state.yaml", "xyzzy"], "xyzzy does not exist.\n"),
@@ -565,7 +565,7 @@ def test_what_was_meant_is_said(run: Run, words: list[str], said: str) -> None:
     assert said in run(*words, stdin="ste x 1").err
 
 
-@pytest.mark.parametrize("words", [["gte"], ["get", "state.yaml", "cunter"]])
+@pytest.mark.parametrize("words", [["gte"], ["get", "state.yaml", "coumter"]])
 def test_a_guess_needs_no_more_time_where_nothing_is_wrong(folder: Path, words: list[str]) -> None:
     import sys
 

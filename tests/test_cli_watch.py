@@ -177,7 +177,7 @@ def test_whose_it_is_that_was_there_before_nobody_knows(run: Run, monkeypatch: p
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["state.yaml", "counter", "echo", "hi"], "a command stands behind --. Nothing was done."),
+        (["state.yaml", "counter", "echo", "hi"], "write -- before the command. Nothing was done."),
         (["state.yaml", "--", "no-such-command"], "there is no command 'no-such-command'. Nothing was done."),
         (["state.yaml", "a..b"], "PATH 'a..b', character 2: a key must be here."),
         (["state.yaml", "--count", "0"], "argument -n/--count: '0' is not a number of changes, 1 or more."),

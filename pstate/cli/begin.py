@@ -45,7 +45,7 @@ def _exists(file: str) -> No:
 
 
 def _create(file: str, content: bytes) -> None:
-    """Make *file* with *content*: whole, or not at all, also if the machine crashes; and only if nothing is there."""
+    """Make *file* with *content*: whole, or not at all, also if the machine crashes. Raises No if it exists."""
     folder = os.path.dirname(os.path.abspath(file))
     made = os.path.join(folder, f".pstate-new-{secrets.token_hex(8)}")
     try:

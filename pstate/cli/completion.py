@@ -1,4 +1,4 @@
-"""`pstate completion`: the scripts by which shells complete; they ask `pstate complete`, which nobody types."""
+"""`pstate completion`: scripts that let shells complete commands. They run `pstate complete`, which nobody types."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pstate.cli.table import MODULES, command
 from pstate.errors import PStateError
 from pstate.signals import expected
 
-#: Of a larger file no keys are offered: reading it would take longer than a person waits.
+#: The keys of a larger file are not offered: reading it would take longer than a person waits.
 _LARGEST = 1_000_000
 
 #: What the arguments are called that are a PATH, or several.
@@ -52,21 +52,21 @@ def _run(arguments: Any) -> int:
 
 
 def complete(words: list[str]) -> int:
-    """Print what the last of *words*, the command line behind `pstate` up to the cursor, may become."""
+    """Print what the last of *words* can become: the words of the command line after `pstate`, up to the cursor."""
     words = words or [""]
     show.write("".join(f"{candidate}\n" for candidate in _candidates(words[:-1], words[-1])))
     return 0
 
 
 def _candidates(before: list[str], begun: str) -> list[str]:
-    """What *begun* may become behind the words *before*."""
+    """What *begun* can become after the words *before*."""
     if not before:
         return [name for name in MODULES if name.startswith(begun)]
     if before[0] not in MODULES:
         return []
     parser = parser_of(command(before[0]))
     if parser.takes_command and "--" in before:
-        return []  # that is a command line of its own
+        return []  # another command line begins
     actions = parser._actions
     if begun.startswith("-"):
         return [option for action in actions for option in action.option_strings if option.startswith(begun)]
@@ -128,8 +128,8 @@ def _keys(file: str, begun: str) -> list[str]:
 COMMANDS = {
     "completion": Command(
         "completion",
-        "print a script by which a shell completes",
-        "Print what makes bash, zsh or fish complete commands, options, files, and the keys of a state.",
+        "print a completion script",
+        "Print a script for bash, zsh or fish that completes commands, options, files, and the keys of a state.",
         '$ eval "$(pstate completion bash)"   # in ~/.bashrc',
         _declare,
         _run,

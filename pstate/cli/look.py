@@ -15,7 +15,7 @@ def _declare_place(parser: Parser) -> None:
 
 
 def _value(arguments: Any) -> tuple[list[Any], Any]:
-    """The place, and what is there. Raises No where it does not exist."""
+    """The place and its value. Raises No if it does not exist."""
     place = paths.parse(arguments.path)
     return place, paths.find(session.snapshot(arguments.file), place, arguments.file)
 

@@ -25,9 +25,7 @@ def _several(inside: str) -> Any:
         return _EACH
     first, _, last = inside.partition(":")
     if ":" in last:
-        raise Usage(
-            f"PATH: [{inside}] has a step. Nothing was done. A slice is [first:last], of which last is not a part."
-        )
+        raise Usage(f"PATH: [{inside}] has a step. Nothing was done. Write [first:last]; last is not included.")
     return slice(int(first) if first else None, int(last) if last else None)
 
 

@@ -1,4 +1,4 @@
-"""A VALUE of a command line, which is YAML, as a plain tree; and a tree that becomes another by few operations."""
+"""Reads a VALUE of a command line, which is YAML; and turns one tree into another with few operations."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pstate.errors import InvalidStateError
 from pstate.text import reading
 from pstate.values import same, unchanged_ends
 
-#: What means the same behind a key as in a document of its own, or is no value there. There it is mostly read without
-#: PyYAML, whose import takes 10 of the 50 ms that a command may take.
+#: What means the same after a key as in a document of its own, or is refused there. After a key, it is mostly read
+#: without PyYAML, whose import takes 10 of the 50 ms that a command may take.
 SIMPLE = re.compile(r"""-?[A-Za-z0-9_][ -"$-~]*""")
 
 
@@ -27,12 +27,12 @@ def declare_value(parser: Parser, several: bool = False) -> None:
 
 
 def declare_string(parser: Parser, what: str) -> None:
-    """The option that takes what stands on the command line as it is."""
+    """The option that takes a word of the command line as it is."""
     parser.add_argument("-s", "--string", action="store_true", help=f"{what}, not YAML")
 
 
 def parse(text: str, is_string: bool, name: str = "VALUE", may_be_string: bool = True) -> Any:
-    """What *text* means. Raises Usage."""
+    """The value of *text*. Raises Usage."""
     if is_string:
         return text
     if not text.strip():
@@ -54,7 +54,7 @@ def parse(text: str, is_string: bool, name: str = "VALUE", may_be_string: bool =
 
 
 def become(node: Any, new: Any) -> None:
-    """Make *node*, a container of a state, equal to the plain tree *new* of the same kind, changing what differs."""
+    """Make *node*, a container of a state, equal to *new*, a plain tree of the same kind. Only what differs changes."""
     if isinstance(node, dict):
         kept = set(map(_exactly, new))
         for key in [key for key in node if _exactly(key) not in kept]:
@@ -71,12 +71,12 @@ def become(node: Any, new: Any) -> None:
 
 
 def _exactly(key: Any) -> tuple[type, Any]:
-    """*key* apart from those that are equal and of other types: 1, 1.0 and True."""
+    """*key* with its type, because 1, 1.0 and True are equal."""
     return type(key), key
 
 
 def _goes_on(old: Any, new: Any) -> bool:
-    """Whether *old* says *new*, perhaps after it has been made to."""
+    """Whether *old* is the same as *new*, or is a container that has now become so."""
     if same(old, new):
         return True
     for kind in (dict, list, set):

@@ -119,7 +119,7 @@ def _assignment(path: str, value: str, given: Any, read: Callable[[str, str], An
 def _read(
     text: str, is_string: bool, name: str, standard_input: Input, may_be_string: bool = True
 ) -> tuple[Any, list[str]]:
-    """What *text*, or standard input for ``-``, means; and what to say to somebody who may have meant otherwise.
+    """The value of *text*, or of standard input for ``-``; and remarks, if it may not be the value that was meant.
 
     *may_be_string*: the command has the option --string. Raises Usage.
     """
@@ -414,7 +414,7 @@ _WORDS = {
     "set": (
         "set values",
         "Set the value at PATH, or at several PATHs as PATH=VALUE, in one commit. A missing FILE is created.\n"
-        "If the first word after FILE has a = outside of brackets, every word is PATH=VALUE.\n"
+        "If the first word after FILE has a = that is not in brackets, every word is PATH=VALUE.\n"
         "--if-equals compares and sets: no other program changes the value in between.",
         "$ pstate set state.yaml jobs[0].tries 1\n"
         "$ pstate set state.yaml jobs[0].tries=2 jobs[0].by=ann\n"
