@@ -176,8 +176,8 @@ _WORDS = {
     "pop": (
         "print a value and delete it",
         "Print the value at PATH and delete it, in one commit: no other program gets it as well.\n"
-        "It is printed before the commit. If it cannot be printed, or the command is killed before it ends, the value\n"
-        "stays: if the exit code is not 0, nothing was popped. Other writers wait while a long value is printed.\n"
+        "It is printed before the commit: what cannot be printed is not deleted, so no value is lost on the way.\n"
+        "Other writers wait while a long value is printed.\n"
         "Exit code 1 if PATH does not exist, or the list is empty.",
         "$ pstate pop state.yaml counter\n3\n"
         "$ pstate pop state.yaml jobs --first --json\n"
