@@ -86,6 +86,34 @@ def test_if_one_place_does_not_exist_nothing_is_printed(run: Run, paths: list[st
     assert (1, "", f"pstate: state.yaml: {said}\n") == run("get", "state.yaml", *paths)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["get", "s", "\udcff"], ["has", "s", "a", "\udcff"], ["pop", "s", r'["\ud800"]'],
+        ["mv", "s", "counter", "\udcff"],
+        ["set", "s", "\udcff=1"], ["set", "s", "a=\udcff"], ["set", "s", "-s", "a=\udcff"],
+        ["new", "n", "-s", "a=\udcff"], ["insert", "s", "jobs[0]", "-s", "\udcff"],
+    ],
+)  # fmt: skip
+def test_what_is_not_utf8_is_refused_in_words_of_the_shell(run: Run, words: list[str]) -> None:
+    os.rename("state.yaml", "s")
+    code, out, err = run(*words)
+
+    assert (2, "") == (code, out)
+    assert err.endswith(" is not UTF-8. Nothing was done.\n")
+    assert FILES["state.yaml"] == Path("s").read_text()
+    assert not Path("n").exists()
+
+
+@pytest.mark.parametrize("path", ["jobs[{}:]", "jobs[:{}]", "jobs[{}]", "jobs[{}:].x"])
+def test_an_index_of_very_many_digits_is_beyond_the_end(run: Run, path: str) -> None:
+    code, out, err = run("get", "state.yaml", path.format("9" * 5000))
+
+    assert (0 if path.endswith(":]") or path.startswith("jobs[:") else 1) == code
+    assert "Traceback" not in err
+    assert {"jobs[{}:]": "[]\n"}.get(path, out) == out
+
+
 def test_a_star_between_dots_and_quoted_brackets_are_keys(run: Run) -> None:
     odd()
 

@@ -60,10 +60,10 @@ def _create(file: str, content: bytes) -> None:
             os.unlink(made)
     except expected(FileExistsError):
         raise _exists(file) from None
-    except expected(FileNotFoundError) as error:
-        message = f"{file}: the folder {folder} does not exist. Nothing was changed. Create it first."
-        raise MissingPathError(message, path=file, errno=error.errno) from error
     except expected(OSError) as error:
+        if error.errno == errno.ENOENT and not os.path.isdir(folder):
+            message = f"{file}: the folder {folder} does not exist. Nothing was changed. Create it first."
+            raise MissingPathError(message, path=file, errno=error.errno) from error
         message = f"{file}: could not be created: {error.strerror}. Nothing was changed."
         raise WriteError(message, path=file, errno=error.errno) from error
     _sync_folder(folder, file)

@@ -17,7 +17,13 @@ def parse(text: str, several: Callable[[str], Any] | None = None) -> list[Any]:
     """The keys and indices in *text*; ``.`` is the whole state. *several*: see `pstate.text.paths`. Raises Usage."""
     try:
         with any_integer():
-            return paths.parse(text, several)
+            path = paths.parse(text, several)
+        for key in path:
+            if type(key) is str and not key.isascii():
+                key.encode()
+        return path
+    except UnicodeEncodeError:
+        raise Usage(f"PATH {text!r} is not UTF-8. Nothing was done.") from None
     except ValueError as error:
         raise Usage(f"{error}".replace("path", "PATH", 1) + " In a shell, put quotes around it.") from None
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from pstate.cli import paths
 from pstate.cli.command import Usage
+from pstate.text import scalars
 
 #: In the place of a key: each element of a list or a set, each value of a mapping.
 _EACH = object()
@@ -71,6 +72,5 @@ def _elements(value: Any, done: list[Any], file: str) -> Iterator[tuple[Any, Any
 
 
 def _shown(done: list[Any], part: slice) -> str:
-    first = "" if part.start is None else part.start
-    last = "" if part.stop is None else part.stop
+    first, last = ("" if index is None else scalars.scalar(index) for index in (part.start, part.stop))
     return f"{paths.show(done) if done else ''}[{first}:{last}]"

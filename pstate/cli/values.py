@@ -37,6 +37,7 @@ def parse(text: str, is_string: bool, name: str = "VALUE", may_be_string: bool =
         return text
     if not text.strip():
         raise Usage(f"{name} is empty. Nothing was done. Write null{', or --string for a string' * may_be_string}.")
+    check_utf8(text, name)
     with any_integer():
         if SIMPLE.fullmatch(text):
             with contextlib.suppress(InvalidStateError):
@@ -46,11 +47,17 @@ def parse(text: str, is_string: bool, name: str = "VALUE", may_be_string: bool =
             documents = reading.load_all(text.encode(), name)
         except InvalidStateError as error:
             raise Usage(f"{error}{remedy}") from error
-        except UnicodeEncodeError:
-            raise Usage(f"{name} {text!r} is not UTF-8. Nothing was done.") from None
     if len(documents) != 1:
         raise Usage(f"{name} {text!r} is not a single YAML value. Nothing was done.{remedy}")
     return documents[0].value
+
+
+def check_utf8(text: str, name: str) -> None:
+    """Raise Usage if *text*, a word of the command line, cannot be written to a file."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise Usage(f"{name} {text!r} is not UTF-8. Nothing was done.") from None
 
 
 def become(node: Any, new: Any) -> None:

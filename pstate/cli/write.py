@@ -126,6 +126,7 @@ def _read(
     if text == "-":
         text = standard_input.text(name)
     if is_string:
+        values.check_utf8(text, name)
         return text, []
     value = values.parse(text, False, name, may_be_string)
     if type(value) is int and text.isdigit() and text[0] != "0":
