@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -553,6 +554,44 @@ def test_new_refuses_what_exists_and_what_is_no_state(run: Run, words: list[str]
     assert "Traceback" not in result.err
     assert sorted([*FILES, "link.yaml"]) == sorted(os.listdir())
     assert FILES["state.yaml"] == Path("state.yaml").read_text()
+
+
+def test_a_file_that_appears_at_the_last_moment_is_not_replaced(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another program created it after the first look."""
+    monkeypatch.setattr(os.path, "lexists", lambda path: False)
+
+    code, out, err = run("new", "state.yaml", "a=1")
+
+    assert (1, "") == (code, out)
+    assert "state.yaml: already exists. Nothing was changed." in err
+    assert FILES["state.yaml"] == Path("state.yaml").read_text()
+    assert sorted(FILES) == sorted(os.listdir())
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP])
+def test_a_file_system_without_links_has_new_files_too(run: Run, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", refuse)
+
+    assert 0 == run("new", "new.yaml", "a=1").code
+    assert "a: 1\n" == Path("new.yaml").read_text()
+    assert 1 == run("new", "new.yaml", "a=2").code
+    assert sorted([*FILES, "new.yaml"]) == sorted(os.listdir())
+
+
+def test_a_full_disk_leaves_no_new_file(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+
+    code, out, err = run("new", "new.yaml", "a=1")
+
+    assert (5, "") == (code, out)
+    assert "could not be created: No space left on device. Nothing was changed." in err
+    assert sorted(FILES) == sorted(os.listdir())
 
 
 def test_of_several_that_begin_a_file_one_succeeds(folder: Path, tmp_path: Path) -> None:

@@ -34,8 +34,7 @@ def command(word: str) -> str | None:
 def key(wrong: Any, keys: Iterable[Any]) -> Any:
     """The one of *keys*, those of a mapping, that *wrong* was probably meant to be; None if no one is near."""
     known = {_text(key): key for key, _ in zip(keys, range(_MOST_KEYS), strict=False) if key is not None}
-    text = _text(wrong)
-    near = text if text in known else _closest(text, known)
+    near = _closest(_text(wrong), known)
     return None if near is None else known[near]
 
 
