@@ -18,7 +18,7 @@ from tools.cli import FILES, Run, holding, run
 
 from pstate import PersistedState, speed
 from pstate.cli import main, paths
-from pstate.cli.table import EXIT_CODES, MODULES, command
+from pstate.cli.table import EXIT_CODES, GROUPS, MODULES, command
 
 __all__ = ["run"]
 
@@ -65,10 +65,11 @@ def test_get_of_what_is_not_there_is_a_no(run: Run, path: str) -> None:
     code, out, err = run("get", "state.yaml", path)
 
     assert (1, "") == (code, out)
-    assert err.startswith("pstate: state.yaml: there is nothing at ")
+    assert err.startswith("pstate: state.yaml: ")
+    assert " does not exist" in err
 
 
-@pytest.mark.parametrize("path", ["", "a..b", ".a", "a.", "a[", "a[]", "[0]x", "[x]", "[[1]]", '["a]', "a b", "[.nan]"])
+@pytest.mark.parametrize("path", ["", "a..b", "..a", "a.", "a[", "[0]x", "[x]", "[[1]]", '["a]', "a b", "[.nan]"])
 def test_a_path_that_is_none_is_wrong_usage(run: Run, path: str) -> None:
     code, out, err = run("get", "state.yaml", path)
 
@@ -241,8 +242,9 @@ def test_wrong_usage_changes_nothing(run: Run, words: list[str]) -> None:
 
 
 def test_a_file_is_begun_by_a_change_but_not_by_a_look(run: Run) -> None:
-    for words in (["get"], ["check"], ["log"], ["diff"], ["who"], ["edit"], ["vacuum"], ["delete"]):
-        path = ["x"] if words == ["delete"] else []
+    looks = (["get"], ["check"], ["log"], ["diff"], ["who"], ["edit"], ["vacuum"], ["keys"], ["type"], ["len"])
+    for words in (*looks, ["has"], ["delete"], ["pop"]):
+        path = ["x"] if words[0] in ("has", "delete", "pop") else []
         code = run(*words, "new.yaml", *path).code
         assert (1 if words == ["check"] else 3) == code, words
     assert 3 == run("set", "new.yaml", "x", "1", "--if-equals", "1").code
@@ -276,14 +278,14 @@ def test_a_script_that_begins_a_file_is_carried_out_once(run: Run) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["set", "state.yaml", "a.b", "x"], "there is nothing at a (at the top). Nothing was changed. To make the"),
+        (["set", "state.yaml", "a.b", "x"], "a does not exist. Nothing was changed. To create the"),
         (["set", "state.yaml", "counter.x", "1"], "counter is 3, which has no keys."),
         (["set", "state.yaml", 'seen["b"]', "x"], "A set takes members with: pstate add"),
         (["get", "state.yaml", "odd key"], "character 4: a key with ' ' in it needs brackets and quotes."),
         (["get", "state.yaml", "a..b"], "character 2: a key is missing here."),
         (["get", ""], "argument FILE: it is empty"),
         (["set", "", "a", "1"], "argument FILE: it is empty"),
-        (["help", "nonsense"], "there is no command 'nonsense'. Nothing was done."),
+        (["help", "nonsense"], "there is no command 'nonsense'. Nothing was done. Run: pstate --help"),
     ],
 )
 def test_a_no_says_what_to_do(run: Run, words: list[str], said: str) -> None:
@@ -470,8 +472,18 @@ def test_the_overview_has_every_command_and_exit_code(run: Run) -> None:
     code, out, err = run("--help")
 
     assert (0, "") == (code, err)
-    assert all(f"\n  {name} " in out for name in MODULES)
+    assert all(re.search(rf"(^|  ){name} +{re.escape(command(name).summary)}", out, re.M) for name in MODULES)
     assert all(meaning in out for meaning in EXIT_CODES.values())
+    assert "pstate --version" in out
+
+
+def test_the_overview_fits_a_screen(run: Run) -> None:
+    out = run("--help").out
+
+    assert 32 >= len(out.splitlines())
+    assert 100 >= max(map(len, out.splitlines()))
+    assert GROUPS.keys() <= MODULES.keys()
+    assert [*GROUPS.values()] == re.findall(r"^(look|change|watch|mend|move|shell) ", out, re.M)
 
 
 @pytest.mark.parametrize(("compiled", "flavour"), [(True, "compiled"), (False, "pure Python")])

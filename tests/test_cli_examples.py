@@ -55,6 +55,40 @@ def test_the_example_of_the_readme_runs(tmp_path: Path) -> None:
     check(README[1], folder, tmp_path)
 
 
+def test_the_examples_between_the_lines_of_the_page_run(tmp_path: Path) -> None:
+    """Those of a command are in its help, too."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    write_files(folder)
+    prose = PAGE[: PAGE.index("<!-- commands, written by make reference -->")]
+    examples = re.findall(r"^```console\n(.*?)^```$", prose, re.M | re.S)
+
+    assert 2 == len(examples)
+    check("".join(examples), folder, tmp_path)
+
+
+def compared() -> list[str]:
+    """The command lines of pstate in the table beside other tools, in their order."""
+    table = PAGE[PAGE.index("| to | pstate |") :]
+    cells = [line.split(" | ")[1] for line in table[: table.index("\n\n")].splitlines()[2:]]
+    return [command for cell in cells for command in re.findall(r"`([^`]*)`", cell)]
+
+
+def test_what_is_compared_with_other_tools_runs(tmp_path: Path) -> None:
+    """In the order of the table, on one file; `watch` with an end, and `edit` with an editor that ends."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    write_files(folder)
+    (folder / "script").write_text("incr counter\n")
+    more = {"watch": " --now --count 1"}
+    lines = [f"pstate {line}{more.get(line.split()[0], '')} > out || test $? = 1" for line in compared()]
+
+    assert len(lines) > 25
+    script = "\n".join(["set -e; mv state.yaml f; export EDITOR='sed -i 1i#noted'", *lines])
+    done = shell(script, folder, tmp_path / "bin")
+    assert (0, "") == (done.returncode, done.stderr)
+
+
 def test_the_page_is_what_the_commands_say() -> None:
     """`make reference` writes it."""
     assert updated(PAGE) == PAGE

@@ -76,12 +76,12 @@ def test_what_people_write_is_read(text: str, path: list[Any] | None) -> None:
         ("1:30.5", 90.5, "1:30.5 is read as 90.5, in base 60"),
         ("1_000", 1000, "1_000 is read as 1000"),
         ("2026-01-02", date(2026, 1, 2), "2026-01-02 is read as a date"),
-        ("1e5", "1e5", "1e5 is read as a text, not as a number; write 100000.0"),
-        ("0o17", "0o17", "0o17 is read as a text, not as a number; write 15"),
-        ("08", "08", "08 is read as a text, not as a number; write 8"),
-        ("NaN", "NaN", "NaN is read as a text, not as a number; write .nan"),
-        ("y", "y", "y is read as a text, and by some other loaders as a boolean"),
-        ("None", "None", "None is read as a text; write null"),
+        ("1e5", "1e5", "1e5 is read as a string, not as a number; write 100000.0"),
+        ("0o17", "0o17", "0o17 is read as a string, not as a number; write 15"),
+        ("08", "08", "08 is read as a string, not as a number; write 8"),
+        ("NaN", "NaN", "NaN is read as a string, not as a number; write .nan"),
+        ("y", "y", "y is read as a string, and by some other loaders as a boolean"),
+        ("None", "None", "None is read as a string; write null"),
     ],
 )
 def test_surprises_are_told(text: str, value: Any, sentence: str) -> None:

@@ -46,8 +46,8 @@ STORED = [
     ("- a", ["a"], '- a is stored as a list, ["a"]'),
     ("{mode: no}", {"mode": False}, "no is read as false; quote it"),
     ("[1.10, 12:30]", [1.1, 750], "1.10 is read as 1.1; quote it"),
-    ("1e5", "1e5", "1e5 is read as a text, not as a number"),
-    ("None", "None", "None is read as a text"),
+    ("1e5", "1e5", "1e5 is read as a string, not as a number"),
+    ("None", "None", "None is read as a string"),
 ]
 AS_TYPED = [
     "a", "it's", "a, b", "http://x", "a#b", "0", "7", "-7", "1.5", "-0.0", "1.0", "true", "True", "null", "NULL",
@@ -110,10 +110,10 @@ def test_standard_input_is_read_once(run: Run) -> None:
     ]:
         code, out, err = run(*words, stdin="wash")
         assert (2, "") == (code, out)
-        assert f" is -, and {first} has read standard input to its end. Nothing was done." in err
+        assert f" is -, but standard input was already read for {first}. Nothing was done." in err
     code, _, err = run("apply", "state.yaml", stdin="set x -s -")
     assert 2 == code
-    assert err.startswith("pstate: script:1: VALUE is -, and SCRIPT has read standard input")
+    assert err.startswith("pstate: script:1: VALUE is -, but standard input was already read for SCRIPT")
     assert "x" not in state()
 
 

@@ -31,6 +31,10 @@ PRINTS = {
     "import": ("import new.yaml state.yaml --dry-run", ""),
     "export": ("export state.yaml --to yaml", ""),
     "completion": ("completion bash", ""),
+    "keys": ("keys state.yaml", ""),
+    "type": ("type state.yaml counter", ""),
+    "len": ("len state.yaml jobs", ""),
+    "pop": ("pop state.yaml counter", " Nothing was changed."),
 }
 #: The others, which print nothing.
 SILENT = {
@@ -40,12 +44,17 @@ SILENT = {
     "add": "add state.yaml seen b",
     "edit": "edit state.yaml",
     "vacuum": "vacuum journal.yaml",
+    "insert": "insert state.yaml jobs[0] 1",
+    "mv": "mv state.yaml counter count",
+    "cp": "cp state.yaml counter count",
 }
+#: Those that print nothing, and change none of the files.
+MUTE = {"has": "has state.yaml counter", "new": "new other.yaml"}
 SETTINGS = "printf 'incr counter\\n' > script; echo 'k: 1' > new.yaml; export EDITOR='sed -i s/wash/iron/'; "
 
 
 def test_every_command_is_here() -> None:
-    assert set(MODULES) == PRINTS.keys() | SILENT.keys()
+    assert set(MODULES) == PRINTS.keys() | SILENT.keys() | MUTE.keys()
 
 
 @pytest.mark.parametrize("name", [*PRINTS, "--help", "--version", "get --help"])
@@ -71,6 +80,13 @@ def test_a_command_that_prints_nothing_needs_no_standard_output(folder: Path, tm
 
     assert (0, "") == (done.returncode, done.stderr)
     assert before != (folder / file).read_bytes()
+
+
+@pytest.mark.parametrize("name", MUTE)
+def test_a_command_that_answers_by_its_exit_code_needs_no_stream(folder: Path, tmp_path: Path, name: str) -> None:
+    done = shell(f"pstate {MUTE[name]} <&- >&- 2>&-", folder, tmp_path / "bin")
+
+    assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
 
 
 @pytest.mark.parametrize("how", ["2>&-", "2>/dev/full", "<&-", "<&- 2>&-", "2> >(exit)"])

@@ -177,11 +177,11 @@ def test_whose_it_is_that_was_there_before_nobody_knows(run: Run, monkeypatch: p
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["state.yaml", "counter", "echo", "hi"], "a command stands behind --. Nothing was done."),
+        (["state.yaml", "counter", "echo", "hi"], "write -- before the command. Nothing was done."),
         (["state.yaml", "--", "no-such-command"], "there is no command 'no-such-command'. Nothing was done."),
         (["state.yaml", "a..b"], "PATH 'a..b', character 2: a key is missing here."),
-        (["state.yaml", "--count", "0"], "argument -n/--count: '0' is no number of changes, 1 or more."),
-        (["state.yaml", "--count", "x"], "argument -n/--count: 'x' is no number of changes, 1 or more."),
+        (["state.yaml", "--count", "0"], "argument -n/--count: '0' is not a number of changes, 1 or more."),
+        (["state.yaml", "--count", "x"], "argument -n/--count: 'x' is not a number of changes, 1 or more."),
         (["state.yaml", "--timeout", "-1"], "argument --timeout: invalid"),
     ],
 )

@@ -1,6 +1,6 @@
 """The command line: finds the command, runs it, and turns what it raises into one sentence and an exit code.
 
-What a command does is in a module of its own, imported when it is asked for: a shell loop pays for each start.
+Each command is in a module that is imported when the command is run: a shell loop pays for each start.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import NoReturn
 from pstate.cli.command import (
     No,
     NotPrinted,
+    Quiet,
     Usage,
     give_up,
     in_our_words,
@@ -23,7 +24,7 @@ from pstate.cli.command import (
     printing,
     tell,
 )
-from pstate.cli.table import EXIT_CODES, LOCKED, MODULES, NO, NOT_WRITTEN, OK, UNUSABLE, USAGE, command
+from pstate.cli.table import LOCKED, MODULES, NO, NOT_WRITTEN, OK, UNUSABLE, USAGE, command
 from pstate.errors import (
     DurabilityUnknown,
     LockTimeout,
@@ -77,6 +78,8 @@ def _guarded(words: list[str]) -> int:
         return _run(words)
     except SystemExit as asked:  # argparse, after --help
         return asked.code if isinstance(asked.code, int) else USAGE
+    except Quiet:
+        return NO
     except expected(No, Usage, PStateError) as error:
         _flush_output()
         tell(f"{getattr(error, 'usage', '')}pstate: {in_our_words(str(error))}")
@@ -98,7 +101,9 @@ def _run(words: list[str]) -> int:
         if words[1:] and words[1] in MODULES:
             return _run([words[1], "--help"])
         if words[1:] and words[0] == "help":
-            raise _no_command(words[1])
+            raise _no_command(words[1:])
+        from pstate.cli.overview import overview
+
         if not words:
             tell(overview(), end="")
             return USAGE
@@ -117,26 +122,21 @@ def _run(words: list[str]) -> int:
 
         return complete(words[1:])
     if words[0] not in MODULES:
-        raise _no_command(words[0])
+        raise _no_command(words)
     found = command(words[0])
     return found.run(parse(parser_of(found), words[1:]))
 
 
-def _no_command(word: str) -> Usage:
-    return Usage(f"there is no command {word!r}. Nothing was done. Run: pstate --help")
+def _no_command(words: list[str]) -> Usage:
+    """The refusal of *words*, the first of which is not a command."""
+    from pstate.cli import suggest
 
-
-def overview() -> str:
-    """What `pstate --help` says."""
-    lines = [
-        "usage: pstate COMMAND ...",
-        "",
-        "Look at state files, and change them, beside the programs that use them.",
-    ]
-    lines += ["", "commands:", *(f"  {name:<12}{command(name).summary}" for name in MODULES)]
-    lines += ["", "exit codes:", *(f"  {code}  {meaning}" for code, meaning in EXIT_CODES.items())]
-    lines += ["", "Each command tells more, with an example: pstate COMMAND --help", ""]
-    return "\n".join(lines)
+    word, near = words[0], suggest.command(words[0])
+    if word[:1] != "-" and words[1:] and words[1] in MODULES and os.path.lexists(word):
+        advice = f"The command comes first: pstate {words[1]} {word}"
+    else:
+        advice = f"Did you mean: pstate {near}" if near is not None else "Run: pstate --help"
+    return Usage(f"there is no command {word!r}. Nothing was done. {advice}")
 
 
 def _code_of(error: Exception) -> int:

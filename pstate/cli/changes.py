@@ -13,7 +13,7 @@ _COLOURS = {"+": "green", "-": "red", "~": "yellow"}
 
 
 def line(change: Change) -> str:
-    """``~ counter: 3 -> 4``; + where a value is new, - where it is gone."""
+    """``~ counter: 3 -> 4``; + for a new value, - for one that was deleted."""
     sign = "+" if change.old is ABSENT else "-" if change.new is ABSENT else "~"
     values = [records.flow(value) for value in (change.old, change.new) if value is not ABSENT]
     text = f"{sign} {paths.show(list(change.path))}"
@@ -21,7 +21,7 @@ def line(change: Change) -> str:
 
 
 def fields(change: Change) -> dict[str, Any]:
-    """Its path as text, and the old and the new value, each where there is one."""
+    """Its path as a string, and the old and the new value, if they exist."""
     values = {"old": change.old, "new": change.new}
     present = {name: value for name, value in values.items() if value is not ABSENT}
     return {"path": paths.show(list(change.path)), **present}

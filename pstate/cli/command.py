@@ -1,6 +1,6 @@
-"""What a command is: its words for people, its arguments, and what it does; and the two ways to say no.
+"""What a command is: its help, its arguments and its function; the ways to say no; and the standard streams.
 
-The parsers are argparse's, one for a command, made when the command is run.
+Each command has a parser of argparse, made when the command is run.
 """
 
 from __future__ import annotations
@@ -19,7 +19,11 @@ from pstate.signals import expected, tolerating
 
 
 class No(Exception):
-    """The answer is no, which a script can ask for: nothing is there, it is not equal."""
+    """The answer is no, which a script can ask for: a place does not exist, a value is not equal."""
+
+
+class Quiet(No):
+    """The answer is no, and the exit code says it: nothing is printed."""
 
 
 class Usage(Exception):
@@ -42,10 +46,10 @@ class NotPrinted(Exception):
 
 
 def open_closed_streams() -> None:
-    """Put something in the place of standard streams that are closed, before anything else gets their numbers.
+    """Open something in the place of each standard stream that is closed, before anything else gets its number.
 
-    A state file that becomes descriptor 1 would get what a child process prints. What stands there refuses to be read
-    or written, with the error that a closed descriptor gives, so that every command finds out in the usual way.
+    Otherwise a state file could become descriptor 1, and get what a child process prints. What is opened refuses to be
+    read or written, with the error of a closed descriptor, so every command notices in the usual way.
     """
     for fd, name in enumerate(("stdin", "stdout", "stderr")):
         try:
@@ -62,7 +66,7 @@ def open_closed_streams() -> None:
 
 @contextlib.contextmanager
 def printing(done: str = "") -> Iterator[None]:
-    """What is written here goes to standard output; *done* is what has been done, should that fail."""
+    """Around what writes to standard output. If that fails, the message ends with *done*, what was done before."""
     try:
         yield
     except expected(BrokenPipeError):
@@ -74,7 +78,7 @@ def printing(done: str = "") -> Iterator[None]:
 
 
 def tell(text: str, end: str = "\n") -> None:
-    """Print *text* on standard error, for a person. Where nobody can see it, the command goes on without."""
+    """Print *text* on standard error, for a person. If that fails, the command goes on."""
     try:
         print(text, end=end, file=sys.stderr, flush=True)
     except expected(OSError, ValueError):
@@ -82,7 +86,7 @@ def tell(text: str, end: str = "\n") -> None:
 
 
 def give_up(stream: TextIO) -> None:
-    """Drop what *stream* could not write: Python would try again when it ends, and change the exit code."""
+    """Drop what *stream* could not write. Python would try again at its end, and change the exit code."""
     with tolerating(OSError, ValueError, AttributeError):
         sink = os.open(os.devnull, os.O_WRONLY)
         os.dup2(sink, stream.fileno())
@@ -100,8 +104,8 @@ def input_bytes() -> bytes:
 def any_integer() -> Iterator[None]:
     """Let Python convert integers of more than 4,300 digits from and to decimals, which it refuses by default.
 
-    It protects servers from strangers so. A person who runs a command has chosen the integer. State files and other
-    sources are read with the limit, as programs read them.
+    The limit protects servers from strangers, but a person who runs a command has chosen the integer. State files and
+    other sources are read with the limit, as programs read them.
     """
     before = sys.get_int_max_str_digits()
     sys.set_int_max_str_digits(0)
@@ -112,16 +116,16 @@ def any_integer() -> Iterator[None]:
 
 
 class Input:
-    """Standard input, for the one argument of a command that can be read from it."""
+    """Standard input, which one argument of a command can be read from."""
 
     def __init__(self) -> None:
-        self._reader = ""  #: the argument that has got it
+        self._reader = ""  #: the argument that was read from it
 
     def text(self, name: str) -> str:
         """All of it for the argument *name*, in UTF-8 whatever the locale says, as files are. Raises Usage."""
         if self._reader:
             raise Usage(
-                f"{name} is -, and {self._reader} has read standard input to its end. Nothing was done. "
+                f"{name} is -, but standard input was already read for {self._reader}. Nothing was done. "
                 "Only one argument can be read from there."
             )
         self._reader = name
@@ -136,7 +140,7 @@ class Input:
 
 # ----------------------------------------------------------------------------------------------------------- messages
 
-#: What a Python program would write, and what stands for it on a command line. The first that fit are replaced first.
+#: What a Python program would write, and what to write on a command line instead. Earlier ones are replaced first.
 _WORDS = (
     (r"or open it with PersistedState\.open\(path, read_only=True\)", "or only look at it, with: pstate get"),
     (r"open the state without read_only", "change it with pstate set"),
@@ -167,13 +171,13 @@ def in_our_words(message: str) -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's, but what is wrong is raised, so that a line of a script can say where it stands."""
+    """argparse's, but a mistake is raised as Usage: the message for a line of a script begins with its number."""
 
-    #: What stands behind "--" is a command line of its own.
+    #: Whether the words after "--" are a command line of their own.
     takes_command = False
 
     def take_command(self, meaning: str) -> None:
-        """Let a command follow, behind "--"."""
+        """Let a command follow "--"."""
         self.takes_command = True
         self.add_argument("command", metavar="-- COMMAND", nargs="*", help=meaning)
 
@@ -187,7 +191,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class Command(NamedTuple):
-    """One command. *example* is lines for a shell, those that begin with ``$``, and what they print."""
+    """One command. The lines of *example* that begin with ``$`` are for a shell; the others are what it prints."""
 
     name: str
     summary: str
@@ -198,12 +202,12 @@ class Command(NamedTuple):
 
 
 def parser_of(command: Command) -> Parser:
-    """The parser for what stands behind the name of *command*."""
+    """The parser for what follows the name of *command*."""
     parser = Parser(
         prog=f"pstate {command.name}",
         description=command.details,
         epilog="example:\n" + "".join(f"  {line}\n" for line in command.example.splitlines()),
-        # With a width: asking for the terminal's, in each `add_argument`, would import shutil, which takes 2 ms.
+        # With a width: otherwise each `add_argument` asks for the terminal's, and imports shutil, which takes 2 ms.
         formatter_class=partial(argparse.RawDescriptionHelpFormatter, width=100),
         allow_abbrev=False,  # a script must not depend on which options there are
     )
@@ -212,18 +216,18 @@ def parser_of(command: Command) -> Parser:
 
 
 def parse(parser: Parser, words: list[str]) -> Any:
-    """What *words* say. Options may stand anywhere, also between arguments of which there may be several."""
+    """The arguments in *words*. Options may be anywhere, also between the words of a repeated argument."""
     if parser.takes_command:
         split = words.index("--") if "--" in words else len(words)
         parser.takes_command = False
         given = parse(parser, words[:split])
         if given.command:
-            parser.error("a command stands behind --")
+            parser.error("write -- before the command")
         given.command = words[split + 1 :]
         return given
     if not any(word.startswith("-") for word in words):
-        return parser.parse_args(words)  # the other one makes the text of the usage first, in 2 ms
-    # What stands behind "--" goes through argparse under other names: what it does with it depends on its version.
+        return parser.parse_args(words)  # the other call begins with the text of the usage, which takes 2 ms
+    # The words after "--" go through argparse under other names, because what it does with them depends on its version.
     end = words.index("--") if "--" in words else len(words)
     literal = {f"\0{number}": word for number, word in enumerate(words[end + 1 :])}
     given = parser.parse_intermixed_args([*words[:end], *literal])
@@ -235,6 +239,11 @@ def parse(parser: Parser, words: list[str]) -> Any:
     return given
 
 
+def varied(arguments: Any, **others: Any) -> Any:
+    """A copy of *arguments* with *others* in it."""
+    return argparse.Namespace(**{**vars(arguments), **others})
+
+
 def declare_file(parser: Parser, what: str = "the state file") -> None:
     """The first argument of nearly all commands."""
     parser.add_argument("file", metavar="FILE", type=_file, help=what)
@@ -242,15 +251,16 @@ def declare_file(parser: Parser, what: str = "the state file") -> None:
 
 def _file(text: str) -> str:
     if not text:  # the folder that we are in would be taken for it
-        raise argparse.ArgumentTypeError("it is empty: the name of a file must stand here")
+        raise argparse.ArgumentTypeError("it is empty: give the name of a file")
     return text
 
 
 def declare_path(parser: Parser, optional: bool = False) -> None:
     """A place in the state."""
-    example = 'jobs[3].name, jobs[-1], jobs["odd key"]'
+    example = 'jobs[3].name, .jobs[-1], jobs["odd key"]'
     if optional:
-        parser.add_argument("path", metavar="PATH", nargs="?", default=".", help=f"where: {example}; all of it without")
+        help_text = f"where: {example}; the whole state by default"
+        parser.add_argument("path", metavar="PATH", nargs="?", default=".", help=help_text)
     else:
         parser.add_argument("path", metavar="PATH", help=f"where: {example}")
 
@@ -259,33 +269,37 @@ def declare_form(parser: Parser) -> None:
     """How values are printed."""
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--json", dest="form", action="store_const", const="json", help="print JSON")
-    group.add_argument("--yaml", dest="form", action="store_const", const="yaml", help="print YAML, texts too")
+    group.add_argument("--yaml", dest="form", action="store_const", const="yaml", help="print YAML, also of strings")
     parser.set_defaults(form="raw")
 
 
 def declare_json(parser: Parser) -> None:
     """For commands that print lines for people, or for programs."""
-    parser.add_argument("--json", action="store_true", help="print JSON, an object in each line")
+    parser.add_argument("--json", action="store_true", help="print JSON, one object a line")
 
 
 def declare_writing(parser: Parser, durability: bool = True) -> None:
-    """How a change reaches the file."""
+    """How a change gets into the file."""
     parser.add_argument(
-        "--lock-timeout", metavar="SECONDS", type=seconds, default=10.0, help="how long to wait for other writers (10)"
+        "--lock-timeout",
+        metavar="SECONDS",
+        type=seconds,
+        default=10.0,
+        help="how long to wait for other writers (default: 10)",
     )
-    survives = "what a change survives: the death of processes, or a power cut as well (as in the journal, or process)"
+    survives = "what a change survives: the death of processes, or power cuts too (default: as the journal, or process)"
     if durability:
         parser.add_argument("--durability", choices=("process", "power"), help=survives)
     parser.add_argument(
         "--locking",
         choices=("file", "filelock", "portalocker"),
         default="file",
-        help="what the programs that share the file lock (file)",
+        help="what the programs that share the file lock (default: file)",
     )
 
 
 def seconds(text: str) -> float:
-    """What an option says that is a time. Raises ValueError."""
+    """The time that an option gives. Raises ValueError."""
     number = float(text)
     if not number >= 0:
         raise ValueError(text)
@@ -293,10 +307,10 @@ def seconds(text: str) -> float:
 
 
 def count(text: str) -> int:
-    """What an option says that is a number of changes."""
+    """The number of changes that an option gives."""
     number = 0
     with contextlib.suppress(ValueError), any_integer():
         number = int(text)
     if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of changes, 1 or more")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of changes, 1 or more")
     return number

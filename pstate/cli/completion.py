@@ -1,4 +1,4 @@
-"""`pstate completion`: the scripts by which shells complete; they ask `pstate complete`, which nobody types."""
+"""`pstate completion`: scripts that let shells complete commands. They run `pstate complete`, which nobody types."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from pstate.cli.table import MODULES, command
 from pstate.errors import PStateError
 from pstate.signals import expected
 
-#: Of a larger file no keys are offered: reading it would take longer than a person waits.
+#: The keys of a larger file are not offered: reading it would take longer than a person waits.
 _LARGEST = 1_000_000
+
+#: What the arguments are called that are a PATH, or several.
+_PATHS = {"path", "paths", "new"}
 
 _BASH = r"""_pstate() {
     local IFS=$'\n'
@@ -49,21 +52,21 @@ def _run(arguments: Any) -> int:
 
 
 def complete(words: list[str]) -> int:
-    """Print what the last of *words*, the command line behind `pstate` up to the cursor, may become."""
+    """Print what the last of *words* can become: the words of the command line after `pstate`, up to the cursor."""
     words = words or [""]
     show.write("".join(f"{candidate}\n" for candidate in _candidates(words[:-1], words[-1])))
     return 0
 
 
 def _candidates(before: list[str], begun: str) -> list[str]:
-    """What *begun* may become behind the words *before*."""
+    """What *begun* can become after the words *before*."""
     if not before:
         return [name for name in MODULES if name.startswith(begun)]
     if before[0] not in MODULES:
         return []
     parser = parser_of(command(before[0]))
     if parser.takes_command and "--" in before:
-        return []  # that is a command line of its own
+        return []  # another command line begins
     actions = parser._actions
     if begun.startswith("-"):
         return [option for action in actions for option in action.option_strings if option.startswith(begun)]
@@ -76,12 +79,15 @@ def _candidates(before: list[str], begun: str) -> list[str]:
             return next((_keys(word, begun) for action, word in files if action.dest == "file"), [])
         return [str(choice) for choice in last.choices or () if str(choice).startswith(begun)]
     given = _positionals(before[1:], options)
-    if len(given) >= len(wanted):
+    takes_more = bool(wanted) and wanted[-1].nargs in ("*", "+")
+    if len(given) >= len(wanted) and not takes_more:
         return []
-    action = wanted[len(given)]
+    action = wanted[min(len(given), len(wanted) - 1)]
     if action.choices:
         return [str(choice) for choice in action.choices if str(choice).startswith(begun)]
-    return _keys(given[0], begun) if action.dest == "path" else []
+    if action.dest == "assigned":  # after a PATH=VALUE, there may be more of them
+        return _keys(given[0], begun) if any("=" in word for word in given[1:2]) else []
+    return _keys(given[0], begun) if action.dest in _PATHS else []
 
 
 def _positionals(words: list[str], options: dict[str, Any]) -> list[str]:
@@ -102,6 +108,7 @@ def _keys(file: str, begun: str) -> list[str]:
         if os.stat(file).st_size > _LARGEST:
             return []
         state = session.snapshot(file)
+        begun, dot = begun.removeprefix("."), begun[:1] == "."
         cut = max(begun.rfind("."), begun.rfind("["))
         parent = paths.parse(begun[:cut]) if cut > 0 else []
         container = paths.find(state, parent, file)
@@ -114,15 +121,15 @@ def _keys(file: str, begun: str) -> list[str]:
     for key in keys:
         path = paths.show([*parent, key])
         if path.startswith(begun) and not set(path) & set("\"' \\"):  # a shell would want those quoted
-            found.append(path)
+            found.append(f".{path}" if dot else path)
     return found
 
 
 COMMANDS = {
     "completion": Command(
         "completion",
-        "print a script by which a shell completes",
-        "Print what makes bash, zsh or fish complete commands, options, files, and the keys of a state.",
+        "print a completion script",
+        "Print a script for bash, zsh or fish that completes commands, options, files, and the keys of a state.",
         '$ eval "$(pstate completion bash)"   # in ~/.bashrc',
         _declare,
         _run,

@@ -1,4 +1,4 @@
-"""`pstate diff`: two states, or a state and the document that its journal stands on."""
+"""`pstate diff`: compares two states, or a state with its base document."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pstate.memory.changes import between
 
 
 def _declare(parser: Parser) -> None:
-    declare_file(parser, "the state before; alone, its base document is compared with its newest commit")
+    declare_file(parser, "the state before; without OTHER, its base document is compared with its newest commit")
     parser.add_argument("other", metavar="OTHER", nargs="?", help="the state after")
     declare_json(parser)
 
@@ -37,9 +37,9 @@ def _sides(file: str, other: str | None) -> tuple[Any, Any]:
 COMMANDS = {
     "diff": Command(
         "diff",
-        "compare two states, or a state with its base document",
-        "Print what became of each value that differs: + it is new, - it is gone, ~ it has changed.\n"
-        "Exit code 1 if there are differences. The order of keys, comments and layout are none.",
+        "compare two states",
+        "Print each value that differs: + it is new, - it was deleted, ~ it was changed. The order of keys,\n"
+        "comments and layout do not count. Exit code 1 if there are differences.",
         "$ cp state.yaml before.yaml\n"
         "$ pstate incr state.yaml counter > /dev/null\n"
         "$ pstate delete state.yaml jobs[0]\n"

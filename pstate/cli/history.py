@@ -1,4 +1,4 @@
-"""`pstate log`: the records of the journal as changes, and those that come while one looks."""
+"""`pstate log`: the records of the journal as changes, and with --follow those that are committed from now on."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _declare(parser: Parser) -> None:
     declare_file(parser)
     declare_path(parser, optional=True)
     declare_json(parser)
-    parser.add_argument("-f", "--follow", action="store_true", help="go on with what is committed from now on")
+    parser.add_argument("-f", "--follow", action="store_true", help="also print what is committed from now on")
 
 
 def _run(arguments: Any) -> int:
@@ -39,7 +39,7 @@ def _run(arguments: Any) -> int:
 
 
 def _recorded(file: str, place: list[Any]) -> Iterator[list[Change]]:
-    """What each record of *file* changes at *place*. Up to one that does not fit, which raises CorruptStateError."""
+    """What each record of *file* changes at *place*. Raises CorruptStateError at a record that does not fit."""
     path, data = os.path.realpath(file), unopened.content(file)
     content = unopened.read(data, path)
     root = grown(content.state)
@@ -65,10 +65,10 @@ COMMANDS = {
     "log": Command(
         "log",
         "show the commits in the journal",
-        "Print the changes of each commit in the journal, with the number of the commit: + a value is new, - it is\n"
-        "gone, ~ it has changed. With PATH, only what they change there, or in it.\n"
+        "Print the changes of each commit in the journal, with the number of the commit: + a value is new, - it was\n"
+        "deleted, ~ it was changed. With PATH, only the changes at this place, or in it.\n"
         "A journal goes back to the last vacuum; a plain document has none. No lock is taken, no byte changes.\n"
-        "With --follow, what has no number was edited by hand, or committed between two vacuums in a moment.",
+        "With --follow, a change without a number is an edit, or was committed just before a vacuum.",
         "$ pstate log journal.yaml\n"
         "   1 ~ counter: 3 -> 4\n"
         "   2 ~ key.nested: 2 -> 3\n"

@@ -1,4 +1,4 @@
-"""The parts of docs/cli.md that are written from the same declarations as each command's --help: `make reference`."""
+"""The parts of docs/cli.md that `make reference` writes, from the same declarations as each command's --help."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pstate.cli.table import EXIT_CODES, MODULES, command
 
 
 def updated(page: str) -> str:
-    """*page* with its parts written anew."""
+    """*page* with new text in these parts."""
     codes = "".join(f"| {code} | {meaning} |\n" for code, meaning in EXIT_CODES.items())
     parts = {
         "exit codes": "| code | meaning |\n|---|---|\n" + codes,
@@ -28,12 +28,13 @@ def _section(described: Command) -> str:
     parser = parser_of(described)
     positionals = [action for action in parser._actions if not action.option_strings]
     options = [action for action in parser._actions if action.option_strings and action.dest != "help"]
-    usage = " ".join(["pstate", described.name, *(["[OPTIONS]"] if options else []), *map(_positional, positionals)])
+    words = ["pstate", described.name, *(["[OPTIONS]"] if options else []), *map(_positional, positionals)]
+    usage = "  \n".join(f"`{line.strip()}`" for line in (parser.usage or " ".join(words)).splitlines())
     rows = [(f"`{action.metavar}`", action.help or "") for action in positionals]
     rows += [(_option(action), action.help or "") for action in options]
     table = "".join(f"| {name} | {_text(meaning)} |\n" for name, meaning in rows)
     return (
-        f"\n## pstate {described.name}\n\n`{usage}`\n\n{_text(described.details)}\n\n"
+        f"\n## pstate {described.name}\n\n{usage}\n\n{_text(described.details)}\n\n"
         f"| | |\n|---|---|\n{table}\n```console\n{described.example}\n```\n"
     )
 

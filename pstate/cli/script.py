@@ -6,14 +6,17 @@ import shlex
 from collections.abc import Iterator
 from typing import Any
 
-from pstate.cli import write as changes
+from pstate.cli import rearrange, write
 from pstate.cli.command import Command, Input, Parser, Usage, declare_file, declare_writing, parse
 from pstate.signals import expected
+
+#: What a line may begin with: how its arguments are declared, and what it does.
+CHANGES = {**write.CHANGES, **rearrange.CHANGES}
 
 
 def _declare(parser: Parser) -> None:
     declare_file(parser)
-    parser.add_argument("script", metavar="SCRIPT", nargs="?", default="-", help="a file; standard input without")
+    parser.add_argument("script", metavar="SCRIPT", nargs="?", default="-", help="a file; standard input by default")
     declare_writing(parser)
 
 
@@ -21,7 +24,7 @@ def _run(arguments: Any) -> int:
     # All of it is read before the file is touched.
     standard_input = Input()
     steps = list(_steps(*_text(arguments.script, standard_input), arguments.file, standard_input))
-    return changes.commit(arguments, steps, "The changes are committed.")
+    return write.commit(arguments, steps, "The changes are committed.")
 
 
 def _text(script: str, standard_input: Input) -> tuple[str, str]:
@@ -34,29 +37,35 @@ def _text(script: str, standard_input: Input) -> tuple[str, str]:
         raise Usage(f"{script}: cannot be read: {error}. Nothing was done.") from error
 
 
-def _steps(text: str, name: str, file: str, standard_input: Input) -> Iterator[changes.Step]:
+def _steps(text: str, name: str, file: str, standard_input: Input) -> Iterator[write.Step]:
     parsers: dict[str, Parser] = {}
     for line, words in _lines(text, name):
         where = f"{name}:{line}"
-        if words[0] not in changes.CHANGES:
-            raise Usage(
-                f"{where}: {words[0]!r} is none of {', '.join(changes.CHANGES)}. Nothing was done. "
-                "A line is a command without FILE."
-            )
-        declare, change = changes.CHANGES[words[0]]
+        if words[0] not in CHANGES:
+            raise Usage(f"{where}: {_wrong(words[0])} Nothing was done. A line is a command without FILE.")
+        declare, change = CHANGES[words[0]]
         if words[0] not in parsers:
             parsers[words[0]] = Parser(prog=words[0], add_help=False, allow_abbrev=False)
             declare(parsers[words[0]])
         try:
             given = parse(parsers[words[0]], words[1:])
             given.file = file
-            yield changes.step(f"{where}: ", change, given, standard_input)
+            yield write.step(f"{where}: ", change, given, standard_input)
         except Usage as error:
             raise Usage(f"{where}: {error}") from error
 
 
+def _wrong(word: str) -> str:
+    from pstate.cli import suggest
+
+    near = suggest.command(word)
+    if near in CHANGES:
+        return f"{word!r} is not a change. Did you mean {near}?"
+    return f"{word!r} is none of {', '.join(CHANGES)}."
+
+
 def _lines(text: str, name: str) -> Iterator[tuple[int, list[str]]]:
-    """The words of each line, by the rules of a shell; what stands in quotes may go over several lines."""
+    """The words of each line, by the rules of a shell; quotes may span several lines."""
     begun, pending = 0, ""
     for number, line in enumerate(text.splitlines(keepends=True), 1):
         if not pending:
@@ -65,7 +74,7 @@ def _lines(text: str, name: str) -> Iterator[tuple[int, list[str]]]:
         try:
             words = shlex.split(pending, comments=True)
         except ValueError:
-            continue  # a quote without its end, yet
+            continue  # the quote ends in a later line
         pending = ""
         if words:
             yield begun, words
@@ -76,10 +85,11 @@ def _lines(text: str, name: str) -> Iterator[tuple[int, list[str]]]:
 COMMANDS = {
     "apply": Command(
         "apply",
-        "carry out a script of changes as one transaction",
-        "Carry out the lines of SCRIPT as one commit: all of them, or none.\n"
-        "A line is set, delete, append, add or incr as on the command line, without FILE; # begins a comment.\n"
-        "If a line has exit code 1, so has the whole, and nothing is changed.",
+        "carry out a script in one commit",
+        "Carry out the lines of SCRIPT in one commit: all of them, or none.\n"
+        f"Each line is a command without FILE: {', '.join(list(CHANGES)[:-1])} or {list(CHANGES)[-1]}.\n"
+        "# begins a comment. If a line has exit code 1, so has apply, and nothing is changed.\n"
+        "What pop takes out is printed before the commit, with all other output.",
         "$ printf '%s\\n' 'delete jobs[0]' 'incr counter' 'set last wash' | pstate apply state.yaml\n4\n"
         "$ pstate get state.yaml last\nwash\n"
         "$ echo 'set counter 0 --if-equals 3' | pstate apply state.yaml || echo no\nno",

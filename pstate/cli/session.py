@@ -1,8 +1,8 @@
 """A state file for the time of one command: read without a lock, or changed and left as it was found.
 
-Who began a journal ends it: a command that finds the journal of a running program adds its records and leaves it in
-place, one that finds a plain document leaves a plain document. So a loop of commands beside a program costs neither of
-them a rewriting of the file for each, and a file that nobody else uses never keeps a journal.
+A journal is ended by the process that began it. A command that finds the journal of a running program adds its records
+and leaves it in place; one that finds a plain document leaves a plain document. So a loop of commands beside a program
+never rewrites the file, and a file that no program has open never keeps a journal.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LONGEST_WAIT = 1.0
 def opened(arguments: Any, create: bool = True) -> Iterator[PersistedState]:
     """The state at `arguments.file`, to be changed, with the options of `declare_writing`.
 
-    Without *create*, MissingPathError where there is no file.
+    Raises MissingPathError if the file does not exist and *create* is false.
     """
     if not create:
         must_exist(arguments.file)
@@ -36,9 +36,9 @@ def opened(arguments: Any, create: bool = True) -> Iterator[PersistedState]:
     log = store_of(state).log
     found = log.generation
     if log.promises_power and not arguments.durability:
-        # A commit that was not synced does not go into this journal: the file would be written anew first.
+        # This journal has only synced commits: another commit would rewrite the file first.
         with state:
-            state = _open(arguments, "power")  # the same store, which does as the stricter of the two from now on
+            state = _open(arguments, "power")  # the same store, which from now on heeds the stricter of the two
     try:
         yield state
     finally:
@@ -57,26 +57,28 @@ def _open(arguments: Any, durability: Any) -> PersistedState:
 
 
 def _leave(state: PersistedState, found: str | None) -> None:
-    """Close *state*. A command ends the journal that it has begun: *found* is the generation that was there before."""
+    """Close *state*, and end its journal if this command began it: *found* is the generation from before."""
     core = store_of(state)
     if core.log.generation in (None, found):
         state.close(keep_journal=True)
         return
-    # The journal is ours. A plain close gives up where another writer holds the lock at this moment, and that may be a
-    # command as short as this one, which leaves the file to us. One that holds it for longer closes by itself.
+    # The journal is ours. A plain close gives up if another writer holds the lock at this moment. That may be a command
+    # as short as this one, which leaves the file to us. A process that holds the lock for longer closes by itself.
     core.lock_timeout = min(core.lock_timeout, _LONGEST_WAIT)
     try:
         state.vacuum()
     except expected(PStateError):
-        state.close()  # logs what keeps it from that, and keeps what must be kept
+        state.close()  # logs the reason, and keeps what must be kept
     else:
         state.close(keep_journal=True)
 
 
 @contextlib.contextmanager
 def no_collector() -> Iterator[None]:
-    """Python's collector would look at each new container again and again: a tenth
-    to a third of the time, and finds nothing."""
+    """Without Python's collector, which would look at each new container again and again, and find nothing.
+
+    That would take a tenth to a third of the time.
+    """
     was = gc.isenabled()
     gc.disable()
     try:
@@ -87,7 +89,7 @@ def no_collector() -> Iterator[None]:
 
 
 def is_new(file: str) -> bool:
-    """Whether *file* will be begun by a change. Where that cannot be told, opening it says why."""
+    """Whether a change will create *file*. False where that cannot be told: opening it then says why."""
     try:
         os.stat(file)
     except expected(FileNotFoundError):
@@ -98,7 +100,7 @@ def is_new(file: str) -> bool:
 
 
 def snapshot(file: str) -> dict[Any, Any]:
-    """The newest state of *file*, in plain types. Nobody is waited for, and no byte changes."""
+    """The newest state of *file*, in plain types. It waits for no other process, and changes no byte."""
     must_exist(file)
     with no_collector(), PersistedState.open(file, read_only=True) as state:
         return state.snapshot()

@@ -1,6 +1,6 @@
-"""How things are printed: values raw, as YAML, as JSON; colours, tables and progress.
+"""How things are printed: values as they are, as YAML or as JSON; colours, tables and progress.
 
-The only module that knows `rich`, which is used where it is installed and a person looks.
+The only module that knows `rich`, which is used if it is installed and the output goes to a terminal.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _COLOURS = {"red": 31, "green": 32, "yellow": 33, "cyan": 36, "dim": 2}
 
 
 def write(text: str, done: str = "") -> None:
-    """Print *text* in UTF-8, whatever the locale says, as the file is; *done* is what is said if that fails."""
+    """Print *text* in UTF-8, as the file is, whatever the locale says. If that fails, the message ends with *done*."""
     with printing(done):
         _write(text)
         if done:
@@ -29,7 +29,7 @@ def write(text: str, done: str = "") -> None:
 
 
 def flush() -> None:
-    """Let those who wait for lines have them now."""
+    """Print now what was written: a program may be waiting for a line."""
     with printing():
         sys.stdout.flush()
 
@@ -40,8 +40,8 @@ def _write(text: str) -> None:
         sys.stdout.write(text)
     else:
         sys.stdout.flush()
-        left = memoryview(text.encode(errors="surrogateescape"))  # the name of a file may have such
-        while left:  # with PYTHONUNBUFFERED, this is a file without a buffer, which may take a part only
+        left = memoryview(text.encode(errors="surrogateescape"))  # a file name may have some
+        while left:  # with PYTHONUNBUFFERED, this is a file without a buffer, which may write only a part
             left = left[buffer.write(left) :]
 
 
@@ -52,12 +52,12 @@ def value_text(value: Any, form: str) -> str:
     if form == "raw" and type(value) is str:
         return value
     text = dumping.dump_value(value).decode()
-    # That of a block of lines belongs to the text in it.
+    # If the text ends with a block of lines, the newline before this one is a part of that.
     return text[:-1]
 
 
 def json_text(value: Any) -> str:
-    """*value* in JSON, as near as that comes: see docs/cli.md."""
+    """*value* as JSON, or the closest equivalent: see docs/cli.md."""
     with any_integer():
         return json.dumps(_as_json(value), ensure_ascii=False, allow_nan=False)
 
@@ -81,17 +81,17 @@ def _as_json(value: Any) -> Any:
 
 
 def has_colours(stream: TextIO) -> bool:
-    """Whether a person looks at *stream* who has not asked for none (https://no-color.org)."""
+    """Whether *stream* is a terminal, and colours are not turned off (https://no-color.org)."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def coloured(text: str, colour: str, stream: TextIO | None = None) -> str:
-    """*text* in *colour*, where *stream*, standard output by default, has colours."""
+    """*text* in *colour*, if *stream*, by default standard output, has colours."""
     return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m" if has_colours(stream or sys.stdout) else text
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print *rows* below *head*: a table of rich's for a person, else columns of plain text."""
+    """Print *rows* below *head*: on a terminal as a table of rich, otherwise as columns of plain text."""
     if sys.stdout.isatty():
         with contextlib.suppress(ImportError):
             from rich.console import Console

@@ -1,4 +1,4 @@
-"""What a person may have meant otherwise: the plain scalars of a file, and the VALUE of a command, both YAML 1.1."""
+"""What YAML 1.1 reads otherwise than many people expect: the plain scalars of a file, and the VALUE of a command."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from pstate.text import reading, records, scalars
 #: A version rather than a number, such as 1.10.
 _ENDS_IN_ZERO = re.compile(r"[0-9]+\.[0-9]+0")
 
-#: So much of what was typed, or is stored, is shown.
+#: How many characters are shown of what was typed, or is stored.
 _SHOWN = 60
 
 
 class Surprise(NamedTuple):
-    """One kind of misunderstanding, and what is to be said of this scalar."""
+    """One kind of misunderstanding, and the sentence about this scalar."""
 
     kind: str
     sentence: str
 
 
 def surprise(text: str, value: Any) -> Surprise | None:
-    """What could surprise a person in the plain scalar *text*, which is read as *value*; None if nothing could."""
+    """What could surprise a person about the plain scalar *text*, which is read as *value*; None if nothing could."""
     kind = value.__class__
     if kind is int:
         return None if text.isdigit() and text[:1] != "0" else _of_integer(text, value)
@@ -34,46 +34,46 @@ def surprise(text: str, value: Any) -> Surprise | None:
     if kind is bool:
         if text.lower() in ("true", "false"):
             return None
-        return Surprise("boolean", f"{text} is read as {str(value).lower()}; quote it if it is a text")
+        return Surprise("boolean", f"{text} is read as {str(value).lower()}; quote it if it is a string")
     if kind is float:
         if ":" in text:
-            return Surprise("base 60", f"{text} is read as {value}, in base 60; quote it if it is a text")
+            return Surprise("base 60", f"{text} is read as {value}, in base 60; quote it if it is a string")
         if _ENDS_IN_ZERO.fullmatch(text):
-            return Surprise("zero", f"{text} is read as {scalars.scalar(value)}; quote it if it is a text")
+            return Surprise("zero", f"{text} is read as {scalars.scalar(value)}; quote it if it is a string")
         return None
     if kind is date or kind is datetime:
         what = "a date" if kind is date else "a date and time"
-        return Surprise("date", f"{text} is read as {what}; quote it if it is a text")
+        return Surprise("date", f"{text} is read as {what}; quote it if it is a string")
     return None
 
 
 def _of_integer(text: str, value: int) -> Surprise | None:
     decimal = scalars.scalar(value)  # Python may refuse to write so many digits
     if ":" in text:
-        return Surprise("base 60", f"{text} is read as {decimal}, in base 60; quote it if it is a text")
+        return Surprise("base 60", f"{text} is read as {decimal}, in base 60; quote it if it is a string")
     digits = text.lstrip("+-")
     if digits[:1] == "0" and digits[1:].replace("_", "").isdigit():
         return Surprise("octal", f"{text} is read as {decimal}, an octal number; write {decimal}, or quote it")
     if "_" in text and digits[:1] != "0":
-        return Surprise("underscore", f"{text} is read as {decimal}; quote it if it is a text")
+        return Surprise("underscore", f"{text} is read as {decimal}; quote it if it is a string")
     return None
 
 
 def _of_text(text: str) -> Surprise | None:
     if text in ("y", "Y", "n", "N"):
-        return Surprise("letter", f"{text} is read as a text, and by some other loaders as a boolean; quote it")
+        return Surprise("letter", f"{text} is read as a string, and by some other loaders as a boolean; quote it")
     if text == "None":
-        return Surprise("null", "None is read as a text; write null, or quote it")
+        return Surprise("null", "None is read as a string; write null, or quote it")
     number = _number(text)
     if number is not None:
         return Surprise(
-            "number", f"{text} is read as a text, not as a number; write {scalars.scalar(number)}, or quote it"
+            "number", f"{text} is read as a string, not as a number; write {scalars.scalar(number)}, or quote it"
         )
     return None
 
 
 def _number(text: str) -> int | float | None:
-    """The number that *text* is for Python, and so for many people."""
+    """The number that *text* is for Python, and for many people."""
     kinds: tuple[Callable[[str], int | float], ...] = (int, lambda digits: int(digits, 0), float)
     for kind in kinds:
         with contextlib.suppress(ValueError):
@@ -85,9 +85,9 @@ def _number(text: str) -> int | float | None:
 
 
 def remarks(text: str, value: Any, may_be_string: bool) -> list[str]:
-    """What is to be said to a person who has typed *text* as a VALUE, of which *value* is stored.
+    """The remarks for a person who typed *text* as a VALUE, which is stored as *value*.
 
-    Nothing where that is what was typed. *may_be_string*: the command can store *text* as it is, with --string.
+    None if that is what was typed. *may_be_string*: the command can store *text* as it is, with --string.
     """
     typed = re.sub(r"\r?\n\Z", "", text)  # that of `echo`
     kind = value.__class__

@@ -9,35 +9,46 @@ from pstate.cli.command import Command
 #: The module of each command, in the order in which they are shown.
 MODULES = {
     "get": "read",
+    "keys": "look",
+    "has": "look",
+    "type": "look",
+    "len": "look",
+    "log": "history",
+    "diff": "difference",
+    "who": "users",
     "set": "write",
     "delete": "write",
     "append": "write",
+    "insert": "rearrange",
+    "pop": "rearrange",
     "add": "write",
     "incr": "write",
+    "mv": "rearrange",
+    "cp": "rearrange",
     "apply": "script",
     "edit": "edit",
+    "new": "begin",
+    "watch": "watch",
     "check": "mending.check",
     "repair": "mending.repair",
-    "resolve": "mending.resolve",
-    "log": "history",
-    "watch": "watch",
-    "diff": "difference",
-    "who": "users",
     "vacuum": "users",
+    "resolve": "mending.resolve",
     "import": "transfer.importing",
     "export": "transfer.exporting",
     "completion": "completion",
 }
 
+#: The first command of each group in the help.
+GROUPS = {"get": "look", "set": "change", "watch": "watch", "check": "mend", "import": "move", "completion": "shell"}
+
 OK, NO, USAGE, UNUSABLE, LOCKED, NOT_WRITTEN = range(6)
 EXIT_CODES = {
     OK: "done, or yes",
-    NO: "no: nothing is there, it is not equal, the check found something wrong, there are differences, "
-    "a value cannot be carried, standard output is closed",
+    NO: "no: no such PATH, a condition is not met, a check failed, states differ, output is closed",
     USAGE: "the command line, a PATH or a VALUE is wrong",
-    UNUSABLE: "the file is missing, cannot be read, or is no state",
-    LOCKED: "somebody else kept the write lock for too long",
-    NOT_WRITTEN: "the file could not be written, or what was to be printed",
+    UNUSABLE: "the file is missing, cannot be read, or is not a state",
+    LOCKED: "another process kept the write lock for longer than --lock-timeout",
+    NOT_WRITTEN: "the file, or the output, could not be written",
 }
 
 

@@ -1,4 +1,4 @@
-"""`pstate who` and `pstate vacuum`: who uses a file, and bringing it back to one plain document."""
+"""`pstate who` and `pstate vacuum`: which processes use a file, and how it becomes one plain document again."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class User(NamedTuple):
     program: str
     holds: bool  #: the write lock
     writes: bool  #: it could
-    is_behind: bool  #: it has a file open that was replaced, and follows at its next look
+    is_behind: bool  #: it has a replaced file open, and opens the new one when it next looks
 
 
 def users_of(path: str) -> list[User]:
-    """Who has the file at *path* open, by /proc, which shows other people's processes to root alone.
+    """The processes that have the file at *path* open, as /proc says, which shows those of other people only to root.
 
-    Empty where there is no /proc.
+    Empty on a system without /proc.
     """
     try:
         status = os.stat(path)
@@ -48,12 +48,12 @@ def users_of(path: str) -> list[User]:
 
 
 def _descriptors(pid: int, path: str, status: os.stat_result) -> Iterator[tuple[bool, bool]]:
-    """For each descriptor of *pid* that is the file: whether it is a replaced one, and whether it may be written to."""
+    """For each descriptor of *pid* for the file: whether that was replaced, and whether the descriptor can write."""
     folder = f"/proc/{pid}/fd"
     with tolerating(OSError):
         for name in os.listdir(folder):
             with tolerating(OSError):  # closed meanwhile
-                # By name too: by now a vacuum may have put another file at the path than the one that *status* is of.
+                # By name too: a vacuum may have put another file at the path since *status* was read.
                 known = os.readlink(f"{folder}/{name}")
                 is_behind = _was_replaced(known, path)
                 if is_behind or known == path or os.path.samestat(os.stat(f"{folder}/{name}"), status):
@@ -63,7 +63,7 @@ def _descriptors(pid: int, path: str, status: os.stat_result) -> Iterator[tuple[
 def _was_replaced(known: str, path: str) -> bool:
     """Whether a descriptor with the name *known* is of a file that is no longer at *path*.
 
-    By a vacuum, or by an editor that renames: its new file to the path, or the old one away before.
+    A vacuum replaced it, or an editor, which renamed its new file to the path, or the old one away.
     """
     name = known.removesuffix(" (deleted)")
     return name != known and (name in (path, path + "~") or vacuum.is_temporary(name, path, "swap"))
@@ -97,7 +97,7 @@ def _role(user: User) -> str:
     role = "to write" if user.writes else "to read"
     if user.holds:
         role += ", holds the lock"
-    return role + (", as it was before it was replaced" if user.is_behind else "")
+    return role + (", not yet the new file" if user.is_behind else "")
 
 
 def _declare_vacuum(parser: Parser) -> None:
@@ -114,9 +114,9 @@ def _vacuum(arguments: Any) -> int:
 COMMANDS = {
     "who": Command(
         "who",
-        "show who has a file open, and who holds its lock",
-        "Print the processes that have FILE open, and which of them holds the write lock, as /proc shows them:\n"
-        "those of other people only to root. Exit code 1 if nobody has it open.",
+        "show which programs use a file",
+        "Print the processes that have FILE open, and which of them holds the write lock, as /proc shows them.\n"
+        "Only root sees the processes of other users. Exit code 1 if none is found.",
         "$ pstate who state.yaml || echo nobody\nnobody",
         _declare_who,
         _who,
@@ -124,8 +124,8 @@ COMMANDS = {
     "vacuum": Command(
         "vacuum",
         "make a file one plain document",
-        "Write FILE anew as one plain document, without its journal. Programs that have it open go on in the new one.\n"
-        "Comments, and the layout of what a person wrote, are kept.",
+        "Rewrite FILE as one plain document, without its journal. Programs that have it open continue with the new\n"
+        "file. Comments, and the layout of what a person wrote, are kept.",
         "$ pstate vacuum journal.yaml\n$ cat journal.yaml\ncounter: 4\nkey:\n  nested: 3\nlog:\n  - both, or neither",
         _declare_vacuum,
         _vacuum,

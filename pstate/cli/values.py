@@ -1,4 +1,4 @@
-"""A VALUE of a command line, which is YAML, as a plain tree; and a tree that becomes another by few operations."""
+"""Reads a VALUE of a command line, which is YAML; and turns one tree into another with few operations."""
 
 from __future__ import annotations
 
@@ -11,30 +11,33 @@ from pstate.errors import InvalidStateError
 from pstate.text import reading
 from pstate.values import same, unchanged_ends
 
-#: What means the same behind a key as in a document of its own, or is no value there. There it is mostly read without
-#: PyYAML, whose import takes 10 of the 50 ms that a command may take.
+#: What means the same after a key as in a document of its own, or is refused there. After a key, it is mostly read
+#: without PyYAML, whose import takes 10 of the 50 ms that a command may take.
 SIMPLE = re.compile(r"""-?[A-Za-z0-9_][ -"$-~]*""")
+
+
+#: Of VALUE, for the help.
+MEANING = "YAML; - reads it from standard input"
 
 
 def declare_value(parser: Parser, several: bool = False) -> None:
     """The argument VALUE, and how it is read."""
-    parser.add_argument(
-        "value", metavar="VALUE", nargs="+" if several else None, help="YAML; - reads it from standard input"
-    )
+    parser.add_argument("value", metavar="VALUE", nargs="+" if several else None, help=MEANING)
     declare_string(parser, "VALUE is a string as it is")
 
 
 def declare_string(parser: Parser, what: str) -> None:
-    """The option that takes what stands on the command line as it is."""
+    """The option that takes a word of the command line as it is."""
     parser.add_argument("-s", "--string", action="store_true", help=f"{what}, not YAML")
 
 
 def parse(text: str, is_string: bool, name: str = "VALUE", may_be_string: bool = True) -> Any:
-    """What *text* means. Raises Usage."""
+    """The value of *text*. Raises Usage."""
     if is_string:
         return text
     if not text.strip():
         raise Usage(f"{name} is empty. Nothing was done. Write null{', or --string for a string' * may_be_string}.")
+    check_utf8(text, name)
     with any_integer():
         if SIMPLE.fullmatch(text):
             with contextlib.suppress(InvalidStateError):
@@ -44,15 +47,21 @@ def parse(text: str, is_string: bool, name: str = "VALUE", may_be_string: bool =
             documents = reading.load_all(text.encode(), name)
         except InvalidStateError as error:
             raise Usage(f"{error}{remedy}") from error
-        except UnicodeEncodeError:
-            raise Usage(f"{name} {text!r} is not UTF-8. Nothing was done.") from None
     if len(documents) != 1:
         raise Usage(f"{name} {text!r} is not a single YAML value. Nothing was done.{remedy}")
     return documents[0].value
 
 
+def check_utf8(text: str, name: str) -> None:
+    """Raise Usage if *text*, a word of the command line, cannot be written to a file."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise Usage(f"{name} {text!r} is not UTF-8. Nothing was done.") from None
+
+
 def become(node: Any, new: Any) -> None:
-    """Make *node*, a container of a state, equal to the plain tree *new* of the same kind, changing what differs."""
+    """Make *node*, a container of a state, equal to *new*, a plain tree of the same kind. Only what differs changes."""
     if isinstance(node, dict):
         kept = set(map(_exactly, new))
         for key in [key for key in node if _exactly(key) not in kept]:
@@ -69,12 +78,12 @@ def become(node: Any, new: Any) -> None:
 
 
 def _exactly(key: Any) -> tuple[type, Any]:
-    """*key* apart from those that are equal and of other types: 1, 1.0 and True."""
+    """*key* with its type, because 1, 1.0 and True are equal."""
     return type(key), key
 
 
 def _goes_on(old: Any, new: Any) -> bool:
-    """Whether *old* says *new*, perhaps after it has been made to."""
+    """Whether *old* is the same as *new*, or is a container that has now become so."""
     if same(old, new):
         return True
     for kind in (dict, list, set):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from pstate.errors import InvalidStateError
@@ -17,6 +17,8 @@ _NAME = re.compile(r"""[^.\[\]"'\s]+""")
 _SIMPLE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _BRACKET = re.compile(r"""\[\s*(?:("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|([^\]]*?))\s*\]""", re.S)
 _INTEGER = re.compile(r"-?\d+")
+#: What leads to several places, and is no key: ``[*]``, ``[]``, ``[1:3]``.
+SEVERAL = re.compile(r"\*?|(?:-?\d+)?(?::(?:-?\d+)?)+")
 
 
 def keys_of(path: str | Iterable[Any] | None) -> list[Any]:
@@ -29,23 +31,32 @@ def keys_of(path: str | Iterable[Any] | None) -> list[Any]:
     return parse(path) if isinstance(path, str) else check(path)
 
 
-def parse(text: str) -> list[Any]:
+def parse(text: str, several: Callable[[str], Any] | None = None) -> list[Any]:
     """The keys and indices in *text*; ``.`` is the whole state. Raises ValueError.
 
     A key between dots is a string. A key in brackets is a number, a quoted string, or any other key as YAML writes it.
+    A dot may come first, and before a bracket, as in jq and yq. *several* makes a key of what is in brackets and fits
+    `SEVERAL`; without it, that is refused, because it does not lead to one place.
     """
     if text == ".":
         return []
     path: list[Any] = []
     position = 0
     while position < len(text) or not path:
-        if text[position : position + 1] == "[":
-            found = _BRACKET.match(text, position)
+        start = position + (text[position : position + 1] == ".")
+        if text[start : start + 1] == "[":
+            found = _BRACKET.match(text, start)
             if found is None:
-                raise _wrong(text, position, "this bracket is not closed")
-            path.append(_quoted(text, position, found[1]) if found[1] else _unquoted(text, position, found[2]))
+                raise _wrong(text, start, "this bracket is not closed")
+            if found[1]:
+                path.append(_quoted(text, start, found[1]))
+            elif SEVERAL.fullmatch(found[2]):
+                if several is None:
+                    raise _wrong(text, start, _ONE_PLACE if found[2] else "a key is missing in the brackets")
+                path.append(several(found[2]))
+            else:
+                path.append(_unquoted(text, start, found[2]))
         else:
-            start = position + (text[position : position + 1] == "." and position > 0)
             found = _NAME.match(text, start)
             if position > 0 and start == position:
                 raise _wrong(text, position, f"a key with {text[position]!r} in it needs brackets and quotes")
@@ -54,6 +65,9 @@ def parse(text: str) -> list[Any]:
             path.append(found[0])
         position = found.end()
     return path
+
+
+_ONE_PLACE = "[*] and slices lead to several places, which only pstate get can print"
 
 
 def _wrong(text: str, position: int, what: str) -> ValueError:

@@ -100,9 +100,9 @@ COMMANDS = {
         "Exit code 1 if a file cannot be used; torn tails are normal after a crash, and only warnings.",
         "$ pstate check odd.yaml\n"
         "$PWD/odd.yaml: good, 34 bytes, 3 keys, a plain document\n"
-        "  note: line 1:10: no is read as false; quote it if it is a text.\n"
+        "  note: line 1:10: no is read as false; quote it if it is a string.\n"
         "  note: line 2:7: 0644 is read as 420, an octal number; write 420, or quote it.\n"
-        "  note: line 3:8: 1e5 is read as a text, not as a number; write 100000.0, or quote it.",
+        "  note: line 3:8: 1e5 is read as a string, not as a number; write 100000.0, or quote it.",
         _declare,
         _run,
     )
