@@ -38,6 +38,7 @@ ROOT = Path(__file__).parent.parent.parent
 PAGES = [
     ROOT / "docs" / "tutorial.md",
     ROOT / "docs" / "concepts.md",
+    ROOT / "docs" / "types.md",
     *sorted((ROOT / "docs" / "howto").glob("*.md")),
 ]
 
