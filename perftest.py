@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from perf.flavours import PURE, chosen, flavour
+from perf.page import parted
 from perf.peers import Result, module
 from perf.works import Work, is_reached, measured
 
@@ -114,15 +115,6 @@ def cell(work: Work, results: list[Result], beginning: str) -> str:
 def version() -> str:
     """The version of this Python, as a section of the document is named."""
     return ".".join(platform.python_version_tuple()[:2])
-
-
-def parted(page: str, begin: str, end: str) -> tuple[str, str, str]:
-    """What stands before, between and after the marks *begin* and *end*. Raises ValueError where they are missing."""
-    before, mark, rest = page.partition(begin)
-    between, mark_after, after = rest.partition(end)
-    if not mark or not mark_after:
-        raise ValueError(f"the marks {begin} and {end} are missing")
-    return before, between, after
 
 
 def put_summary(page: str, text: str) -> str:

@@ -39,6 +39,7 @@ PAGES = [
     ROOT / "docs" / "tutorial.md",
     ROOT / "docs" / "concepts.md",
     ROOT / "docs" / "types.md",
+    ROOT / "docs" / "async.md",
     *sorted((ROOT / "docs" / "howto").glob("*.md")),
 ]
 
