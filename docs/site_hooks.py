@@ -20,7 +20,7 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parent.parent
 
-#: Where the documents outside of docs/ are in the site.
+#: Where the documents outside docs/ are in the site.
 PAGES = {
     "README.md": "index.md",
     "CHANGELOG.md": "changelog.md",
@@ -126,7 +126,7 @@ def home(readme: str) -> str:
 
 
 def linked(page: str, text: str) -> set[str]:
-    """The files outside of docs/ that *page* links to."""
+    """The files outside docs/ that *page* links to."""
     names = {in_repository(page, match["target"]) for match in LINK.finditer(text)}
     return {name for name in names if name is not None and not is_in_site(name)}
 
@@ -157,7 +157,7 @@ def shown(name: str) -> str:
 
 
 def parts(text: str) -> list[tuple[str, str]]:
-    """*text* cut in front of each test function, with the name of the test; the first part has none."""
+    """*text* cut before each test function, with the name of the test; the first part has none."""
     lines = text.splitlines(keepends=True)
     starts = [(0, "")]
     for node in ast.parse(text).body:

@@ -5,7 +5,7 @@
     python -m perf.loop --rounds 3       fewer rounds, to see that it runs
 
 A task notes when it gets its turn. The longest time between two turns, while something is done once, is the time for
-which the loop stood still. What is shown is the median: of the rounds, and of a hundred times in each if it is quick.
+which the loop did not run. What is shown is the median: of the rounds, and of a hundred times in each if it is quick.
 """
 
 from __future__ import annotations
