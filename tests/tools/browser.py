@@ -138,7 +138,13 @@ class Browser:
     def show(self, page: Path, width: int, height: int = 800) -> None:
         """Load the file *page* on a screen of *width* by *height* pixels, and wait until it is complete."""
         self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 700
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            screenWidth=width,
+            screenHeight=height,
+            deviceScaleFactor=1,
+            mobile=width < 700,
         )
         self._events.clear()
         self.call("Page.navigate", url=page.resolve().as_uri())
