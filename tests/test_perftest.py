@@ -221,7 +221,7 @@ ten
 
 old
 {perftest.END}
-end
+after it
 """
 
 
@@ -237,7 +237,7 @@ def test_the_tables_go_between_the_marks_of_a_document(
     assert 0 == perftest.main(["--quick"])
     text = document.read_text()
     assert text.startswith("before\n")
-    assert text.endswith("end\n")
+    assert text.endswith("after it\n")
     assert "old" not in text
     assert "## CPython 3.10\n\nten\n\n## CPython 3.99\n\n`python perftest.py" in text
     assert "| slow | kill | 3 ms |" in text
