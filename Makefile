@@ -8,7 +8,7 @@
 #   make test-sanitized  the tests of pstate/_speed.c under the sanitizers of the compiler: some minutes
 #   make stress    try to break it for five minutes, and write what was tried into docs/reliability.md
 #                  make stress ARGS="--seconds 3600"
-#   make bench     measure it beside other stores, and write docs/performance.md
+#   make bench     measure it beside other stores, and write docs/performance.md and the table of docs/async.md
 #                  make bench ARGS="--only counter"      make bench BENCH_PYTHON=/path/to/python3.13
 #   make reference  write into docs/cli.md what the commands' --help says, and draw the pictures of the other pages
 #   make docs      build the documentation as a site, into site/
@@ -60,6 +60,7 @@ BENCH_PYTHON ?= $(shell for python in "$$(pyenv prefix 3.13 2>/dev/null)/bin/pyt
 
 bench: $(VENV)/has-bench speed
 	$(BIN)/python perftest.py --markdown docs/performance.md --summary --plot docs/performance.svg $(ARGS)
+	$(BIN)/python -m perf.loop --markdown docs/async.md
 	@$(if $(BENCH_PYTHON),,echo "CPython 3.13 was not found, so it is not measured: make bench BENCH_PYTHON=PATH")
 	$(if $(BENCH_PYTHON),$(MAKE) .venv-3.13/has-bench speed VENV=.venv-3.13 PYTHON="$(BENCH_PYTHON)")
 	$(if $(BENCH_PYTHON),.venv-3.13/bin/python perftest.py --markdown docs/performance.md $(ARGS))

@@ -20,6 +20,9 @@ DIST = ROOT / "dist"
 TOOLS = Path(sys.executable).parent
 COMPILED, PURE = "(compiled)", "(pure Python)"
 
+#: What pyroma asks for and nobody can give: neither an address of the authors nor a home page exists.
+NO_ADDRESSES = ("AuthorEmail", "Url")
+
 #: Changes a file, in a transaction and without one; the command line adds another change.
 TRIAL = """\
 import sys
@@ -35,15 +38,18 @@ IN_THE_FILE = "counter: 14\nnames:\n  - a\n  - b\n"
 
 
 def run(*command: str | Path, cwd: Path = ROOT, **variables: str) -> str:
-    """What *command* prints. Its errors are shown, and one of them ends everything.
+    """What *command* prints. If it fails, that is shown, and ends everything.
 
     Neither the settings of this package that are in the environment, nor modules of this folder, are for it.
     """
     print("$", *(f"{name}={value}" for name, value in variables.items()), *command, flush=True)
     rest = {name: value for name, value in os.environ.items() if not name.startswith(("PSTATE_", "PYTHONPATH"))}
     done = subprocess.run(
-        command, cwd=cwd, env=rest | variables, check=True, stdout=subprocess.PIPE, text=True, timeout=300
+        command, cwd=cwd, env=rest | variables, check=False, stdout=subprocess.PIPE, text=True, timeout=300
     )
+    if done.returncode:
+        print(done.stdout)
+    done.check_returncode()
     return done.stdout
 
 
@@ -60,7 +66,13 @@ def build() -> tuple[Path, Path]:
     (wheel,) = DIST.glob("*.whl")
     (source,) = DIST.glob("*.tar.gz")
     run(sys.executable, "-m", "twine", "check", "--strict", wheel, source)
+    rate(source)
     return wheel, source
+
+
+def rate(source: Path) -> None:
+    """Raise CalledProcessError unless the metadata of *source* is complete, except for addresses that do not exist."""
+    run(TOOLS / "pyroma", "--file", "--min", "10", "--skip-tests", ",".join(NO_ADDRESSES), source)
 
 
 def look_into(wheel: Path) -> None:

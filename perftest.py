@@ -4,7 +4,7 @@
     python perftest.py --only counter   the works whose name contains this
     python perftest.py --quick          one round each, to see that it runs
     python perftest.py --markdown FILE  write the tables into the section of this Python in a document
-    python perftest.py --summary        and the short table at the beginning of that document
+    python perftest.py --summary        and what is at the beginning of that document: what is won, and a short table
     python perftest.py --plot FILE      draw the first work as an SVG (needs matplotlib)
 
 In a round all take turns, so that a busy moment of the machine hits all of them; what is shown are the medians of the
@@ -27,13 +27,18 @@ from rich.console import Console
 from rich.table import Table
 
 from perf.flavours import PURE, chosen, flavour
+from perf.page import parted
 from perf.peers import Result, module
 from perf.works import Work, is_reached, measured
 
 BEGIN, END = "<!-- written by perftest.py: begin -->", "<!-- written by perftest.py: end -->"
 SUMMARY_BEGIN, SUMMARY_END = "<!-- the short table: begin -->", "<!-- the short table: end -->"
+WON_BEGIN, WON_END = "<!-- what is won: begin -->", "<!-- what is won: end -->"
 
 Found = list[tuple[Work, list[Result]]]
+
+#: From this ratio on, pstate is said to be faster.
+CLEARLY = 1.5
 
 #: The columns of the short table, and with what the label of a result in each begins.
 COLUMNS = {
@@ -60,7 +65,7 @@ def told(work: Work, seconds: float) -> str:
 
 
 def row(work: Work, result: Result) -> tuple[str, str, str, str, str]:
-    """Who, what it survives, how long, how many times pstate's time, and whether that was promised."""
+    """The label, what it survives, its time, that divided by pstate's, and whether that was promised."""
     reached = is_reached(work, result)
     bar = next((least for label, least in work.bars.items() if result.label.startswith(label)), 0.0)
     promise = "" if reached is None else f"{'yes' if reached else 'NO'}, {bar:.3g}×"
@@ -71,8 +76,8 @@ def row(work: Work, result: Result) -> tuple[str, str, str, str, str]:
 def shown(work: Work, results: list[Result]) -> Table:
     """The results for a terminal."""
     table = Table(title=work.name, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    for title in ("", "survives", "time", "of pstate's", "promised"):
-        table.add_column(title, justify="right" if title in ("time", "of pstate's") else "left")
+    for title in ("", "survives", "time", "relative", "promised"):
+        table.add_column(title, justify="right" if title in ("time", "relative") else "left")
     for result in results:
         table.add_row(*row(work, result), style="bold" if result is results[0] else "")
     return table
@@ -89,7 +94,7 @@ def markdown(found: Found, rounds: int) -> str:
             "",
             f"### {work.name}",
             "",
-            "| | survives | time | of pstate's | promised |",
+            "| | survives | time | relative | promised |",
             "|---|---|---:|---:|---|",
         ]
         lines += [f"| {' | '.join(row(work, result))} |" for result in results]
@@ -106,6 +111,25 @@ def summary(found: Found) -> str:
     return "\n".join(lines)
 
 
+def won(found: Found) -> str:
+    """A line for each work of the short table in which pstate is clearly faster than other stores."""
+    lines = []
+    for work, results in found:
+        faster: dict[str, float] = {}
+        for name, beginning in COLUMNS.items():
+            ratios = [one.ratio for one in results if one.label.startswith(beginning)]
+            if name not in ("pstate", "pure Python") and ratios and ratios[0] >= CLEARLY:
+                faster[name] = ratios[0]
+        if work.short and faster:
+            beside = [f"{multiple(faster[name])} as fast as {name}" for name in sorted(faster, key=faster.__getitem__)]
+            lines.append(f"- **{work.short}:** {told(work, results[0].seconds)}, {', '.join(beside)}.")
+    return "\n".join(lines)
+
+
+def multiple(ratio: float) -> str:
+    return f"{ratio:.1f} times" if ratio < 10 else f"{ratio:.0f} times"
+
+
 def cell(work: Work, results: list[Result], beginning: str) -> str:
     """What the first of *results* whose label has this *beginning* took; "" where there is none."""
     return next((told(work, one.seconds) for one in results if one.label.startswith(beginning)), "")
@@ -116,19 +140,12 @@ def version() -> str:
     return ".".join(platform.python_version_tuple()[:2])
 
 
-def parted(page: str, begin: str, end: str) -> tuple[str, str, str]:
-    """What stands before, between and after the marks *begin* and *end*. Raises ValueError where they are missing."""
-    before, mark, rest = page.partition(begin)
-    between, mark_after, after = rest.partition(end)
-    if not mark or not mark_after:
-        raise ValueError(f"the marks {begin} and {end} are missing")
-    return before, between, after
-
-
-def put_summary(page: str, text: str) -> str:
-    """*page* with the short table *text* between its marks."""
+def put_summary(page: str, table: str, lines: str) -> str:
+    """*page* with the short *table*, and the *lines* about what is won, between their marks."""
     before, _, after = parted(page, SUMMARY_BEGIN, SUMMARY_END)
-    return f"{before}{SUMMARY_BEGIN}\n\n{text}\n\n{SUMMARY_END}{after}"
+    page = f"{before}{SUMMARY_BEGIN}\n\n{table}\n\n{SUMMARY_END}{after}"
+    before, _, after = parted(page, WON_BEGIN, WON_END)
+    return f"{before}{WON_BEGIN}\n\n{lines}\n\n{WON_END}{after}"
 
 
 def put_section(page: str, name: str, text: str) -> str:
@@ -145,7 +162,7 @@ def with_results(path: Path, found: Found, rounds: int, short: bool) -> str:
     """The document at *path* with the results, also in its *short* table. Raises SystemExit where it has no marks."""
     try:
         page = put_section(path.read_text(encoding="utf-8"), version(), markdown(found, rounds))
-        return put_summary(page, summary(found)) if short else page
+        return put_summary(page, summary(found), won(found)) if short else page
     except ValueError as error:
         raise SystemExit(f"{path}: {error}; nothing was written.") from None
 
@@ -158,7 +175,7 @@ def plot(path: Path, work: Work, results: list[Result]) -> None:
     matplotlib.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "pstate"}
     pyplot = module("matplotlib.pyplot")
     taking_part = sorted((one for one in results if not one.note), key=lambda one: one.seconds, reverse=True)
-    figure, axes = pyplot.subplots(figsize=(7, 0.4 * len(taking_part) + 1))
+    figure, axes = pyplot.subplots(figsize=(4.2, 0.34 * len(taking_part) + 1))
     ours = {"pstate": "#2a6f97", PURE: "#89b6cf"}
     colors = [ours.get(one.label, "#adb5bd") for one in taking_part]
     bars = axes.barh([one.label for one in taking_part], [one.seconds * 1e6 for one in taking_part], color=colors)
@@ -183,7 +200,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=5, help="how often each is measured (default: %(default)s)")
     parser.add_argument("--check", action="store_true", help="exit code 1 when a promise was not kept")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables into this document")
-    parser.add_argument("--summary", action="store_true", help="write its short table, too")
+    parser.add_argument("--summary", action="store_true", help="write its beginning, too")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the first work that is measured")
     options = parser.parse_args(arguments)
     known = chosen()

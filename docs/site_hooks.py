@@ -1,4 +1,7 @@
-"""What the site needs beyond the pages: README.md as its first page, and the sources that the pages link to.
+"""What the site needs beyond the pages: README.md as its home page, and the sources that the pages link to.
+
+README.md begins with what pstate is, how it is installed, an example, and a recording of it. The home page shows these
+as one screen: the words and the install line on one side, the example on the other, and no list of pages beside them.
 
 On GitHub, a link to a test leads to its file. The site has no repository beside it, so each file that a page links to
 becomes a page of its own here, with a heading for each test; a link whose text is the name of a test leads to that.
@@ -17,7 +20,7 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parent.parent
 
-#: Where the documents outside of docs/ are in the site.
+#: Where the documents outside docs/ are in the site.
 PAGES = {
     "README.md": "index.md",
     "CHANGELOG.md": "changelog.md",
@@ -25,17 +28,50 @@ PAGES = {
     "CONTRIBUTING.md": "contributing.md",
 }
 
+#: The home page, of the parts of README.md.
+HOME = """\
+---
+hide:
+  - navigation
+  - toc
+---
+
+<div class="hero" markdown="1">
+
+<div class="hero-words" markdown="1">
+
+{words}
+
+[Tutorial: ten minutes](docs/tutorial.md){{ .md-button .md-button--primary }}
+[Reference](docs/reference.md){{ .md-button }}
+
+</div>
+
+<div class="hero-example" markdown="1">
+
+{example}
+
+</div>
+
+</div>
+
+{rest}"""
+
+PICTURE = re.compile(r'<img [^>]*src="(?P<file>[^":]+\.svg)"')
+SIZE = re.compile(r'<svg [^>]*\bwidth="(?P<width>[\d.]+)(?P<unit>pt|px|)"')
+
 LINK = re.compile(r"\[(?P<text>[^\[\]]*)\]\((?P<target>[^()#\s]+)(?P<anchor>#[^()\s]*)?\)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are made here."""
     documents = {page: (ROOT / name).read_text(encoding="utf-8") for name, page in PAGES.items()}
+    documents["index.md"] = home(documents["index.md"])
     for file in list(files.documentation_pages()):
         documents[file.src_uri] = file.content_string
     sources = {name for page, text in documents.items() for name in linked(page, text) if name not in PAGES}
-    for name, page in PAGES.items():
-        files.append(File.generated(config, page, content=(ROOT / name).read_text(encoding="utf-8")))
+    for page in PAGES.values():
+        files.append(File.generated(config, page, content=documents[page]))
     for name in sorted(sources):
         files.append(File.generated(config, f"source/{name}.md", content=shown(name)))
     return files
@@ -65,8 +101,32 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     return LINK.sub(replaced, markdown)
 
 
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Say how wide each picture was drawn: site.css shows none so small that its letters cannot be read."""
+    here = os.path.dirname(page.file.src_uri)
+
+    def with_width(match: re.Match[str]) -> str:
+        found = SIZE.search((ROOT / "docs" / here / match["file"]).read_text(encoding="utf-8"))
+        if found is None:
+            raise ValueError(f"{page.file.src_uri}: {match['file']} does not say how wide it is")
+        width = float(found["width"]) * (96 / 72 if found["unit"] == "pt" else 1)
+        return f'{match[0]} style="--width: {width:g}px"'
+
+    return PICTURE.sub(with_width, html)
+
+
+def home(readme: str) -> str:
+    """The home page: *readme* with its first section as a hero."""
+    start, heading, rest = readme.partition("\n## ")
+    title, _, opening = start.partition("\n")
+    words, fence, example = opening.partition("\n```python\n")
+    if not title.startswith("# ") or not fence or not heading:
+        raise ValueError("README.md: begins with a title, a paragraph, the install line, and an example in Python")
+    return HOME.format(words=f"{title}\n{words}", example=f"{fence}{example}", rest=f"{heading}{rest}")
+
+
 def linked(page: str, text: str) -> set[str]:
-    """The files outside of docs/ that *page* links to."""
+    """The files outside docs/ that *page* links to."""
     names = {in_repository(page, match["target"]) for match in LINK.finditer(text)}
     return {name for name in names if name is not None and not is_in_site(name)}
 
@@ -97,7 +157,7 @@ def shown(name: str) -> str:
 
 
 def parts(text: str) -> list[tuple[str, str]]:
-    """*text* cut in front of each test function, with the name of the test; the first part has none."""
+    """*text* cut before each test function, with the name of the test; the first part has none."""
     lines = text.splitlines(keepends=True)
     starts = [(0, "")]
     for node in ast.parse(text).body:

@@ -397,7 +397,7 @@ class Attributes(dict[str, Any]):
 
 
 class InOneLoop(Append):
-    """The floor in Python: the steps of a read and of a commit, with all that is behind them left out."""
+    """The floor in Python: the steps of a read and of a commit, without anything else."""
 
     label = "the same steps in one loop"
 

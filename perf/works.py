@@ -47,7 +47,7 @@ WRITTEN = Path(__file__).with_name("written.yaml")
 
 @dataclass(frozen=True)
 class Contestant:
-    """Who takes part in a work."""
+    """One that takes part in a work."""
 
     label: str
     durability: str
@@ -134,7 +134,7 @@ def _timed(function: Callable[[], object], times: int = 1) -> float:
 
 
 def increments(inside: bool, folder: Path) -> float:
-    """Seconds for each increment, *inside* of one transaction or each by itself."""
+    """Seconds for each increment, in one transaction (*inside*) or each by itself."""
     with _open(folder, counter=0) as state:
 
         def count() -> None:
@@ -243,7 +243,7 @@ def vacuum_one_megabyte(how: str, folder: Path) -> float:
         return _timed(lambda: yaml.dump(value, Dumper=yaml.CSafeDumper))
     state = _open(folder, how == "persistedstate", rows=rows())
     if how == "persistedstate":
-        return _timed(state.close)  # it writes the file anew
+        return _timed(state.close)  # it rewrites the file
     took = _timed(state.vacuum)
     state.close()
     return took
@@ -525,14 +525,14 @@ def _done_by_several(number: int) -> Work:
             ),
         ],
         {"sqlite3 BEGIN IMMEDIATE": 2, "diskcache transact()": 3},
-        f"the same by {number} processes, a transaction each",
+        f"`n += 1` by {number} processes, a transaction each",
     )
 
 
 def _shares_of_several(number: int) -> Work:
     shares = sharing.Shares(number)
     return Work(
-        f"{number} processes, who gets how much",
+        f"{number} processes, the share of each",
         [
             _ours(shares.slowest, "pstate, the slowest of them"),
             _ours(shares.fastest, "pstate, the fastest of them"),
@@ -594,10 +594,10 @@ def works() -> list[Work]:
             "10,000 increments in one transaction",
             [
                 _ours(partial(increments, True)),
-                _ours(partial(increments, False), "pstate, outside of one"),
+                _ours(partial(increments, False), "pstate, outside a transaction"),
                 Contestant("a dict with attributes", "neither", increments_of_a_dict),
             ],
-            {"pstate, outside of one": 5},
+            {"pstate, outside a transaction": 5},
             "`counter += 1` in a transaction",
         ),
         Work(
@@ -625,7 +625,7 @@ def works() -> list[Work]:
         ),
         Work("set a key at depth 5", _against_theirs(nested_set), {"persistedstate": 2.5}, "a set at depth 5"),
         Work(
-            "insert in front of 10,000 dicts, then write into the last",
+            "insert before 10,000 dicts, then write into the last",
             _against_theirs(insert_in_front),
             {"persistedstate": 20},
         ),

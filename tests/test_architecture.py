@@ -370,9 +370,14 @@ def test_a_change_on_a_real_disk_makes_the_same_calls(tmp_path: Path, monkeypatc
     assert listed()[0] == walk.calls
 
 
-def test_the_readme_goes_the_same_way() -> None:
+def test_the_walk_for_contributors_goes_the_same_way() -> None:
     """From module to module; what it names in each is called there."""
-    text = (DOCS.parent / "README.md").read_text(encoding="utf-8").partition("## Reading the source")[2]
+    text = (
+        (DOCS.parent / "CONTRIBUTING.md")
+        .read_text(encoding="utf-8")
+        .partition("## Read the source")[2]
+        .partition("\n## ")[0]
+    )
     steps = re.findall(r"^\d\. `pstate/([\w/]+)\.py`: (.*)$", text, re.M)
     calls = listed()[0]
 

@@ -65,7 +65,7 @@ def test_every_name_of_a_table_is_in_its_file() -> None:
     """`NAME` in, or of, `FILE`."""
     found = re.findall(r"`(\w+)` (?:in|of) `([\w./]+\.py)`", PAGE)
 
-    assert {"SCENARIOS", "FAULTS", "MODULES", "QUICK", "engine_of"} == {name for name, _ in found}
+    assert {"SCENARIOS", "FAULTS", "MODULES", "QUICK", "PAGES", "engine_of"} == {name for name, _ in found}
     for name, file in found:
         assert re.search(rf"^(def )?{name}\b", (ROOT / file).read_text(encoding="utf-8"), re.M), name
 

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import multiprocessing
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -203,6 +204,9 @@ def test_the_plot_shows_each_store_that_was_measured(tmp_path: Path, monkeypatch
 
 
 PAGE = f"""before
+{perftest.WON_BEGIN}
+old
+{perftest.WON_END}
 {perftest.SUMMARY_BEGIN}
 old
 {perftest.SUMMARY_END}
@@ -270,3 +274,80 @@ def test_a_document_without_marks_and_a_name_that_no_work_has_are_refused(
     with pytest.raises(SystemExit) as caught:
         perftest.main(["--only", "no such work"])
     assert 2 == caught.value.code
+
+
+# ------------------------------------------------------------------ the document of this repository
+
+DOCUMENT = (Path(__file__).parent.parent / "docs" / "performance.md").read_text(encoding="utf-8")
+ROW = re.compile(r"^\| ([^|]+) \| (\w*) \| ([\d.]+) (s|ms|µs|MB|B) \| ([\d.]+)× \| ([^|]*) \|$", re.M)
+FACTORS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "MB": 1e6, "B": 1.0}
+
+
+def sections() -> dict[str, str]:
+    """The tables of each version of CPython."""
+    between = perftest.parted(DOCUMENT, perftest.BEGIN, perftest.END)[1]
+    return dict(re.findall(r"(?ms)^## CPython ([\d.]+)\n(.*?)(?=^## |\Z)", between))
+
+
+def written(section: str) -> perftest.Found:
+    """What was measured, as far as the tables of *section* have it."""
+    known = {work.name: work for work in works.works()}
+    tables = dict(re.findall(r"(?ms)^### ([^\n]*)\n(.*?)(?=^### |\Z)", section))
+    return [
+        (
+            known[name],
+            [
+                Result(label, durability, float(number) * FACTORS[unit], float(ratio))
+                for label, durability, number, unit, ratio, _ in ROW.findall(table)
+            ],
+        )
+        for name, table in tables.items()
+    ]
+
+
+def test_the_document_has_each_work_by_its_name() -> None:
+    """A new name is written there by hand: nothing is measured again for a word."""
+    for section in sections().values():
+        assert [work.name for work in works.works()] == [work.name for work, _ in written(section)]
+        for work, results in written(section):
+            labels = {result.label for result in results}
+            assert {one.label for one in work.contestants} == {label for label in labels if flavours.PURE not in label}
+
+
+def test_the_document_begins_with_what_its_tables_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(perftest, "version", lambda: "3.11")
+    found = written(sections()["3.11"])
+
+    assert DOCUMENT == perftest.put_summary(DOCUMENT, perftest.summary(found), perftest.won(found))
+    assert DOCUMENT.index(perftest.WON_BEGIN) < DOCUMENT.index("## What is out of reach") < DOCUMENT.index("| NO")
+
+
+def test_each_promise_that_is_not_reached_has_its_reason() -> None:
+    """The rows of the tables with a NO, by the store that pstate is compared with."""
+    reasons = DOCUMENT.partition("## What is out of reach")[2].partition("\n## ")[0]
+    missed = {
+        label for section in sections().values() for label, *_, promise in ROW.findall(section) if "NO" in promise
+    }
+    named = {"lmdb, sync=False": "LMDB", "sqlite3 BEGIN IMMEDIATE": "SQLite", "pstate, 1 thread": "1 thread"}
+
+    assert missed
+    assert [] == [label for label in missed if named.get(label, label) not in reasons]
+
+
+def test_what_is_won_names_only_what_is_clearly_faster() -> None:
+    won = perftest.won(
+        [
+            (
+                dataclasses.replace(work(), short="wait"),
+                [
+                    Result("pstate", "kill", 2e-6, 1.0),
+                    Result("pstate (pure Python)", "kill", 8e-6, 4.0),
+                    Result("sqlite3 WAL, NORMAL", "kill", 4e-6, 2.04),
+                    Result("lmdb, sync=False", "kill", 2.2e-6, 1.1),
+                    Result("diskcache", "kill", 4e-5, 20.4),
+                ],
+            )
+        ]
+    )
+
+    assert won == "- **wait:** 2 µs, 2.0 times as fast as SQLite, 20 times as fast as diskcache."

@@ -12,14 +12,12 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 from tools.docs import PAGES
 
-from pstate import PersistedState
-
 ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 EXECUTED = [document for document in DOCUMENTS if document not in PAGES]  # test_pages.py follows those
 
@@ -41,22 +39,37 @@ def is_plain(path: Path) -> bool:
     return not any(line.startswith(("---", "...")) for line in path.read_text(encoding="utf-8").splitlines())
 
 
-def test_the_file_that_is_shown_is_a_real_one(tmp_path: Path) -> None:
-    """The bytes shown for an open file are what they say, and closing makes of them what is shown."""
-    path = tmp_path / "state.yaml"
-    path.write_text(shown("the file while it is open"), encoding="utf-8")
+def test_no_line_of_code_in_the_readme_is_too_long_for_a_terminal() -> None:
+    """The page of a package index shows 80 columns."""
+    code = re.findall(r"^ *```(?:python|console|sh)\b[^\n]*\n(.*?)^ *```$", README, re.M | re.S)
+    lines = [line for block in code for line in block.splitlines()]
 
-    with PersistedState(path) as state:
-        assert yaml.safe_load(shown("the file after close")) == state
-
-    assert shown("the file after close") == path.read_text(encoding="utf-8")
+    assert len(lines) > 50
+    assert [] == [line for line in lines if len(line) > 80 and not line.startswith("{")]
 
 
-def shown(caption: str) -> str:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    block = re.search(rf"<!-- {caption} -->\n```yaml\n(.*?)^```$", text, re.M | re.S)
-    assert block is not None
-    return block[1]
+def test_the_numbers_that_the_readme_compares_are_measured_ones() -> None:
+    """Each is a row of the first table that `make bench` has written."""
+    rows = re.findall(r"^\| \**([^|]+?)\** \| \**([\d.]+ [mµ]s)\** \| [^|]+ \|$", README, re.M)
+    peers = {
+        "pstate": "pstate",
+        "SQLite (WAL)": "sqlite3 WAL, NORMAL",
+        "shelve": "shelve (dbm)",
+        "a JSON file (pickleDB)": "pickledb, save() each time",
+        "LMDB": "lmdb, sync=False",
+    }
+    pure = re.search(r"a change takes ([\d.]+ µs)", README)
+    assert pure is not None
+
+    assert {(peers[name], time) for name, time in rows} | {("pstate (pure Python)", pure[1])} <= measured()
+    assert set(peers) == {name for name, _ in rows}
+
+
+def measured() -> set[tuple[str, str]]:
+    """Names and times in the first table of docs/performance.md that measures `counter += 1`."""
+    page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    table = page.partition("### counter += 1\n")[2].partition("\n### ")[0]
+    return {(name, time) for name, time in re.findall(r"^\| ([^|]+) \| \w+ \| ([^|]+) \|", table, re.M)}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -89,7 +102,7 @@ def test_the_first_example_continues_from_the_first_unprocessed_item(tmp_path: P
 
 
 def first_python_block() -> str:
-    block = re.search(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
+    block = re.search(r"^```python\n(.*?)^```$", README, re.M | re.S)
     assert block is not None
     return block[1]
 

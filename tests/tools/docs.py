@@ -39,6 +39,8 @@ ROOT = Path(__file__).parent.parent.parent
 PAGES = [
     ROOT / "docs" / "tutorial.md",
     ROOT / "docs" / "concepts.md",
+    ROOT / "docs" / "types.md",
+    ROOT / "docs" / "async.md",
     *sorted((ROOT / "docs" / "howto").glob("*.md")),
     ROOT / "docs" / "howto-damage.md",
     ROOT / "docs" / "testing.md",
