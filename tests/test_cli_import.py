@@ -653,19 +653,19 @@ def test_a_file_cannot_be_brought_into_itself(run: Run, words: list[str]) -> Non
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("x.json", b'{"a": 1,\n "b": }', "x.json:2:7: this is no JSON: Expecting value"),
-        ("x.json", b'{"a": [1, 2', "x.json:1:12: this is no JSON"),
-        ("x.json", b"", "x.json:1:1: this is no JSON"),
-        ("x.json", b'{"a": 1}\n{"b": 2}', "x.json:2:1: this is no JSON: Extra data"),
-        ("x.json", b'{"a":\n "\xff"}', "x.json:2:3: this is no UTF-8"),
+        ("x.json", b'{"a": 1,\n "b": }', "x.json:2:7: this is not JSON: Expecting value"),
+        ("x.json", b'{"a": [1, 2', "x.json:1:12: this is not JSON"),
+        ("x.json", b"", "x.json:1:1: this is not JSON"),
+        ("x.json", b'{"a": 1}\n{"b": 2}', "x.json:2:1: this is not JSON: Extra data"),
+        ("x.json", b'{"a":\n "\xff"}', "x.json:2:3: this is not UTF-8"),
         ("x.json", b'{"a": {"b": 1, "b": 2}}', 'the key "b" stands twice in one mapping'),
         ("x.json", b'{"a": 1e999}', "the number 1e999 is beyond what Python's float can hold"),
         ("x.json", b"[" * 100_000, "it is nested far deeper"),
         ("x.json", b'{"a": ' + b"9" * 5000 + b"}", "Exceeds the limit"),
-        ("x.toml", b"a = 1\nb = \n", "x.toml:2:5: this is no TOML: Invalid value"),
-        ("x.toml", b"a = 1\na = 2\n", "x.toml:2:6: this is no TOML: Cannot overwrite a value"),
-        ("x.toml", b"a = [1,", "x.toml:1:8: this is no TOML: "),
-        ("x.toml", b"\xff", "x.toml:1:1: this is no UTF-8"),
+        ("x.toml", b"a = 1\nb = \n", "x.toml:2:5: this is not TOML: Invalid value"),
+        ("x.toml", b"a = 1\na = 2\n", "x.toml:2:6: this is not TOML: Cannot overwrite a value"),
+        ("x.toml", b"a = [1,", "x.toml:1:8: this is not TOML: "),
+        ("x.toml", b"\xff", "x.toml:1:1: this is not UTF-8"),
         ("x.toml", b"a = 1e999", "the number 1e999 is beyond"),
         ("x.toml", b"a = " + b"[" * 100_000, "it is nested far deeper"),
         ("x.yaml", b"a: 1\nb: [\n", "x.yaml:3:1: "),
@@ -1007,3 +1007,79 @@ def test_an_empty_pipe_is_no_source(run: Run) -> None:
     )
     assert not Path("new.yaml").exists()
     assert 0 == run("import", "-", "new.yaml", "--from", "yaml", stdin="").code
+
+
+# -------------------------------------------------------------------------------------------------------------- merging
+
+OLD: dict[str, Any] = {"a": {"b": {"c": 1, "d": [1, 2], "none": None}, "e": "x"}, "list": [1], "s": {1}, "n": 1}
+
+
+def test_a_merge_goes_into_mappings_at_every_level(run: Run) -> None:
+    with PersistedState("new.yaml") as opened:
+        opened.update(OLD)
+    Path("x.json").write_text('{"a": {"b": {"c": 2, "d": [3], "none": {"x": 1}}, "f": {}}, "n": "1", "g": 1}')
+
+    assert (0, "", "") == run("import", "x.json", "new.yaml", "--merge")
+    merged = {"b": {"c": 2, "d": [3], "none": {"x": 1}}, "e": "x", "f": {}}
+    assert same({**OLD, "a": merged, "n": "1", "g": 1}, state())
+
+
+def test_a_merge_is_one_commit_of_what_differs(run: Run) -> None:
+    with PersistedState("new.yaml") as opened:
+        opened.update(OLD)
+        opened.journal = True
+        before = Path("new.yaml").read_bytes()
+        Path("x.json").write_text('{"a": {"b": {"c": 2, "d": [1, 2]}, "e": "x"}, "list": [1], "n": 1}')
+
+        assert "~ a.b.c: 1 -> 2\n" == run("import", "x.json", "new.yaml", "--merge", "--dry-run").out
+        assert (0, "", "") == run("import", "x.json", "new.yaml", "--merge")
+        added = Path("new.yaml").read_bytes().removeprefix(before)
+    assert b'--- [["set",["a","b"],"c",2]]\n' == added[: added.index(b"...")]
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "said"),
+    [
+        ("a", "1", "a mapping in FILE, a scalar in SOURCE"),
+        ("a", "null", "a mapping in FILE, a scalar in SOURCE"),
+        ("a.b.d", '{"0": 1}', "a list in FILE, a mapping in SOURCE"),
+        ("a.e", "[1]", "a scalar in FILE, a list in SOURCE"),
+        ("s", "[1]", "a set in FILE, a list in SOURCE"),
+    ],
+)
+def test_a_merge_refuses_a_conflict_of_kinds(run: Run, path: str, text: str, said: str) -> None:
+    with PersistedState("new.yaml") as opened:
+        opened.update(OLD)
+    source = text
+    for key in reversed(path.split(".")):
+        source = f'{{"{key}": {source}, "further": 1}}'
+    Path("x.json").write_text(source)
+    Path("value.json").write_text(text)
+
+    for words in (["x.json"], ["value.json", "--into", path]):
+        code, out, err = run("import", *words, "new.yaml", "--merge")
+        assert (1, "") == (code, out)
+        assert f"new.yaml: 1 value cannot be merged:\n  {path}: {said}\nNothing was changed. --replace" in err
+        assert same(OLD, state())
+    assert 0 == run("import", "x.json", "new.yaml", "--merge", "--replace").code
+    found: Any = state()
+    for key in path.split("."):
+        assert "further" in found
+        found = found[key]
+    assert same(json.loads(text), found)
+
+
+def test_a_merge_does_not_take_one_key_for_another(run: Run) -> None:
+    Path("new.yaml").write_text("a:\n  1: x\n")
+    Path("x.yaml").write_text("a:\n  true: y\n")
+
+    code, _, err = run("import", "x.yaml", "new.yaml", "--merge", "--replace")
+    assert (1, True) == (code, "  a[true]: FILE has another key that is equal to this one" in err)
+    assert {"a": {1: "x"}} == state()
+
+
+def test_a_merge_begins_a_file(run: Run) -> None:
+    Path("x.json").write_text('{"a": {"b": 1}}')
+
+    assert 0 == run("import", "x.json", "new.yaml", "--merge", "--into", "c").code
+    assert {"c": {"a": {"b": 1}}} == state()

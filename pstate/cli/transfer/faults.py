@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from pstate.cli import paths
@@ -23,23 +23,41 @@ class BadSource(PStateError):
     """What is to be imported is missing, cannot be read, or is not what it was taken for."""
 
 
-class Faults:
-    """The places that cannot be carried."""
+def bad_line(name: str, line: int, what: str, column: int = 1) -> BadSource:
+    """The error for *what* is wrong in the source *name*, with its place."""
+    return BadSource(
+        f"{name}:{line}:{column}: {what}. Nothing was changed. Correct the source.", line=line, column=column
+    )
 
-    def __init__(self) -> None:
+
+def bad_place(text: str, position: int, name: str, what: str) -> BadSource:
+    """`bad_line` for what is at *position* in *text*, all of the source."""
+    line = text.count("\n", 0, position) + 1
+    return bad_line(name, line, what, position - text.rfind("\n", 0, position))
+
+
+class Faults:
+    """The places that cannot be carried, below *place*."""
+
+    def __init__(self, place: Sequence[Any] = ()) -> None:
         self.count = 0
+        self._place = list(place)
         self._lines: list[str] = []
 
     def add(self, path: list[Any], reason: str) -> None:
         self.count += 1
         if self.count <= SHOWN:
-            self._lines.append(f"  {paths.show(path)}: {reason}\n")
+            self._lines.append(f"  {paths.show([*self._place, *path])}: {reason}\n")
+
+    def lines(self) -> str:
+        """Each place with its reason, one a line; the first of them, if there are many."""
+        return "".join(self._lines) + (f"  and {self.count - SHOWN:,} more\n" if self.count > SHOWN else "")
 
     def settle(self, name: str, may_leave_out: bool, more: str = "") -> None:
         """Raise No with the places in *name*, and what *more* there is to say; or tell that they were left out."""
         if not self.count:
             return
-        lines = "".join(self._lines) + (f"  and {self.count - SHOWN:,} more\n" if self.count > SHOWN else "")
+        lines = self.lines()
         if may_leave_out:
             tell(f"pstate: {name}: {counted(self.count, 'value')} left out:\n{lines.rstrip()}")
         else:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pstate.cli.command import No, Usage
+from pstate.cli.transfer import env, ini, table
 from pstate.cli.transfer.faults import Say
 from pstate.errors import WriteError
 from pstate.file.fs import NO_SUCH_RENAME, SYSTEM, Descriptor, open_beside
@@ -44,9 +45,14 @@ TEXTS: dict[str, Callable[[Any], bytes]] = {
     "json": _json,
     "toml": _toml,
     "yaml": dumping.dump_value,
+    "env": env.write,
+    "ini": ini.write,
+    "csv": table.write,
     "persistedstate": dumping.dump_value,  # after a clean close its file is plain YAML
 }
-SUFFIXES = {".json": "json", ".toml": "toml", ".yaml": "yaml", ".yml": "yaml"}
+SUFFIXES = {
+    ".json": "json", ".toml": "toml", ".yaml": "yaml", ".yml": "yaml", ".env": "env", ".ini": "ini", ".csv": "csv",
+}  # fmt: skip
 
 
 # ----------------------------------------------------------------------------------------------------- what is a store
