@@ -10,7 +10,6 @@ import pickle
 import shelve
 import signal
 import sqlite3
-import stat
 import subprocess
 import sys
 import zlib
@@ -29,6 +28,7 @@ import tinydb
 from tools.cli import FILES, Run, environment, run
 
 from pstate import PersistedState
+from pstate.cli.transfer import sources
 from pstate.values import same
 
 __all__ = ["run"]
@@ -968,31 +968,12 @@ def test_json_by_zlib_that_is_none_is_a_place(run: Run) -> None:
     assert sorted(places)[2].startswith("c: Expecting property name")
 
 
-def test_progress_is_shown_to_a_person_only(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is large enough to wait for says what it does; each source tells its size."""
-    from pstate.cli import show
-    from pstate.cli.transfer import importing, sources
-
-    said: list[str] = []
-
-    class Progress:
-        def __init__(self, size: int) -> None:
-            assert size > 50_000
-
-        def __enter__(self) -> Any:
-            return said.append
-
-        def __exit__(self, *error: object) -> None:
-            pass
-
-    monkeypatch.setattr(show, "progress", Progress)
-    assert importing.show is show
+def test_a_source_says_its_size(run: Run) -> None:
+    """Which decides whether progress is shown."""
     write_raw_diskcache("cache")
-    assert stat.S_ISDIR(os.stat("cache").st_mode)
-    assert 0 == run("import", "cache", "new.yaml").code
-    assert "reading 0 values of 6" in said
-    assert "committing" == said[-1]
-    assert sources.size("-") == 0
+
+    assert 50_000 < sources.size("cache")
+    assert 0 == sources.size("-")
 
 
 def test_an_empty_pipe_is_no_source(run: Run) -> None:

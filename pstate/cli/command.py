@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple, NoReturn, TextIO
 
+from pstate.cli import progress
 from pstate.signals import expected, tolerating
 
 
@@ -75,6 +76,7 @@ def printing(done: str = "") -> Iterator[None]:
 
 def tell(text: str, end: str = "\n") -> None:
     """Print *text* on standard error, for a person. Where nobody can see it, the command goes on without."""
+    progress.clear()
     try:
         print(text, end=end, file=sys.stderr, flush=True)
     except expected(OSError, ValueError):

@@ -6,7 +6,6 @@ from typing import Any
 
 from pstate.cli import paths, session, show
 from pstate.cli.command import Command, No, Parser, Usage, declare_file, declare_form, declare_path
-from pstate.cli.mending import presence
 
 
 def _declare(parser: Parser) -> None:
@@ -25,8 +24,7 @@ def _declare(parser: Parser) -> None:
 def _run(arguments: Any) -> int:
     path = paths.parse(arguments.path)
     try:
-        with show.progress(presence.must_exist(arguments.file)):
-            state = session.snapshot(arguments.file)
+        state = session.snapshot(arguments.file)
         value = paths.find(state, path, arguments.file)
     except No:
         if arguments.default is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from pstate.cli import show
+from pstate.cli import progress, show
 from pstate.cli.command import Command, Parser
 from pstate.cli.mending.examine import ERROR, NOTE, WARNING, Finding, Report, examine
 from pstate.signals import expected
@@ -26,7 +26,7 @@ def _run(arguments: Any) -> int:
     bad = {ERROR, WARNING} if arguments.strict else {ERROR}
     code = 0
     for file in arguments.files:
-        with show.progress(_size(file)) as step:
+        with progress.shown(f"reading {file}", _size(file)) as step:
             report = examine(file, step)
         show.write(_json(report) if arguments.json else text(report, arguments.all))
         show.flush()

@@ -67,7 +67,7 @@ def examine(file: str, step: Callable[[str], None]) -> Report:
     except expected(PStateError) as error:
         report.refuse(error)
     else:
-        step(f"{file}: looking at its folder")
+        step("looking at the folder")
         _examine_place(report)
     for finding in _beside(report.path):
         report.findings.append(finding)
@@ -99,10 +99,9 @@ def _examine_bytes(report: Report, data: bytes, image: f.Image, step: Callable[[
         _examine_theirs(report, data)
         return
     _examine_journal(report, image, data)
-    step(f"{path}: reading the document")
     state = _examine_document(report, image)
     if state is not None and report.is_usable and image.bodies:
-        step(f"{path}: replaying {image.index} commits")
+        step(f"replaying {image.index:,} commits")
         try:
             records = recovery.Records(image.bodies, path, lambda: data)
             unopened.replayed(recovery.Content(state, image, True, records), path, data)

@@ -6,9 +6,9 @@ import os
 import sys
 from typing import Any
 
-from pstate.cli import show
+from pstate.cli import progress, show
 from pstate.cli.command import Command, No, Parser, Usage, declare_file, tell
-from pstate.cli.mending import mend
+from pstate.cli.mending import mend, presence
 from pstate.cli.mending.check import text
 from pstate.cli.mending.examine import examine, settled
 from pstate.cli.mending.salvage import Plan, lost_lines, plan, problem
@@ -29,20 +29,23 @@ def _declare(parser: Parser) -> None:
 
 def _run(arguments: Any) -> int:
     path = os.path.realpath(arguments.file)
-    data = settled(path)[0]
-    error = problem(data, path)
-    if not arguments.json:
-        show.write(text(examine(path, lambda words: None), all_notes=False), mend.UNTOUCHED)
+    size = presence.must_exist(arguments.file)
+    with progress.shown(f"reading {arguments.file}", size) as say:
+        data = settled(path)[0]
+        error = problem(data, path)
+        if not arguments.json:
+            show.write(text(examine(path, say), all_notes=False), mend.UNTOUCHED)
     if error is None:
         if arguments.json:
             show.write(show.json_text({"file": path, "ok": True, "done": False}) + "\n")
         else:
             show.write("Nothing to repair. What an interrupted write has left, the next writer tidies up.\n")
         return 0
-    found = plan(data, path, error, arguments.salvage)
-    mend.must_come_back(path, found.text, found.state)
-    if not arguments.json:
-        show.write(_shown(found, _with_salvage(data, path, error, found, arguments)), mend.UNTOUCHED)
+    with progress.shown("looking for what can be kept", size):
+        found = plan(data, path, error, arguments.salvage)
+        mend.must_come_back(path, found.text, found.state)
+        if not arguments.json:
+            show.write(_shown(found, _with_salvage(data, path, error, found, arguments)), mend.UNTOUCHED)
     copy, refusal = None, None
     try:
         if not arguments.dry_run:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 from typing import Any, NamedTuple
 
-from pstate.cli import changes, show
+from pstate.cli import changes, progress, show
 from pstate.cli.command import Command, No, Parser, Usage, declare_file
-from pstate.cli.mending import ancestors, mend, unopened
+from pstate.cli.mending import ancestors, mend, presence, unopened
 from pstate.cli.mending.ancestors import Ancestor
 from pstate.cli.mending.examine import settled
 from pstate.cli.mending.pieces import Head, head, pieces
@@ -63,16 +63,18 @@ def _declare(parser: Parser) -> None:
 
 def _run(arguments: Any) -> int:
     path = os.path.realpath(arguments.file)
-    data = settled(path)[0]
-    found = _edited(path, data)
-    if found is None:
-        return _say_nothing_to_do(path, arguments)
-    ancestor = _ancestor(path, found, arguments.ancestor)
-    resolution = _resolution(path, data, found, ancestor, arguments.side)
-    mend.must_come_back(path, resolution.text, resolution.state)
-    where = None if ancestor is None else ancestor.where
-    if not arguments.json:
-        show.write(_shown(path, found, where, resolution), mend.UNTOUCHED)
+    with progress.shown(f"reading {arguments.file}", presence.must_exist(arguments.file)) as say:
+        data = settled(path)[0]
+        found = _edited(path, data)
+        if found is None:
+            return _say_nothing_to_do(path, arguments)
+        say("merging the edit and the commits")
+        ancestor = _ancestor(path, found, arguments.ancestor)
+        resolution = _resolution(path, data, found, ancestor, arguments.side)
+        mend.must_come_back(path, resolution.text, resolution.state)
+        where = None if ancestor is None else ancestor.where
+        if not arguments.json:
+            show.write(_shown(path, found, where, resolution), mend.UNTOUCHED)
     copy, refusal = None, None
     try:
         if not arguments.dry_run:

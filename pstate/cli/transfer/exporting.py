@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pstate.cli import paths, session, show
+from pstate.cli import paths, progress, session, show
 from pstate.cli.command import Command, Parser, Usage, declare_file
 from pstate.cli.mending import presence
 from pstate.cli.transfer import targets, texts
@@ -36,16 +36,17 @@ def _run(arguments: Any) -> int:
     size = presence.must_exist(file)
     if target != _STANDARD_OUTPUT:
         targets.refuse(target, name, file, arguments.force)
-    with session.no_collector(), show.progress(size) as say:
-        say("reading the state")
+    with session.no_collector(), progress.shown(f"reading {file}", size) as say:
         departure = Departure(WORDS[name], place)
-        tree = departure.tree(paths.find(session.snapshot(file), place, file))
+        state = session.snapshot(file)
+        say("checking each value")
+        tree = departure.tree(paths.find(state, place, file))
         departure.faults.settle(file, arguments.skip_unsupported and tree is not LEFT_OUT)
-        say("writing")
-        if target != _STANDARD_OUTPUT:
+        say(f"writing {name}")
+        if target == _STANDARD_OUTPUT:
+            show.write(targets.TEXTS[name](tree).decode())
+        else:
             targets.put(tree, target, name, arguments.force, say)
-    if target == _STANDARD_OUTPUT:
-        show.write(targets.TEXTS[name](tree).decode())
     return 0
 
 

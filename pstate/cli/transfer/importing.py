@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from pstate.cli import changes, paths, session, show
+from pstate.cli import changes, paths, progress, session, show
 from pstate.cli.command import Command, No, Parser, Usage, declare_file, declare_writing, tell
 from pstate.cli.transfer import sources
 from pstate.cli.transfer.arrival import Arrival
@@ -43,7 +43,7 @@ def _run(arguments: Any) -> int:
     source, file = arguments.source, arguments.file
     if os.path.exists(file) and os.path.exists(source) and os.path.samefile(source, file):
         raise Usage(f"{file}: is SOURCE and FILE at once. Nothing was changed. Copy it first.")
-    with session.no_collector(), show.progress(sources.size(source)) as say:
+    with session.no_collector(), progress.shown(f"reading {source}", sources.size(source)) as say:
         found = sources.read(source, arguments.format, arguments.table, arguments.string, say)
         say("checking each value")
         arrival = Arrival(arguments.unsafe_pickle, len(place))

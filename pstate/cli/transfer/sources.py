@@ -34,7 +34,6 @@ def read(path: str, name: str | None, table: str | None, as_strings: bool, say: 
 
 def _read(path: str, name: str | None, table: str | None, as_strings: bool, say: Say) -> databases.Found:
     is_typed = path == STANDARD_INPUT
-    say("looking at the source")
     name = name or (None if is_typed else _database_at(path))
     if name == "pickledb" and databases.is_sqlite(path):
         name = "sqlitedict"  # PickleDBSQLite has the same table, with JSON in it
@@ -46,7 +45,6 @@ def _read(path: str, name: str | None, table: str | None, as_strings: bool, say:
         if as_strings:
             raise _not_only_strings(path)
         return databases.READERS[name](path, table, say)
-    say("reading the source")
     if is_typed:
         return _read_text(input_bytes(), "standard input", name, "", as_strings)
     return _read_text(_content(path), path, name, texts.ending(path), as_strings)
