@@ -150,7 +150,7 @@ def test_the_end_of_a_name_says_the_format(run: Run, name: str) -> None:
     assert 0 == run("export", "from.yaml", name).code
     assert same(VALUE, READ[{"L": "yaml"}.get(name[-1], name.partition(".")[2])](name))
     code, _, err = run("export", "from.yaml", "out.db")
-    assert (2, True) == (code, "Say which with --to" in err)
+    assert (2, True) == (code, "Name the format with --to" in err)
 
 
 def test_texts_go_to_standard_output(run: Run) -> None:
@@ -346,7 +346,7 @@ def test_what_is_there_is_not_replaced_unless_asked_for(run: Run, format_: str) 
 
     code, out, err = run("export", "from.yaml", str(target), "--to", format_)
     assert (1, "") == (code, out)
-    assert f"{target}: is there already. Nothing was written. " in err
+    assert f"{target}: already exists. Nothing was written. " in err
     assert "mine" == target.read_text()
 
     if format_ in ("shelve", "diskcache"):

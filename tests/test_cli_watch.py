@@ -228,7 +228,7 @@ def test_a_file_that_is_not_there(run: Run) -> None:
     code, _, err = run("watch", "nothing.yaml")
 
     assert 3 == code
-    assert "there is no such file" in err
+    assert "the file does not exist" in err
 
 
 def test_words_behind_the_dashes_are_the_commands_own(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

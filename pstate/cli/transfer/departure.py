@@ -1,7 +1,7 @@
-"""What each format has words for, and the walk over a state that finds what it has none for.
+"""What each format can hold, and the walk over a state that finds the values that it cannot.
 
-The libraries that write do not say so: orjson writes infinity as null, SQLite stores NaN as null, json makes a text of
-the key 1. A value that would come back as another one is refused here, before any of them is asked.
+Some libraries change values silently: orjson writes infinity as null, SQLite stores NaN as null, and json writes the
+key 1 as a string. A value that would come back changed is refused here, before a library writes it.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _NAMES: dict[type, str] = {
 
 
 class Words(NamedTuple):
-    """What a format can say."""
+    """What a format can hold."""
 
     title: str
     kinds: frozenset[type] | None = None  #: at any depth; None: whatever a state holds
     is_finite: bool = False  #: no infinity, no NaN
     integers: tuple[int, int] | None = None  #: the smallest and the largest
     needs_mapping: bool = True  #: at the top
-    text_keys: bool = True  #: at the top; deeper ones too where *kinds* says what may stand there
+    text_keys: bool = True  #: at the top; deeper ones too where *kinds* says what a value may be
     misfit: Callable[[list[Any], Any], str | None] = lambda path, value: None  #: what else is wrong with a value
     key_misfit: Callable[[list[Any]], str | None] = lambda path: None  #: what else is wrong with the last key of a path
     gaps: Callable[[Any], Iterator[tuple[list[Any], str]]] = lambda tree: iter(())  #: what is missing, with the reason
@@ -59,7 +59,7 @@ def _not_in_a_cache(path: list[Any], value: Any) -> str | None:
     if len(path) == 1 and type(value) is float and math.isnan(value):
         return "diskcache reads NaN as None"
     if len(path) == 1 and type(value) is str and "\r" in value and len(value.encode()) >= 2**15:
-        return "of a text as long as this, diskcache reads the carriage returns as line feeds"
+        return "in a string of this length, diskcache changes carriage returns to line feeds"
     return None
 
 
@@ -93,7 +93,7 @@ WORDS = {
 
 
 class Departure:
-    """One walk over a plain tree that is to be said in *words*; *place* is where it is in the state."""
+    """One walk over a plain tree that is to be written in *words*; *place* is its path in the state."""
 
     def __init__(self, words: Words, place: Sequence[Any] = ()) -> None:
         self.faults = Faults(place)

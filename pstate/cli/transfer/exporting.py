@@ -1,4 +1,4 @@
-"""`pstate export`: a state, as a file of another store, or nothing at all."""
+"""`pstate export`: writes a state as a file of another store, or writes nothing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ def _run(arguments: Any) -> int:
     file, target = arguments.file, arguments.target
     name = arguments.format or targets.SUFFIXES.get(texts.ending(target))
     if name is None:
-        raise Usage(f"{target}: its name does not say a format. Nothing was written. Say which with --to.")
+        raise Usage(
+            f"{target}: its name does not end in a known format. Nothing was written. Name the format with --to."
+        )
     if target == _STANDARD_OUTPUT and name not in targets.TEXTS:
         raise Usage(f"--to {name} needs a TARGET. Nothing was written. Give its path.")
     place = paths.parse(arguments.only)

@@ -1,4 +1,4 @@
-"""`pstate import`: what another store holds, into a state, as one commit or not at all."""
+"""`pstate import`: puts the content of another store into a state, as one commit or not at all."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def _declare(parser: Parser) -> None:
     parser.add_argument("source", metavar="SOURCE", help="a file, or the folder of a diskcache; - is standard input")
     declare_file(parser)
     parser.add_argument(
-        "--from", dest="format", choices=sources.FORMATS, help="the format of SOURCE (as its name and content say)"
+        "--from", dest="format", choices=sources.FORMATS, help="the format of SOURCE (from its name and content)"
     )
-    parser.add_argument("--into", metavar="PATH", default=".", help="where it is to go (the top)")
+    parser.add_argument("--into", metavar="PATH", default=".", help="the place in FILE (the top)")
     parser.add_argument("--replace", action="store_true", help="replace keys and values that FILE already has")
     parser.add_argument(
         "--merge",
@@ -29,11 +29,9 @@ def _declare(parser: Parser) -> None:
         help="merge mappings with those in FILE, at every level; otherwise the value from SOURCE wins",
     )
     parser.add_argument("-n", "--dry-run", action="store_true", help="print what would change, and change nothing")
-    parser.add_argument("--table", metavar="NAME", help="which table of a sqlitedict, where there are several")
+    parser.add_argument("--table", metavar="NAME", help="the table of a sqlitedict that has several")
     parser.add_argument("-s", "--string", action="store_true", help="take all values of env, ini and csv as strings")
-    parser.add_argument(
-        "--unsafe-pickle", action="store_true", help="read pickles, which runs whatever code is in them"
-    )
+    parser.add_argument("--unsafe-pickle", action="store_true", help="read pickles, which runs the code in them")
     declare_skipping(parser)
     declare_writing(parser)
 
@@ -42,7 +40,7 @@ def _run(arguments: Any) -> int:
     place = paths.parse(arguments.into)
     source, file = arguments.source, arguments.file
     if os.path.exists(file) and os.path.exists(source) and os.path.samefile(source, file):
-        raise Usage(f"{file}: is SOURCE and FILE at once. Nothing was changed. Copy it first.")
+        raise Usage(f"{file}: is both SOURCE and FILE. Nothing was changed. Copy it first.")
     with session.no_collector(), progress.shown(f"reading {source}", sources.size(source)) as say:
         found = sources.read(source, arguments.format, arguments.table, arguments.string, say)
         say("checking each value")
@@ -50,7 +48,9 @@ def _run(arguments: Any) -> int:
         tree = arrival.tree(found.tree)
         arrival.faults.settle(source, arguments.skip_unsupported and tree is not LEFT_OUT, arrival.remedy())
         if not place and not isinstance(tree, dict):
-            raise No(f"{source}: at the top of a state is a mapping. Nothing was changed. Say where: --into KEY")
+            raise No(
+                f"{source}: a state is a mapping, and this is not. Nothing was changed. Choose a place: --into KEY"
+            )
         for note in (*found.notes, *arrival.notes()):
             tell(f"pstate: {source}: {note}")
         if arguments.dry_run:
@@ -99,7 +99,7 @@ def _put_at(root: Any, place: list[Any], tree: Any, overlay: Overlay | None, arg
     elif overlay is not None and present is not ABSENT and isinstance(holder, dict | list):
         overlay.put(holder, paths.index(key) if isinstance(holder, list) else key, tree, place)
     elif present is not ABSENT and not arguments.replace:
-        raise No(f"{arguments.file}: {paths.show(place)} is there already. Nothing was changed. --replace replaces it.")
+        raise No(f"{arguments.file}: {paths.show(place)} already exists. Nothing was changed. To replace it: --replace")
     elif isinstance(holder, dict):
         holder[key] = tree
     elif isinstance(holder, list) and present is not ABSENT:
@@ -124,8 +124,8 @@ def _put_keys(mapping: Any, place: list[Any], tree: dict[Any, Any], overlay: Ove
         first = ", ".join(paths.show([*place, key]) for key in there[:3])
         more = f" and {len(there) - 3:,} more" if len(there) > 3 else ""
         raise No(
-            f"{arguments.file}: has {counted(len(there), 'key')} already: {first}{more}. Nothing was changed. "
-            "--replace takes those of SOURCE, --into puts them elsewhere."
+            f"{arguments.file}: already has {counted(len(there), 'key')} of SOURCE: {first}{more}. "
+            "Nothing was changed. To replace: --replace; to merge mappings: --merge; to import elsewhere: --into PATH"
         )
     mapping.update(tree)
 
@@ -133,7 +133,7 @@ def _put_keys(mapping: Any, place: list[Any], tree: dict[Any, Any], overlay: Ove
 COMMANDS = {
     "import": Command(
         "import",
-        "take over what another store holds",
+        "import the content of another store",
         "Put the content of SOURCE into FILE, as one commit or not at all. Values that a state cannot hold are named.\n"
         "SOURCE is JSON, TOML, YAML, env, ini, csv, or a file of persistedstate, shelve, sqlitedict, diskcache,\n"
         "pickledb or tinydb. It is only read, and never unpickled without --unsafe-pickle.\n"

@@ -1,4 +1,4 @@
-"""A source by its path: which format it is in, and what it holds."""
+"""Reads a source by its path, after finding out its format."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ def size(path: str) -> int:
 
 
 def _database_at(path: str) -> str | None:
-    """The format of *path*, if it is no text."""
+    """The format of *path*, if it is not text."""
     if os.path.isdir(path):
         if databases.caches_in(path):
             return "diskcache"
-        raise BadSource(f"{path}: this folder is no diskcache: no cache.db in it. Nothing was changed.")
+        raise BadSource(f"{path}: this folder is not a diskcache: it does not contain a cache.db. Nothing was changed.")
     if databases.is_sqlite(path):
         return databases.format_of(path)
     if os.path.exists(path) and (texts.ending(path) in texts.SUFFIXES or not os.path.isfile(path)):
@@ -82,10 +82,10 @@ def _read_text(data: bytes, path: str, name: str | None, suffix: str, as_strings
             raise _not_only_strings(path)
         reader = partial(reader, is_typed=False)
     if reader is texts.read_any and b"\0" in data[:1000]:
-        raise BadSource(f"{path}: this is in no format that is known. Nothing was changed. Say which with --from.")
+        raise BadSource(f"{path}: the format is not recognized. Nothing was changed. Name it with --from.")
     if reader is texts.read_any and not data.strip():
-        # What a program has left that failed in front of a pipe; an empty document has a name that says so.
-        raise BadSource(f"{path}: is empty. Nothing was changed. If an empty document is meant: --from yaml")
+        # Probably a program that failed before a pipe. A file that is meant to be empty has the name of a format.
+        raise BadSource(f"{path}: is empty. Nothing was changed. To import an empty document: --from yaml")
     return databases.Found(reader(data, path), [])
 
 
@@ -94,4 +94,4 @@ def _content(path: str) -> bytes:
         with open(path, "rb") as file:
             return file.read()
     except expected(FileNotFoundError):
-        raise BadSource(f"{path}: there is no such file. Nothing was changed.") from None
+        raise BadSource(f"{path}: the file does not exist. Nothing was changed.") from None

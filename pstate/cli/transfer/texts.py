@@ -1,4 +1,4 @@
-"""The sources that are texts, from their bytes: JSON, TOML, YAML, and the files of persistedstate, pickledb and tinydb.
+"""Reads text formats from bytes: JSON, TOML, YAML, env, ini, csv, and files of persistedstate, pickledb and tinydb.
 
 Each reader is given the bytes, and the name of the source for messages, and raises BadSource with line and column.
 """
@@ -37,18 +37,18 @@ def read_json(data: bytes, name: str) -> Any:
 
 
 def json_value(text: str) -> Any:
-    """What the JSON *text* says. Raises ValueError, also where Python would silently read something else."""
+    """The value of the JSON *text*. Raises ValueError, also if Python would silently read another value."""
     try:
         return json.loads(text, object_pairs_hook=_mapping, parse_float=_float)
     except RecursionError:
-        raise ValueError("it is nested far deeper than a state may be") from None
+        raise ValueError("it is nested more deeply than a state can be") from None
 
 
 def _mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     mapping = dict(pairs)
     if len(mapping) < len(pairs):
         ((twice, _),) = Counter(key for key, _ in pairs).most_common(1)
-        raise ValueError(f"the key {json.dumps(twice)} stands twice in one mapping, and only one value can be kept")
+        raise ValueError(f"the key {json.dumps(twice)} occurs twice in one mapping")
     return mapping
 
 
@@ -71,7 +71,7 @@ def read_toml(data: bytes, name: str) -> Any:
         line, column = (int(found[1]), int(found[2])) if found and found[1] else end
         raise bad_line(name, line, f"this is not TOML: {_IN_TOML.sub('', str(error))}", column) from None
     except RecursionError:
-        raise BadSource(f"{name}: it is nested far deeper than a state may be. Nothing was changed.") from None
+        raise BadSource(f"{name}: it is nested more deeply than a state can be. Nothing was changed.") from None
     except ValueError as error:
         raise BadSource(f"{name}: {error}. Nothing was changed. Correct the source.") from None
 
@@ -86,7 +86,7 @@ def read_yaml(data: bytes, name: str) -> Any:
         except StateFileError:
             documents = []
         if len(documents) == 1 and not isinstance(documents[0].value, dict):
-            return documents[0].value  # which is no state, but may stand in one
+            return documents[0].value  # which is not a state, but can be a value in one
         raise
 
 
@@ -95,7 +95,7 @@ def read_persistedstate(data: bytes, name: str) -> Any:
         return unopened.replayed(unopened.read(data, name), name, data)
     except StateFileError:
         with contextlib.suppress(StateFileError):
-            found = legacy.load_lines(data, name)  # of 23.1 and 23.2, which nothing but the user can tell
+            found = legacy.load_lines(data, name)  # of 23.1 and 23.2, which only the user can know
             if found.records and not found.torn:
                 return found.value
         raise
@@ -133,7 +133,7 @@ def read_any_json(data: bytes, name: str) -> Any:
 
 
 def read_any(data: bytes, name: str) -> Any:
-    """A text that nobody has said the format of."""
+    """A source whose format is not named."""
     if data.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"["):
         try:
             return read_any_json(data, name)
@@ -141,7 +141,7 @@ def read_any(data: bytes, name: str) -> Any:
             pass  # YAML may begin so too
     tree = read_yaml(data, name)
     if isinstance(tree, str):
-        raise BadSource(f"{name}: this is in no format that is known. Nothing was changed. Say which with --from.")
+        raise BadSource(f"{name}: the format is not recognized. Nothing was changed. Name it with --from.")
     return tree
 
 
