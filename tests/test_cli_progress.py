@@ -196,15 +196,13 @@ def test_a_command_that_is_quick_shows_nothing_and_imports_nothing(folder: Path,
 
 def test_what_is_printed_begins_on_a_clean_line(folder: Path) -> None:
     """Also in the middle, and on the same terminal."""
-    source = {"x": 1, "late": "x" * 1_200_000}
-    import json
-
-    (folder / "x.json").write_text(json.dumps(source))
     program = (
         PROGRAM + "from pstate.cli.command import tell\nfrom pstate.cli import show\nimport time\n"
         "with progress.shown('working', 10**9) as say:\n"
         "    while not progress._active._is_drawn: time.sleep(0.001)\n"
-        "    tell('a note'); show.write('a line\\n'); show.flush()\n"
+        "    tell('a note')\n"
+        "    while not progress._active._is_drawn: time.sleep(0.001)\n"
+        "    show.write('a line\\n'); show.flush()\n"
         "    while not progress._active._is_drawn: time.sleep(0.001)\n"
         "    with progress.shown('inside', 10**9):\n"
         "        assert progress._active.phase == 'inside'\n"
