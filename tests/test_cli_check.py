@@ -107,7 +107,7 @@ def test_a_live_journal_is_not_called_abandoned(run: Run) -> None:
     import subprocess
     import sys
 
-    assert "nobody that we see has it open" in run("check", "journal.yaml").out
+    assert "no program that you can see has it open" in run("check", "journal.yaml").out
     code = "import sys; f = open('journal.yaml', 'rb'); print('in', flush=True); sys.stdin.read()"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         with contextlib.closing(process.stdin):  # type: ignore[type-var]
@@ -116,7 +116,7 @@ def test_a_live_journal_is_not_called_abandoned(run: Run) -> None:
             out = run("check", "journal.yaml").out
 
     assert "a journal of 2 commits (185 bytes, generation 22ff0040, durability process)" in out
-    assert "nobody that we see" not in out
+    assert "no program that you can see" not in out
 
 
 def test_many_notes_of_a_kind_are_counted(run: Run) -> None:

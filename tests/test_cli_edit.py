@@ -85,7 +85,7 @@ def test_what_others_commit_meanwhile_is_kept(run: Run, editor: Editor) -> None:
     code, _, err = run("edit", "state.yaml")
 
     assert 0 == code
-    assert "the edit wins: state.counter was 8" in err
+    assert "both you and a program changed a value, and yours was saved: state.counter was 8" in err
     with PersistedState("state.yaml") as found:
         assert (4, 9, 1, {"a", "b"}) == (found.counter, found.jobs[0].tries, found.other, found.seen)
 
@@ -121,7 +121,7 @@ def test_where_the_file_cannot_be_replaced_the_values_are_saved(
     code, _, err = run("edit", "state.yaml")
 
     assert (0, "iron") == (code, run("get", "state.yaml", "jobs[0].name").out.strip())
-    assert "the values are saved, comments and layout are as they were: state.yaml: cannot be" in err
+    assert "the values are saved, but not your comments and layout: state.yaml: cannot be" in err
 
 
 def test_an_unchanged_copy_changes_nothing(run: Run, editor: Editor) -> None:
@@ -134,7 +134,7 @@ def test_an_unchanged_copy_changes_nothing(run: Run, editor: Editor) -> None:
 
 
 def kept(err: str) -> Path:
-    found = re.search(r"what you have written was kept in (\S+)", err)
+    found = re.search(r"your text was kept in (\S+)", err)
     assert found is not None, err
     return Path(found[1])
 
@@ -221,6 +221,73 @@ def test_any_valid_document_can_come_out_of_an_editor(run: Run, editor: Editor, 
         assert "x" not in live
         live.y = 2
     assert 2 == PersistedState("state.yaml").y
+
+
+# ----------------------------------------------------------------------------------------------------------- a new file
+
+
+def test_a_file_that_does_not_exist_begins_with_what_is_saved(run: Run, editor: Editor) -> None:
+    editor("assert text == '' and path.endswith('/new.yaml'); open(path, 'w').write('# mine\\na:   1\\n')")
+
+    assert (0, "", "") == run("edit", "new.yaml")
+    assert "# mine\na:   1\n" == Path("new.yaml").read_text()
+
+
+@pytest.mark.parametrize("code", ["", "open(path, 'w').write('\\n')"])
+def test_where_nothing_is_saved_no_file_begins(run: Run, editor: Editor, code: str) -> None:
+    editor(code)
+
+    assert (0, "", "pstate: nothing was written, so new.yaml was not created.\n") == run("edit", "new.yaml")
+    assert not Path("new.yaml").exists()
+
+
+@pytest.mark.parametrize("text", ["- a\n", "just words\n", "a: [1\n", "a: 1\n---\nb: 2\n"])
+def test_what_is_not_a_mapping_begins_no_file_and_is_kept(run: Run, editor: Editor, text: str) -> None:
+    editor(f"open(path, 'w').write({text!r})")
+
+    code, out, err = run("edit", "new.yaml")
+    assert (3, "") == (code, out)
+    assert text == kept(err).read_text()
+    assert not Path("new.yaml").exists()
+
+
+def test_what_a_program_begins_while_the_editor_runs_is_kept(run: Run, editor: Editor) -> None:
+    editor(
+        "os.system(f'{sys.executable} -m pstate set new.yaml . \"{{a: 1, both: 1}}\"')\n"
+        "open(path, 'w').write('b: 2  # two\\nboth: 2\\n')"
+    )
+
+    code, _, err = run("edit", "new.yaml")
+    assert (0, True) == (code, "yours was saved: state.both was 1" in err), err
+    assert {"a": 1, "b": 2, "both": 2} == PersistedState("new.yaml").snapshot()
+    assert "# two" in Path("new.yaml").read_text()
+
+
+def test_where_no_file_can_be_created_the_editor_does_not_run(run: Run, editor: Editor) -> None:
+    editor("open('ran', 'w')")
+
+    assert 3 == run("edit", "missing/new.yaml").code
+    code, _, err = run("edit", "new.yaml", "--lock")
+    assert (2, True) == (code, "new.yaml: does not exist, so --lock cannot lock it" in err)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "access", lambda path, mode: False)
+        code, _, err = run("edit", "new.yaml")
+    assert (5, True) == (code, "is not writable. Nothing was done." in err)
+    assert not Path("ran").exists()
+
+
+def test_a_new_file_whose_disk_is_full_keeps_the_text(
+    run: Run, editor: Editor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    editor("open(path, 'w').write('a: 1\\n')")
+
+    def fails(*arguments: Any, **options: Any) -> Any:
+        raise WriteError("new.yaml: cannot be created: No space left on device. Nothing was changed.")
+
+    monkeypatch.setattr("pstate.cli.session._open", fails)
+    code, _, err = run("edit", "new.yaml")
+    assert (5, "a: 1\n") == (code, kept(err).read_text())
+    assert not Path("new.yaml").exists()
 
 
 SCALARS = st.one_of(st.none(), st.booleans(), st.integers(-1, 2), st.sampled_from([0.0, 1.0, 2.5, "a", "b"]))

@@ -107,7 +107,16 @@ def test_what_is_usual_imports_little(folder: Path, words: list[str]) -> None:
         {"ctypes", "pstate.text.splice"} if words[0] == "set" else set()
     )  # for its vacuum
     assert set() == imported & unwanted
-    needed = {"command", "table", "paths", "session", "show", "read" if words[0] == "get" else "write", "values"}
+    needed = {
+        "command",
+        "table",
+        "paths",
+        "progress",
+        "session",
+        "show",
+        "read" if words[0] == "get" else "write",
+        "values",
+    }
     needed |= {"mending", "mending.presence"}
     found = {name.removeprefix("pstate.cli.") for name in imported if name.startswith("pstate.cli.")}
     assert found <= needed

@@ -85,8 +85,8 @@ def test_what_is_shown_is_for_people(run: Run) -> None:
     assert (0, "") == (code, err)
     assert f"{here}: cannot be used\n  error: line 8: damaged record: " in out
     assert "kept: the document, commit 1\nlost:\n  lines 8 to 9: record 2, its checksum is wrong: " in out
-    assert "  lines 10 to 11: record 3, behind the damage\n      ~ counter: 4 -> 5\n" in out
-    assert "with --salvage: the document, 2 of the commits up to 3; 2 of these 3 are lost then\n" in out
+    assert "  lines 10 to 11: record 3, after the damage\n      ~ counter: 4 -> 5\n" in out
+    assert "with --salvage: the document, 2 of the commits up to 3; 2 of these 3 are lost\n" in out
     assert out.endswith("Nothing was changed.\n")
     assert (DAMAGED, set()) == (here.read_bytes(), beside())
 
@@ -189,7 +189,7 @@ def test_what_no_document_can_hold_is_not_written(run: Run, option: str) -> None
     code, _, err = run("repair", option, "state.yaml")
 
     assert 3 == code
-    assert "cannot be read back from a document (nested deeper than 100 levels). Nothing was changed." in err
+    assert "the result could not be read back (nested deeper than 100 levels). Nothing was changed." in err
     assert (content, set()) == (Path("state.yaml").read_bytes(), beside())
 
 
@@ -210,7 +210,7 @@ def test_a_journal_without_its_base_marker(run: Run) -> None:
     found = repaired(run, content)
 
     assert 0 == found["records"]  # there is nothing that would confirm the first one
-    assert "(whether the document was edited since the commits, nobody can tell)" in found["kept"]
+    assert "(it is unknown whether the document was edited since the commits)" in found["kept"]
     assert 4 == repaired(run, content, "--salvage")["records"]
     assert STATES[4] == state()
 
@@ -237,7 +237,7 @@ def test_a_file_that_opens_is_left_alone(run: Run, content: bytes) -> None:
     code, out, _ = run("repair", "state.yaml")
 
     assert 0 == code
-    assert out.endswith("Nothing to repair. What an interrupted write has left, the next writer tidies up.\n")
+    assert out.endswith("Nothing to repair. The next writer cleans up after interrupted writes.\n")
     assert (content, set()) == (Path("state.yaml").read_bytes(), beside())
 
 
@@ -246,10 +246,10 @@ def test_a_file_that_opens_is_left_alone(run: Run, content: bytes) -> None:
     [
         (FILE.replace(b"pstate 1 ", b"pstate 2 "), 3, "written by a newer pstate (format 2;"),
         (FILE.replace(b"# how far", b"# too far"), 1, "pstate resolve "),
-        (b"[", 1, "Nothing of it can be kept by itself: correct it with an editor, or take an older copy."),
+        (b"[", 1, "Nothing can be kept automatically: correct it with an editor, or use an older copy."),
         (b"a: [\nb: 1\n", 1, "pstate repair --salvage "),
         (b"- a\n- b\n", 1, "this is a list"),
-        (b"a: \xff\n", 1, "Save the file as UTF-8. Nothing of it can be kept by itself"),
+        (b"a: \xff\n", 1, "Save the file as UTF-8. Nothing can be kept automatically"),
     ],
 )
 def test_what_another_one_must_do_is_said(run: Run, content: bytes, code: int, said: str) -> None:
@@ -381,7 +381,7 @@ def test_without_a_terminal_nothing_is_done_unasked(run: Run) -> None:
     for words in (["repair", "state.yaml"], ["repair", "--json", "state.yaml"]):
         code, out, err = run(*words, stdin="y\n")
         assert 1 == code
-        assert "nobody is here to say yes" in err
+        assert "standard input is not a terminal, so nobody can confirm" in err
         assert "record 2" in out
     assert (DAMAGED, set()) == (Path("state.yaml").read_bytes(), beside())
 
@@ -420,7 +420,7 @@ def test_copies_of_earlier_repairs_stay(run: Run) -> None:
 
     assert {"state.yaml.before-repair", "state.yaml.before-repair-2"} == beside()
     assert DAMAGED == Path("state.yaml.before-repair").read_bytes()
-    assert ".before-repair: the file as it was before it was put in order" in run("check", "state.yaml").out
+    assert ".before-repair: the file as it was before the repair" in run("check", "state.yaml").out
 
 
 def test_permissions_and_links_stay(run: Run) -> None:
@@ -468,7 +468,7 @@ def test_a_program_that_knows_more_must_be_ended_first(run: Run) -> None:
         code, _, err = run("repair", "--yes", "state.yaml")
 
         assert 1 == code
-        assert f"(process {process.pid}) has it open, and may know in memory" in err
+        assert f"(process {process.pid}) has it open, and may have newer values in memory" in err
         assert (DAMAGED, set()) == (Path("state.yaml").read_bytes(), beside())
         process.communicate("state.close()\n")
     (kept,) = beside()
@@ -515,7 +515,7 @@ def test_what_has_changed_since_it_was_shown_is_not_touched(run: Run, monkeypatc
     code, _, err = run("repair", "--yes", "state.yaml")
 
     assert 1 == code
-    assert "somebody has changed the file meanwhile" in err
+    assert "the file has changed in the meantime" in err
     assert (FILE, set()) == (Path("state.yaml").read_bytes(), beside())
 
 

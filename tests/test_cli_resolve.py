@@ -60,7 +60,7 @@ def test_the_commits_are_applied_to_the_edit(run: Run) -> None:
 
     assert {"counter": 5, "key": {"nested": 3}, "size": 1, "log": LOG} == state()
     assert b"counter: 5   # by hand\n" in Path("state.yaml").read_bytes()
-    assert any("the commit counts" in sentence for sentence in found["told"])
+    assert any("the commit wins" in sentence for sentence in found["told"])
     assert {"path": "counter", "old": 30, "new": 5} in found["changes"]
 
 
@@ -80,7 +80,7 @@ def test_an_edit_is_not_undone_by_guessing(run: Run) -> None:
     code, _, err = run("resolve", "state.yaml", "--journal")
 
     assert 1 == code
-    assert "no copy of it was found beside the file or in git. Nothing was changed." in err
+    assert "no copy was found beside the file or in git. Nothing was changed." in err
     assert (EDITED, set()) == (Path("state.yaml").read_bytes(), beside())
 
 
@@ -105,7 +105,7 @@ def test_a_copy_from_before_the_edit_is_found_beside(run: Run, name: str, conten
 
     assert str(Path.cwd() / name) == found["ancestor"]
     assert {"counter": 30, "key": {"nested": 3}, "size": 1, "log": LOG} == state()
-    assert "changed by the edit and by a commit, the edit wins: state.counter was 5" in found["told"]
+    assert "changed by the edit and by a commit; the edit wins: state.counter was 5" in found["told"]
 
 
 def test_the_edit_is_undone_with_the_document_from_before(run: Run) -> None:
@@ -239,7 +239,7 @@ def test_a_program_that_knew_the_document_brings_both_together_itself(run: Run, 
         code, _, err = run("resolve", "state.yaml", "--edit")
 
         assert 1 == code
-        assert f"(process {process.pid}) has it open, and may know in memory" in err
+        assert f"(process {process.pid}) has it open, and may have newer values in memory" in err
         assert EDITED == Path("state.yaml").read_bytes()
         process.communicate("state.close()\n")
     assert {"counter": 30, "key": {"nested": 3}, "size": 1, "log": LOG} == state()

@@ -114,7 +114,7 @@ def test_a_message_that_nobody_can_see_goes_nowhere_else(folder: Path, tmp_path:
         ("pstate set state.yaml x - <&-", 2, "VALUE: standard input cannot be read: it is closed. Nothing was done."),
         ("pstate apply state.yaml <&-", 2, "SCRIPT: standard input cannot be read: it is closed. Nothing was done."),
         ("pstate import - state.yaml <&-", 3, "-: cannot be read: Bad file descriptor. Nothing was changed."),
-        ("pstate repair broken.yaml <&- >out", 1, "nobody is here to say yes. Nothing was changed."),
+        ("pstate repair broken.yaml <&- >out", 1, "so nobody can confirm. Nothing was changed."),
         ("printf 'a\\xff' | pstate set state.yaml x -", 2, "byte 0xff at offset 1 is not UTF-8. Nothing was done."),
         ("printf 'set x \\xff' | pstate apply state.yaml", 2, "byte 0xff at offset 6 is not UTF-8. Nothing was done."),
         ("pstate repair --json --yes broken.yaml >&-", 1, "closed. The file is repaired; as it was: "),

@@ -157,13 +157,45 @@ def test_a_command_that_fails_is_told_and_no_end(folder: Path) -> None:
         _, err = process.communicate()
 
     assert 0 == process.returncode
-    assert "pstate: 'sh -c exit 3' ended with exit code 3; going on\n" * 2 == err
+    assert "pstate: 'sh -c exit 3' failed with exit code 3; continuing\n" * 2 == err
 
 
 def test_a_command_that_is_killed_is_told_with_its_signal(run: Run) -> None:
     code, _, err = run("watch", "state.yaml", "counter", "--now", "-n", "1", "--", "sh", "-c", "kill -9 $$")
 
-    assert (0, "pstate: 'sh -c kill -9 $$' died of signal 9 (Killed); going on\n") == (code, err)
+    assert (0, "pstate: 'sh -c kill -9 $$' was killed by signal 9 (Killed); continuing\n") == (code, err)
+
+
+@pytest.mark.parametrize("batch", [[], ["--batch"]])
+@pytest.mark.parametrize(
+    ("script", "code", "said"),
+    [
+        ("exit 3", 3, "failed with exit code 3; exiting"),
+        ("kill -9 $$", 137, "was killed by signal 9 (Killed); exiting"),
+    ],
+)
+def test_a_command_that_fails_can_end_it_with_its_code(
+    folder: Path, batch: list[str], script: str, code: int, said: str
+) -> None:
+    """Not before it fails, and with no further run of the command."""
+    script = f'echo "$PSTATE_PATH"; [ "$PSTATE_PATH" != bad ] || {script}'
+    with watching(folder, "--exit-on-error", *batch, "--", "sh", "-c", script) as process:
+        with PersistedState(folder / "state.yaml") as state:
+            state.good = 1
+            assert "good" == line(process)
+            with state.transaction():
+                state.bad = 1
+                state.good = 2
+        out, err = process.communicate()
+
+    assert (code, "") == (process.returncode, out.removeprefix("bad\n"))
+    assert f"pstate: 'sh -c {script}' {said}\n" == err
+
+
+def test_to_exit_on_error_needs_a_command(run: Run) -> None:
+    code, _, err = run("watch", "state.yaml", "--exit-on-error")
+
+    assert (2, True) == (code, "--exit-on-error needs a COMMAND after --" in err)
 
 
 def test_whose_it_is_that_was_there_before_nobody_knows(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +210,7 @@ def test_whose_it_is_that_was_there_before_nobody_knows(run: Run, monkeypatch: p
     ("words", "said"),
     [
         (["state.yaml", "counter", "echo", "hi"], "write -- before the command. Nothing was done."),
-        (["state.yaml", "--", "no-such-command"], "there is no command 'no-such-command'. Nothing was done."),
+        (["state.yaml", "--", "no-such-command"], "the command 'no-such-command' does not exist. Nothing was done."),
         (["state.yaml", "a..b"], "PATH 'a..b', character 2: a key is missing here."),
         (["state.yaml", "--count", "0"], "argument -n/--count: '0' is not a number of changes, 1 or more."),
         (["state.yaml", "--count", "x"], "argument -n/--count: 'x' is not a number of changes, 1 or more."),
@@ -196,7 +228,7 @@ def test_a_file_that_is_not_there(run: Run) -> None:
     code, _, err = run("watch", "nothing.yaml")
 
     assert 3 == code
-    assert "there is no such file" in err
+    assert "the file does not exist" in err
 
 
 def test_words_behind_the_dashes_are_the_commands_own(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple, NoReturn, TextIO
 
+from pstate.cli import progress
 from pstate.signals import expected, tolerating
 
 
@@ -79,6 +80,7 @@ def printing(done: str = "") -> Iterator[None]:
 
 def tell(text: str, end: str = "\n") -> None:
     """Print *text* on standard error, for a person. If that fails, the command goes on."""
+    progress.clear()
     try:
         print(text, end=end, file=sys.stderr, flush=True)
     except expected(OSError, ValueError):

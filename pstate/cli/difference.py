@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from pstate.cli import changes, session, show
+from pstate.cli import changes, progress, session, show
 from pstate.cli.command import Command, Parser, declare_file, declare_json
-from pstate.cli.mending import unopened
+from pstate.cli.mending import presence, unopened
 from pstate.memory.changes import between
 
 
@@ -18,8 +18,10 @@ def _declare(parser: Parser) -> None:
 
 
 def _run(arguments: Any) -> int:
-    old, new = _sides(arguments.file, arguments.other)
-    found = list(between(old, new))
+    with progress.shown(f"reading {arguments.file}", presence.must_exist(arguments.file)) as say:
+        old, new = _sides(arguments.file, arguments.other)
+        say("comparing")
+        found = list(between(old, new))
     for change in found:
         show.write((show.json_text(changes.fields(change)) if arguments.json else changes.line(change)) + "\n")
     return 1 if found else 0

@@ -1,9 +1,9 @@
-"""`pstate edit`: a person's editor on a copy, and what it was saved as brought together with the state.
+"""`pstate edit`: runs an editor on a copy of the state, and merges the saved copy into the file.
 
-The lock is not held while the editor runs, as `visudo` would: a lunch break would be everybody's LockTimeout. The copy
-is an edit of the state that it was made from, so at the end it is merged with what others have committed meanwhile,
-like any save (`pstate.text.merge`), and the file is written from it as a vacuum would write it. With `--lock`, others
-wait.
+Unlike `visudo`, it does not hold the lock while the editor runs: a lunch break would be a LockTimeout for everybody
+else. The copy counts as an edit of the state that it was made from. At the end it is merged with what other programs
+committed in the meantime, like any save (`pstate.text.merge`), and the file is rewritten as by a vacuum. With `--lock`,
+other programs wait.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from pstate.cli import session, values
-from pstate.cli.command import Command, No, Parser, declare_file, declare_writing, tell
+from pstate.cli.command import Command, No, Parser, Usage, declare_file, declare_writing, tell
 from pstate.cli.mending import unopened
 from pstate.errors import InvalidStateError, WriteError
 from pstate.memory.frames import store_of
@@ -28,57 +29,102 @@ from pstate.text import merge, reading
 
 
 class Original(NamedTuple):
-    """What the editor is given."""
+    """What the editor starts with."""
 
     text: bytes  #: the copy
-    state: dict[Any, Any]  #: what the copy says
+    state: dict[Any, Any]  #: the state in it
 
 
 class Edited(NamedTuple):
-    """What the editor has left."""
+    """What the editor saved."""
 
     text: bytes
     state: dict[Any, Any]
 
 
 class Discarded(No):
-    """The person does not want the copy any more."""
+    """The person has discarded the copy."""
 
 
 def _declare(parser: Parser) -> None:
     declare_file(parser)
-    parser.add_argument("--lock", action="store_true", help="keep all other writers out while the editor runs")
+    parser.add_argument("--lock", action="store_true", help="lock the file while the editor runs")
     declare_writing(parser)
 
 
 def _run(arguments: Any) -> int:
     file = os.path.realpath(arguments.file)
-    # Opened before the editor runs: where nothing can be written, nobody shall write for nothing.
-    with session.opened(arguments, create=False) as state:
-        copy = os.path.join(tempfile.mkdtemp(prefix="pstate-"), os.path.basename(file))  # readable for nobody else
-        given = b""
-        is_done = False
-        try:
-            with state.transaction() if arguments.lock else contextlib.nullcontext():
-                original = _original(file)
-                given = original.text
-                with open(copy, "wb") as target:
-                    target.write(given)
-                edited = _let_edit(copy, given)
-            if edited is None:
-                tell("pstate: the copy was not changed, so nothing was.")
-            else:
-                _bring_in(state, original, edited)
-            is_done = True
-        except Discarded:
-            is_done = True
-            raise
-        finally:
-            if is_done or not _has_changed(copy, given):
-                shutil.rmtree(os.path.dirname(copy), ignore_errors=True)
-            else:
-                tell(f"pstate: what you have written was kept in {copy}")
+    if session.is_new(file):
+        _edit_new(arguments, file)
+        return 0
+    # The state is opened before the editor starts: nobody should write a text that cannot be saved.
+    with session.opened(arguments, create=False) as state, _copied(file) as copy:
+        with state.transaction() if arguments.lock else contextlib.nullcontext():
+            original = _original(file)
+            edited = copy.edit(original.text)
+        if edited is None:
+            tell("pstate: the copy was not changed, so nothing was.")
+        else:
+            _bring_in(state, original, edited)
     return 0
+
+
+def _edit_new(arguments: Any, file: str) -> None:
+    """Let a person write the first document of *file*, which does not exist. Without one, it is not created."""
+    if arguments.lock:
+        raise Usage(f"{file}: does not exist, so --lock cannot lock it. Nothing was done. Leave out --lock.")
+    folder = os.path.dirname(file)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise WriteError(f"{file}: cannot be created: {folder} is not writable. Nothing was done.", path=file)
+    with _copied(file) as copy:
+        edited = copy.edit(b"")
+        if edited is None:
+            tell(f"pstate: nothing was written, so {arguments.file} was not created.")
+            return
+        # If another program has created it in the meantime, this is an edit of its empty beginning.
+        with session.opened(arguments) as state:
+            _bring_in(state, Original(b"", {}), edited)
+
+
+class _Copy:
+    """The file that the editor works on."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._given = b""
+
+    def edit(self, given: bytes) -> Edited | None:
+        """Let a person edit *given*; None if it is left as it is. Raises No, or InvalidStateError if it is invalid."""
+        self._given = given
+        with open(self.path, "wb") as target:
+            target.write(given)
+        return _let_edit(self.path, given)
+
+    def has_changed(self) -> bool:
+        """Whether it is not what was given to the editor, if that can be told."""
+        try:
+            return _read(self.path) != self._given
+        except expected(OSError):
+            return False
+
+
+@contextlib.contextmanager
+def _copied(file: str) -> Iterator[_Copy]:
+    """A copy of *file* for an editor. It is deleted at the end, except if that would lose what a person wrote."""
+    folder = tempfile.mkdtemp(prefix="pstate-")  # readable for nobody else
+    copy = _Copy(os.path.join(folder, os.path.basename(file)))
+    is_done = False
+    try:
+        yield copy
+        is_done = True
+    except Discarded:
+        is_done = True
+        raise
+    finally:
+        if is_done or not copy.has_changed():
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            tell(f"pstate: your text was kept in {copy.path}")
 
 
 def _original(file: str) -> Original:
@@ -86,13 +132,6 @@ def _original(file: str) -> Original:
     found = unopened.read(data, file)
     state = unopened.replayed(found, file, data)
     return Original(unopened.document(found, state, file), state)
-
-
-def _has_changed(copy: str, given: bytes) -> bool:
-    try:
-        return _read(copy) != given
-    except expected(OSError):
-        return False
 
 
 def _read(path: str) -> bytes:
@@ -104,11 +143,11 @@ def _read(path: str) -> bytes:
 
 
 def _let_edit(copy: str, given: bytes) -> Edited | None:
-    """What the person makes of *copy*; None if nothing. Raises InvalidStateError for what does not parse, or No."""
+    """What the person makes of *copy*; None if nothing. Raises InvalidStateError if it is not a state, or No."""
     while True:
         _run_editor(copy)
         text = _read(copy)
-        if text == given:
+        if text == given or not (given or text.strip()):
             return None
         try:
             return Edited(text, reading.load(text, copy).value)
@@ -116,7 +155,7 @@ def _let_edit(copy: str, given: bytes) -> Edited | None:
             tell(_excerpt(text, error))
             answer = _ask(error) if sys.stdin.isatty() else "k"
             if answer == "d":
-                raise Discarded(f"{copy}: discarded. Nothing was changed.") from None
+                raise Discarded("your text was discarded. Nothing was changed.") from None
             if answer == "k":
                 raise
 
@@ -127,7 +166,7 @@ def _run_editor(copy: str) -> None:
         process = subprocess.Popen([*shlex.split(editor), copy])
     except expected(OSError, ValueError) as error:
         raise No(f"the editor {editor!r} could not be run: {error}. Nothing was changed. Set VISUAL.") from error
-    # Ctrl-C in a terminal is for the editor, but comes to us too.
+    # Ctrl-C in a terminal is meant for the editor, but also reaches this process.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         code = process.wait()
@@ -139,13 +178,13 @@ def _run_editor(copy: str) -> None:
 
 def _ask(error: InvalidStateError) -> str:
     tell(f"pstate: {error}")
-    tell("e to edit again, k to keep the copy and end, d to discard it [e]: ", end="")
+    tell("e to edit again, k to keep the copy and quit, d to discard it [e]: ", end="")
     answer = sys.stdin.readline()
     return answer.strip()[:1].lower() or ("e" if answer else "k")
 
 
 def _excerpt(text: bytes, error: InvalidStateError) -> str:
-    """The lines around *error*, with a mark below it."""
+    """The lines around *error*, with a mark below its place."""
     lines = text.decode("utf-8", "replace").split("\n")
     line, column = error.line or 1, error.column or 1
     shown = [f"{number:>5} | {lines[number - 1]}" for number in range(max(1, line - 2), min(line, len(lines)) + 1)]
@@ -156,27 +195,28 @@ def _excerpt(text: bytes, error: InvalidStateError) -> str:
 
 
 def _bring_in(state: Any, original: Original, edited: Edited) -> None:
-    """Make the state what the edit says, with what others have committed since the copy was made."""
+    """Merge the edit with what other programs have committed since the copy was made."""
     try:
         lost = store_of(state).save(original.state, edited.text)
     except expected(WriteError) as error:
-        # The file cannot be replaced: then at least the values, as one commit.
+        # The file cannot be replaced, so only the values are saved, as one commit.
         with state.transaction():
             merged, lost = merge.merge(original.state, edited.state, state.snapshot())
             values.become(state, merged)
-        tell(f"pstate: the values are saved, comments and layout are as they were: {error}")
+        tell(f"pstate: the values are saved, but not your comments and layout: {error}")
     for sentence in lost:
-        tell(f"pstate: changed by the edit and by a program, the edit wins: {sentence}")
+        tell(f"pstate: both you and a program changed a value, and yours was saved: {sentence}")
 
 
 COMMANDS = {
     "edit": Command(
         "edit",
-        "edit a file while programs use it",
-        "Run $VISUAL, $EDITOR or vi on a copy of the state, and bring what it is saved as into FILE, as one commit.\n"
-        "What others commit meanwhile is kept, value by value; where both changed the same one, the edit wins, and\n"
-        "the other value is printed. While the copy does not parse, you are shown the line and may edit again.\n"
-        "Comments are kept, those in FILE and those that you write. FILE is one plain document afterwards.",
+        "edit a file while programs use it, or write a new one",
+        "Run $VISUAL, $EDITOR or vi on a copy of the state, and merge the saved copy into FILE.\n"
+        "Values that programs commit in the meantime are kept. If you and a program changed the same value, yours is\n"
+        "saved, and the other one is printed. If the copy is not valid, you see the line and can edit again.\n"
+        "Comments in FILE and in the copy are kept. Afterwards, FILE is one plain document.\n"
+        "If FILE does not exist, the editor starts empty, and FILE is created if you save a mapping.",
         "$ EDITOR='sed -i s/wash/iron/' pstate edit state.yaml\n$ pstate get state.yaml jobs[0].name\niron",
         _declare,
         _run,

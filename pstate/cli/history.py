@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from pstate.cli import changes, paths, show
+from pstate.cli import changes, paths, progress, show
 from pstate.cli.command import Command, Parser, declare_file, declare_json, declare_path
 from pstate.cli.mending import presence, unopened
 from pstate.memory.changes import Change, grown, play
@@ -24,10 +24,11 @@ def _declare(parser: Parser) -> None:
 
 def _run(arguments: Any) -> int:
     place = paths.parse(arguments.path)
-    presence.must_exist(arguments.file)
+    size = presence.must_exist(arguments.file)
     if not arguments.follow:
-        for found in _recorded(arguments.file, place):
-            _print(found, arguments.json)
+        with progress.shown(f"reading {arguments.file}", size):
+            for found in _recorded(arguments.file, place):
+                _print(found, arguments.json)
         return 0
     with PersistedState.open(arguments.file, read_only=True) as state:
         watch = state.watch(place, history=True)

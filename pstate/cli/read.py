@@ -7,7 +7,6 @@ from typing import Any
 
 from pstate.cli import paths, session, show
 from pstate.cli.command import Command, No, Parser, Usage, declare_file, declare_form
-from pstate.cli.mending import presence
 
 
 def _declare(parser: Parser) -> None:
@@ -32,8 +31,7 @@ def _declare(parser: Parser) -> None:
 
 def _run(arguments: Any) -> int:
     wanted = [_Wanted(text) for text in arguments.paths]
-    with show.progress(presence.must_exist(arguments.file)):
-        state = session.snapshot(arguments.file)
+    state = session.snapshot(arguments.file)
     texts: list[str] = []
     for each in wanted:
         for value in each.found(state, arguments.file):

@@ -13,11 +13,12 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from pstate.cli import progress
 from pstate.cli.command import Usage
 from pstate.cli.mending.presence import must_exist
 from pstate.errors import PStateError
 from pstate.memory.frames import store_of
-from pstate.signals import expected
+from pstate.signals import expected, tolerating
 from pstate.state import PersistedState
 
 #: For the lock, to end our journal, in seconds.
@@ -32,7 +33,9 @@ def opened(arguments: Any, create: bool = True) -> Iterator[PersistedState]:
     """
     if not create:
         must_exist(arguments.file)
-    state = _open(arguments, arguments.durability or "process")
+    file = arguments.file
+    with progress.shown(f"reading {file}", _size(file)):
+        state = _open(arguments, arguments.durability or "process")
     log = store_of(state).log
     found = log.generation
     if log.promises_power and not arguments.durability:
@@ -42,8 +45,14 @@ def opened(arguments: Any, create: bool = True) -> Iterator[PersistedState]:
     try:
         yield state
     finally:
-        with no_collector():
+        with progress.shown(f"writing {file}", _size(file)), no_collector():
             _leave(state, found)
+
+
+def _size(file: str) -> int:
+    with tolerating(OSError, ValueError):
+        return os.stat(file).st_size
+    return 0
 
 
 def _open(arguments: Any, durability: Any) -> PersistedState:
@@ -101,6 +110,9 @@ def is_new(file: str) -> bool:
 
 def snapshot(file: str) -> dict[Any, Any]:
     """The newest state of *file*, in plain types. It waits for no other process, and changes no byte."""
-    must_exist(file)
-    with no_collector(), PersistedState.open(file, read_only=True) as state:
+    with (
+        progress.shown(f"reading {file}", must_exist(file)),
+        no_collector(),
+        PersistedState.open(file, read_only=True) as state,
+    ):
         return state.snapshot()

@@ -1,6 +1,6 @@
-"""How things are printed: values as they are, as YAML or as JSON; colours, tables and progress.
+"""How things are printed: values as they are, as YAML or as JSON; colours and tables.
 
-The only module that knows `rich`, which is used if it is installed and the output goes to a terminal.
+With `progress`, the only module that knows `rich`, which is used if it is installed and the output goes to a terminal.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import date
 from typing import Any, TextIO
 
+from pstate.cli import progress
 from pstate.cli.command import any_integer, printing
 from pstate.text import dumping, scalars
 from pstate.values import ordered
@@ -22,6 +23,7 @@ _COLOURS = {"red": 31, "green": 32, "yellow": 33, "cyan": 36, "dim": 2}
 
 def write(text: str, done: str = "") -> None:
     """Print *text* in UTF-8, as the file is, whatever the locale says. If that fails, the message ends with *done*."""
+    progress.clear()
     with printing(done):
         _write(text)
         if done:
@@ -105,16 +107,3 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
     for row in [head, *rows]:
         write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n")
-
-
-@contextlib.contextmanager
-def progress(size: int) -> Iterator[Any]:
-    """What is called with a few words for each step of a work on *size* bytes: shown where it takes long enough."""
-    if size > 1_000_000 and sys.stderr.isatty():
-        with contextlib.suppress(ImportError):
-            from rich.console import Console
-
-            with Console(stderr=True).status("reading") as status:
-                yield status.update
-            return
-    yield lambda words: None

@@ -1,4 +1,4 @@
-"""`pstate watch`: each change of a file, as it comes, printed or given to a command."""
+"""`pstate watch`: prints each change of a file as it happens, or runs a command on it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from pstate.state import PersistedState
 from pstate.watch import WATCH_INTERVAL, Watch
 
 _FROM = {"other": "a program", "edit": "an edit", None: "somebody"}
-#: In the environment of a command, in characters: Linux takes 128 KiB for one, and a character may be four bytes.
+#: Longest value in the environment of a command, in characters. Linux allows 128 KiB; a character may be 4 bytes.
 _LONGEST = 30_000
 _OURS = ("PSTATE_OLD", "PSTATE_NEW", "PSTATE_ORIGIN")
 
@@ -40,19 +40,24 @@ def _declare(parser: Parser) -> None:
     declare_file(parser)
     declare_path(parser, optional=True)
     declare_json(parser)
-    parser.add_argument("--now", action="store_true", help="begin with what is there, as if it had just come")
-    parser.add_argument("-n", "--count", metavar="N", type=count, help="end after N changes")
+    parser.add_argument("--now", action="store_true", help="start with the present values, as if they were new")
+    parser.add_argument("-n", "--count", metavar="N", type=count, help="exit after N changes")
     parser.add_argument(
-        "--timeout", metavar="SECONDS", type=seconds, help="end when nothing has changed for so long, with exit code 1"
+        "--timeout", metavar="SECONDS", type=seconds, help="exit with code 1 after SECONDS without a change"
     )
-    parser.add_argument("--batch", action="store_true", help="run the command once for what came as one commit")
-    parser.take_command("run for each change, instead of printing it")
+    parser.add_argument("--batch", action="store_true", help="run COMMAND once for all changes of a commit")
+    parser.add_argument(
+        "--exit-on-error", action="store_true", help="exit when COMMAND fails, with its exit code; 128 + N for signal N"
+    )
+    parser.take_command("run COMMAND for each change, instead of printing it")
 
 
 def _run(arguments: Any) -> int:
     place = paths.parse(arguments.path)
     if arguments.command and shutil.which(arguments.command[0]) is None:
-        raise Usage(f"there is no command {arguments.command[0]!r}. Nothing was done.")
+        raise Usage(f"the command {arguments.command[0]!r} does not exist. Nothing was done.")
+    if arguments.exit_on_error and not arguments.command:
+        raise Usage("--exit-on-error needs a COMMAND after --. Nothing was done.")
     presence.must_exist(arguments.file)
     left = arguments.count
     with PersistedState.open(arguments.file, read_only=True) as state:
@@ -60,7 +65,9 @@ def _run(arguments: Any) -> int:
             found = found[:left]
             if arguments.command:
                 for together in [found] if arguments.batch else [[change] for change in found]:
-                    _call(arguments, together)
+                    code = _call(arguments, together)
+                    if code and arguments.exit_on_error:
+                        return code
             else:
                 for change in found:
                     _print(change, arguments.json)
@@ -72,7 +79,7 @@ def _run(arguments: Any) -> int:
 
 
 def _awaited(watch: Watch, timeout: float | None) -> Iterator[list[Change]]:
-    """What came together, as it comes, until nothing has come for *timeout* seconds."""
+    """The changes of each commit, as they happen, until nothing has changed for *timeout* seconds."""
     since = time.monotonic()
     while timeout is None or time.monotonic() - since < timeout:
         for found in watch.commits():
@@ -93,14 +100,14 @@ def _json(change: Change) -> str:
     return show.json_text({**changes.fields(change), "origin": change.origin, "commit": change.commit}) + "\n"
 
 
-def _call(arguments: Any, found: list[Change]) -> None:
-    """Run the command for *found*. That it fails is told, and no reason to end."""
+def _call(arguments: Any, found: list[Change]) -> int:
+    """Run the command for *found*, and say if it fails. Returns its exit code, as a shell gives it."""
     change = found[0]
     environment = {
         "PSTATE_FILE": os.path.abspath(arguments.file),
         "PSTATE_PATH": paths.show(list(change.path)),
     }
-    if change.origin is not None:  # nobody knows whose it is that was there before
+    if change.origin is not None:  # nobody knows the origin of values that were there before
         environment["PSTATE_ORIGIN"] = change.origin
     for name, value in (("PSTATE_OLD", change.old), ("PSTATE_NEW", change.new)):
         text = None if value is ABSENT else show.value_text(value, "raw")
@@ -115,23 +122,27 @@ def _call(arguments: Any, found: list[Change]) -> None:
             check=False,
         )
     except expected(OSError, ValueError) as error:
-        raise No(f"the command {words!r} could not be run: {error}. {arguments.file} is as it was.") from error
+        raise No(f"the command {words!r} could not be run: {error}. {arguments.file} is unchanged.") from error
+    then = "exiting" if arguments.exit_on_error else "continuing"
     if done.returncode > 0:
-        tell(f"pstate: {words!r} ended with exit code {done.returncode}; going on")
+        tell(f"pstate: {words!r} failed with exit code {done.returncode}; {then}")
     elif done.returncode < 0:
-        died = signal.strsignal(-done.returncode)
-        tell(f"pstate: {words!r} died of signal {-done.returncode} ({died}); going on")
+        number = -done.returncode
+        tell(f"pstate: {words!r} was killed by signal {number} ({signal.strsignal(number)}); {then}")
+        return 128 + number
+    return done.returncode
 
 
 COMMANDS = {
     "watch": Command(
         "watch",
-        "print each change as it comes, or run a command on it",
-        "Wait for changes of FILE, or of what is at PATH, from whatever program or editor they come, and print each,\n"
-        "or run COMMAND. It gets the change as a line of JSON on standard input, and in the environment PSTATE_FILE,\n"
-        "PSTATE_PATH, PSTATE_ORIGIN (other or edit; none for --now), and PSTATE_OLD and PSTATE_NEW: the values as\n"
-        "`pstate get` prints them, each where there is one that is not too long. Changes that come while COMMAND runs\n"
-        "wait for it. What is set to the value that it has is no change. No lock is taken, no byte changes.",
+        "print each change as it happens, or run a command on it",
+        "Wait for changes of FILE, or of the value at PATH, by any program or editor. Print each, or run COMMAND.\n"
+        "COMMAND gets the change as a line of JSON on standard input, and these environment variables: PSTATE_FILE,\n"
+        "PSTATE_PATH, PSTATE_ORIGIN (other or edit; not set for --now), PSTATE_OLD and PSTATE_NEW. The last two are\n"
+        "values as `pstate get` prints them; they are not set if there is no value, or if it is too long.\n"
+        "While COMMAND runs, further changes wait. Setting the same value again is not a change.\n"
+        "FILE is not locked and not changed.",
         "$ (for n in 1 2 3 4 5; do sleep 0.2; pstate incr state.yaml counter; done > /dev/null) &\n"
         "$ pstate watch state.yaml counter --count 1 -- sh -c 'echo \"$PSTATE_PATH has changed\"'\n"
         "counter has changed\n"

@@ -1,1 +1,1 @@
-"""The commands that look at, repair and bring together damaged files."""
+"""The commands that check and repair damaged files, and resolve edits above a journal."""

@@ -1,4 +1,4 @@
-"""What a document was before somebody edited it: found beside it, or in git, and proven by length and checksum.
+"""Finds a document from before an edit, beside the file or in git, and proves it by length and checksum.
 
 A base marker says how long the document was that its journal was written on, and its CRC-32. Editors leave a backup,
 people keep copies, and git has the last version: if one of these is it, an edit can be told from what was there.
@@ -31,7 +31,7 @@ class Ancestor(NamedTuple):
 
 
 def find(path: str, marker: BaseMarker) -> Ancestor | None:
-    """The document that *marker*, of the file *path*, was written behind; None if it is not to be found."""
+    """The document that *marker* of the file *path* was written after; None if it is not found."""
     for where, content in _candidates(path, marker.length):
         found = of(content, marker)
         if found is not None:
@@ -56,12 +56,12 @@ def _candidates(path: str, length: int) -> Iterator[tuple[str, bytes]]:
         for other in others[:_MOST]:
             whole = os.path.join(folder, other)
             with tolerating(OSError):
-                # As much as the document may have with other line ends, and the marker behind it. Not of others: a
-                # checksum of 32 bits is no proof against somebody who wants another document to be taken for it.
+                # As much as the document may have with other line ends, and the marker after it. Only files of the
+                # same owner: a checksum of 32 bits does not protect against somebody who forges a document.
                 found = files.read_beside(SYSTEM, whole, owner, 2 * length + 200)
                 if found is not None:
                     yield whole, found[0]
-    # `cat-file` runs no filter of the repository's configuration; nothing is fetched.
+    # `cat-file` does not run filters that the repository configures, and fetches nothing.
     command = ["git", "-C", folder, "cat-file", "blob", f"HEAD:./{name}"]
     with tolerating(OSError, subprocess.SubprocessError):
         done = subprocess.run(

@@ -1,11 +1,11 @@
-"""`pstate check`: what is to be said about files, and whether a script may rely on them."""
+"""`pstate check`: reports on files, and tells a script whether they can be used."""
 
 from __future__ import annotations
 
 import os
 from typing import Any
 
-from pstate.cli import show
+from pstate.cli import progress, show
 from pstate.cli.command import Command, Parser
 from pstate.cli.mending.examine import ERROR, NOTE, WARNING, Finding, Report, examine
 from pstate.signals import expected
@@ -17,16 +17,16 @@ _COLOURS = {ERROR: "red", WARNING: "yellow", NOTE: "cyan"}
 
 def _declare(parser: Parser) -> None:
     parser.add_argument("files", metavar="FILE", nargs="+", help="state files")
-    parser.add_argument("--json", action="store_true", help="print JSON, an object in each line")
-    parser.add_argument("--all", action="store_true", help=f"every note, not only the first {_SHOWN} of a kind")
-    parser.add_argument("--strict", action="store_true", help="exit code 1 for warnings too")
+    parser.add_argument("--json", action="store_true", help="print JSON, one object a line")
+    parser.add_argument("--all", action="store_true", help=f"all notes, not only the first {_SHOWN} of each kind")
+    parser.add_argument("--strict", action="store_true", help="exit with code 1 for warnings too")
 
 
 def _run(arguments: Any) -> int:
     bad = {ERROR, WARNING} if arguments.strict else {ERROR}
     code = 0
     for file in arguments.files:
-        with show.progress(_size(file)) as step:
+        with progress.shown(f"reading {file}", _size(file)) as step:
             report = examine(file, step)
         show.write(_json(report) if arguments.json else text(report, arguments.all))
         show.flush()
@@ -51,7 +51,7 @@ def _json(report: Report) -> str:
 
 
 def text(report: Report, all_notes: bool) -> str:
-    """What is to be said about a file, for a person."""
+    """The report on a file, for a person."""
     lines = [f"{report.path}: {_verdict(report)}"]
     seen: dict[str, int] = {}
     for finding in report.findings:
@@ -93,11 +93,11 @@ def _verdict(report: Report) -> str:
 COMMANDS = {
     "check": Command(
         "check",
-        "say everything about a file, and whether it is good",
-        "Read each FILE to its last byte: document, records, checksums, what stands behind the last commit,\n"
-        "scalars that YAML reads otherwise than many people do, and what crashes have left beside the file.\n"
-        "No lock is taken, and no byte changes.\n"
-        "Exit code 1 if a file cannot be used; torn tails are normal after a crash, and only warnings.",
+        "check whether a file is good, and report everything about it",
+        "Check each FILE completely: the document, records, checksums, bytes after the last commit, values that YAML\n"
+        "reads differently than people expect, and files that crashes left beside FILE.\n"
+        "FILE is not locked and not changed.\n"
+        "Exit code 1 if a file cannot be used. Torn tails are normal after a crash, and only warnings.",
         "$ pstate check odd.yaml\n"
         "$PWD/odd.yaml: good, 34 bytes, 3 keys, a plain document\n"
         "  note: line 1:10: no is read as false; quote it if it is a string.\n"

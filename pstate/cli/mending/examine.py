@@ -1,4 +1,4 @@
-"""Everything that can be said about one state file. Nothing is printed here, and no byte is changed."""
+"""Examines one state file. This module prints nothing, and changes no byte."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Finding(NamedTuple):
 
 
 class Report:
-    """What is known of one file."""
+    """The findings and facts about one file."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -57,8 +57,8 @@ class Report:
 
 
 def examine(file: str, step: Callable[[str], None]) -> Report:
-    """What can be said about *file*; *step* is told what is being done."""
-    # Its links are followed, as opening it does: what is beside the target is what counts.
+    """The report on *file*; *step* is called with the name of each phase."""
+    # Links are followed, as when the file is opened: the files beside the target count.
     report = Report(os.path.realpath(file))
     try:
         with session.no_collector():
@@ -67,7 +67,7 @@ def examine(file: str, step: Callable[[str], None]) -> Report:
     except expected(PStateError) as error:
         report.refuse(error)
     else:
-        step(f"{file}: looking at its folder")
+        step("looking at the folder")
         _examine_place(report)
     for finding in _beside(report.path):
         report.findings.append(finding)
@@ -99,10 +99,9 @@ def _examine_bytes(report: Report, data: bytes, image: f.Image, step: Callable[[
         _examine_theirs(report, data)
         return
     _examine_journal(report, image, data)
-    step(f"{path}: reading the document")
     state = _examine_document(report, image)
     if state is not None and report.is_usable and image.bodies:
-        step(f"{path}: replaying {image.index} commits")
+        step(f"replaying {image.index:,} commits")
         try:
             records = recovery.Records(image.bodies, path, lambda: data)
             unopened.replayed(recovery.Content(state, image, True, records), path, data)
@@ -117,11 +116,11 @@ def _examine_theirs(report: Report, data: bytes) -> None:
     except StateFileError as error:
         report.refuse(error)
     else:
-        report.add(NOTE, "persistedstate", "a journal of persistedstate; the first commit brings it into our format")
+        report.add(NOTE, "persistedstate", "a journal of persistedstate; the first commit converts it")
 
 
 def _examine_journal(report: Report, image: f.Image, data: bytes) -> None:
-    """Generation, records, and what stands behind the last one."""
+    """Generation, records, and the bytes after the last one."""
     facts = report.facts
     facts |= {"document": len(image.base), "commits": image.index, "journal": image.end - len(image.base)}
     facts["end"] = image.verdict.value
@@ -133,7 +132,9 @@ def _examine_journal(report: Report, image: f.Image, data: bytes) -> None:
         if f.UNKNOWN_BOOT not in (marker.boot, boot):
             facts["boot"] = "this one" if marker.boot == boot else "an earlier one"
         if facts["journal"] > 2 * max(JOURNAL_FACTOR * len(image.base), JOURNAL_MINIMUM):  # when it is due, it comes
-            report.add(WARNING, "long journal", f"no vacuum has succeeded for long. Run: pstate vacuum {report.path}")
+            report.add(
+                WARNING, "long journal", f"no vacuum has succeeded for a long time. Run: pstate vacuum {report.path}"
+            )
     try:
         recovery.judge(image, data, report.path, SYSTEM.boot_id)
         if image.base_edited:
@@ -143,16 +144,16 @@ def _examine_journal(report: Report, image: f.Image, data: bytes) -> None:
         return
     line = f.line_number(data, image.end)
     if image.verdict is f.Verdict.TORN:
-        text = f"torn tail: {len(image.rest)} bytes of a write that did not end ({image.reason}). Readers ignore it"
+        text = f"torn tail: {len(image.rest)} bytes of an incomplete write ({image.reason}). Readers ignore it"
         report.add(WARNING, "torn tail", f"{text}, and the next writer cuts it off.", line)
     elif image.verdict is f.Verdict.DAMAGED and not f.has_more(image):
-        text = f"torn tail: {len(image.rest)} bytes, zeros among them, of a write that a power cut has ended"
+        text = f"torn tail: {len(image.rest)} bytes, with zeros among them, of a write that a power cut interrupted"
         report.add(WARNING, "torn tail", f"{text}. Readers ignore it, and the next writer cuts it off.", line)
     elif image.verdict is f.Verdict.DAMAGED:
-        text = f"{len(image.rest)} bytes are unreadable after a power cut, {image.following} commits in them are lost"
+        text = f"{len(image.rest)} bytes are unreadable after a power cut; {image.following} commits in them are lost"
         report.add(WARNING, "power cut", f"{text}. The next writer keeps them beside the file.", line)
     elif image.verdict is f.Verdict.MOVED:
-        report.add(NOTE, "moved", "a vacuum was under way, or has died: the next writer tidies it up.", line)
+        report.add(NOTE, "moved", "a vacuum is running, or was killed: the next writer cleans up.", line)
 
 
 def _examine_document(report: Report, image: f.Image) -> dict[Any, Any] | None:
@@ -169,7 +170,7 @@ def _examine_document(report: Report, image: f.Image) -> dict[Any, Any] | None:
         return None
     report.facts["keys"] = len(base.value)
     if image.marker is None and not base.appendable and not f.has_no_node(image.base):
-        text = "the document ends without a newline, or in a ... line: the first commit writes it anew."
+        text = "the document ends without a newline, or in a ... line: the first commit rewrites it."
         report.add(NOTE, "ending", text)
     return base.value
 
@@ -184,19 +185,23 @@ def _examine_place(report: Report) -> None:
     except expected(FileNotFoundError):
         return
     if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
-        report.add(WARNING, "hard link", f"has {status.st_nlink} names: a vacuum parts them. Use a symbolic link.")
+        report.add(
+            WARNING, "hard link", f"has {status.st_nlink} hard links: a vacuum separates them. Use a symbolic link."
+        )
     if not os.access(os.path.dirname(path), os.W_OK):
-        report.add(NOTE, "folder", "its folder is not writable for us: no vacuum of ours can succeed.")
+        report.add(NOTE, "folder", "you cannot write to its folder, so your programs cannot vacuum it.")
     from pstate.cli.users import users_of
 
     if report.is_usable and report.facts.get("generation") and not _twice(lambda: users_of(path)):
         report.add(
-            NOTE, "journal", f"has a journal, and nobody that we see has it open. To end it: pstate vacuum {path}"
+            NOTE,
+            "journal",
+            f"has a journal, and no program that you can see has it open. To end it: pstate vacuum {path}",
         )
 
 
 def _twice(look: Callable[[], Any]) -> Any:
-    """What *look* finds; if that is nothing, what it finds a moment later: a vacuum exchanges files."""
+    """What *look* finds, now or a moment later: in between, a vacuum may exchange the files."""
     found = look()
     if not found:
         time.sleep(QUIET)
@@ -205,7 +210,7 @@ def _twice(look: Callable[[], Any]) -> Any:
 
 
 def _stays(path: str) -> bool:
-    """Whether the file at *path* is there for longer than a vacuum under way would have it there."""
+    """Whether the file at *path* exists for longer than it does in a running vacuum."""
     try:
         before = os.lstat(path)
         time.sleep(4 * QUIET)
@@ -217,7 +222,7 @@ def _stays(path: str) -> bool:
 
 
 def _beside(path: str) -> Iterator[Finding]:
-    """What crashes and conflicts have left in the folder of the state file."""
+    """The files that crashes and conflicts left beside the state file."""
     folder, name = os.path.split(path)
     try:
         there = sorted(os.listdir(folder or "."))
@@ -230,19 +235,17 @@ def _beside(path: str) -> Iterator[Finding]:
         if (is_new or is_old) and not _stays(whole):
             continue
         if is_new:
-            text = "the new file of a vacuum under way, or of one that has died: the next one deletes it."
+            text = "the new file of a running or killed vacuum: the next vacuum deletes it."
             yield Finding(NOTE, "orphan", f"{whole}: {text}")
         elif is_old:
-            text = (
-                "of a vacuum under way, or of one that has died; it may be a person's save, which the next one keeps."
-            )
+            text = "left by a running or killed vacuum; it may be a save from an editor, which the next vacuum keeps."
             yield Finding(WARNING, "orphan", f"{whole}: {text}")
         elif other.startswith(f"{stem}.conflict-"):
-            text = "the side of a conflict that did not get into the file. Compare: pstate diff"
+            text = "the side of a conflict that is not in the file. Compare: pstate diff"
             yield Finding(WARNING, "conflict", f"{whole}: {text} {path} {whole}; then delete it.")
         elif other.startswith(f"{stem}.cut-"):
-            text = "what was cut out of the file because it was unreadable. Look at it, then delete it."
+            text = "unreadable bytes that were cut out of the file. Look at them, then delete it."
             yield Finding(WARNING, "cut", f"{whole}: {text}")
         elif other.startswith((f"{stem}.before-repair", f"{stem}.before-resolve")):
-            text = "the file as it was before it was put in order. Delete it when nobody will miss what was lost."
+            text = "the file as it was before the repair. Delete it when nobody needs the lost values."
             yield Finding(NOTE, "copy", f"{whole}: {text}")

@@ -1,7 +1,7 @@
-"""What can still be read of a YAML document that does not parse: the entries that are whole, each by itself.
+"""Reads the valid entries of an invalid YAML document, each by itself.
 
 Only lines are taken or left, so nothing is invented; but an entry that is whole may belong elsewhere, if what is
-missing in front of it held its beginning. So this is never done unasked.
+missing before it held its beginning. So this is done only with --salvage.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def readable(text: bytes, path: str) -> Fragments | None:
         kept = _kept(lines[start:end], lost, deep)
         document = b"".join(line for _, line in kept)
         if kept and end < len(lines):
-            lost.append(Span(lines[end][0], lines[-1][0], "they are behind the end of the document"))
+            lost.append(Span(lines[end][0], lines[-1][0], "they are after the end of the document"))
         try:
             if reading.load(document, path).value:
                 return Fragments(document, sorted(lost))
@@ -62,7 +62,7 @@ def readable(text: bytes, path: str) -> Fragments | None:
 
 
 def _lines(text: bytes) -> list[bytes]:
-    """*text* in lines that end in LF; a carriage return alone ends none."""
+    """*text* in lines that end in LF; a lone carriage return does not end one."""
     lines = [line + b"\n" for line in text.split(b"\n")]
     lines[-1] = lines[-1][:-1]
     return [line for line in lines if line]
@@ -79,7 +79,7 @@ def _end_of_first(lines: list[Line]) -> int:
 
 
 def _begin_of_mapping(lines: list[Line]) -> int:
-    """How many of *lines* stand in front of the first key of the root, and belong to a key that is missing."""
+    """How many of *lines* are before the first key of the root, and so belong to a missing key."""
     content = [(index, line) for index, (_, line) in enumerate(lines) if _is_content(line)]
     level = min((_indent(line) for _, line in content), default=0)
     first = next((index for index, line in content if _indent(line) == level and line[level : level + 1] != b"-"), 0)
@@ -127,7 +127,7 @@ def _kept(lines: list[Line], lost: list[Span], deep: bool) -> list[Line]:
             # The last one counts: so it does for stock loaders, and in the files of persistedstate 23.1.
             earlier, _ = entries.pop(owner.get(key, number), ([], []))
             if earlier:
-                lost.append(Span(*_numbers(earlier), f"the key stands again in line {_numbers(group)[0]}"))
+                lost.append(Span(*_numbers(earlier), f"the key occurs again in line {_numbers(group)[0]}"))
             owner[key] = number
         entries[number] = kept, spans
     for _, spans in entries.values():
@@ -173,12 +173,12 @@ def _keys(group: list[Line]) -> list[Any]:
     if type(value) is list and len(value) == 1:
         return [object()]
     if type(value) is not dict or not value:
-        raise InvalidStateError("", reason="it is no entry of a mapping")
+        raise InvalidStateError("", reason="it is not an entry of a mapping")
     return [("key", key) for key in value]
 
 
 def _inside(group: list[Line], lost: list[Span], reason: str) -> list[Line]:
-    """What is whole in the entry *group*, which is not. Raises _Broken."""
+    """The valid part of the invalid entry *group*. Raises _Broken."""
     start = next(index for index, (_, line) in enumerate(group) if _is_content(line))
     number, head = group[start]
     if _OPENS.fullmatch(head):
@@ -201,7 +201,7 @@ def _with(line: bytes, index: int, byte: bytes) -> bytes:
 
 
 def _entries(lines: list[Line], lost: list[Span], reason: str) -> list[Line]:
-    """What is whole of *lines*, which must be a block of entries: of a text, no line may be missing."""
+    """The valid part of *lines*, which must be a block of entries: a string needs all its lines."""
     for group in _groups(lines):
         head = next(line for _, line in group if _is_content(line))
         if not _ENTRY.match(head):

@@ -1,7 +1,7 @@
-"""A file that no program can open, put in order: a copy of it is kept beside, then a new one takes its place.
+"""Replaces a damaged file: keeps a copy beside it, and puts a new file in its place.
 
 It is exchanged as by a vacuum (`vacuum.replace`), under its lock, so that nothing is half there whenever we die, and
-programs that have it open go on in the new one. What is exchanged is exactly what the person has been shown.
+programs that have it open go on in the new one. The file must still be exactly what the person was shown.
 """
 
 from __future__ import annotations
@@ -25,16 +25,18 @@ from pstate.signals import expected, tolerating
 from pstate.text import reading
 from pstate.values import same
 
-#: What a message says that ends the command before the file was replaced.
+#: For messages that end a command before it has replaced the file.
 UNTOUCHED = "Nothing was changed."
 
 
 def declare(parser: Parser) -> None:
-    """What all have in common that put a file in order."""
-    parser.add_argument("-n", "--dry-run", action="store_true", help="only show what would be kept, and what lost")
+    """The options of all commands that replace a damaged file."""
+    parser.add_argument("-n", "--dry-run", action="store_true", help="only show what would be kept and what lost")
     parser.add_argument("--json", action="store_true", help="print JSON, an object in one line")
     parser.add_argument(
-        "--while-open", action="store_true", help="also while programs have the file open to write, who may know more"
+        "--while-open",
+        action="store_true",
+        help="even if programs that may have newer values have the file open for writing",
     )
     declare_writing(parser, durability=False)
 
@@ -54,9 +56,9 @@ def refuse_while_open(path: str, arguments: Any) -> None:
     writers = [user for user in users_of(path) if user.writes]
     if writers and not arguments.while_open:
         raise No(
-            f"{path}: {_named(writers)} it open, and may know in memory what the file does not say any more. Nothing "
-            "was changed. End it first: at its close it brings the file in order, or keeps what it knows in a file "
-            "beside. Then look at both. To go on all the same: --while-open"
+            f"{path}: {_named(writers)} it open, and may have newer values in memory than the file has. Nothing was "
+            "changed. End it first: when it closes, it repairs the file, or saves its values in a file beside it. "
+            "Then look at both files. To continue anyway: --while-open"
         )
 
 
@@ -68,7 +70,7 @@ def _named(users: list[User]) -> str:
 def must_come_back(path: str, text: bytes, state: State) -> None:
     """Raise InvalidStateError unless *text*, which would be written to *path*, is read back as *state*.
 
-    Records of others may make a state of values that no document can hold.
+    Records of other programs may produce values that a document cannot hold.
     """
     try:
         if same(reading.load(text, path).value, state):
@@ -77,8 +79,8 @@ def must_come_back(path: str, text: bytes, state: State) -> None:
     except InvalidStateError as error:
         reason = error.reason
     message = (
-        f"{path}: what would be kept cannot be read back from a document ({reason}). Nothing was changed. Keep a copy "
-        "of the file, and take from it what you need by hand."
+        f"{path}: the result could not be read back ({reason}). Nothing was changed. Keep a copy of the file, and copy "
+        "what you need from it by hand."
     )
     raise InvalidStateError(message, path=path, reason=reason)
 
@@ -103,7 +105,7 @@ def replace(path: str, before: bytes, text: bytes, role: str, arguments: Any) ->
             _clear_leftovers(old, before)
         except expected(OSError) as error:
             message = (
-                f"{path}: the copy could not be written beside it: {error.strerror or error}. Nothing was changed. "
+                f"{path}: its copy could not be written: {error.strerror or error}. Nothing was changed. "
                 "The folder must be writable and have room for two files of this size."
             )
             raise WriteError(message, path=path, errno=error.errno) from error
@@ -131,7 +133,7 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 def _refuse_changed(path: str) -> NoReturn:
-    raise No(f"{path}: somebody has changed the file meanwhile. Nothing was changed. Look at it again.") from None
+    raise No(f"{path}: the file has changed in the meantime. Nothing was changed. Look at it again.") from None
 
 
 def _clear_leftovers(old: Journal, before: bytes) -> None:
@@ -163,8 +165,8 @@ def _exchange(flock: Flock, old: Journal, before: bytes, text: bytes, kept: str)
     except expected(OSError) as error:
         if published:
             message = (
-                f"{path}: was put in order, with a copy in {kept}, but bringing its folder to stable storage failed: "
-                f"{error.strerror or error}. Keep the copy until the disk is mended."
+                f"{path}: was repaired, with a copy in {kept}, but syncing its folder failed: "
+                f"{error.strerror or error}. Keep the copy until the disk works again."
             )
             raise DurabilityUnknown(message, path=path, errno=error.errno) from error
         message = (

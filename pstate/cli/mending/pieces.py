@@ -1,7 +1,7 @@
 """A damaged journal, piece by piece: what its base marker still says, and which records a checksum still confirms.
 
-`format.scan` stops at the first byte that is wrong, as whoever uses the file must. Here a person has asked what else is
-there. Each record is chained to the checksum of the one before it, which stands in the file; so a record behind the
+`format.scan` stops at the first wrong byte, as every user of the file must. Here a person has asked what else the file
+contains. Each record is chained to the checksum of the one before it, which is in the file. So a record after the
 damage can be confirmed by what its predecessor's marker says, and one whose own marker is damaged by its successor.
 """
 
@@ -30,17 +30,17 @@ class Head(NamedTuple):
     start: int  #: of the first record
     is_intact: bool | None  #: the document is the one that the journal was written on; None if nobody can tell
     marker: f.BaseMarker | None  #: if it can be read
-    generation: bytes  #: as it stands there, perhaps damaged
+    generation: bytes  #: as in the file, perhaps damaged
 
 
 class Proof(enum.Enum):
     """How far a piece of a journal can be believed."""
 
     CHAINED = "confirmed, as are all before it"
-    BEHIND = "confirmed, behind something damaged"
+    BEHIND = "confirmed, after something damaged"
     UNKNOWN = "nothing is left to confirm it by"
     WRONG = "its checksum is wrong"
-    NONE = "no record"
+    NONE = "not a record"
 
 
 class Piece(NamedTuple):
@@ -71,8 +71,8 @@ def head(data: bytes) -> Head | None:
 
 
 def _marker_before(data: bytes, first: int) -> int:
-    """Where the base marker begins that has lost its beginning, in front of the record at *first*; *first* if it is
-    not to be found.
+    """Where the base marker before the record at *first* begins, if its own beginning is lost; *first* if it is not
+    found.
     """
     for end in (first - 1, first - 2):  # a carriage return may be there
         offset = end - _WIDTH
@@ -93,7 +93,7 @@ def _head_at(data: bytes, offset: int) -> Head:
     found = f.read_marker(data, offset)
     generation, crc = data[offset + 15 : offset + 23], data[offset + 35 : offset + 43]
     if base and not base.endswith(b"\n") and crc == b"%08x" % crc32(base[:-1] + b"\n"):
-        base, line = base[:-1] + b"\n", line + 1  # what is damaged is the newline in front of the marker
+        base, line = base[:-1] + b"\n", line + 1  # the newline before the marker is damaged
     if found is not None:
         marker, start = found
         intact = marker.describes(base) or _is_near(base, marker.length, crc)
@@ -108,7 +108,7 @@ def _head_at(data: bytes, offset: int) -> Head:
 
 
 def _is_near(base: bytes, length: int | None, crc: bytes) -> bool:
-    """Whether *base* is the document that a damaged marker was written behind.
+    """Whether *base* is the document that a damaged marker was written after.
 
     That is so if the checksum is right, whatever the length; or the length, and all digits of the checksum but one. An
     edit leaves so many of them as they were once in 35 million times.
@@ -124,7 +124,7 @@ def _is_near(base: bytes, length: int | None, crc: bytes) -> bool:
 
 
 def pieces(data: bytes, found: Head) -> list[Piece]:
-    """All that stands behind the base marker, up to the last record; what a torn write has left behind it is none."""
+    """Everything after the base marker, up to the last record. A torn write after that is not a record."""
     result = list(_pieces(data, found))
     while result and result[-1].body is None:
         result.pop()
@@ -151,7 +151,7 @@ def _pieces(data: bytes, found: Head) -> Iterator[Piece]:
             body, crc, taken, note = good
             raw = b"\n".join(lines[index : index + taken])
             yield Piece(number + index, number + index + max(taken, 1) - 1, raw, body, proof, note)
-            if not taken:  # what is damaged is the newline behind the marker: the next record stands in its line
+            if not taken:  # the newline after the marker is damaged: the next record is in the same line
                 index += 1
                 lines[index] = lines[index][lines[index].find(b"--- ") :]
             index += taken
@@ -189,7 +189,7 @@ def _confirmed(lines: list[bytes], index: int, crc: int) -> tuple[bytes, int, in
     if index + 3 < len(lines):
         successor = crc32(lines[index + 2].removesuffix(b"\r")[4:], computed)
         if lines[index + 3].removesuffix(b"\r") == b"... # %08x" % successor:
-            return body, computed, 2, "its marker is damaged, and the record behind it confirms it"
+            return body, computed, 2, "its marker is damaged, and the record after it confirms it"
     return None
 
 

@@ -1,4 +1,4 @@
-"""Whether there is a file, and what to say where there is none. Every command asks, so this imports little."""
+"""Whether a file exists, and the error if it does not. Every command asks, so this module imports little."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pstate.signals import expected
 
 
 def must_exist(file: str) -> int:
-    """The size of *file*; 0 where opening it says what is wrong. Raises MissingPathError where there is none."""
+    """The size of *file*; 0 if opening it will fail. Raises MissingPathError if it does not exist."""
     try:
         return os.stat(file).st_size
     except expected(FileNotFoundError) as error:
@@ -20,9 +20,9 @@ def must_exist(file: str) -> int:
 
 
 def missing(file: str, error: OSError) -> MissingPathError:
-    """What to say when there is no *file*."""
+    """The error if *file* does not exist."""
     path = os.path.abspath(file)
     if not os.path.isdir(os.path.dirname(path)):
         return files.missing(path, error)
-    message = f"{path}: there is no such file. Nothing was changed. To begin one: pstate set {file} KEY VALUE"
+    message = f"{path}: the file does not exist. Nothing was changed. To create it: pstate set {file} KEY VALUE"
     return MissingPathError(message, path=path, errno=error.errno)

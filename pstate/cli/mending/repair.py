@@ -1,4 +1,4 @@
-"""`pstate repair`: a file that cannot be used becomes one that can; never unasked, and a copy of it is kept beside."""
+"""`pstate repair`: makes a damaged file usable. It asks first, and keeps a copy of the file."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import os
 import sys
 from typing import Any
 
-from pstate.cli import show
+from pstate.cli import progress, show
 from pstate.cli.command import Command, No, Parser, Usage, declare_file, tell
-from pstate.cli.mending import mend
+from pstate.cli.mending import mend, presence
 from pstate.cli.mending.check import text
 from pstate.cli.mending.examine import examine, settled
 from pstate.cli.mending.salvage import Plan, lost_lines, plan, problem
@@ -21,28 +21,31 @@ def _declare(parser: Parser) -> None:
     parser.add_argument(
         "--salvage",
         action="store_true",
-        help="keep also what is whole behind the damage, though it may not fit together",
+        help="also keep complete parts after the damage, though they may not fit together",
     )
-    parser.add_argument("-y", "--yes", action="store_true", help="do it without asking")
+    parser.add_argument("-y", "--yes", action="store_true", help="repair without asking")
     mend.declare(parser)
 
 
 def _run(arguments: Any) -> int:
     path = os.path.realpath(arguments.file)
-    data = settled(path)[0]
-    error = problem(data, path)
-    if not arguments.json:
-        show.write(text(examine(path, lambda words: None), all_notes=False), mend.UNTOUCHED)
+    size = presence.must_exist(arguments.file)
+    with progress.shown(f"reading {arguments.file}", size) as say:
+        data = settled(path)[0]
+        error = problem(data, path)
+        if not arguments.json:
+            show.write(text(examine(path, say), all_notes=False), mend.UNTOUCHED)
     if error is None:
         if arguments.json:
             show.write(show.json_text({"file": path, "ok": True, "done": False}) + "\n")
         else:
-            show.write("Nothing to repair. What an interrupted write has left, the next writer tidies up.\n")
+            show.write("Nothing to repair. The next writer cleans up after interrupted writes.\n")
         return 0
-    found = plan(data, path, error, arguments.salvage)
-    mend.must_come_back(path, found.text, found.state)
-    if not arguments.json:
-        show.write(_shown(found, _with_salvage(data, path, error, found, arguments)), mend.UNTOUCHED)
+    with progress.shown("looking for what can be kept", size):
+        found = plan(data, path, error, arguments.salvage)
+        mend.must_come_back(path, found.text, found.state)
+        if not arguments.json:
+            show.write(_shown(found, _with_salvage(data, path, error, found, arguments)), mend.UNTOUCHED)
     copy, refusal = None, None
     try:
         if not arguments.dry_run:
@@ -62,7 +65,7 @@ def _run(arguments: Any) -> int:
 
 
 def _with_salvage(data: bytes, path: str, error: StateFileError, found: Plan, arguments: Any) -> Plan | None:
-    """What --salvage would do, if it was not given, and would keep more."""
+    """What --salvage would keep, if that is more, and it was not given."""
     if arguments.salvage:
         return None
     try:
@@ -73,15 +76,13 @@ def _with_salvage(data: bytes, path: str, error: StateFileError, found: Plan, ar
 
 
 def _shown(found: Plan, more: Plan | None) -> str:
-    """What would be kept, and what lost, for a person."""
+    """What would be kept and what lost, for a person."""
     lines = [f"{show.coloured('kept', 'green')}: {', '.join(found.kept)}"]
     if found.lost:
         lines.append(f"{show.coloured('lost', 'red')}:")
     lines += lost_lines(found.lost)
     if more is not None:
-        lines.append(
-            f"with --salvage: {', '.join(more.kept)}; {len(more.lost)} of these {len(found.lost)} are lost then"
-        )
+        lines.append(f"with --salvage: {', '.join(more.kept)}; {len(more.lost)} of these {len(found.lost)} are lost")
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -90,9 +91,12 @@ def _ask(path: str, arguments: Any) -> None:
     if arguments.yes:
         return
     if arguments.json or not sys.stdin.isatty():
-        raise No(f"{path}: nobody is here to say yes. Nothing was changed. To do it: --yes; to see it only: --dry-run")
+        raise No(
+            f"{path}: standard input is not a terminal, so nobody can confirm. "
+            "Nothing was changed. To repair: --yes; to look: --dry-run"
+        )
     show.flush()
-    tell("A copy of the file is kept beside it. Repair it? y or n [n]: ", end="")
+    tell("A copy of the file will be kept beside it. Repair it? y or n [n]: ", end="")
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise No(f"{path}: not repaired. Nothing was changed.")
 
@@ -115,19 +119,19 @@ def _fields(path: str, error: StateFileError, found: Plan, copy: str | None) -> 
 COMMANDS = {
     "repair": Command(
         "repair",
-        "make a damaged file one that opens",
-        "Show what is wrong with FILE, what can be kept of it and what is lost, and ask; then keep a copy of it\n"
-        "beside, and write what can be kept in its place. That is a state that there was: the document, and all\n"
-        "commits before the damage. With --salvage, also the commits behind it that are whole and fit, and the\n"
-        "keys and elements that do parse of a document that does not. Files of persistedstate are repaired too.\n"
-        "Exit code 0 if nothing is wrong; 1 if you say no, or if it cannot be done without --salvage or an editor.",
+        "repair a damaged file",
+        "Show what is wrong with FILE, what can be kept and what is lost, and ask before repairing it.\n"
+        "A copy of FILE is kept beside it. The repaired file is an earlier state: the document, and all commits\n"
+        "before the damage. With --salvage, also later commits that are complete and fit, and the keys and\n"
+        "elements of an invalid document that can be read. Files of persistedstate are repaired too.\n"
+        "Exit code 0 if nothing is wrong; 1 if you say no, or if FILE needs --salvage or an editor.",
         "$ pstate repair --yes broken.yaml | sed -n '/^kept/,$p'\n"
         "kept: the document, commit 1\n"
         "lost:\n"
         '  lines 7 to 8: record 2, its checksum is wrong: \'--- [["set",["key"],"nestex",3]]\'\n'
-        "  lines 9 to 10: record 3, behind the damage\n"
+        "  lines 9 to 10: record 3, after the damage\n"
         "      ~ counter: 4 -> 5\n"
-        "with --salvage: the document, 2 of the commits up to 3; 1 of these 2 are lost then\n"
+        "with --salvage: the document, 2 of the commits up to 3; 1 of these 2 are lost\n"
         "repaired; as it was: $PWD/broken.yaml.before-repair\n"
         "$ pstate get broken.yaml counter\n"
         "4",

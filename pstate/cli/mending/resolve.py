@@ -1,8 +1,8 @@
-"""`pstate resolve`: the document above a crashed program's journal was edited, and a person says which of both counts.
+"""`pstate resolve`: a person chooses between an edit of a document and the commits of a crashed program below it.
 
-What the document was before is not in the file, only its length and checksum. Where a copy with both is found, edit and
-commits are brought together as by a program that had known it (`edits.merge`). Where none is, the commits can still be
-applied to the edited document, as far as they fit.
+The file has only the length and checksum of the document from before the edit. If a copy that matches is found, edit
+and commits are merged as in a running program (`edits.merge`). If not, the commits that fit can still be applied to the
+edited document.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 from typing import Any, NamedTuple
 
-from pstate.cli import changes, show
+from pstate.cli import changes, progress, show
 from pstate.cli.command import Command, No, Parser, Usage, declare_file
-from pstate.cli.mending import ancestors, mend, unopened
+from pstate.cli.mending import ancestors, mend, presence, unopened
 from pstate.cli.mending.ancestors import Ancestor
 from pstate.cli.mending.examine import settled
 from pstate.cli.mending.pieces import Head, head, pieces
@@ -27,7 +27,7 @@ from pstate.text import reading
 
 
 class Resolution(NamedTuple):
-    """What the file would be."""
+    """The file after the command."""
 
     text: bytes
     state: State
@@ -39,40 +39,40 @@ def _declare(parser: Parser) -> None:
     declare_file(parser)
     side = parser.add_mutually_exclusive_group(required=True)
     side.add_argument(
-        "--edit", dest="side", action="store_const", const="edit", help="keep the document as edited, drop the commits"
+        "--edit", dest="side", action="store_const", const="edit", help="keep the edited document, drop the commits"
     )
     side.add_argument(
         "--journal",
         dest="side",
         action="store_const",
         const="journal",
-        help="keep the commits, undo the edit: only if the document from before it is found",
+        help="keep the commits, undo the edit; needs the document from before the edit",
     )
     side.add_argument(
         "--both",
         dest="side",
         action="store_const",
         const="both",
-        help="keep the edit, and the commits as far as they fit",
+        help="keep the edit, and the commits that fit",
     )
-    parser.add_argument(
-        "--ancestor", metavar="OLD", help="a copy of the document from before the edit; else one is looked for"
-    )
+    parser.add_argument("--ancestor", metavar="OLD", help="a copy of the document from before the edit (searched for)")
     mend.declare(parser)
 
 
 def _run(arguments: Any) -> int:
     path = os.path.realpath(arguments.file)
-    data = settled(path)[0]
-    found = _edited(path, data)
-    if found is None:
-        return _say_nothing_to_do(path, arguments)
-    ancestor = _ancestor(path, found, arguments.ancestor)
-    resolution = _resolution(path, data, found, ancestor, arguments.side)
-    mend.must_come_back(path, resolution.text, resolution.state)
-    where = None if ancestor is None else ancestor.where
-    if not arguments.json:
-        show.write(_shown(path, found, where, resolution), mend.UNTOUCHED)
+    with progress.shown(f"reading {arguments.file}", presence.must_exist(arguments.file)) as say:
+        data = settled(path)[0]
+        found = _edited(path, data)
+        if found is None:
+            return _say_nothing_to_do(path, arguments)
+        say("merging the edit and the commits")
+        ancestor = _ancestor(path, found, arguments.ancestor)
+        resolution = _resolution(path, data, found, ancestor, arguments.side)
+        mend.must_come_back(path, resolution.text, resolution.state)
+        where = None if ancestor is None else ancestor.where
+        if not arguments.json:
+            show.write(_shown(path, found, where, resolution), mend.UNTOUCHED)
     copy, refusal = None, None
     try:
         if not arguments.dry_run:
@@ -97,7 +97,7 @@ def _edited(path: str, data: bytes) -> Head | None:
         return None
     found = head(data)
     if found is None or found.marker is None or found.is_intact or f.scan(data).version != f.VERSION:
-        raise No(f"{error} This is no edit above a journal. See what can be kept: pstate repair {path}")
+        raise No(f"{error} This is not an edit above a journal. To see what can be kept: pstate repair {path}")
     return found
 
 
@@ -130,9 +130,9 @@ def _resolution(path: str, data: bytes, found: Head, ancestor: Ancestor | None, 
     if side == "journal":
         if ancestor is None:
             raise No(
-                f"{path}:{found.line}: to undo the edit, the document from before it is needed, and no copy of it was "
-                "found beside the file or in git. Nothing was changed. Name one: --ancestor OLD; or keep the commits "
-                "as far as they fit the document as it is now: --both"
+                f"{path}:{found.line}: to undo the edit, the document from before it is needed, and no copy was found "
+                "beside the file or in git. Nothing was changed. Name a copy: --ancestor OLD; or apply the commits "
+                "that fit to the edited document: --both"
             )
         replay = _replay(path, data, found, reading.load(ancestor.base, ancestor.where).value, everything=False)
         text = vacuum.document(ancestor.base, replay.state, path)[0]
@@ -143,13 +143,13 @@ def _resolution(path: str, data: bytes, found: Head, ancestor: Ancestor | None, 
         return Resolution(found.base, edited, ["the document is kept as it was edited"], replay.all)
     if ancestor is None:
         replay = _replay(path, data, found, edited, everything=True)
-        told = ["where both changed the same value, the commit counts, as nobody knows what the document was before"]
+        told = ["if both changed the same value, the commit wins, because the document from before the edit is unknown"]
         text = vacuum.document(found.base, replay.state, path)[0]
         return Resolution(text, replay.state, [*_counted(replay), *told], replay.lost)
     old = _state(ancestor)
     replay = _replay(path, data, found, old, everything=False)
     merged, gave_way = edits.merge(old, edited, replay.state)
-    told = [f"changed by the edit and by a commit, the edit wins: {sentence}" for sentence in gave_way]
+    told = [f"changed by the edit and by a commit; the edit wins: {sentence}" for sentence in gave_way]
     return Resolution(vacuum.document(found.base, merged, path)[0], merged, [*_counted(replay), *told], replay.lost)
 
 
@@ -224,15 +224,15 @@ COMMANDS = {
     "resolve": Command(
         "resolve",
         "choose between an edit and the commits of a crashed program",
-        "Bring FILE in order whose document was edited above the journal of a program that did not close it, so that\n"
-        "it cannot be opened: keep the edit, or the commits, or both. The document from before the edit is looked for\n"
-        "beside the file, and in git, and is known by its checksum. If it is found, both are merged value by value,\n"
-        "and where both changed the same one, the edit wins; if not, the commits are applied to the document as it is\n"
-        "now. What results is shown, and a copy of the file is kept beside it. Exit code 1 if it cannot be done.",
+        "If a program did not close FILE, and then its document was edited above the journal, FILE cannot be opened.\n"
+        "Choose: keep the edit, or the commits, or both. `resolve` looks for the document from before the edit beside\n"
+        "FILE and in git, and recognizes it by its checksum. If it is found, edit and commits are merged value by\n"
+        "value, and the edit wins if both changed the same one. If not, the commits are applied to the edited\n"
+        "document. The result is shown, and a copy of FILE is kept beside it. Exit code 1 if it cannot be done.",
         "$ pstate resolve edited.yaml --both\n"
         "$PWD/edited.yaml:5: the document above the journal of a program that did not close the file was edited\n"
         "kept: commits 1 to 3\n"
-        "where both changed the same value, the commit counts, as nobody knows what the document was before\n"
+        "if both changed the same value, the commit wins, because the document from before the edit is unknown\n"
         "what becomes of the document above the journal:\n"
         "  ~ counter: 3 -> 5\n"
         "  ~ key.nested: 2 -> 3\n"

@@ -1,7 +1,7 @@
-"""What can be kept of a damaged file, and what is lost. Nothing is printed here, and no byte is changed.
+"""Finds out what can be kept of a damaged file, and what is lost. This module prints nothing, and changes no byte.
 
-By itself, a repair keeps a prefix of the commits, which is a state that there was. What is whole behind the damage is
-kept only if a person says so: each record for itself was a change of a state that nobody has any more.
+Without options, a repair keeps the commits before the damage, which give an earlier state. Complete records after the
+damage are kept only if a person asks for it: each was a change of a state that is lost.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Plan(NamedTuple):
 
 
 class NeedsMore(No):
-    """Nothing can be kept without guessing."""
+    """Nothing can be kept without --salvage or an editor."""
 
 
 def problem(data: bytes, path: str) -> StateFileError | None:
@@ -75,8 +75,8 @@ def problem(data: bytes, path: str) -> StateFileError | None:
 def plan(data: bytes, path: str, error: StateFileError, everything: bool) -> Plan:
     """What can be kept of the file with the bytes *data*, which cannot be used because of *error*.
 
-    *everything*: also what is whole behind the damage. Raises NeedsMore where that is all that there is, No where
-    another command or an editor is for it, and *error* itself where nothing helps.
+    *everything*: also keep complete parts after the damage. Raises NeedsMore if there is nothing else to keep, No if
+    another command or an editor can help, and *error* itself if nothing can.
     """
     if f.scan(data).version > f.VERSION:
         raise error
@@ -102,7 +102,7 @@ def _of_journal(data: bytes, path: str, found: Head, everything: bool) -> Plan:
     except InvalidStateError as error:
         base, lost = _fragments(base, path, error, everything, is_edited, has_journal=True)
         state = reading.load(base, path).value
-        kept = ["what is whole of the document"] if state else []
+        kept = ["the readable part of the document"] if state else []
     else:
         if is_edited:
             raise No(
@@ -113,7 +113,7 @@ def _of_journal(data: bytes, path: str, found: Head, everything: bool) -> Plan:
     if found.marker is None:
         kept.append(f"(its marker in line {found.line} is damaged)")
         if found.is_intact is None:
-            kept.append("(whether the document was edited since the commits, nobody can tell)")
+            kept.append("(it is unknown whether the document was edited since the commits)")
     replay = Replay(state, everything)
     for number, piece in enumerate(pieces(data, found), 1):
         replay.take(number, piece, path)
@@ -127,8 +127,8 @@ class Replay:
 
     def __init__(self, state: State, everything: bool) -> None:
         self._root = grown(state)
-        self._everything = everything  #: apply what is whole behind the first loss, too
-        self._prefix: State | None = None  #: the state in front of the first loss
+        self._everything = everything  #: also apply complete records after the first loss
+        self._prefix: State | None = None  #: the state before the first loss
         self._last = 0  #: of those that were kept
         self.records = 0  #: that were kept
         self.all: list[Lost] = []  #: all records, as if they were lost
@@ -137,7 +137,7 @@ class Replay:
 
     @property
     def state(self) -> State:
-        """What the records that were kept make of the state."""
+        """The state after the records that were kept."""
         prefix = None if self._everything else self._prefix
         return ops.plain(self._root) if prefix is None else prefix
 
@@ -151,7 +151,7 @@ class Replay:
         return ["commit 1" if self._last == 1 else f"commits 1 to {self._last}", *self.notes]
 
     def take(self, number: int, piece: Piece, path: str) -> None:
-        """Apply *piece*, which is record *number*, or note why it is lost. What it would change is found out anyhow."""
+        """Apply *piece*, which is record *number*, or note why it is lost. Its changes are recorded in both cases."""
         operations, reason = _operations(piece, path)
         if reason or piece.proof is not Proof.CHAINED:
             self._end_prefix()
@@ -163,7 +163,7 @@ class Replay:
         self.all.append(Lost(piece.first, piece.last, f"record {number}{reason and ', '}{reason}", found))
         if reason or not (self._everything or self._prefix is None):
             lost = self.all[-1]
-            self.lost.append(lost if reason else lost._replace(what=f"{lost.what}, behind the damage"))
+            self.lost.append(lost if reason else lost._replace(what=f"{lost.what}, after the damage"))
             return
         self.records += 1
         self._last = number
@@ -197,7 +197,7 @@ class Replay:
 
 
 def _operations(piece: Piece, path: str) -> tuple[list[Any], str]:
-    """What *piece* says; or why it says nothing."""
+    """The operations in *piece*, or why there are none."""
     if piece.body is None:
         return [], f"damaged: {_shown(piece.raw)}"
     if piece.proof is Proof.WRONG:
@@ -227,13 +227,13 @@ def _of_document(data: bytes, path: str, error: StateFileError, everything: bool
     except StateFileError:
         if lines is None:
             raise No(
-                f"{error} Nothing of it can be kept by itself: correct it with an editor, or take an older copy."
+                f"{error} Nothing can be kept automatically: correct it with an editor, or use an older copy."
             ) from None
         return lines
     state = reading.load(text, path).value
     if lines is not None and not same(state, lines.state):
         return lines
-    return Plan(text, state, ["what is whole of the document"], lost, 0)
+    return Plan(text, state, ["the readable part of the document"], lost, 0)
 
 
 def _of_lines(data: bytes, path: str) -> Plan | None:
@@ -250,7 +250,7 @@ def _of_lines(data: bytes, path: str) -> Plan | None:
     if recovered.torn.strip():
         line = data.count(b"\n") + 1
         lost = [Lost(line, line, f"unfinished: {_shown(recovered.torn)}", [])]
-    # Where no key stands twice, it is a document, which has comments and a layout.
+    # If no key occurs twice, it is a document, with comments and a layout.
     is_theirs = recovered.records > len(recovered.value) > 0
     return Plan(text, recovered.value, kept, lost, recovered.records) if is_theirs else None
 
@@ -263,13 +263,13 @@ def _fragments(
     if found is None:
         if not has_journal:
             raise error
-        found = Fragments(f.EMPTY_MAPPING, [Span(1, base.count(b"\n") or 1, "nothing of it is whole")])
+        found = Fragments(f.EMPTY_MAPPING, [Span(1, base.count(b"\n") or 1, "nothing of it can be read")])
     lost = [Lost(span.first, span.last, span.reason, []) for span in found.lost]
     if not everything:
         edited = " Then: pstate resolve" if is_edited else ""
         raise NeedsMore(
-            f"{error} What it should be cannot be guessed: correct it with an editor.{edited} "
-            f"Or keep what is whole, without {_lines(found.lost)}: pstate repair --salvage {path}"
+            f"{error} Correct it with an editor.{edited} "
+            f"Or keep the readable part, without {_lines(found.lost)}: pstate repair --salvage {path}"
         )
     return found.text, lost
 
@@ -298,11 +298,11 @@ def _of_theirs(data: bytes, path: str, everything: bool) -> Plan:
             text, lost = _fragments(base, path, error, everything, has_journal=True)
         else:
             raise error from None
-        kept = ["what is whole of the document"] if text != f.EMPTY_MAPPING else []
+        kept = ["the readable part of the document"] if text != f.EMPTY_MAPPING else []
         shift = base.count(b"\n") - text.removesuffix(b"\n").count(b"\n")
         recovered, gone = legacy.salvage(text.removesuffix(b"\n") + journal, path, everything)
     lost += [
-        Lost(each.line + shift, each.line + shift, f"{each.reason or 'behind the damage'}: {each.text[:_SHOWN]}", [])
+        Lost(each.line + shift, each.line + shift, f"{each.reason or 'after the damage'}: {each.text[:_SHOWN]}", [])
         for each in gone
     ]
     kept.append(f"{recovered.records} records of persistedstate")

@@ -1,6 +1,6 @@
-"""A state file, read without opening it as a state: nobody is waited for, and no byte changes.
+"""Reads a state file without opening it as a state: without waiting, and without changing a byte.
 
-The other commands see the file wing through this module only.
+Other commands use the package `file` through this module only.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def content(file: str) -> bytes:
 
 
 def replayed(found: recovery.Content, file: str, data: bytes) -> Any:
-    """What the file with the bytes *data*, read as *found*, says after its last commit, as a plain tree."""
+    """The state after the last commit of the file with the bytes *data*, read as *found*, as a plain tree."""
     root = grown(found.state)
     for number, operations in enumerate(found.records, 1):
         try:
@@ -43,7 +43,7 @@ def replayed(found: recovery.Content, file: str, data: bytes) -> Any:
 
 
 def read(data: bytes, file: str) -> recovery.Content:
-    """What the bytes *data* of *file* say, judged. Raises StateFileError."""
+    """The checked content of the bytes *data* of *file*. Raises StateFileError."""
     return recovery.read(data, file, SYSTEM.boot_id)
 
 
@@ -53,7 +53,7 @@ def does_not_fit(found: recovery.Content, file: str, data: bytes, number: int, e
 
 
 def document(found: recovery.Content, state: State, file: str) -> bytes:
-    """What a vacuum would make of the file, which says *state*; where it has nothing to do, that is the file."""
+    """The document that a vacuum would write for *state*; the file itself, if a vacuum would not change it."""
     base = found.image.base
     is_as_it_is = not found.image.bodies and not recovery.is_theirs(base)
     return base if is_as_it_is else vacuum.document(base, state, file)[0]

@@ -1,6 +1,6 @@
-"""From and to other stores: what `pstate import` and `pstate export` carry, what they refuse, and how they say so.
+"""`pstate import` and `pstate export`: states from and to other stores.
 
-Three rules hold for all formats. Nothing is written unless everything can be: `faults` collects each place that cannot.
-A source is only read, to the last byte and no further: not even by the library that made it. And nothing is unpickled
-that nobody has asked for: `arrival` is the one module that can.
+Three rules hold for all formats. Nothing is written unless every value can be: `faults` collects the places of those
+that cannot. A source is only read, and not by the library that wrote it. Nothing is unpickled without an option:
+`arrival` is the only module that unpickles.
 """

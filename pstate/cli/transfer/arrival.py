@@ -1,7 +1,7 @@
-"""What has been read from a source, on its way into a state: taken as it is, changed and said so, or refused.
+"""Checks the values of a source before an import: each is taken, changed with a note, or refused.
 
-`pstate.values.take` is the judge of what may be state, as for a line of a program; it stops at the first value that may
-not, so the walk is here, and ends with all of them. The only module that unpickles.
+`pstate.values.take` decides what a state can hold, as for an assignment. It stops at the first value that is refused,
+so this module walks the tree, to find all of them. It is the only module that unpickles.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from pstate.errors import PStateError, UnsupportedTypeError, UnsupportedValueErr
 from pstate.values import FAST, MAX_DEPTH, check_key, check_member, shown, take
 
 _UNPICKLING = (
-    "Reading a pickle runs whatever code its writer has put into it: if you trust whoever could write this source, "
-    "--unsafe-pickle reads it. "
+    "Reading a pickle runs the code in it. If you trust everyone who can write this source, read it with "
+    "--unsafe-pickle. "
 )
 
 
@@ -30,7 +30,7 @@ class Pickled:
 
 
 class Unfit:
-    """In the place of a value, or a key, that the reader of a format could not make sense of."""
+    """Stands for a value, or a key, that the reader of a format could not read."""
 
     __slots__ = ("reason",)
 
@@ -58,11 +58,11 @@ class Arrival:
         return self._value(value)
 
     def remedy(self) -> str:
-        """What to do about `faults`, beyond leaving them out."""
+        """What to do about `faults`, other than leaving them out."""
         return _UNPICKLING if self._pickles else ""
 
     def notes(self) -> list[str]:
-        """What is another type in the state than it was in the source."""
+        """Which types have changed between the source and the state."""
         return [f"{count:,} × {old} has become {new}" for (old, new), count in self._became.items()]
 
     def _value(self, value: Any) -> Any:
@@ -98,8 +98,8 @@ class Arrival:
             if key is LEFT_OUT:
                 continue
             self._path.append(key)
-            if key in taken:  # of two pickles, or of a pickle and of what is none: True beside 1
-                self.faults.add(self._path, "the source has another value for an equal key")
+            if key in taken:  # two pickles, or a pickle and another value, such as True and 1
+                self.faults.add(self._path, "the source has another key that is equal to this one")
             else:
                 item = self._value(item)
                 if item is not LEFT_OUT:
@@ -139,7 +139,7 @@ class Arrival:
         return taken
 
     def _opened(self, found: Pickled | Unfit, role: str) -> Any:
-        """What is in the pickle *found*, if that may be known."""
+        """What is in the pickle *found*, if unpickling is allowed."""
         if isinstance(found, Unfit):
             self.faults.add(self._path, role + found.reason)
             return LEFT_OUT

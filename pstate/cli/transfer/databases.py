@@ -1,9 +1,8 @@
-"""The sources that are tables of bytes: shelve, sqlitedict and diskcache, read without the packages that wrote them.
+"""Reads shelve, sqlitedict and diskcache, without the packages that wrote them.
 
-What SQLite has is opened read-only. That alone does not keep its bytes: a reader of a database with a write-ahead log
-makes files beside it, and one that finds an unfinished transaction wants to roll it back. So where such files are, a
-copy is read, and where none are, SQLite is told that the file is immutable; should a program write meanwhile, that is
-found at the end, and is an error.
+SQLite opens a database read-only, but may still change files: with a write-ahead log, it creates files beside the
+database, and it rolls an unfinished transaction back. If such files exist, this module reads a copy. If not, it tells
+SQLite that the file is immutable. If a program writes to the file during the import, it is an error.
 """
 
 from __future__ import annotations
@@ -37,10 +36,10 @@ _PICKLE_ENDS = b"."
 
 
 class Found(NamedTuple):
-    """What a reader has found."""
+    """The content of a source."""
 
     tree: dict[Any, Any]  #: with `Pickled` and `Unfit` in it
-    notes: list[str]  #: what has not been carried, that a state has no place for
+    notes: list[str]  #: what was not imported, because a state cannot hold it
 
 
 # --------------------------------------------------------------------------------------------------------------- SQLite
@@ -68,7 +67,7 @@ def format_of(path: str) -> str:
 def _opened(path: str, check: bool = True) -> Iterator[Any]:
     """The database at *path*, as it is at one moment, with all bytes of it looked at if *check*.
 
-    What SQLite says against it becomes BadSource.
+    An error of SQLite becomes BadSource.
     """
     import sqlite3
     from urllib.parse import quote
@@ -90,7 +89,7 @@ def _opened(path: str, check: bool = True) -> Iterator[Any]:
         database = sqlite3.connect(
             f"file:{quote(os.fsencode(os.path.abspath(source)))}?{options}", uri=True, isolation_level=None, timeout=5
         )
-        # What is no UTF-8 comes out as what no state takes, with its place, and not as the end of the whole.
+        # Text that is not UTF-8 becomes a string that a state refuses, with its place.
         database.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
         database.execute("PRAGMA trusted_schema = OFF")
         database.execute("BEGIN")
@@ -116,7 +115,7 @@ def _opened(path: str, check: bool = True) -> Iterator[Any]:
 
 
 def _signature(path: str) -> tuple[Any, bytes]:
-    """What is another one when a program has written to the database at *path*."""
+    """What differs after a program has written to the database at *path*."""
     with open(path, "rb") as file:
         head = file.read(100)
     states = []
@@ -132,7 +131,7 @@ def _signature(path: str) -> tuple[Any, bytes]:
 def _refuse_change(path: str, before: tuple[Any, bytes]) -> None:
     if _signature(path) != before:
         raise BadSource(
-            f"{path}: a program has written to it while it was read. Nothing was changed. Close that program first."
+            f"{path}: a program wrote to it during the import. Nothing was changed. Close that program first."
         )
 
 
@@ -144,7 +143,7 @@ def _size(path: str) -> int:
 
 
 def unreadable(path: str, error: OSError) -> BadSource:
-    """What to say when the system does not let the source at *path* be read."""
+    """The error if the source at *path* cannot be read."""
     return BadSource(f"{path}: cannot be read: {error.strerror or error}. Nothing was changed.", errno=error.errno)
 
 
@@ -156,7 +155,7 @@ def _tables(database: Any) -> dict[str, str]:
 
 def _rows(path: str, database: Any, table: str, columns: str, say: Say) -> Iterator[tuple[Any, ...]]:
     if table not in _tables(database):  # and a view may be anything
-        raise BadSource(f"{path}: there is no table {table!r} in it. Nothing was changed.")
+        raise BadSource(f"{path}: it has no table {table!r}. Nothing was changed.")
     quoted = table.replace('"', '""')
     for number, row in enumerate(database.execute(f'SELECT {columns} FROM "{quoted}" ORDER BY rowid')):
         if number % _STEP == 0:
@@ -188,9 +187,11 @@ def _only_table(path: str, tables: list[str]) -> str:
     if len(tables) == 1:
         return tables[0]
     if not tables:
-        raise BadSource(f"{path}: no table in it has a key and a value, as sqlitedict's have. Nothing was changed.")
+        raise BadSource(
+            f"{path}: none of its tables has the columns key and value, as in sqlitedict. Nothing was changed."
+        )
     raise BadSource(
-        f"{path}: it has the tables {', '.join(tables)}. Nothing was changed. Say which: --table {tables[0]}"
+        f"{path}: it has the tables {', '.join(tables)}. Nothing was changed. Choose one: --table {tables[0]}"
     )
 
 
@@ -244,7 +245,7 @@ def read_shelve(path: str, table: str | None, say: Say) -> Found:
             return Found({_shelve_key(key): Pickled(value) for key, value in rows}, [])
     found = shelf_at(path)
     if found is None:
-        raise BadSource(f"{path}: this is no shelf: no module of dbm knows it. Nothing was changed.")
+        raise BadSource(f"{path}: this is not a shelf: no module of dbm recognizes it. Nothing was changed.")
     return Found(dict(_dbm_pairs(path, *found, say)), [])
 
 
@@ -256,8 +257,8 @@ def _dbm_pairs(path: str, name: str, module: str, say: Say) -> Iterator[tuple[An
         reader = importlib.import_module(module)
     except ImportError:
         raise BadSource(
-            f"{path}: was made by {module}, which this Python does not have. Nothing was changed. "
-            "Import it with the Python that made it."
+            f"{path}: was written by {module}, which this Python does not have. Nothing was changed. "
+            "Import it with the Python that wrote it."
         ) from None
     try:
         with reader.open(name, "r") as shelf:
@@ -269,7 +270,7 @@ def _dbm_pairs(path: str, name: str, module: str, say: Say) -> Iterator[tuple[An
         raise BadSource(f"{path}: {module} cannot read it: {error}. Nothing was changed.") from error
     except (ValueError, TypeError, AttributeError, SyntaxError, MemoryError, RecursionError) as error:
         # Of dbm.dumb, whose index is written as Python.
-        raise BadSource(f"{path}: the index of it is damaged ({error}). Nothing was changed.") from error
+        raise BadSource(f"{path}: its index is damaged ({error}). Nothing was changed.") from error
 
 
 def _shelve_key(key: Any) -> Any:
@@ -307,7 +308,7 @@ def read_diskcache(path: str, table: str | None, say: Say) -> Found:
     expired = expiring = tagged = 0
     databases = caches_in(path)
     if not databases:
-        raise BadSource(f"{path}: there is no cache.db in it. Nothing was changed.")
+        raise BadSource(f"{path}: it does not contain a cache.db. Nothing was changed.")
     for file in databases:
         folder = os.path.realpath(os.path.dirname(file))
         with _opened(file) as database:
@@ -324,10 +325,10 @@ def read_diskcache(path: str, table: str | None, say: Say) -> Found:
             tagged += row.tag is not None
             value = _diskcache_value(row, folder)
             key = _json_key(row.key) if as_json else row.key if row.is_raw else Pickled(row.key)
-            if key in tree:  # 1 beside 1.0, in another shard; or beside true, in JSON
+            if key in tree:  # such as 1 and 1.0 in two shards, or 1 and true in JSON
                 key = Unfit(f"equal to another one: {key!r}")
             tree[key] = _json_item(value) if as_json else value
-    notes = [f"{counted(expired, 'value')} left out, which had expired"] if expired else []
+    notes = [f"{counted(expired, 'value')} left out: expired"] if expired else []
     if expiring:
         notes.append(f"{counted(expiring, 'value')} taken without the time at which it would have expired")
     if tagged:
@@ -349,7 +350,7 @@ def _diskcache_value(row: _Row, folder: str) -> Any:
         return Pickled(value)
     if row.mode == _RAW or (row.mode == _BINARY and type(value) is bytes):
         return value
-    return Unfit(f"no mode of diskcache is {row.mode}")
+    return Unfit(f"{row.mode} is not a mode of diskcache")
 
 
 def _content(filename: str, folder: str) -> bytes:
@@ -358,7 +359,7 @@ def _content(filename: str, folder: str) -> bytes:
         raise ValueError("it is outside of the cache")
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise ValueError("it is no regular file")
+            raise ValueError("it is not a regular file")
         return file.read()
 
 
@@ -380,7 +381,7 @@ def _json_item(data: Any) -> Any:
         return data
     text = _unzipped(data)
     try:
-        return Unfit("no JSON in it") if text is None else texts.json_value(text)
+        return Unfit("it is not JSON") if text is None else texts.json_value(text)
     except ValueError as error:
         return Unfit(str(error))
 
@@ -390,7 +391,7 @@ def _json_key(data: bytes) -> Any:
     return Unfit(f"{type(key).__name__} cannot be one") if isinstance(key, list | dict) else key
 
 
-#: The formats of which one file may have several stores.
+#: The formats in which one file can hold several stores.
 WITH_TABLES = ("sqlitedict",)
 
 READERS = {"shelve": read_shelve, "sqlitedict": read_sqlitedict, "diskcache": read_diskcache}

@@ -1,17 +1,18 @@
-"""What each format has words for, and the walk over a state that finds what it has none for.
+"""What each format can hold, and the walk over a state that finds the values that it cannot.
 
-The libraries that write do not say so: orjson writes infinity as null, SQLite stores NaN as null, json makes a text of
-the key 1. A value that would come back as another one is refused here, before any of them is asked.
+Some libraries change values silently: orjson writes infinity as null, SQLite stores NaN as null, and json writes the
+key 1 as a string. A value that would come back changed is refused here, before a library writes it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime
 from types import NoneType
 from typing import Any, NamedTuple
 
+from pstate.cli.transfer import env, ini, plain, table
 from pstate.cli.transfer.faults import LEFT_OUT, Faults
 
 _JSON = frozenset({NoneType, bool, int, float, str, dict, list})
@@ -25,21 +26,27 @@ _NAMES: dict[type, str] = {
 
 
 class Words(NamedTuple):
-    """What a format can say."""
+    """What a format can hold."""
 
     title: str
     kinds: frozenset[type] | None = None  #: at any depth; None: whatever a state holds
     is_finite: bool = False  #: no infinity, no NaN
     integers: tuple[int, int] | None = None  #: the smallest and the largest
     needs_mapping: bool = True  #: at the top
-    text_keys: bool = True  #: at the top; deeper ones too where *kinds* says what may stand there
+    text_keys: bool = True  #: at the top; deeper ones too where *kinds* says what a value may be
     misfit: Callable[[list[Any], Any], str | None] = lambda path, value: None  #: what else is wrong with a value
+    key_misfit: Callable[[list[Any]], str | None] = lambda path: None  #: what else is wrong with the last key of a path
+    gaps: Callable[[Any], Iterator[tuple[list[Any], str]]] = lambda tree: iter(())  #: what is missing, with the reason
 
 
 def _too_long(path: list[Any], value: Any) -> str | None:
     if type(value) is int and abs(value) >= 10**_DIGITS:
         return f"an integer of more than {_DIGITS} digits, which few readers take"
     return None
+
+
+def _any_of(*misfits: Callable[[list[Any], Any], str | None]) -> Callable[[list[Any], Any], str | None]:
+    return lambda path, value: next(filter(None, (misfit(path, value) for misfit in misfits)), None)
 
 
 def _no_document(path: list[Any], value: Any) -> str | None:
@@ -52,7 +59,7 @@ def _not_in_a_cache(path: list[Any], value: Any) -> str | None:
     if len(path) == 1 and type(value) is float and math.isnan(value):
         return "diskcache reads NaN as None"
     if len(path) == 1 and type(value) is str and "\r" in value and len(value.encode()) >= 2**15:
-        return "of a text as long as this, diskcache reads the carriage returns as line feeds"
+        return "in a string of this length, diskcache changes carriage returns to line feeds"
     return None
 
 
@@ -61,21 +68,35 @@ WORDS = {
     "toml": Words("TOML", _TOML, integers=(-(2**63), 2**63 - 1)),
     "yaml": Words("YAML", needs_mapping=False, text_keys=False),
     "persistedstate": Words("persistedstate", _JSON, True, misfit=_too_long),
+    "env": Words("env", plain.KINDS | {dict}, True, misfit=_any_of(env.misfit, _too_long), key_misfit=env.key_misfit),
+    "ini": Words(
+        "INI",
+        plain.KINDS | {NoneType, dict},
+        True,
+        misfit=_any_of(ini.misfit, _too_long),
+        key_misfit=ini.key_misfit,
+    ),
+    "csv": Words(
+        "CSV",
+        plain.KINDS | {NoneType, dict, list},
+        True,
+        needs_mapping=False,
+        misfit=_any_of(table.misfit, _too_long),
+        gaps=table.gaps,
+    ),
     "shelve": Words("shelve"),
     "sqlitedict": Words("sqlitedict"),
     "diskcache": Words("diskcache", text_keys=False, misfit=_not_in_a_cache),
     "pickledb": Words("pickledb", _JSON, True, (-(2**63), 2**64 - 1)),
-    "tinydb": Words(
-        "tinydb", _JSON, True, misfit=lambda path, value: _no_document(path, value) or _too_long(path, value)
-    ),
+    "tinydb": Words("tinydb", _JSON, True, misfit=_any_of(_no_document, _too_long)),
 }
 
 
 class Departure:
-    """One walk over a plain tree that is to be said in *words*."""
+    """One walk over a plain tree that is to be written in *words*; *place* is its path in the state."""
 
-    def __init__(self, words: Words) -> None:
-        self.faults = Faults()
+    def __init__(self, words: Words, place: Sequence[Any] = ()) -> None:
+        self.faults = Faults(place)
         self._words = words
         self._path: list[Any] = []
         self._has_documents = words.title == "tinydb"
@@ -85,6 +106,8 @@ class Departure:
         if self._words.needs_mapping and type(value) is not dict:
             self.faults.add([], f"{self._words.title} has a mapping at the top")
             return LEFT_OUT
+        for path, reason in self._words.gaps(value):
+            self.faults.add(path, reason)
         return self._value(value)
 
     def _value(self, value: Any) -> Any:
@@ -128,5 +151,5 @@ class Departure:
             is_number = type(key) is int and 0 <= key < 10**18
             return None if is_number else "the documents of tinydb are numbered"
         if self._words.text_keys and type(key) is not str:
-            return f"{self._words.title} has no keys but texts"
-        return None
+            return f"{self._words.title} has no keys but strings"
+        return self._words.key_misfit(self._path)

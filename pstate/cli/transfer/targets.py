@@ -1,6 +1,6 @@
-"""A tree as a file, or files, of another store: made beside the target, synced, and renamed to it when it is whole.
+"""Writes a tree as a file, or files, of another store: beside the target, synced, and renamed when complete.
 
-Where a store has a package, that package writes, if it is installed; the text formats need none but TOML's.
+The package of a store writes its files, if it is installed. Of the text formats, only TOML needs a package.
 """
 
 from __future__ import annotations
@@ -15,21 +15,22 @@ from collections.abc import Callable
 from typing import Any
 
 from pstate.cli.command import No, Usage
+from pstate.cli.transfer import env, ini, table
 from pstate.cli.transfer.faults import Say
 from pstate.errors import WriteError
 from pstate.file.fs import NO_SUCH_RENAME, SYSTEM, Descriptor, open_beside
 from pstate.signals import expected, tolerating
 from pstate.text import dumping
 
-#: What a name of a shelf may get behind it.
+#: What a dbm may append to the name of a shelf.
 _ENDINGS = ("", ".db", ".dat", ".dir", ".bak", ".pag")
 _MADE = "made"
 
-#: What is a folder replaces nothing: no file can be, and deleting a whole folder is a person's decision.
+#: A folder replaces nothing: it cannot replace a file, and only a person should delete a folder.
 _FOLDERS = {"diskcache"}
 
 
-# ------------------------------------------------------------------------------------------------------ what is a text
+# ------------------------------------------------------------------------------------------------------ text formats
 
 
 def _json(tree: Any) -> bytes:
@@ -44,12 +45,17 @@ TEXTS: dict[str, Callable[[Any], bytes]] = {
     "json": _json,
     "toml": _toml,
     "yaml": dumping.dump_value,
+    "env": env.write,
+    "ini": ini.write,
+    "csv": table.write,
     "persistedstate": dumping.dump_value,  # after a clean close its file is plain YAML
 }
-SUFFIXES = {".json": "json", ".toml": "toml", ".yaml": "yaml", ".yml": "yaml"}
+SUFFIXES = {
+    ".json": "json", ".toml": "toml", ".yaml": "yaml", ".yml": "yaml", ".env": "env", ".ini": "ini", ".csv": "csv",
+}  # fmt: skip
 
 
-# ----------------------------------------------------------------------------------------------------- what is a store
+# ----------------------------------------------------------------------------------------------------- stores
 
 
 def _shelve(tree: dict[str, Any], path: str, say: Say) -> None:
@@ -72,7 +78,7 @@ def _sqlitedict(tree: dict[str, Any], path: str, say: Say) -> None:
 def _diskcache(tree: dict[Any, Any], path: str, say: Say) -> None:
     if os.path.expandvars(path) != path:  # diskcache would make another folder
         raise OSError(errno.EINVAL, "diskcache takes $ in a path for a variable")
-    # Or it would throw away what is beyond its size limit.
+    # Otherwise it deletes values beyond its size limit.
     with _package("diskcache").Cache(path, eviction_policy="none") as cache, cache.transact():
         _fill(cache, tree, say)
 
@@ -119,7 +125,7 @@ def _package(module: str, name: str = "", requirement: str = "") -> Any:
 
 
 def refuse(target: str, name: str, state: str, may_replace: bool) -> None:
-    """Raise No if what is at *target* keeps a *name* from being put there; *state* is the file of the state."""
+    """Raise No if something at *target* prevents an export of format *name*; *state* is the file of the state."""
     for path in _paths(target, name):
         if not os.path.lexists(path):
             continue
@@ -127,10 +133,10 @@ def refuse(target: str, name: str, state: str, may_replace: bool) -> None:
             if os.path.samefile(path, state):
                 raise No(f"{path}: is the state itself. Nothing was written. Choose another target.")
         if os.path.isdir(path) or name in _FOLDERS:
-            kind = "is a folder" if os.path.isdir(path) else "is there already"
+            kind = "is a folder" if os.path.isdir(path) else "already exists"
             raise No(f"{path}: {kind}. Nothing was written. Delete it, or choose another target.")
         if not may_replace:
-            raise No(f"{path}: is there already. Nothing was written. --force replaces it.")
+            raise No(f"{path}: already exists. Nothing was written. To replace it: --force")
 
 
 def _paths(target: str, name: str) -> list[str]:
@@ -189,7 +195,7 @@ def _move(made: str, target: str, may_replace: bool) -> None:
 
 
 def _take_over(target: str, made: str) -> None:
-    """Let the file *made* be for whom the one at *target* was, in whose place it will come."""
+    """Give the file *made* the owner and mode of the one at *target*, which it will replace."""
     old, new = Descriptor(SYSTEM), Descriptor(SYSTEM)
     try:
         try:

@@ -1,4 +1,4 @@
-"""The sources that are texts, from their bytes: JSON, TOML, YAML, and the files of persistedstate, pickledb and tinydb.
+"""Reads text formats from bytes: JSON, TOML, YAML, env, ini, csv, and files of persistedstate, pickledb and tinydb.
 
 Each reader is given the bytes, and the name of the source for messages, and raises BadSource with line and column.
 """
@@ -8,13 +8,15 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 from pstate.cli.mending import unopened
-from pstate.cli.transfer.faults import BadSource
+from pstate.cli.transfer import env, ini, table
+from pstate.cli.transfer.faults import BadSource, bad_line, bad_place
 from pstate.errors import StateFileError
 from pstate.file import legacy
 from pstate.text import reading
@@ -29,24 +31,24 @@ def read_json(data: bytes, name: str) -> Any:
     try:
         return json_value(text)
     except json.JSONDecodeError as error:
-        raise _bad(name, error.lineno, error.colno, f"this is no JSON: {error.msg}") from None
+        raise bad_line(name, error.lineno, f"this is not JSON: {error.msg}", error.colno) from None
     except ValueError as error:
         raise BadSource(f"{name}: {error}. Nothing was changed. Correct the source.") from None
 
 
 def json_value(text: str) -> Any:
-    """What the JSON *text* says. Raises ValueError, also where Python would silently read something else."""
+    """The value of the JSON *text*. Raises ValueError, also if Python would silently read another value."""
     try:
         return json.loads(text, object_pairs_hook=_mapping, parse_float=_float)
     except RecursionError:
-        raise ValueError("it is nested far deeper than a state may be") from None
+        raise ValueError("it is nested more deeply than a state can be") from None
 
 
 def _mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     mapping = dict(pairs)
     if len(mapping) < len(pairs):
         ((twice, _),) = Counter(key for key, _ in pairs).most_common(1)
-        raise ValueError(f"the key {json.dumps(twice)} stands twice in one mapping, and only one value can be kept")
+        raise ValueError(f"the key {json.dumps(twice)} occurs twice in one mapping")
     return mapping
 
 
@@ -67,9 +69,9 @@ def read_toml(data: bytes, name: str) -> Any:
         found = _IN_TOML.search(str(error))
         end = text.count("\n") + 1, len(text) - text.rfind("\n")
         line, column = (int(found[1]), int(found[2])) if found and found[1] else end
-        raise _bad(name, line, column, f"this is no TOML: {_IN_TOML.sub('', str(error))}") from None
+        raise bad_line(name, line, f"this is not TOML: {_IN_TOML.sub('', str(error))}", column) from None
     except RecursionError:
-        raise BadSource(f"{name}: it is nested far deeper than a state may be. Nothing was changed.") from None
+        raise BadSource(f"{name}: it is nested more deeply than a state can be. Nothing was changed.") from None
     except ValueError as error:
         raise BadSource(f"{name}: {error}. Nothing was changed. Correct the source.") from None
 
@@ -84,7 +86,7 @@ def read_yaml(data: bytes, name: str) -> Any:
         except StateFileError:
             documents = []
         if len(documents) == 1 and not isinstance(documents[0].value, dict):
-            return documents[0].value  # which is no state, but may stand in one
+            return documents[0].value  # which is not a state, but can be a value in one
         raise
 
 
@@ -93,7 +95,7 @@ def read_persistedstate(data: bytes, name: str) -> Any:
         return unopened.replayed(unopened.read(data, name), name, data)
     except StateFileError:
         with contextlib.suppress(StateFileError):
-            found = legacy.load_lines(data, name)  # of 23.1 and 23.2, which nothing but the user can tell
+            found = legacy.load_lines(data, name)  # of 23.1 and 23.2, which only the user can know
             if found.records and not found.torn:
                 return found.value
         raise
@@ -115,6 +117,15 @@ def read_tinydb(data: bytes, name: str) -> Any:
     return _numbered(tree)
 
 
+def _of_strings(read: Callable[[str, str, bool], Any]) -> Callable[..., Any]:
+    """The reader of a format that knows only strings."""
+
+    def reader(data: bytes, name: str, is_typed: bool = True) -> Any:
+        return read(_decoded(data, "utf-8-sig", name), name, is_typed)
+
+    return reader
+
+
 def read_any_json(data: bytes, name: str) -> Any:
     """JSON; with the table that every tinydb begins with, a tinydb."""
     tree = read_json(data, name)
@@ -122,7 +133,7 @@ def read_any_json(data: bytes, name: str) -> Any:
 
 
 def read_any(data: bytes, name: str) -> Any:
-    """A text that nobody has said the format of."""
+    """A source whose format is not named."""
     if data.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"["):
         try:
             return read_any_json(data, name)
@@ -130,14 +141,21 @@ def read_any(data: bytes, name: str) -> Any:
             pass  # YAML may begin so too
     tree = read_yaml(data, name)
     if isinstance(tree, str):
-        raise BadSource(f"{name}: this is in no format that is known. Nothing was changed. Say which with --from.")
+        raise BadSource(f"{name}: the format is not recognized. Nothing was changed. Name it with --from.")
     return tree
 
 
+#: Those that decide which strings are numbers and so on; `is_typed=False` leaves all of them strings.
+OF_STRINGS: dict[str, Callable[..., Any]] = {
+    "env": _of_strings(env.read),
+    "ini": _of_strings(ini.read),
+    "csv": _of_strings(table.read),
+}
 READERS: dict[str, Callable[[bytes, str], Any]] = {
     "json": read_json,
     "toml": read_toml,
     "yaml": read_yaml,
+    **OF_STRINGS,
     "persistedstate": read_persistedstate,
     "pickledb": read_pickledb,
     "tinydb": read_tinydb,
@@ -147,7 +165,16 @@ SUFFIXES: dict[str, Callable[[bytes, str], Any]] = {
     ".toml": read_toml,
     ".yaml": read_yaml,
     ".yml": read_yaml,
+    ".env": OF_STRINGS["env"],
+    ".ini": OF_STRINGS["ini"],
+    ".csv": OF_STRINGS["csv"],
 }
+
+
+def ending(path: str) -> str:
+    """The part of a name that says the format, such as ``.json``: of ``.env`` and ``.env.local`` too."""
+    name = os.path.basename(path).lower()
+    return ".env" if name == ".env" or name.startswith(".env.") else os.path.splitext(name)[1]
 
 
 def _are_tables(tree: Any) -> bool:
@@ -168,11 +195,5 @@ def _decoded(data: bytes, encoding: str, name: str) -> str:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
         good = data[: error.start].decode(encoding, "replace")
-        line, column = good.count("\n") + 1, len(good) - good.rfind("\n")
-        raise _bad(name, line, column, f"this is no {encoding.upper().removesuffix('-SIG')}: {error.reason}") from None
-
-
-def _bad(name: str, line: int, column: int, what: str) -> BadSource:
-    return BadSource(
-        f"{name}:{line}:{column}: {what}. Nothing was changed. Correct the source.", line=line, column=column
-    )
+        what = f"this is not {encoding.upper().removesuffix('-SIG')}: {error.reason}"
+        raise bad_place(good, len(good), name, what) from None
