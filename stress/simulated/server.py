@@ -236,6 +236,30 @@ class SimulatedServer:
         return None, None
 
 
+class SimulatedEngine:
+    """See `engine.Engine`: the one that the program *name* has."""
+
+    def __init__(self, world: World, name: str) -> None:
+        self._world = world
+        self._name = name
+
+    @property
+    def key(self) -> int:
+        """See `engine.Engine`."""
+        return id(self)
+
+    def log(self, address: str, memory: Memory, *, locking: object, **options: Any) -> Log:
+        """See `engine.Engine`."""
+        return RowsLog(address, _NAME, memory, SimulatedServer(self._world, self._name), **options)
+
+    def name(self, address: str) -> str:
+        """See `engine.Engine`."""
+        return address
+
+    def close_inherited(self) -> None:
+        """See `engine.Engine`. Nobody forks here."""
+
+
 class Program:
     """A program, and what it knows of what it did."""
 
@@ -256,31 +280,13 @@ class Program:
 
     def open(self) -> None:
         """Open the state, before the schedule begins."""
-        store = Store(f"simulated#{_NAME}", lock_timeout=None, engine=self)
+        engine = SimulatedEngine(self.world, self.name)
+        store = Store(f"simulated#{_NAME}", lock_timeout=None, engine=engine)
         handle = PersistedState.__new__(PersistedState)
         for name, value in (("_parent", ops.ROOT), ("_key", None)):
             ops.set_slot(handle, name, value)
         store.attach(handle, None)
         self.state = handle
-
-    # It is the engine of its own store.
-
-    @property
-    def key(self) -> int:
-        """See `engine.Engine`."""
-        return id(self)
-
-    def name_of(self, address: str) -> str:
-        """See `engine.Engine.name`."""
-        return address
-
-    def close_inherited(self) -> None:
-        """See `engine.Engine`."""
-
-    def log(self, address: str, memory: Memory, **options: Any) -> Log:
-        """See `engine.Engine`."""
-        del options["locking"]
-        return RowsLog(address, _NAME, memory, SimulatedServer(self.world, self.name), **options)
 
     def _run(self) -> None:
         try:
