@@ -156,7 +156,7 @@ class Log(Protocol):
         """Bring memory to a commit on which a change can be planned, and planned again after `Overtaken`.
 
         A file locks here. An engine that compares and sets need not lock: it waits here for the blocks of others. If
-        asking costs as much as committing, it may leave memory as it is: then `confirm` asks. After `Overtaken`, memory
+        asking takes another round trip, it may leave memory as it is: then `confirm` asks. After `Overtaken`, memory
         is the newest commit. *timeout*: None, or less than 0, is without a limit. If the store plans again, the time
         begins again. Whether this raises or not, the store calls ``hold.unlock()``. Raises LockTimeout, ReadOnlyError,
         InvalidEditError, EditConflict, StoreFailedError or WriteError.

@@ -166,7 +166,7 @@ class CommitUnknown(PStateError, ConnectionError):
 
 
 class HistoryLost(PStateError, RuntimeError):
-    """The server does not have commits that it had acknowledged, as after a failover to a server that lagged behind.
+    """The server does not have commits that it had acknowledged, as after a failover to a server that lacked them.
 
     Raised once. The next use of the state goes on with what the server has. Nothing was changed.
     """

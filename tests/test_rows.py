@@ -428,7 +428,7 @@ def test_a_state_that_was_begun_anew_is_told_of(process: Any, url: str, sql: Any
     with pytest.raises(MissingPathError, match="deleted on the server"):
         state.snapshot()
     process().m = 2
-    with pytest.raises(HistoryLost, match="begun anew"):
+    with pytest.raises(HistoryLost, match="created again"):
         state.snapshot()
     assert state.snapshot() == {"m": 2}
 

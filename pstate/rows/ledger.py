@@ -29,7 +29,7 @@ class Ledger:
         self.base = base  #: the revision of the document
         self.token = token  #: of that revision
         self.document = document
-        #: Who has made the document, where it says something else than the ledger before; else None.
+        #: The origin of the document, if it says something else than the ledger before it; else None.
         self.origin: Origin | None = origin
         self.is_canonical = is_canonical  #: nothing in the document is a person's
         self.records: list[Record] = []

@@ -46,7 +46,7 @@ _FORGOTTEN = ("26000", "42P05")
 
 
 class Lost(Exception):
-    """The session has ended in the middle of a request: nobody knows whether the server has done it."""
+    """The session has ended in the middle of a request. The server has done it, or not."""
 
 
 class Refused(Exception):
@@ -68,7 +68,7 @@ class Link:
         self.on_begin = on_begin
         self._conn: PGconn | None = None
         self._poll: Any = None
-        self.number = 0  #: of the session: whoever remembers it knows whether it is still the same one
+        self.number = 0  #: of the session, which tells it from the ones before
         self._prepares = True
         self._count: dict[str, int] = {}
         self._prepared: dict[str, bytes] = {}
@@ -256,7 +256,7 @@ class Link:
             self.drop()
             raise Lost(self.address.without_secrets(str(error))) from None
         except BaseException:
-            self.drop()  # nobody knows what was sent and what was read
+            self.drop()  # it is unknown what was sent and what was read
             raise
 
     def _answers(self, conn: PGconn, deadline: float) -> list[list[Row]]:

@@ -3,7 +3,7 @@
 The compare-and-set on the newest commit (its revision and its token) is what brings commits into one order. The lock
 of the row is for those whose code cannot be run again: a block, and a change that was overtaken.
 
-A commit whose answer was lost is *pending*: before anything else, the log finds out what became of it, and makes sure
+A commit whose answer was lost is *pending*: before anything else, the log finds out whether it was done, and makes sure
 that the server does not do it later (docs/guarantees.md has the table).
 """
 
@@ -90,7 +90,7 @@ class RowsLog:
         self._store = ""  #: its id
         #: What is known of the commits; None at rest.
         self.ledger: Ledger | None = None
-        #: A commit that was sent, and of which nobody knows what became.
+        #: A commit that was sent, and whose outcome is unknown.
         self._pending: Commit | None = None
         #: The last commit was overtaken, so the next one begins with a look.
         self._is_behind = False
@@ -286,7 +286,7 @@ class RowsLog:
     def _unknown(self, lost: Exception, unavailable: Exception) -> CommitUnknown:
         return CommitUnknown(
             f"{self.address}: the server was lost in the middle of a commit ({self._reason(lost)}), and could not be "
-            f"asked what became of it: {self._reason(unavailable)}. The change is committed, or not; the next use of "
+            f"asked whether it was done: {self._reason(unavailable)}. The change is committed, or not; the next use of "
             "the state finds out which.",
             path=self.address,
         )
@@ -471,7 +471,7 @@ class RowsLog:
         self._is_at(Point(ledger, ledger.last))
 
     def _lose_history(self, deadline: float) -> None:
-        """The server's records do not go on from those that are known: read the state anew.
+        """The server's records do not continue those that are known: read the state again.
 
         Raises HistoryLost where the server had acknowledged what it does not have.
         """
@@ -490,9 +490,9 @@ class RowsLog:
             return  # the records that would have led there were deleted, as they were too old
         what = (
             f"the server does not have revision {rev}, which it had acknowledged, as after a failover to a server that "
-            "lagged behind"
+            "lacked them"
             if is_same
-            else "the state was deleted on the server, and begun anew"
+            else "the state was deleted on the server, and created again"
         )
         logger.error("%s: %s", self.address, what)
         raise HistoryLost(
@@ -642,7 +642,7 @@ class RowsLog:
     def stay_at(self, name: str) -> None:
         """See `follow_links`."""
 
-    # What has become of the state
+    # What has changed in the state
 
     @property
     def generation(self) -> str | None:

@@ -46,7 +46,7 @@ class Server(Protocol):
     """A server, and a session with it.
 
     Each request raises ServerUnavailable where the server cannot be reached before *deadline*, of `monotonic`; then
-    nothing was sent. It raises Lost where the session has ended since, and nobody knows what the server has done; and
+    nothing was sent. It raises Lost where the session has ended since, and the server has done it or not; and
     Refused where the server answers with an error, and has done nothing.
     """
 
@@ -121,7 +121,7 @@ class Server(Protocol):
         ...
 
     def holder(self, store: str) -> tuple[str | None, float | None]:
-        """Who has the lock of *store*, for people, and for how many seconds, as far as the server tells."""
+        """The name of the program that has the lock of *store*, and for how many seconds, as far as the server tells."""
         ...
 
 

@@ -104,10 +104,10 @@ TRY = _COMMIT.format(
     chosen="id = (SELECT id FROM mine)",
 )
 
-#: What has become of a commit whose answer was lost.
+#: The outcome of a commit whose answer was lost.
 OUTCOME = "SELECT token FROM pstate.record WHERE store = $1::uuid AND rev = $2::bigint"
 
-#: Whose block it is that we have waited for. Others' sessions may be hidden from us: then the columns are NULL.
+#: The session whose block we have waited for. Others' sessions may be hidden from us: then the columns are NULL.
 HOLDER = """\
 SELECT a.application_name, a.usename, host(a.client_addr), extract(epoch FROM now() - a.xact_start)::float8
 FROM pstate.store s JOIN pg_stat_activity a ON a.backend_xid = s.xmax WHERE s.id = $1::uuid"""

@@ -17,7 +17,7 @@ _NAME = re.compile(r"""[^.\[\]"'\s]+""")
 _SIMPLE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _BRACKET = re.compile(r"""\[\s*(?:("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|([^\]]*?))\s*\]""", re.S)
 _INTEGER = re.compile(r"-?\d+")
-#: What leads to several places, and is no key: ``[*]``, ``[]``, ``[1:3]``.
+#: What leads to several places, and is not a key: ``[*]``, ``[]``, ``[1:3]``.
 SEVERAL = re.compile(r"\*?|(?:-?\d+)?(?::(?:-?\d+)?)+")
 
 
