@@ -21,6 +21,7 @@ MODULES = {
     "resolve": "mending.resolve",
     "log": "history",
     "watch": "watch",
+    "view": "view.command",
     "diff": "difference",
     "who": "users",
     "vacuum": "users",
