@@ -321,6 +321,9 @@ def test_when_too_much_waits_the_state_is_told_instead(tmp_path: Path) -> None:
         assert {"n": 100} == ops.plain(model.root)
         assert 100 <= model.commits <= 101  # with the one that has begun the journal
         assert "came too fast" in model.timeline.line(model.timeline.end - 1).words
+        mark = model.row(1).mark
+        assert mark is not None
+        assert ("~", "other", model.commits) == (mark.sign, mark.origin, mark.count)
         writer.n = -1
         assert "" == follower._look()
         model.follow(follower.news.popleft())

@@ -27,7 +27,7 @@ from pstate.memory.ops import ABSENT
 from pstate.values import same
 
 #: How long one picture is shown, and how much of that may be spent with what has come, in seconds.
-FRAME, BUDGET = 1 / 12, 0.04
+FRAME, BUDGET = 1 / 12, 0.03
 #: How long a message is shown, in seconds.
 TOLD = 8.0
 
@@ -71,6 +71,23 @@ class Help(ModalScreen[None]):
         yield Footer(show_command_palette=False)
 
 
+class Field(Input):
+    """A line to type into that takes keys in the order in which they come.
+
+    textual looks for the binding of a key when the key has gone up to the app, and inserts a character at once: of
+    many keys that come together, a backspace would be carried out last.
+    """
+
+    async def _on_key(self, event: events.Key) -> None:
+        bindings = self._bindings.key_to_bindings.get(event.key)
+        if bindings and not self.check_consume_key(event.key, event.character):
+            event.stop()
+            event.prevent_default()
+            await self.run_action(bindings[0].action)
+        else:
+            await super()._on_key(event)
+
+
 class Ask(Vertical):
     """One line to type into, with a line above and one below."""
 
@@ -81,7 +98,7 @@ class Ask(Vertical):
 
     def compose(self) -> ComposeResult:
         yield Static(id="asked", markup=False)
-        yield Input(id="typed", compact=True, select_on_focus=False)
+        yield Field(id="typed", compact=True, select_on_focus=False)
         yield Static(id="hint", markup=False)
 
     def ask(self, title: str, text: str, hint: str) -> None:
@@ -115,7 +132,7 @@ class ViewApp(App[int]):
     #trouble { height: auto; max-height: 5; background: #5b2530; color: #ffe3e6; display: none; padding: 0 1; }
     #tree { height: 1fr; background: #14181f; scrollbar-size-vertical: 1; }
     #time { height: 40%; background: #101319; border-top: solid #33415c; display: none; scrollbar-size-vertical: 1; }
-    #detail { height: 1; background: #1b222e; color: #9aa6b8; }
+    #detail { height: auto; max-height: 4; padding: 0 1; background: #1b222e; color: #9aa6b8; }
     #ask { height: auto; background: #1b222e; display: none; }
     #asked { height: 1; color: #9aa6b8; padding: 0 1; }
     #typed { background: #26324a; padding: 0 1; }
@@ -156,6 +173,10 @@ class ViewApp(App[int]):
         self._refused = editing.why_not(arguments.file)
         self._tree = TreeView(model, clock, zone, is_plain)
         self._time = TimeView(model.timeline, clock, zone, is_plain)
+        self._head = Static(id="head", markup=False)
+        self._trouble = Static(id="trouble", markup=False)
+        self._detail = Static(id="detail", markup=False)
+        self._ask = Ask(id="ask")
         self._edited: tuple[tuple[Any, ...], Any] | None = None  #: where, and the value that was shown
         self._said = ""
         self._said_until = 0.0
@@ -163,12 +184,12 @@ class ViewApp(App[int]):
         self._told_trouble = ""
 
     def compose(self) -> ComposeResult:
-        yield Static(id="head", markup=False)
-        yield Static(id="trouble", markup=False)
+        yield self._head
+        yield self._trouble
         yield self._tree
         yield self._time
-        yield Static(id="detail", markup=False)
-        yield Ask(id="ask")
+        yield self._detail
+        yield self._ask
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
@@ -188,6 +209,8 @@ class ViewApp(App[int]):
 
     def frame(self) -> None:
         """Take what has come, as much as there is time for, and show it."""
+        if not self._tree.is_attached:
+            return  # the end has begun
         source, model = self.source, self.model
         if source.failure is not None:
             raise source.failure
@@ -224,26 +247,23 @@ class ViewApp(App[int]):
         name = looks.safe(os.path.basename(self._arguments.file))
         words = "  ·  ".join(filter(None, parts))
         dot = ("○", "#ff9aa8") if self.source.trouble else ("●", "#8bd49c")
-        self.query_one("#head", Static).update(
-            Content.assemble(" ", (dot[0], dot[1]), " ", (name, "bold"), "  ", (words, "#b6c2d6"))
-        )
+        self._head.update(Content.assemble(" ", (dot[0], dot[1]), " ", (name, "bold"), "  ", (words, "#b6c2d6")))
 
     def _show_trouble(self) -> None:
         trouble = looks.safe(self.source.trouble.replace("\n", " "))
         if trouble != self._told_trouble:
             self._told_trouble = trouble
-            bar = self.query_one("#trouble", Static)
-            bar.display = bool(trouble)
-            bar.update(Content(trouble))
+            self._trouble.display = bool(trouble)
+            self._trouble.update(Content(trouble))
             self.model.timeline.say(self._clock(), trouble or "the file is good again")
 
     def _show_detail(self) -> None:
-        detail = self.query_one("#detail", Static)
+        detail = self._detail
         if self._said and time.monotonic() > self._said_until:
             self._said = ""
         detail.set_class(bool(self._said) and self._is_bad, "bad")
         if self._said:
-            detail.update(Content(f" {self._said}"))
+            detail.update(Content(self._said))
             return
         spot = self.model.cursor
         words = looks.place(spot.path)
@@ -253,7 +273,7 @@ class ViewApp(App[int]):
             who = {"here": "here", "other": "by another program", "edit": "by an edit", None: ""}[mark.origin]
             what = {"+": "new", "~": "changed", "-": "something deleted"}[mark.sign]
             words += f"  {what} {who} at {painting.clock_time(mark.time)}{times}"
-        detail.update(Content(f" {words}"))
+        detail.update(Content(words))
 
     def say(self, words: str, is_bad: bool = False, seconds: float = TOLD) -> None:
         """Show *words* for a while."""
@@ -285,7 +305,7 @@ class ViewApp(App[int]):
     def action_ask_filter(self) -> None:
         text = self.model.filter.text if self.model.filter is not None else ""
         self._edited = None
-        self.query_one(Ask).ask("Show rows with all of these words in path or value:", text, "")
+        self._ask.ask("Show rows with all of these words in path or value:", text, "")
 
     def action_clear_filter(self) -> None:
         self.model.look_for("")
@@ -294,7 +314,7 @@ class ViewApp(App[int]):
     def action_edit(self) -> None:
         path = self.model.cursor.path
         value = self.model.value(path)
-        problem = self._refused and f"{looks.safe(self._arguments.file)}: {self._refused}. Nothing can be edited here."
+        problem = self._refused and f"Nothing can be edited here: {self._refused}."
         if not path:
             problem = "The whole state is edited with: pstate edit"
         elif value is NOTHING:
@@ -308,7 +328,7 @@ class ViewApp(App[int]):
             self.say(problem or f"{looks.place(path)} is too long for one line. Edit it with: pstate edit", is_bad=True)
             return
         self._edited = path, _plain(value)
-        self.query_one(Ask).ask(f"{looks.place(path)} =", text, self._meaning(text)[0])
+        self._ask.ask(f"{looks.place(path)} =", text, self._meaning(text)[0])
 
     def action_leave_input(self) -> None:
         if self._edited is None:
@@ -317,16 +337,16 @@ class ViewApp(App[int]):
 
     def _end_input(self) -> None:
         self._edited = None
-        self.query_one(Ask).display = False
+        self._ask.display = False
         self._tree.focus()
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        if not self.query_one(Ask).display:
+        if not self._ask.display:
             return
         if self._edited is None:
             self.model.look_for(event.value)
         else:
-            self.query_one(Ask).hint(*self._meaning(event.value))
+            self._ask.hint(*self._meaning(event.value))
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         if self._edited is None:
@@ -340,7 +360,7 @@ class ViewApp(App[int]):
             self._end_input()
             self.say(f"{looks.place(path)} is as it was: nothing to commit")
             return
-        self.query_one(Ask).hint("Waiting for the lock, to commit …")
+        self._ask.hint("Waiting for the lock, to commit …")
         self.saving = Saving(self._arguments, path, shown, reading.value)
         self.saving.start()
 
@@ -367,9 +387,9 @@ class ViewApp(App[int]):
         elif outcome.current is not ABSENT:
             # What is there now has been shown: to press the key again is to overwrite that.
             self._edited = self._edited[0], outcome.current
-            self.query_one(Ask).hint(f"{outcome.words} ⏎ again replaces it.", is_bad=True)
+            self._ask.hint(f"{outcome.words} ⏎ again replaces it.", is_bad=True)
         else:
-            self.query_one(Ask).hint(outcome.words, is_bad=True)
+            self._ask.hint(outcome.words, is_bad=True)
 
 
 def _plain(value: Any) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
+from importlib.util import find_spec
 from typing import Any, NoReturn
 
 from pstate.cli import paths
@@ -24,13 +26,17 @@ def _declare(parser: Parser) -> None:
 
 def _run(arguments: Any) -> int:
     place = paths.parse(arguments.path)
+    if find_spec("textual") is None:
+        raise Usage(f"pstate view needs textual, which is not installed. Nothing was done. Run: {INSTALL}")
     _refuse_terminal(arguments.file)
     try:
         from pstate.cli.view import app
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "textual":
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] not in ("textual", "rich"):
             raise
-        raise Usage(f"pstate view needs textual, which is not installed. Nothing was done. Run: {INSTALL}") from None
+        raise Usage(
+            f"pstate view needs another version of textual: {error}. Nothing was done. Run: {INSTALL}"
+        ) from None
     import asyncio
 
     from pstate.cli.view.following import Follower
@@ -42,9 +48,11 @@ def _run(arguments: Any) -> int:
     try:
         follower = Follower(state, arguments.file)
         model = Model(follower.document, place, os.path.basename(arguments.file))
+        # The thread that follows many commits must not keep a key waiting for 5 ms each time.
+        sys.setswitchinterval(0.001)
         follower.start()
         screen = app.ViewApp(model, follower, arguments)
-        ended_by = asyncio.run(_shown(screen))
+        ended_by = asyncio.run(_shown(screen, follower))
     finally:
         if follower is not None:
             follower.end()
@@ -66,32 +74,63 @@ def _refuse_terminal(file: str) -> None:
         )
 
 
-async def _shown(screen: Any) -> signal.Signals | None:
+async def _shown(screen: Any, follower: Any) -> signal.Signals | None:
     """Run *screen* to its end; returns the signal that has ended it, if one has."""
     import asyncio
 
     loop = asyncio.get_running_loop()
     ended_by: signal.Signals | None = None
 
+    over = threading.Event()
+
     def end(number: signal.Signals) -> None:
         nonlocal ended_by
-        ended_by = number
-        screen.exit(0)
+        if ended_by is None:
+            ended_by = number
+            loop.remove_signal_handler(number)  # the next one ends us at once
+            threading.Thread(target=_end_hard, args=(number, over, follower, screen), daemon=True).start()
+            screen.exit(0)
+
+    async def notice_hangup() -> None:
+        # A program that ignores SIGHUP, as under nohup, would read the end of its input again and again.
+        while True:
+            await asyncio.sleep(_LOOK)
+            try:
+                os.get_terminal_size(sys.stdin.fileno())
+            except expected(OSError):
+                end(signal.SIGHUP)
 
     for number in _ENDING:
         loop.add_signal_handler(number, end, number)
+    noticing = asyncio.create_task(notice_hangup())
     try:
         await screen.run_async()
     except expected(OSError):
         if ended_by != signal.SIGHUP:
-            raise  # then the terminal is gone, and there is nothing to be put in order
+            raise  # else the terminal is gone, and there is nothing to be put in order
     finally:
+        over.set()
+        noticing.cancel()
         for number in _ENDING:
             loop.remove_signal_handler(number)
     return ended_by
 
 
+#: For how long the screen may be put in order after a signal, in seconds.
+_POLITE = 2.0
+#: How often it is asked whether the terminal is there still, in seconds.
+_LOOK = 1.0
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def _end_hard(number: signal.Signals, over: threading.Event, follower: Any, screen: Any) -> None:
+    """End by the signal *number* if the screen does not: textual may wait for a terminal that takes nothing more."""
+    if not over.wait(_POLITE):
+        follower.end()
+        saving = screen.saving
+        if saving is not None:
+            saving.join()
+        os.kill(os.getpid(), number)
 
 
 def _leave(screen: Any, ended_by: signal.Signals | None) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -20,8 +20,10 @@ from pstate.memory.changes import Change, grown
 from pstate.memory.frames import store_of
 from pstate.signals import expected
 from pstate.state import PersistedState
-from pstate.watch import WATCH_INTERVAL, Watch
+from pstate.watch import Watch
 
+#: How often it is asked what has come, in seconds: as often as is shown.
+_INTERVAL = 0.05
 #: How long the file must have been left alone before its bytes are judged, in seconds; and how much of the time that
 #: may cost.
 _QUIET = 1.0
@@ -41,7 +43,8 @@ class News(NamedTuple):
     changes: list[Change]
     steps: list[Step]  #: of a commit: its operations, for the tree of who is told
     root: Any = None  #: a tree of its own that the state has become; of an edit
-    skipped: int = 0  #: commits that it stands for, which came too fast
+    skipped: int = 0  #: commits that it stands for, which came too fast; *changes* has the last one of each place
+    counts: dict[Any, int] = {}  # noqa: RUF012 - of those, where there was more than one
 
 
 class Feed(Watch):
@@ -86,7 +89,7 @@ class Feed(Watch):
 class Follower(threading.Thread):
     """The thread. It closes the state when it ends, however that comes about."""
 
-    def __init__(self, state: PersistedState, file: str, most: int = 50_000) -> None:
+    def __init__(self, state: PersistedState, file: str, most: int = 20_000) -> None:
         super().__init__(name="pstate view", daemon=True)
         self._state = state
         self._file = file
@@ -115,7 +118,7 @@ class Follower(threading.Thread):
             while not self._ended.is_set():
                 trouble = self._look()
                 self.trouble = trouble or self._missing() or self._damaged()
-                self._ended.wait(WATCH_INTERVAL)
+                self._ended.wait(_INTERVAL)
         except BaseException as error:
             self.failure = error
         finally:
@@ -145,7 +148,23 @@ class Follower(threading.Thread):
         # Not emptied: who takes one of these at this moment has one that fits.
         waiting = list(self.news)
         skipped = sum(each.skipped or 1 for each in waiting)
-        told = waiting[-1]._replace(changes=[], steps=[], root=self._feed.state_now(), skipped=skipped)
+        last: dict[tuple[Any, ...], Change] = {}
+        counts: Counter[tuple[Any, ...]] = Counter()
+        for news in waiting:
+            for change in news.changes:
+                last[change.path] = change
+                counts[change.path] += 1
+            counts.update(news.counts)
+        told = News(
+            waiting[-1].time,
+            None,
+            None,
+            list(last.values()),
+            [],
+            self._feed.state_now(),
+            skipped,
+            {path: count for path, count in counts.items() if count > 1},
+        )
         self.news = deque([told])
 
     def _missing(self) -> str:

@@ -21,6 +21,8 @@ from pstate.text import paths
 MARKED = 1_000
 #: Of so many seconds is the rate that is shown.
 _RATE = 2.0
+#: For how many seconds a commit of the view is expected.
+_SOON = 10.0
 _GONE = "nothing is here now"
 
 
@@ -48,6 +50,7 @@ class Model:
         self.edits = 0
         self.version = 0  #: another number when something that is shown may have changed
         self._claimed: tuple[int, tuple[Any, ...]] | None = None
+        self._claimed_until = 0.0
         self._name = name
         self._clock = clock
         self._spots = Spot(None, None)
@@ -63,6 +66,8 @@ class Model:
     def follow(self, news: News) -> None:
         """Carry out what has come."""
         is_past = news.origin is None and news.number is not None
+        if self._claimed is not None and self._clock() > self._claimed_until:
+            self._claimed = None
         if self._claimed is not None and self._is_claimed(news, *self._claimed):
             news, self._claimed = news._replace(origin="here"), None
         if news.root is not None:
@@ -74,8 +79,9 @@ class Model:
         self._find_top()
         if news.skipped:
             self.timeline.say(news.time, f"{news.skipped:,} commits came too fast to be shown one by one")
-        near = [change for change in news.changes if self._is_near(change.path)]
-        self.timeline.add(news.time, news.origin, news.number, near)
+        else:
+            near = [change for change in news.changes if self._is_near(change.path)]
+            self.timeline.add(news.time, news.origin, news.number, near)
         if not is_past:
             self._count(news)
         self.version += 1
@@ -84,15 +90,35 @@ class Model:
     def _is_claimed(news: News, number: int, path: tuple[Any, ...]) -> bool:
         return news.number == number and any(change.path == path for change in news.changes)
 
+    def _mark_skipped(self, news: News) -> None:
+        """Mark the last change of each place that is there. In a list, nobody knows which element was meant."""
+        for change in news.changes:
+            around: Any = self.root
+            for key in change.path[:-1]:
+                around = item_of(around, key) if isinstance(around, dict) else NOTHING
+            if not isinstance(around, dict):
+                continue
+            origin = change.origin
+            if self._claimed is not None and (change.commit, change.path) == self._claimed:
+                origin, self._claimed = "here", None
+            is_gone = item_of(around, change.path[-1]) is NOTHING
+            spot = self._spots.reach(change.path[:-1] if is_gone else change.path)
+            spot.note(
+                "-" if is_gone else sign(change), origin, news.time, change.commit, news.counts.get(change.path, 1)
+            )
+
     def claim(self, number: int | None, path: tuple[Any, ...]) -> None:
         """Commit *number*, which changes *path*, is the view's own. It has come before this call, or comes soon."""
-        line = self.timeline.claim(number, path)
-        if line is None:
-            self._claimed = (number, path) if number is not None else None
+        if number is None:
             return
+        has_come = self.timeline.claim(number, path)
         spot = self._spots.find(path)
-        if spot is not None and spot.mark is not None and spot.mark.time == line.time:
-            spot.mark.origin = "here"
+        mark = spot.mark if spot is not None else None
+        if mark is not None and mark.number == number:
+            mark.origin, has_come = "here", True
+        # A vacuum begins the numbers anew, so it is not for ever.
+        self._claimed = None if has_come else (number, path)
+        self._claimed_until = self._clock() + _SOON
         self.version += 1
 
     def _carry_out(self, operation: list[Any]) -> None:
@@ -110,24 +136,32 @@ class Model:
         self._spots.renew(news.root)
         for change in news.changes:
             if (change.old is ABSENT or change.new is ABSENT) and isinstance(self.value(change.path[:-1]), list):
-                spot = self._spots.find(change.path[:-1])
-                if spot is not None:
-                    spot.unmark_from(change.path[-1])
+                self._unmark(change.path[:-1], 0 if news.skipped else change.path[-1])
+            elif news.skipped and isinstance(change.new, list):  # another order, perhaps
+                self._unmark(change.path, 0)
         if self.filter is not None:
             self.filter.stale()
-        self._mark(news.changes, news)
+        if news.skipped:
+            self._mark_skipped(news)
+        else:
+            self._mark(news.changes, news)
+
+    def _unmark(self, path: tuple[Any, ...], index: int) -> None:
+        spot = self._spots.find(path)
+        if spot is not None:
+            spot.unmark_from(index)
 
     def _mark(self, changes: list[Change], news: News) -> None:
         if len(changes) > MARKED:
             for path in dict.fromkeys(change.path[:-1] for change in changes):
-                self._spots.reach(path).note("~", news.origin, news.time)
+                self._spots.reach(path).note("~", news.origin, news.time, news.number)
             if self.filter is not None:
                 self.filter.stale()
             return
         for change in changes:
             is_gone = change.new is ABSENT
             path = change.path[:-1] if is_gone else change.path
-            self._spots.reach(path).note(sign(change), news.origin, news.time)
+            self._spots.reach(path).note(sign(change), news.origin, news.time, news.number)
             if self.filter is not None:
                 self.filter.changed(change.path, NOTHING if is_gone else change.new)
 

@@ -18,12 +18,13 @@ from pstate.engine import Origin
 class Mark:
     """What was last done to a value, by whom, and how often something was done to it."""
 
-    __slots__ = ("count", "origin", "sign", "time")
+    __slots__ = ("count", "number", "origin", "sign", "time")
 
-    def __init__(self, sign: str, origin: Origin | None, time: float, count: int = 1) -> None:
+    def __init__(self, sign: str, origin: Origin | None, time: float, number: int | None, count: int) -> None:
         self.sign = sign  #: + is new, ~ has changed, - something in it is gone
         self.origin: Origin | None = origin
         self.time = time
+        self.number = number  #: of the commit
         self.count = count
 
 
@@ -164,13 +165,14 @@ class Spot:
 
     # ------------------------------------------------------------------ what happens to it
 
-    def note(self, sign: str, origin: Origin | None, time: float) -> None:
+    def note(self, sign: str, origin: Origin | None, time: float, number: int | None, count: int = 1) -> None:
         """Mark it, and let all around it know."""
         if self.mark is None:
-            self.mark = Mark(sign, origin, time)
+            self.mark = Mark(sign, origin, time, number, count)
         else:
             mark = self.mark
-            mark.sign, mark.origin, mark.time, mark.count = sign, origin, time, mark.count + 1
+            mark.sign, mark.origin, mark.time, mark.number = sign, origin, time, number
+            mark.count += count
         spot: Spot | None = self
         while spot is not None:
             spot.latest = self.mark
@@ -206,7 +208,8 @@ class Spot:
     def _set(self, key: Any, value: Any, node: Any) -> None:
         child = self.children.get(key)
         if child is not None:
-            child.renew(value)
+            if child.is_open or child.children:  # not the usual counter
+                child.renew(value)
         elif isinstance(node, dict) and not dict.__contains__(node, key):
             if type(self._keys) is list:
                 self._keys.append(key)  # where a dict puts it

@@ -71,14 +71,14 @@ class Timeline:
         """Something that is not a change."""
         self._put(Line(time, None, None, True, " ", (), (_Said(words),)))
 
-    def claim(self, number: int | None, path: tuple[Any, ...]) -> Line | None:
-        """Say that commit *number*, the last one of that number that has changed *path*, is the view's own."""
+    def claim(self, number: int, path: tuple[Any, ...]) -> bool:
+        """The last commit *number* that has changed *path* is the view's own. Returns whether it is here."""
         for back in range(1, min(_CLAIMED, len(self._lines)) + 1):
             line = self._lines[-back]
-            if line.number == number is not None and line.path == path and line.origin == "other":
+            if line.number == number and line.path == path and line.origin == "other":
                 self._lines[-back] = line._replace(origin="here")
-                return self._lines[-back]
-        return None
+                return True
+        return False
 
     def _put(self, line: Line) -> None:
         self._lines.append(line)
