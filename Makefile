@@ -68,6 +68,7 @@ reference: $(VENV)/has-test
 	$(BIN)/python -m pstate.cli.reference
 	$(BIN)/python docs/pictures.py
 	$(BIN)/python docs/house.py
+	$(BIN)/python docs/recording.py
 
 # Not --quiet: a warning that is not printed does not count. Without the setting, the theme prints that it gets fixes
 # until May 2027, and names its successor, zensical.

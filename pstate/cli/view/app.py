@@ -68,7 +68,7 @@ class Help(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         with VerticalScroll(id="help"):
             yield Static(HELP, markup=False)
-        yield Footer(show_command_palette=False)
+        yield Footer(show_command_palette=False, compact=True)
 
 
 class Field(Input):
@@ -77,6 +77,8 @@ class Field(Input):
     textual looks for the binding of a key when the key has gone up to the app, and inserts a character at once: of
     many keys that come together, a backspace would be carried out last.
     """
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "submit", "Done", key_display="⏎")]
 
     async def _on_key(self, event: events.Key) -> None:
         bindings = self._bindings.key_to_bindings.get(event.key)
@@ -92,7 +94,6 @@ class Ask(Vertical):
     """One line to type into, with a line above and one below."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "submit", "Done"),
         Binding("escape", "app.leave_input", "Cancel", key_display="Esc"),
     ]
 
@@ -111,9 +112,6 @@ class Ask(Vertical):
         field.cursor_position = len(text)
         field.focus()
 
-    async def action_submit(self) -> None:
-        await self.query_one(Input).action_submit()
-
     def hint(self, text: str, is_bad: bool = False) -> None:
         """Say something below."""
         hint = self.query_one("#hint", Static)
@@ -130,8 +128,11 @@ class ViewApp(App[int]):
     Screen { layers: base; background: #14181f; color: #e4e8ef; }
     #head { height: 1; background: #223049; color: #e4e8ef; }
     #trouble { height: auto; max-height: 5; background: #5b2530; color: #ffe3e6; display: none; padding: 0 1; }
-    #tree { height: 1fr; background: #14181f; scrollbar-size-vertical: 1; }
-    #time { height: 40%; background: #101319; border-top: solid #33415c; display: none; scrollbar-size-vertical: 1; }
+    #tree, #time { overflow-x: hidden; overflow-y: auto; scrollbar-size-vertical: 1; scrollbar-background: #1b222e;
+        scrollbar-color: #4a5d80; scrollbar-color-hover: #7cb7ff; scrollbar-color-active: #7cb7ff;
+        scrollbar-background-hover: #1b222e; scrollbar-background-active: #1b222e; }
+    #tree { height: 1fr; background: #14181f; }
+    #time { height: 40%; background: #101319; border-top: solid #33415c; display: none; }
     #detail { height: auto; max-height: 4; padding: 0 1; background: #1b222e; color: #9aa6b8; }
     #ask { height: auto; background: #1b222e; display: none; }
     #asked { height: 1; color: #9aa6b8; padding: 0 1; }
@@ -170,6 +171,7 @@ class ViewApp(App[int]):
         self.saving: Saving | None = None
         self._arguments = arguments
         self._clock = clock
+        self._zone = zone
         self._refused = editing.why_not(arguments.file)
         self._tree = TreeView(model, clock, zone, is_plain)
         self._time = TimeView(model.timeline, clock, zone, is_plain)
@@ -190,7 +192,7 @@ class ViewApp(App[int]):
         yield self._time
         yield self._detail
         yield self._ask
-        yield Footer(show_command_palette=False)
+        yield Footer(show_command_palette=False, compact=True)
 
     def on_mount(self) -> None:
         # What the package logs would be written across the screen.
@@ -202,8 +204,11 @@ class ViewApp(App[int]):
         self.set_interval(FRAME, self.frame)
 
     def on_print(self, event: events.Print) -> None:
-        if event.text.strip():
-            self.say(looks.safe(" ".join(event.text.split())), is_bad=True)
+        words = looks.safe(" ".join(event.text.split()))
+        if words:
+            self.model.timeline.say(self._clock(), words)
+            if self.saving is not None:
+                self.say(words, is_bad=True)
 
     # ------------------------------------------------------------------ each picture
 
@@ -261,6 +266,7 @@ class ViewApp(App[int]):
         detail = self._detail
         if self._said and time.monotonic() > self._said_until:
             self._said = ""
+        detail.display = bool(self._said) or not self._ask.display
         detail.set_class(bool(self._said) and self._is_bad, "bad")
         if self._said:
             detail.update(Content(self._said))
@@ -272,7 +278,7 @@ class ViewApp(App[int]):
             times = f", {mark.count:,} times" if mark.count > 1 else ""
             who = {"here": "here", "other": "by another program", "edit": "by an edit", None: ""}[mark.origin]
             what = {"+": "new", "~": "changed", "-": "something deleted"}[mark.sign]
-            words += f"  {what} {who} at {painting.clock_time(mark.time)}{times}"
+            words += f"  {what} {who} at {self._zone(mark.time)}{times}"
         detail.update(Content(words))
 
     def say(self, words: str, is_bad: bool = False, seconds: float = TOLD) -> None:
@@ -280,6 +286,10 @@ class ViewApp(App[int]):
         self._said, self._is_bad, self._said_until = words, is_bad, time.monotonic() + seconds
 
     # ------------------------------------------------------------------ the keys
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """What the keys at the bottom of the screen may do: to type is not to begin to."""
+        return not (action == "ask_filter" and self._ask.display)
 
     def action_help(self) -> None:
         self.push_screen(Help())
@@ -305,7 +315,8 @@ class ViewApp(App[int]):
     def action_ask_filter(self) -> None:
         text = self.model.filter.text if self.model.filter is not None else ""
         self._edited = None
-        self._ask.ask("Show rows with all of these words in path or value:", text, "")
+        self._said = ""
+        self._ask.ask("Filter, by words in path or value:", text, "")
 
     def action_clear_filter(self) -> None:
         self.model.look_for("")
@@ -328,6 +339,7 @@ class ViewApp(App[int]):
             self.say(problem or f"{looks.place(path)} is too long for one line. Edit it with: pstate edit", is_bad=True)
             return
         self._edited = path, _plain(value)
+        self._said = ""
         self._ask.ask(f"{looks.place(path)} =", text, self._meaning(text)[0])
 
     def action_leave_input(self) -> None:

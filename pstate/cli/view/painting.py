@@ -108,7 +108,7 @@ def time_row(line: Line, width: int, now: float, cursor: str, zone: Callable[[fl
 
 def _line(left: list[Segment], right: list[Segment], width: int, cursor: str) -> Strip:
     """*left*, cut where it meets *right*, in exactly *width* columns."""
-    end = Strip(right)
+    end = Strip([*right, Segment(" ")] if right and width >= WITH_WHO else right)
     room = max(0, width - end.cell_length - (1 if right else 0))
     begin = Strip(left)
     if begin.cell_length > room:

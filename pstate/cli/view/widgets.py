@@ -52,10 +52,15 @@ class _Rows(ScrollView, can_focus=True):
             return "plain" if self.has_focus else ""
         return "here" if self.has_focus else "away"
 
+    @property
+    def width(self) -> int:
+        """How wide a row is, beside the scroll bar."""
+        return self.scrollable_content_region.width
+
     def fit(self, count: int, row: int, is_moved: bool) -> None:
         """There are *count* rows, the cursor in *row*. What comes before it does not move it on the screen."""
         height = self.size.height
-        self.virtual_size = Size(self.size.width, count)
+        self.virtual_size = Size(self.width, count)
         if height <= 0:
             return
         y = round(self.scroll_offset.y)
@@ -96,13 +101,13 @@ class TreeView(_Rows):
     def render_line(self, y: int) -> Strip:
         number = round(self.scroll_offset.y) + y
         if number >= self.model.count:
-            return Strip.blank(self.size.width)
+            return Strip.blank(self.width)
         cursor = self.cursor_word(number == self.model.cursor_row)
-        return painting.tree_row(self.model.row(number), self.size.width, self._clock(), cursor, self._zone)
+        return painting.tree_row(self.model.row(number), self.width, self._clock(), cursor, self._zone)
 
     def sync(self, is_moved: bool = False) -> None:
         """Show the model as it is now, if it is another one than before. Marks grow old by themselves."""
-        seen = self.model.version, int(self._clock() * 2), self.has_focus, self.size
+        seen = self.model.version, int(self._clock() * 2), self.has_focus, self.size, self.width
         if seen != self._seen or is_moved:
             self._seen = seen
             self.fit(self.model.count, self.model.cursor_row, is_moved)
@@ -137,7 +142,7 @@ class TreeView(_Rows):
 class TimeView(_Rows):
     """The time line. At its end, it goes on with what comes."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter,space", "show", "Go there", key_display="⏎", show=True)]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter,space", "show", "Go", key_display="⏎", show=True)]
 
     class Chosen(Message):
         """The change of a place was chosen."""
@@ -162,7 +167,7 @@ class TimeView(_Rows):
 
     def render_line(self, y: int) -> Strip:
         number = self.timeline.begin + round(self.scroll_offset.y) + y
-        width = self.size.width
+        width = self.width
         if number >= self.timeline.end:
             return Strip.blank(width)
         cursor = self.cursor_word(number - self.timeline.begin == self._row)
