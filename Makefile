@@ -65,10 +65,11 @@ bench: $(VENV)/has-bench speed
 	$(if $(BENCH_PYTHON),$(MAKE) .venv-3.13/has-bench speed VENV=.venv-3.13 PYTHON="$(BENCH_PYTHON)")
 	$(if $(BENCH_PYTHON),.venv-3.13/bin/python perftest.py --markdown docs/performance.md $(ARGS))
 
-reference: $(VENV)/has-run
+reference: $(VENV)/has-test
 	$(BIN)/python -m pstate.cli.reference
 	$(BIN)/python docs/pictures.py
 	$(BIN)/python docs/house.py
+	$(BIN)/python docs/recording.py
 
 # Not --quiet: a warning that is not printed does not count. Without the setting, the theme prints that it gets fixes
 # until May 2027, and names its successor, zensical.

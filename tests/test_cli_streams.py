@@ -50,11 +50,13 @@ SILENT = {
 }
 #: Those that print nothing, and change none of the files.
 MUTE = {"has": "has state.yaml counter", "new": "new other.yaml"}
+#: What draws on a terminal: it has tests of its own, in tests/test_view_terminal.py.
+DRAWS = {"view"}
 SETTINGS = "printf 'incr counter\\n' > script; echo 'k: 1' > new.yaml; export EDITOR='sed -i s/wash/iron/'; "
 
 
 def test_every_command_is_here() -> None:
-    assert set(MODULES) == PRINTS.keys() | SILENT.keys() | MUTE.keys()
+    assert set(MODULES) == PRINTS.keys() | SILENT.keys() | MUTE.keys() | DRAWS
 
 
 @pytest.mark.parametrize("name", [*PRINTS, "--help", "--version", "get --help"])

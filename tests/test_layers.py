@@ -34,8 +34,8 @@ DOORS = {
     "ctypes": {"file.fs"},
     "psycopg": {"rows.link"},
     "fcntl": {"file.fs", "file.lock", "file.lock_objects"}, "logging": {"logger", "testing.crash"},
-    "pytest": {"testing.pytest_plugin"}, "rich": {"cli.show", "cli.progress"},
-    "argparse": {"cli.command", "cli.reference"},
+    "pytest": {"testing.pytest_plugin"}, "rich": {"cli.show", "cli.progress", "cli.view.painting"},
+    "textual": {"cli.view.app", "cli.view.painting", "cli.view.widgets"}, "argparse": {"cli.command", "cli.reference"},
     "pickle": {"cli.transfer.arrival"}, "shelve": {"cli.transfer.targets"}, "dbm": {"cli.transfer.databases"},
     "sqlite3": {"cli.transfer.databases", "cli.transfer.targets"}, "tomllib": {"cli.transfer.texts"},
 }  # fmt: skip

@@ -29,6 +29,7 @@ MODULES = {
     "edit": "edit",
     "new": "begin",
     "watch": "watch",
+    "view": "view.command",
     "check": "mending.check",
     "repair": "mending.repair",
     "vacuum": "users",

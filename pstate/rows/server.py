@@ -121,7 +121,7 @@ class Server(Protocol):
         ...
 
     def holder(self, store: str) -> tuple[str | None, float | None]:
-        """The name of the program that has the lock of *store*, and for how many seconds, as far as the server tells."""
+        """The program that has the lock of *store*, and for how many seconds, as far as the server tells."""
         ...
 
 
