@@ -281,6 +281,8 @@ EXCEPTIONS = {
     ("testing.crash", "state_of"): "an error is an answer, too",
     ("testing.crash", "run"): "the process is dead, or it is raised",
     ("cli.transfer.arrival", "_opened"): "the code of others",
+    ("cli.view.editing", "run"): "a thread of its own, for the thread that asks for the outcome",
+    ("cli.view.following", "run"): "a thread of its own, for the thread that draws",
     ("callbacks", "_call"): "a function of the user's, which may raise what it likes",
 }
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pstate.signals import expected
+from pstate.signals import expected, tolerating
 
 #: Smaller files take less than a second.
 _LARGE = 1_000_000
@@ -99,7 +99,7 @@ class _Progress(threading.Thread):
     def _erase(self) -> None:
         if self._is_drawn:
             self._is_drawn = False
-            with contextlib.suppress(OSError, ValueError):  # nobody looks any more
+            with tolerating(OSError, ValueError):  # the terminal is gone
                 _write(_ERASE)
 
     def run(self) -> None:

@@ -61,7 +61,7 @@ def why_not(file: str) -> str:
     """Why *file* cannot be changed, as far as the system tells before it is tried; or nothing."""
     try:
         may = os.access(file, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
-    except (OSError, ValueError):
+    except expected(OSError, ValueError):
         return ""
     return "" if may or not os.path.exists(file) else "you may not write to the file"
 
