@@ -158,7 +158,7 @@ class Walk:
             system.now += 1
 
     def end(self) -> None:
-        """All programs are killed: what they would do at their end is no part of a walk."""
+        """All programs are killed: a walk does not include what they would do at their end."""
         for system in self.systems:
             kill(system)
 

@@ -122,7 +122,7 @@ def test_a_star_between_dots_and_quoted_brackets_are_keys(run: Run) -> None:
 
 
 def test_a_very_long_pattern_is_walked(run: Run) -> None:
-    """Each slice is a step, not a call inside of another."""
+    """Each slice is a step, not a call inside another."""
     assert (0, "2\n", "") == run("get", "state.yaml", f"jobs{'[:]' * 5000}[1].tries")
 
 

@@ -91,7 +91,7 @@ def test_what_others_commit_meanwhile_is_kept(run: Run, editor: Editor) -> None:
 
 
 def test_comments_are_shown_and_kept_while_programs_are_at_work(run: Run, editor: Editor) -> None:
-    """Those that were there, and those that are written now, above a journal, and over commits in the meantime."""
+    """Old comments and those written now are kept, above a journal, and over commits in the meantime."""
     Path("state.yaml").write_text("# how many\ncounter:   3  # so far\njobs: [wash, dry]\n")
     editor(
         "os.system(f'{sys.executable} -m pstate incr state.yaml counter')\n"
@@ -115,7 +115,7 @@ def test_where_the_file_cannot_be_replaced_the_values_are_saved(
     editor("open(path, 'w').write('# new\\n' + text.replace('wash', 'iron'))")
 
     def refused(*_: object) -> None:
-        raise WriteError("state.yaml: cannot be written anew.")
+        raise WriteError("state.yaml: cannot be rewritten.")
 
     monkeypatch.setattr("pstate.file.log.FileLog.save", refused)
     code, _, err = run("edit", "state.yaml")

@@ -42,7 +42,7 @@ NAMES = {
     "sqlitedict": "out.sqlite", "diskcache": "out.cache", "pickledb": "out.db", "tinydb": "out.tiny",
 }  # fmt: skip
 
-#: sqlitedict leaves a connection to Python's collector, of which Python 3.13 complains.
+#: sqlitedict leaves a connection to Python's collector; Python 3.13 warns about that.
 pytestmark = pytest.mark.filterwarnings("ignore:.*sqlite3.Connection:pytest.PytestUnraisableExceptionWarning")
 
 

@@ -361,7 +361,7 @@ def test_a_pickle_is_no_text(run: Run, format_: str | None) -> None:
         Path("x").write_bytes(pickle.dumps(Bomb(), protocol))
 
         done = run("import", "x", "new.yaml", *(["--from", format_] if format_ else []), "--unsafe-pickle")
-        assert (1 if (format_, protocol) == ("yaml", 0) else 3, "") == done[:2]  # which is a text in YAML
+        assert (1 if (format_, protocol) == ("yaml", 0) else 3, "") == done[:2]  # YAML reads this pickle as a string
         assert not Path("exploded").exists()
         assert not Path("new.yaml").exists()
 
@@ -577,7 +577,7 @@ def test_what_a_cache_knows_beyond_values_is_told(run: Run) -> None:
     ] == done.err.splitlines()
 
 
-# ------------------------------------------------------------------------------------------------ what is there already
+# -------------------------------------------------------------------------------------------------- what already exists
 
 
 def test_keys_that_are_there_are_refused(run: Run) -> None:
@@ -673,7 +673,7 @@ def test_a_file_cannot_be_brought_into_itself(run: Run, words: list[str]) -> Non
         ("x.yaml", b"--- 1\n--- 2\n", "x.yaml:"),
         ("x.yaml", FILES["journal.yaml"].replace("counter: 3", "counter: 2").encode(), "x.yaml:4: "),
         ("x.yaml", b"a: 1\n... # pstate 9 22ff0040 0000000028 f60bcbac 928b1655 p\n", "x.yaml:"),
-        ("x", b"just a text\n", "the format is not recognized"),
+        ("x", b"just some words\n", "the format is not recognized"),
         ("x", b"a = 1\n", "the format is not recognized"),
         ("x", b"\0\1\2\3" * 10, "the format is not recognized"),
         ("x", b"SQLite format 3\0", "x: SQLite cannot read it"),
@@ -913,7 +913,7 @@ def test_of_several_tables_one_is_named(run: Run) -> None:
 
 
 def test_killed_midway_it_leaves_the_file_as_it_was_or_with_all(tmp_path: Path) -> None:
-    """In front of each kind of system call: the state is the old one, or the new one."""
+    """It is killed before each kind of system call: the state is the old one, or the new one."""
     source = {f"k{number}": ["x" * 50] for number in range(2000)}
     (tmp_path / "x.json").write_text(json.dumps(source))
     file = tmp_path / "state.yaml"

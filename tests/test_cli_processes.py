@@ -77,7 +77,7 @@ def test_looking_at_a_crashed_file_changes_no_byte(folder: Path, tmp_path: Path)
 
 
 def test_a_journal_that_was_found_stays(folder: Path, tmp_path: Path) -> None:
-    """Whoever began it may still be there, and not be seen (in a container, say)."""
+    """The program that began it may still run where it cannot be seen (in a container, say)."""
     shell("pstate set journal.yaml counter 5", folder, tmp_path / "bin")
 
     content = (folder / "journal.yaml").read_text()
@@ -231,7 +231,7 @@ def test_every_shell_has_a_script(folder: Path, tmp_path: Path, name: str) -> No
 
 
 def test_a_journal_that_survives_power_cuts_goes_on_as_one(folder: Path, tmp_path: Path) -> None:
-    """A commit that was not synced would have the file written anew first."""
+    """After a commit that was not synced, the file would be rewritten first."""
     path = folder / "state.yaml"
     with PersistedState.open(path, durability="power") as live:
         live.counter = 4

@@ -1,4 +1,4 @@
-"""`pstate repair`: what was said to be kept is there, what was lost is named, and the damaged file is kept."""
+"""`pstate repair`: what it says it kept is in the file, what was lost is named, and the damaged file is kept."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_what_is_shown_is_for_people(run: Run) -> None:
 @pytest.mark.parametrize("mask", [0x01, 0x20, 0xFF])
 @pytest.mark.parametrize("options", [(), ("--salvage",)], ids=["", "salvage"])
 def test_a_damaged_byte_anywhere(run: Run, mask: int, options: tuple[str, ...]) -> None:
-    """No byte outside of the bodies and the document costs a commit, and no state comes out that never was."""
+    """No byte outside the bodies and the document costs a commit, and no state comes out that never was."""
     lost = set()
     for offset in range(0 if EVERY else mask % 5, len(FILE), 1 if EVERY else 5):
         content = bytearray(FILE)
@@ -180,7 +180,7 @@ def test_a_committed_record_that_means_nothing_ends_what_is_kept(run: Run, body:
 
 @pytest.mark.parametrize("option", ["--yes", "--dry-run"])
 def test_what_no_document_can_hold_is_not_written(run: Run, option: str) -> None:
-    """Each value is one, and the second one stands too deep in the first."""
+    """Each value can be written alone, but the second is nested too deeply inside the first."""
     deep = '[["set",[],"a",' + "[" * 90 + "0" + "]" * 90 + "]]"
     deeper = '[["set",["a"' + ",0" * 80 + "],0," + "[" * 90 + "]" * 90 + "]]"
     content = journal(bodies=[deep, deeper, "{}", BODIES[0]])
@@ -227,7 +227,7 @@ def test_line_ends_of_another_system(run: Run) -> None:
     assert b"counter: 4\r\n" in Path("state.yaml").read_bytes()
 
 
-# ------------------------------------------------------------------------------------------------------ what is no work
+# ---------------------------------------------------------------------------------------------------- nothing to repair
 
 
 @pytest.mark.parametrize("content", [b"", b"a: 1\n", FILE, FILE + b'--- [["set"', FILE + b"\0" * 600, FILE[:-1]])
@@ -557,7 +557,7 @@ def attempt(fs: Any) -> int:
 @pytest.mark.parametrize("content", [DAMAGED, b"a: 1\nb: [\n"], ids=["journal", "document"])
 @pytest.mark.parametrize("tear", [False, True])
 def test_death_at_every_call(run: Run, monkeypatch: pytest.MonkeyPatch, content: bytes, tear: bool) -> None:
-    """The file is as it was, or repaired; then the copy is there. A second repair finds its way from everywhere."""
+    """The file is as it was, or it is repaired and the copy exists. A second repair finds its way from everywhere."""
     monkeypatch.setattr(mend, "SYSTEM", mend.SYSTEM)
     options = ["--salvage"] if content != DAMAGED else []
     expected = STATES[1] if content == DAMAGED else {"a": 1}

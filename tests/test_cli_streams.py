@@ -16,7 +16,7 @@ __all__ = ["folder"]
 
 CLOSED = "pstate: standard output could not be written: it is closed."
 
-#: For each command: words that make it print, and what has become of the files.
+#: For each command: words that make it print, and what the error says about the files.
 PRINTS = {
     "get": ("get state.yaml", ""),
     "incr": ("incr state.yaml counter", " The change is committed."),

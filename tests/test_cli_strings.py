@@ -269,7 +269,7 @@ BAD = {
         "A='x\ny\n": "x:1:3: unterminated quote",
         'A="x\n': "x:1:3: unterminated quote",
         "A=\\": "x:1:3: a backslash at the end of the file",
-        "A=a\rb\n": "x:1:4: a carriage return outside of quotes",
+        "A=a\rb\n": "x:1:4: a carriage return outside quotes",
         "A=\0é\udcff": "x:1:5: this is not UTF-8",
     },
     "ini": {

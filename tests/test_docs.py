@@ -192,7 +192,7 @@ def test_the_operations_that_are_shown_are_the_closed_set(tmp_path: Path) -> Non
     named = {json.loads(re.sub(r"(?<=, )\w+", "0", in_ticks(row[0])))[0] for row in table}
     used = {operation[0] for operation in list(yaml.safe_load_all(shown("operations")))[1]}
     assert ops.__doc__ is not None
-    written = set(re.findall(r'\("(\w+)"', ops.__doc__)) - {"keys"}  # which never stands in a record
+    written = set(re.findall(r'\("(\w+)"', ops.__doc__)) - {"keys"}  # which no record contains
 
     assert named == used == written
 
@@ -265,7 +265,7 @@ def test_fields_have_the_width_that_the_tables_say() -> None:
 
 
 def rules(heading: str) -> int:
-    """How many rules the list behind the sentence *heading* has."""
+    """How many rules the list after the sentence *heading* has."""
     at = FORMAT.index(heading) + len(heading)
     block = re.match(r"\n\n((?:\d+\. .*\n)+)", FORMAT[at:])
     assert block is not None, heading
@@ -315,7 +315,7 @@ TAKE_NO_MARKER = {1: b"a: 1", 2: b"# nothing\n", 3: b"a: 1\n...\n"}
 
 @pytest.mark.parametrize("rule", range(1, 1 + rules("A base document can *take a marker* if and only if")))
 def test_a_base_document_that_takes_no_marker(rule: int, tmp_path: Path) -> None:
-    """It gets `{}` in front, or is written anew, by the first commit."""
+    """The first commit puts `{}` before it, or rewrites it."""
     base = TAKE_NO_MARKER[rule]
     assert reading.load(JOURNAL[: f.find_marker(JOURNAL)], "").appendable
     assert not reading.load(base, "").appendable
@@ -660,7 +660,7 @@ def calls_of(folder: Path, durability: Any) -> dict[tuple[str, str], list[str]]:
 
 
 def test_a_handler_that_uses_the_state_in_the_middle_of_a_change_is_refused(tmp_path: Path) -> None:
-    """The signal arrives in front of the next write."""
+    """The signal arrives before the next write."""
     fs = Disk("write")
 
     def ring(*_: Any) -> None:

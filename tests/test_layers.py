@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-#: The folders, and the modules beside them that nothing but errors stands below. A folder may import what is named
-#: for it, and itself.
+#: The modules beside the folders that import only each other. Then the folders: each may import what is named for it,
+#: and itself.
 GROUND = {"errors", "signals", "logger", "values"}
 MAY_IMPORT = {
     "text": GROUND,
@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "file": GROUND | {"text", "engine"},
     "rows": GROUND | {"text", "engine"},
 }
-#: Who else may know that the state is in a file.
+#: The other modules and folders that may know that the state is in a file.
 SEE_FILE = {"engines", "speed", "testing", "cli"}
 #: Of the commands, those that read and mend files which nobody opens as a state; `import` and `export`, which know the
 #: formats of others and replace files whole; and those that say who has a file open.

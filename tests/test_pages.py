@@ -1,4 +1,4 @@
-"""The pages for users work as they are printed: whoever copies each block sees what the page shows."""
+"""The pages for users work as they are printed: a reader who copies each block sees what the page shows."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_the_messages_that_the_page_about_damage_explains_are_those_of_the_code(
 
 
 def test_the_units_are_what_systemd_reads(tmp_path: Path) -> None:
-    """It tells which lines it does not understand; only that the programs are not there is ours to mend."""
+    """It tells which lines it does not understand. The programs do not exist here, so /bin/true replaces them."""
     verify = shutil.which("systemd-analyze")
     if verify is None:
         pytest.skip("no systemd here")
@@ -102,7 +102,7 @@ def test_the_folder_is_mounted_into_the_container() -> None:
             "shown:",
             id="another file",
         ),
-        pytest.param("```python\nprint(1)\n```\n```text\n2\n```\n", "shown:", id="another text"),
+        pytest.param("```python\nprint(1)\n```\n```text\n2\n```\n", "shown:", id="another block of text"),
         pytest.param("```yaml\na: 1\n```\n", "a block of yaml", id="a block that nobody checks"),
         pytest.param('```sh title="a.sh"\necho\n```\n', "a.sh.*no later block", id="a file that nobody uses"),
     ],

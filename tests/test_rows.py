@@ -382,7 +382,7 @@ def test_records_are_kept_as_long_as_they_should(
     assert process().n == 12
     with other.watch("n") as watch:
         state.n = 13
-        assert other.n == 13  # what it knew was forgotten, so it has read the state anew
+        assert other.n == 13  # what it knew was forgotten, so it has read the state again
         assert [change.new for change in watch.poll()] == [13]
 
 

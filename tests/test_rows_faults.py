@@ -1,4 +1,4 @@
-"""A network that cuts, delays, loses and repeats: each commit is there once, or its author is told that it is not."""
+"""A network that cuts, delays, loses and repeats: a commit takes effect once, or its author is told that it did not."""
 
 from __future__ import annotations
 

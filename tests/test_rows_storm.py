@@ -1,4 +1,4 @@
-"""Programs that are killed and a server that crashes: what was acknowledged is there, and is there once."""
+"""Programs that are killed and a server that crashes: each acknowledged change is kept, exactly once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytest.importorskip("psycopg", reason="psycopg is not installed")
 
 from pstate.rows.servers import Servers
 
-#: Each line that it prints is a number, and what became of the change with that number.
+#: Each line that it prints is a number, and what happened to the change with that number.
 _WORKER = """
 import sys
 from pstate import CommitUnknown, ConflictError, LockTimeout, PersistedState, ServerUnavailable

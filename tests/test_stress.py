@@ -302,7 +302,7 @@ def test_nobody_is_left_behind_by_a_run_that_is_stopped(tmp_path: Path, how: sig
 
 
 def is_alive(group: int) -> bool:
-    """Whether a process of that group lives. Who is dead and not yet waited for by its parent does not."""
+    """Whether a process of that group lives. A dead process that its parent has not waited for yet does not count."""
     states = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:

@@ -45,7 +45,7 @@ DOCUMENT = """\
 # the beginning
 
 # above a
-a: 1  # behind a
+a: 1  # trailing a
 list:
   # above one
   # above one, too
@@ -64,7 +64,7 @@ list:
         pytest.param(lambda text: text.replace("  - two\n", "").replace("list:\n", "list:\n  - two\n"), "", id="moved"),
         pytest.param(lambda text: text.removeprefix("# the beginning\n"), "begins with", id="begins otherwise"),
         pytest.param(lambda text: text.removesuffix("# the end\n"), "ends with", id="ends otherwise"),
-        pytest.param(lambda text: text.replace("  # behind a", ""), "does not occur once", id="one is missing"),
+        pytest.param(lambda text: text.replace("  # trailing a", ""), "does not occur once", id="one is missing"),
         pytest.param(lambda text: text.replace("# above a\n", ""), "does not occur once", id="one above is missing"),
         pytest.param(
             lambda text: text.replace("# above a\na: 1", "a: 1\n# above a"), "not occur once", id="one has moved"
@@ -77,7 +77,7 @@ list:
 )
 def test_comments_that_are_not_where_they_belong_are_found(harm: Callable[[str], str], problem: str) -> None:
     comments = Comments("# the beginning\n\n", "\n# the end\n", ["a:", "list:", "  - one", "  - two"])
-    comments.above["a:"], comments.behind["a:"] = ["# above a"], "# behind a"
+    comments.above["a:"], comments.trailing["a:"] = ["# above a"], "# trailing a"
     comments.above["  - one"] = ["# above one", "# above one, too"]
 
     found = "; ".join(comments.problems(harm(DOCUMENT)))

@@ -141,7 +141,7 @@ def test_an_effect_that_comes_after_its_record_is_found() -> None:
 
 
 def test_commits_come_back_after_a_power_cut_as_the_durability_promises() -> None:
-    """With "power" whatever the script went on from is there; with "process" it need not be."""
+    """With "power", each commit that the script went on from is kept; with "process", it may be lost."""
     done: list[int] = []
 
     def count(state: Any) -> None:

@@ -57,7 +57,7 @@ def _run(arguments: Any) -> int:
     if session.is_new(file):
         _edit_new(arguments, file)
         return 0
-    # The state is opened before the editor starts: nobody should write a text that cannot be saved.
+    # The state is opened before the editor starts: nobody should write a document that cannot be saved.
     with session.opened(arguments, create=False) as state, _copied(file) as copy:
         with state.transaction() if arguments.lock else contextlib.nullcontext():
             original = _original(file)

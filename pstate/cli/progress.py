@@ -1,8 +1,8 @@
 """The progress of a command that takes longer than a second: shown on a terminal, on standard error.
 
-A thread draws it. To learn how far the command is, it looks at local variables of the loops that step through a text or
-a journal, so these loops do nothing for it. The only module besides `show` that knows rich; without rich, or on a dumb
-terminal, it prints a line every few seconds.
+A thread draws it. To learn how far the command is, it looks at local variables of the loops that step through a
+document or a journal, so these loops do nothing for it. The only module besides `show` that knows rich; without rich,
+or on a dumb terminal, it prints a line every few seconds.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _active: _Progress | None = None
 def shown(phase: str, size: int) -> Iterator[Callable[[str], None]]:
     """Show *phase*, work on a file of *size* bytes, while it lasts; call what this gives with the next phase.
 
-    Inside of another one, it is a phase of that.
+    Inside another `shown`, it is a phase of the outer one.
     """
     global _active
     if _active is not None:

@@ -107,7 +107,7 @@ def _call(arguments: Any, found: list[Change]) -> int:
         "PSTATE_FILE": os.path.abspath(arguments.file),
         "PSTATE_PATH": paths.show(list(change.path)),
     }
-    if change.origin is not None:  # nobody knows the origin of values that were there before
+    if change.origin is not None:  # values from before the watch have an unknown origin
         environment["PSTATE_ORIGIN"] = change.origin
     for name, value in (("PSTATE_OLD", change.old), ("PSTATE_NEW", change.new)):
         text = None if value is ABSENT else show.value_text(value, "raw")

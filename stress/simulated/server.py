@@ -1,7 +1,7 @@
 """Programs on a simulated server: every interleaving of their requests, with answers that are lost, or late, or both.
 
 Each program is a greenlet that runs the code of `pstate.rows`. Before each of its requests it stops, and somebody
-decides what becomes of the request: the server does it and answers; it never arrives; it is done and the answer is
+decides what happens to the request: the server does it and answers; it never arrives; it is done and the answer is
 lost; it arrives later, from a session that the program has given up; a signal handler interrupts the wait for it; or
 the program is killed. A schedule is the list of these decisions, and all schedules up to a number of faults are tried.
 
@@ -31,7 +31,7 @@ _STORE, _NAME, _BEGINNING = "00000000-0000-0000-0000-000000000000", "state", "lo
 #: A schedule that is longer gets nowhere.
 MOST_STEPS = 400
 
-#: What may become of a request, besides "run": whether the server does it, and what the program sees.
+#: What may happen to a request, besides "run": whether the server does it, and what the program sees.
 FAULTS = {
     "request lost": (False, "lost"),
     "answer lost": (True, "lost"),
@@ -130,7 +130,7 @@ class SimulatedServer:
         """See `Server`. Nobody forks here."""
 
     def unavailable(self, error: Exception) -> Exception:
-        """See `Server`. The simulated server is always there."""
+        """See `Server`. The simulated server is always available."""
         return AssertionError(f"the server is said to be away: {error}")
 
     def _request(self, what: str, effect: Callable[[], Any], wants_lock: bool = False) -> Any:
@@ -154,10 +154,10 @@ class SimulatedServer:
         raise GreenletExit
 
     def make_tables(self, deadline: float) -> None:
-        """See `Server`. They are there."""
+        """See `Server`. The tables already exist."""
 
     def begin_store(self, name: str, identity: str, token: str, deadline: float) -> None:
-        """See `Server`. It is there."""
+        """See `Server`. The state already exists."""
 
     def load(self, name: str, deadline: float) -> list[Row]:
         """See `Server`."""
@@ -366,7 +366,7 @@ class World:
         return {token for program in self.programs for token in program.acknowledged}
 
     def stop(self, name: str, request: str, session: Session, wants_lock: bool) -> str:
-        """Called by the program *name* before *request*. Returns what becomes of it."""
+        """Called by the program *name* before *request*. Returns what happens to it."""
         if self.is_quiet:
             return "run"
         program = next(each for each in self.programs if each.name == name)
@@ -514,7 +514,7 @@ def _told(world: World, action: tuple[str, int]) -> str:
     return f"{program.name}: {program.request}" + ("" if what == "run" else f", {what}")
 
 
-@check("server", "A commit on a server is there once, whatever is lost on the way.")
+@check("server", "A commit on a server takes effect exactly once, whatever is lost on the way.")
 def server(trial: Trial) -> None:
     """Every schedule of a few small scenarios."""
     for scenario in SCENARIOS:

@@ -1,7 +1,7 @@
 """Finds a document from before an edit, beside the file or in git, and proves it by length and checksum.
 
 A base marker says how long the document was that its journal was written on, and its CRC-32. Editors leave a backup,
-people keep copies, and git has the last version: if one of these is it, an edit can be told from what was there.
+people keep copies, and git has the last version: if one of these is that document, it shows what was edited.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def _candidates(path: str, length: int) -> Iterator[tuple[str, bytes]]:
         for other in others[:_MOST]:
             whole = os.path.join(folder, other)
             with tolerating(OSError):
-                # As much as the document may have with other line ends, and the marker after it. Only files of the
-                # same owner: a checksum of 32 bits does not protect against somebody who forges a document.
+                # The limit allows for other line ends, and for the marker after the document. Only files of the same
+                # owner: a checksum of 32 bits does not protect against somebody who forges a document.
                 found = files.read_beside(SYSTEM, whole, owner, 2 * length + 200)
                 if found is not None:
                     yield whole, found[0]

@@ -47,7 +47,7 @@ def verdict(word: str, copy: str | None) -> str:
 
 
 def done(word: str, copy: str | None) -> str:
-    """What became of the file, for a message about something else."""
+    """What happened to the file, for a message about something else."""
     return f"The file is {word}; as it was: {copy}" if copy else UNTOUCHED
 
 

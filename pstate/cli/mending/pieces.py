@@ -74,7 +74,7 @@ def _marker_before(data: bytes, first: int) -> int:
     """Where the base marker before the record at *first* begins, if its own beginning is lost; *first* if it is not
     found.
     """
-    for end in (first - 1, first - 2):  # a carriage return may be there
+    for end in (first - 1, first - 2):  # a carriage return may precede it
         offset = end - _WIDTH
         if offset >= 0 and _described(data, offset) == offset:
             return offset
@@ -194,7 +194,7 @@ def _confirmed(lines: list[bytes], index: int, crc: int) -> tuple[bytes, int, in
 
 
 def _first_crc(generation: bytes, lines: list[bytes]) -> int | None:
-    """What the first record is chained to: the generation, one digit of which may be damaged."""
+    """What the first record is chained to: the generation, in which one digit may be damaged."""
     known = int(generation, 16) if _HEX.fullmatch(generation) else None
     ends = _COMMIT_MARKER.fullmatch(lines[1]) if len(lines) > 1 else None
     if ends is None or len(generation) != 8:

@@ -192,7 +192,7 @@ def _shown(path: str, found: Head, where: str | None, resolution: Resolution) ->
     if differences is None:
         return "".join(f"{line}\n" for line in lines)
     lines.append(
-        "what becomes of the document above the journal:" if differences else "the document above the journal stays"
+        "what happens to the document above the journal:" if differences else "the document above the journal stays"
     )
     return "".join(f"{line}\n" for line in [*lines, *(f"  {changes.line(change)}" for change in differences)])
 
@@ -233,7 +233,7 @@ COMMANDS = {
         "$PWD/edited.yaml:5: the document above the journal of a program that did not close the file was edited\n"
         "kept: commits 1 to 3\n"
         "if both changed the same value, the commit wins, because the document from before the edit is unknown\n"
-        "what becomes of the document above the journal:\n"
+        "what happens to the document above the journal:\n"
         "  ~ counter: 3 -> 5\n"
         "  ~ key.nested: 2 -> 3\n"
         "resolved; as it was: $PWD/edited.yaml.before-resolve\n"

@@ -237,7 +237,7 @@ def _of_document(data: bytes, path: str, error: StateFileError, everything: bool
 
 
 def _of_lines(data: bytes, path: str) -> Plan | None:
-    """As a file of persistedstate 23.1 or 23.2, of which only the last line of each key counts."""
+    """As a file of persistedstate 23.1 or 23.2, where only the last line of each key counts."""
     from pstate.file import legacy
 
     try:
@@ -245,7 +245,7 @@ def _of_lines(data: bytes, path: str) -> Plan | None:
         text = dumping.dump(recovered.value)
     except StateFileError:
         return None
-    kept = [f"{recovered.records} lines as persistedstate 23.1 wrote them, of which the last one of each key counts"]
+    kept = [f"{recovered.records} lines as persistedstate 23.1 wrote them; the last line of each key counts"]
     lost = []
     if recovered.torn.strip():
         line = data.count(b"\n") + 1

@@ -157,7 +157,7 @@ class Arrival:
 
 
 def _reason(error: PStateError) -> str:
-    # The place is known better here, and what becomes of the whole is said once for all places.
+    # The place is known better here, and one message says for all places what happens to the import.
     return str(error).partition(": ")[2].removesuffix(" Nothing was changed.")
 
 

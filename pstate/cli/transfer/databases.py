@@ -356,7 +356,7 @@ def _diskcache_value(row: _Row, folder: str) -> Any:
 def _content(filename: str, folder: str) -> bytes:
     path = os.path.realpath(os.path.join(folder, filename))
     if os.path.commonpath([path, folder]) != folder:  # a database may say what it likes
-        raise ValueError("it is outside of the cache")
+        raise ValueError("it is outside the cache")
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise ValueError("it is not a regular file")

@@ -1,7 +1,7 @@
 r"""env: one KEY=value a line, as a POSIX shell sources it and as dotenv tools read it.
 
 Values are read as a shell reads them, without its expansions: single quotes keep everything, double quotes know
-``\\``, ``\"``, ``\$``, ``\``` and a backslash before a newline, and outside of quotes a backslash keeps the next
+``\\``, ``\"``, ``\$``, ``\``` and a backslash before a newline, and outside quotes a backslash keeps the next
 character. What a shell would expand, or would not take for part of the value, is refused.
 """
 
@@ -124,7 +124,7 @@ def _trouble(text: str, position: int, name: str) -> tuple[int, str, str]:
     if character == "\\":
         return position, name, "a backslash at the end of the file"
     if character == "\r":
-        return position, name, "a carriage return outside of quotes"
+        return position, name, "a carriage return outside quotes"
     return position, name, f"a shell ends the value before this {character!r}. Put the value in quotes"
 
 

@@ -12,7 +12,7 @@ from pstate.errors import PStateError
 #: Called with the name of the next phase, for the progress.
 Say: TypeAlias = Callable[[str], Any]
 
-#: Stands for a tree of which nothing can be carried.
+#: Stands for a tree whose values cannot be carried at all.
 LEFT_OUT: Any = object()
 
 #: This many places are listed, and the others counted: a person reads the first screen.

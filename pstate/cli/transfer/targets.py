@@ -185,7 +185,7 @@ def _move(made: str, target: str, may_replace: bool) -> None:
         os.rename(made, target)
         return
     try:
-        SYSTEM.rename_new(made, target)  # something may be there since `refuse` has looked
+        SYSTEM.rename_new(made, target)  # the target may exist by now, after `refuse` has looked
     except expected(OSError) as error:
         if error.errno not in NO_SUCH_RENAME:
             raise
