@@ -63,7 +63,7 @@ def test_the_examples_between_the_lines_of_the_page_run(tmp_path: Path) -> None:
     prose = PAGE[: PAGE.index("<!-- commands, written by make reference -->")]
     examples = re.findall(r"^```console\n(.*?)^```$", prose, re.M | re.S)
 
-    assert 2 == len(examples)
+    assert 3 == len(examples)
     check("".join(examples), folder, tmp_path)
 
 

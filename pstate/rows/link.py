@@ -23,7 +23,7 @@ try:
     from psycopg import pq
 except ImportError as error:
     raise ImportError(
-        "a state at a postgresql:// URL needs psycopg, which is not installed: pip install 'pstate[postgres]'"
+        "a state at a postgresql:// URL needs psycopg, which is not installed: pip install 'psycopg[binary]'"
     ) from error
 
 if TYPE_CHECKING:

@@ -43,6 +43,7 @@ PAGES = [
     ROOT / "docs" / "async.md",
     *sorted((ROOT / "docs" / "howto").glob("*.md")),
     ROOT / "docs" / "howto-damage.md",
+    ROOT / "docs" / "import.md",
     ROOT / "docs" / "testing.md",
 ]
 

@@ -38,7 +38,7 @@ def _json(tree: Any) -> bytes:
 
 
 def _toml(tree: Any) -> bytes:
-    return str(_package("tomli_w", "toml", "pstate[convert]").dumps(tree)).encode()
+    return str(_package("tomli_w", "toml", "tomli-w").dumps(tree)).encode()
 
 
 TEXTS: dict[str, Callable[[Any], bytes]] = {
@@ -117,7 +117,7 @@ def _package(module: str, name: str = "", requirement: str = "") -> Any:
     except ImportError:
         raise Usage(
             f"--to {name or module} needs a package that is not installed. Nothing was written. "
-            f"Run: pip install '{requirement or module}'"
+            f"Run: pip install {requirement or module}"
         ) from None
 
 
