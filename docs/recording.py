@@ -147,7 +147,7 @@ async def pictures(folder: Path) -> list[Picture]:
     path, clock = folder / "laundry.yaml", Clock()
     path.write_text(CONTENT, encoding="utf-8")
     source = Source(path, clock)
-    app = ViewApp(Model(grown(source.feed.document), [], path.name), source, Arguments(path), clock, time_of_day)
+    app = ViewApp(Model(grown(source.feed.document), [], path.name, clock), source, Arguments(path), clock, time_of_day)
     try:
         with PersistedState(path) as programs:
             async with app.run_test(size=(COLUMNS, ROWS)) as pilot:

@@ -14,11 +14,11 @@ import pytest
 from pstate import PersistedState
 from pstate.cli.view import editing, looks
 from pstate.cli.view.filtering import MOST
-from pstate.cli.view.following import Feed, Follower
+from pstate.cli.view.following import Feed, Follower, News
 from pstate.cli.view.model import MARKED, Model
 from pstate.cli.view.timeline import EACH, LINES
 from pstate.memory import ops
-from pstate.memory.changes import grown
+from pstate.memory.changes import Change, grown
 from pstate.text import reading
 from pstate.values import same
 
@@ -502,11 +502,11 @@ def test_an_edit_of_ours_is_marked_as_ours(followed: Callable[..., Followed], is
     outcome = editing.commit(Arguments(view.path), ("n",), 3, 4)
     assert outcome.is_done
     if is_early:
-        view.model.claim(outcome.number, ("n",))
+        view.model.claim(outcome.number, ("n",), 4)
         view.catch_up()
     else:
         view.catch_up()
-        view.model.claim(outcome.number, ("n",))
+        view.model.claim(outcome.number, ("n",), 4)
 
     assert "  n: 4  (~ here)" == view.rows()[1]
     timeline = view.model.timeline
@@ -515,6 +515,23 @@ def test_an_edit_of_ours_is_marked_as_ours(followed: Callable[..., Followed], is
     view.writer.n = 4
     view.catch_up()
     assert "  n: 4  (~ other)" == view.rows()[1]
+
+
+@pytest.mark.parametrize("is_early", [True, False])
+def test_an_edit_of_ours_is_marked_as_ours_where_the_journal_has_gone_too_soon(
+    followed: Callable[..., Followed], is_early: bool
+) -> None:
+    """Then it comes as a part of what the state has become, without a number."""
+    view = followed("n: 1\nm: 1\n")
+    model = view.model
+    if is_early:
+        model.claim(7, ("n",), 2)
+    changes = [Change((key,), 1, 2, "other") for key in "nm"]
+    model.follow(News(time.time(), "other", None, changes, [], grown({"n": 2, "m": 2})))
+    if not is_early:
+        model.claim(7, ("n",), 2)
+
+    assert ["  n: 2  (~ here)", "  m: 2  (~ other)"] == view.rows()[1:]
 
 
 def test_an_edit_that_waits_too_long_for_a_writer_says_so(tmp_path: Path) -> None:

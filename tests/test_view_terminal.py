@@ -229,7 +229,8 @@ def test_an_error_of_our_own_leaves_the_terminal_in_order(folder: Path, terminal
 @in_tmux
 @with_textual
 def test_a_terminal_of_20_columns(folder: Path, terminal: Callable[..., Terminal]) -> None:
-    screen = terminal(size=(20, 8))
+    """Whatever the environment says that it has."""
+    screen = terminal("COLUMNS=80 LINES=24 pstate view state.yaml", size=(20, 8))
     screen.sees("counter  3")
     with PersistedState(folder / "state.yaml") as state:
         state.counter = 4

@@ -391,7 +391,7 @@ class ViewApp(App[int]):
         outcome = saving.outcome
         assert outcome is not None
         if outcome.is_done:
-            self.model.claim(outcome.number, saving.path)
+            self.model.claim(outcome.number, saving.path, saving.value)
             self._end_input()
             self.say(outcome.words)
         elif self._edited is None:  # left in the meantime

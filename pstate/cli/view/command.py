@@ -48,6 +48,7 @@ def _run(arguments: Any) -> int:
     try:
         follower = Follower(state, arguments.file)
         model = Model(follower.document, place, os.path.basename(arguments.file))
+        _forget_size()
         # The thread that follows many commits must not keep a key waiting for 5 ms each time.
         sys.setswitchinterval(0.001)
         follower.start()
@@ -72,6 +73,13 @@ def _refuse_terminal(file: str) -> None:
             "pstate view needs a terminal that can place text, and the environment variable TERM says that this one "
             f"cannot. {instead}"
         )
+
+
+def _forget_size() -> None:
+    """Let the terminal say how large it is: COLUMNS and LINES may be of another one, or from before a change."""
+    if all(os.get_terminal_size(sys.stdout.fileno())):
+        for name in ("COLUMNS", "LINES"):
+            os.environ.pop(name, None)
 
 
 async def _shown(screen: Any, follower: Any) -> signal.Signals | None:

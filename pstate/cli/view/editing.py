@@ -99,7 +99,7 @@ class Saving(threading.Thread):
         super().__init__(name="pstate view edit", daemon=True)
         self.outcome: Outcome | None = None
         self.failure: BaseException | None = None
-        self.path = path
+        self.path, self.value = path, value
         self._given = arguments, path, shown, value
 
     def run(self) -> None:

@@ -16,6 +16,7 @@ from pstate.memory import ops
 from pstate.memory.changes import Change
 from pstate.memory.ops import ABSENT
 from pstate.text import paths
+from pstate.values import same
 
 #: A commit that changes more places is marked at the containers only.
 MARKED = 1_000
@@ -49,7 +50,7 @@ class Model:
         self.commits = 0  #: how many have come since the view began
         self.edits = 0
         self.version = 0  #: another number when something that is shown may have changed
-        self._claimed: tuple[int, tuple[Any, ...]] | None = None
+        self._claimed: tuple[int, tuple[Any, ...], Any] | None = None
         self._claimed_until = 0.0
         self._name = name
         self._clock = clock
@@ -66,16 +67,18 @@ class Model:
     def follow(self, news: News) -> None:
         """Carry out what has come."""
         is_past = news.origin is None and news.number is not None
-        if self._claimed is not None and self._clock() > self._claimed_until:
-            self._claimed = None
-        if self._claimed is not None and self._is_claimed(news, *self._claimed):
-            news, self._claimed = news._replace(origin="here"), None
+        ours = self._claim_of(news)
+        if ours is not None and news.root is None:
+            news = news._replace(origin="here")
         if news.root is not None:
             self._become(news)
         for operation, changes in news.steps:
             self._carry_out(operation)
             if not is_past:
                 self._mark(changes, news)
+        if ours is not None:
+            self._claimed = None
+            self._mark_as_ours(ours.path)
         self._find_top()
         if news.skipped:
             self.timeline.say(news.time, f"{news.skipped:,} commits came too fast to be shown one by one")
@@ -86,10 +89,6 @@ class Model:
             self._count(news)
         self.version += 1
 
-    @staticmethod
-    def _is_claimed(news: News, number: int, path: tuple[Any, ...]) -> bool:
-        return news.number == number and any(change.path == path for change in news.changes)
-
     def _mark_skipped(self, news: News) -> None:
         """Mark the last change of each place that is there. In a list, nobody knows which element was meant."""
         for change in news.changes:
@@ -98,28 +97,48 @@ class Model:
                 around = item_of(around, key) if isinstance(around, dict) else NOTHING
             if not isinstance(around, dict):
                 continue
-            origin = change.origin
-            if self._claimed is not None and (change.commit, change.path) == self._claimed:
-                origin, self._claimed = "here", None
             is_gone = item_of(around, change.path[-1]) is NOTHING
             spot = self._spots.reach(change.path[:-1] if is_gone else change.path)
             spot.note(
-                "-" if is_gone else sign(change), origin, news.time, change.commit, news.counts.get(change.path, 1)
+                "-" if is_gone else sign(change),
+                change.origin,
+                news.time,
+                change.commit,
+                news.counts.get(change.path, 1),
             )
 
-    def claim(self, number: int | None, path: tuple[Any, ...]) -> None:
-        """Commit *number*, which changes *path*, is the view's own. It has come before this call, or comes soon."""
+    def claim(self, number: int | None, path: tuple[Any, ...], value: Any) -> None:
+        """Commit *number*, which sets *path* to *value*, is the view's own. It has come already, or comes soon."""
         if number is None:
             return
         has_come = self.timeline.claim(number, path)
         spot = self._spots.find(path)
         mark = spot.mark if spot is not None else None
-        if mark is not None and mark.number == number:
+        # Where the journal went before it could be read, nobody knows the number.
+        is_it = mark is not None and (mark.number == number or (mark.number is None and same(self.value(path), value)))
+        if mark is not None and is_it and mark.time > self._clock() - _SOON:
             mark.origin, has_come = "here", True
         # A vacuum begins the numbers anew, so it is not for ever.
-        self._claimed = None if has_come else (number, path)
+        self._claimed = None if has_come else (number, path, value)
         self._claimed_until = self._clock() + _SOON
         self.version += 1
+
+    def _claim_of(self, news: News) -> Change | None:
+        """The change that is the view's own, where *news* tell of it."""
+        if self._claimed is None or self._clock() > self._claimed_until:
+            self._claimed = None
+            return None
+        number, path, value = self._claimed
+        for change in news.changes:
+            is_it = change.commit == number or (change.commit is None and same(change.new, value))
+            if is_it and change.path == path:
+                return change
+        return None
+
+    def _mark_as_ours(self, path: tuple[Any, ...]) -> None:
+        spot = self._spots.find(path)
+        if spot is not None and spot.mark is not None:
+            spot.mark.origin = "here"
 
     def _carry_out(self, operation: list[Any]) -> None:
         name, path, *rest = operation
