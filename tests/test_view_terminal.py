@@ -308,3 +308,41 @@ def in_a_terminal(folder: Path, command: str) -> str:
     process.wait(PATIENCE)
     os.close(ours)
     return said.decode().replace("\r\n", "\n")
+
+
+STUCK = """
+import asyncio, sys, time
+from pstate.cli.view import command
+
+command._POLITE = 0.1
+
+class Screen:
+    saving = None
+
+    def exit(self, code):
+        pass
+
+    async def run_async(self):
+        print("begun", flush=True)
+        while True:
+            time.sleep(0.01)  # as a write that nobody takes
+            await asyncio.sleep(0)
+
+class Follower:
+    def end(self):
+        print("closed", flush=True)
+
+asyncio.run(command._shown(Screen(), Follower()))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_screen_that_cannot_end_does_not_keep_the_state_open(tmp_path: Path, number: signal.Signals) -> None:
+    with subprocess.Popen([sys.executable, "-c", STUCK], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert b"begun\n" == process.stdout.readline()
+        process.send_signal(number)
+        assert b"closed\n" == process.stdout.readline()
+        process.wait(PATIENCE)
+
+    assert -number == process.returncode
