@@ -257,7 +257,7 @@ def shown(number: int, begin: float, end: float) -> str:
 
 
 class Box(NamedTuple):
-    """What is behind some characters."""
+    """The background of some characters."""
 
     x: float
     y: int
@@ -301,7 +301,7 @@ def drawn(picture: Picture, height: float, styles: dict[str, str]) -> str:
 
 
 def colours(style: Style) -> tuple[str, str]:
-    """What *style* is in front and behind."""
+    """The colors of *style*: of the characters, and of their background."""
     front = style.color.get_truecolor().hex if style.color is not None else "#e4e8ef"
     back = style.bgcolor.get_truecolor().hex if style.bgcolor is not None else GROUND
     if style.reverse:

@@ -34,7 +34,7 @@ class Arguments:
 
 
 class Shown:
-    """A view on a screen that is not there."""
+    """A view on a simulated screen."""
 
     def __init__(self, app: ViewApp, pilot: Pilot[int], path: Path) -> None:
         self.app = app
@@ -230,7 +230,7 @@ async def test_another_s_transaction_keeps_no_key_waiting(path: Path) -> None:
                 await view.press("escape", "down", "enter")
                 await view.sees("▾ jobs")
                 await view.until(lambda: view.app.saving is None)
-                await view.sees("Nothing was done")  # what has become of it is told all the same
+                await view.sees("Nothing was done")  # its outcome is told all the same
             finally:
                 leave.set()
                 thread.join()

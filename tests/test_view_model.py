@@ -47,7 +47,7 @@ class Followed:
         self.writer.close()
 
     def rows(self) -> list[str]:
-        """The tree as text, two blanks for each level, and the mark behind."""
+        """The tree as text, two blanks for each level, and the mark after it."""
         found = []
         for number in range(self.model.count):
             row = self.model.row(number)
@@ -165,7 +165,7 @@ def test_two_deletions_in_one_commit_are_not_mistaken_for_one_slice(followed: Ca
 
 @pytest.mark.parametrize("seed", range(12))
 def test_after_any_changes_the_rows_are_those_of_the_state(followed: Callable[..., Followed], seed: int) -> None:
-    """The numbers of rows are kept up to date by little; here they are counted anew."""
+    """The numbers of rows are kept up to date by little; here they are counted again."""
     chance = random.Random(seed)
     view = followed("a: {}\nb: []\nc: {d: [1, [2, 3], {e: 4}]}\n")
     model, writer = view.model, view.writer
@@ -487,9 +487,9 @@ def test_an_edit_does_not_overwrite_what_another_has_committed(tmp_path: Path) -
         # 1 and true are equal for Python.
         assert not editing.commit(Arguments(path), ("flag",), 1, 10).is_done
         state.jobs.clear()
-        assert "is not there any more" in editing.commit(Arguments(path), ("jobs", 0), "a", "b").words
+        assert "no longer exists" in editing.commit(Arguments(path), ("jobs", 0), "a", "b").words
         del state["jobs"]
-        assert "is not there any more" in editing.commit(Arguments(path), ("jobs", 0), "a", "b").words
+        assert "no longer exists" in editing.commit(Arguments(path), ("jobs", 0), "a", "b").words
         assert {"n": 2, "flag": True} == state.snapshot()
 
 

@@ -117,7 +117,7 @@ def is_watched(path: Path) -> bool:
 
 
 def is_over(process: int) -> bool:
-    """Nobody may be there to ask how it has ended."""
+    """Perhaps no program is left to ask how it has ended."""
     try:
         return ") Z " in Path(f"/proc/{process}/stat").read_text()
     except FileNotFoundError:

@@ -213,7 +213,7 @@ class ViewApp(App[int]):
     # ------------------------------------------------------------------ each picture
 
     def frame(self) -> None:
-        """Take what has come, as much as there is time for, and show it."""
+        """Take the changes that have come, until the time of a frame is over, and show them."""
         if not self._tree.is_attached:
             return  # the end has begun
         source, model = self.source, self.model
@@ -309,7 +309,7 @@ class ViewApp(App[int]):
     def on_time_view_chosen(self, event: TimeView.Chosen) -> None:
         self._tree.focus()
         if not self.model.show(event.path):
-            self.say(f"{looks.place(event.path)} is not there any more")
+            self.say(f"{looks.place(event.path)} no longer exists")
         self._tree.sync(is_moved=True)
 
     def action_ask_filter(self) -> None:
@@ -397,7 +397,7 @@ class ViewApp(App[int]):
         elif self._edited is None:  # left in the meantime
             self.say(outcome.words, is_bad=True)
         elif outcome.current is not ABSENT:
-            # What is there now has been shown: to press the key again is to overwrite that.
+            # The present value has been shown: a second press of the key overwrites it.
             self._edited = self._edited[0], outcome.current
             self._ask.hint(f"{outcome.words} ⏎ again replaces it.", is_bad=True)
         else:

@@ -23,7 +23,7 @@ class Outcome(NamedTuple):
 
     is_done: bool
     words: str  #: what to tell
-    current: Any = ABSENT  #: where another value than the one that was shown is there, that one
+    current: Any = ABSENT  #: the present value, if it is not the one that was shown
     number: int | None = None  #: of the commit, by which it is told apart from those of others
 
 
@@ -76,7 +76,7 @@ def commit(arguments: Any, path: tuple[Any, ...], shown: Any, value: Any) -> Out
                 with state.transaction():
                     current = _plain(place.get(ABSENT))
                     if current is ABSENT:
-                        return Outcome(False, f"{where} is not there any more. Nothing was changed.")
+                        return Outcome(False, f"{where} no longer exists. Nothing was changed.")
                     if not same(current, shown):
                         words = f"{where} is {looks.brief(current, 60)} by now. Nothing was changed."
                         return Outcome(False, words, current)
@@ -93,7 +93,7 @@ def _plain(value: Any) -> Any:
 
 
 class Saving(threading.Thread):
-    """`commit` in a thread of its own; *outcome* is there when it is over."""
+    """`commit` in a thread of its own; it sets *outcome* when it is over."""
 
     def __init__(self, arguments: Any, path: tuple[Any, ...], shown: Any, value: Any) -> None:
         super().__init__(name="pstate view edit", daemon=True)

@@ -104,7 +104,7 @@ class Filter:
             value = item_of(node, path[-1])
             if value is NOTHING:
                 continue  # it has gone since
-            # What is inside of a place whose path has all the words has them too.
+            # If the path of a place contains all the words, so do the paths inside it.
             is_match = is_inside or self.matches(path, value)
             if is_match:
                 while shown[-1] != path[: len(shown[-1])]:

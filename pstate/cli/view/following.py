@@ -38,7 +38,7 @@ class News(NamedTuple):
     """One commit, or one edit, or all that was skipped."""
 
     time: float
-    origin: Origin | None  #: None for what was there before
+    origin: Origin | None  #: None for values from before the view
     number: int | None  #: of the commit
     changes: list[Change]
     steps: list[Step]  #: of a commit: its operations, for the tree of who is told

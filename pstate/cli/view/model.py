@@ -90,7 +90,7 @@ class Model:
         self.version += 1
 
     def _mark_skipped(self, news: News) -> None:
-        """Mark the last change of each place that is there. In a list, nobody knows which element was meant."""
+        """Mark the last change of each place that exists. In a list, it is unknown which element was meant."""
         for change in news.changes:
             around: Any = self.root
             for key in change.path[:-1]:
@@ -114,11 +114,11 @@ class Model:
         has_come = self.timeline.claim(number, path)
         spot = self._spots.find(path)
         mark = spot.mark if spot is not None else None
-        # Where the journal went before it could be read, nobody knows the number.
+        # If the journal went before it could be read, the number is unknown.
         is_it = mark is not None and (mark.number == number or (mark.number is None and same(self.value(path), value)))
         if mark is not None and is_it and mark.time > self._clock() - _SOON:
             mark.origin, has_come = "here", True
-        # A vacuum begins the numbers anew, so it is not for ever.
+        # A vacuum begins the numbers again, so it is not for ever.
         self._claimed = None if has_come else (number, path, value)
         self._claimed_until = self._clock() + _SOON
         self.version += 1
@@ -328,7 +328,7 @@ class Model:
             self.move_to(self.cursor_row + 1)
 
     def show(self, path: tuple[Any, ...]) -> bool:
-        """Put the cursor on *path*, or what is left of the way to it, and open what is around. Whether it is there."""
+        """Put the cursor on *path*, or what is left of the way to it, and open what is around. Returns whether it exists."""
         self.filter = None
         there = path[: len(self.top)] == self.top
         if not there:

@@ -48,7 +48,7 @@ class Timeline:
 
     def __init__(self) -> None:
         self._lines: deque[Line] = deque(maxlen=LINES)
-        self.end = 0  #: the number behind the last line
+        self.end = 0  #: the number after the last line
 
     @property
     def begin(self) -> int:
