@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("textual", reason="textual is not installed: pip install 'pstate[view]'")
+pytest.importorskip("textual", reason="textual is not installed: pip install textual")
 
 from textual import events
 from textual.pilot import Pilot

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("textual", reason="textual is not installed: pip install 'pstate[view]'")
+pytest.importorskip("textual", reason="textual is not installed: pip install textual")
 
 DOCS = Path(__file__).parent.parent / "docs"
 PICTURE = (DOCS / "pictures" / "view.svg").read_text(encoding="utf-8")

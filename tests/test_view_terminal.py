@@ -264,7 +264,7 @@ def test_without_textual_it_says_how_to_install_it(folder: Path, tmp_path: Path)
 
     assert (2, "") == (done.returncode, done.stdout)
     assert done.stderr == (
-        "pstate: pstate view needs textual, which is not installed. Nothing was done. Run: pip install 'pstate[view]'\n"
+        "pstate: pstate view needs textual, which is not installed. Nothing was done. Run: pip install textual\n"
     )
 
 

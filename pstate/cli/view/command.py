@@ -15,7 +15,7 @@ from pstate.cli.mending import presence
 from pstate.signals import expected
 from pstate.state import PersistedState
 
-INSTALL = "pip install 'pstate[view]'"
+INSTALL = "pip install textual"
 
 
 def _declare(parser: Parser) -> None:

@@ -328,7 +328,7 @@ class Model:
             self.move_to(self.cursor_row + 1)
 
     def show(self, path: tuple[Any, ...]) -> bool:
-        """Put the cursor on *path*, or what is left of the way to it, and open what is around. Returns whether it exists."""
+        """Put the cursor on *path*, or on what exists of the way to it, and open the rows around. Whether it exists."""
         self.filter = None
         there = path[: len(self.top)] == self.top
         if not there:
