@@ -285,7 +285,7 @@ def test_a_file_that_is_missing_or_no_state_is_told_before_the_screen_begins(
 ) -> None:
     (folder / "list.yaml").write_text("- 1\n")
     screen = terminal("pstate view nowhere.yaml; echo $?; pstate view list.yaml; echo $?; pstate view state.yaml 'a['")
-    screen.sees("nowhere.yaml: there is no such file", "this is a list", f"{ENDED} 2")
+    screen.sees("nowhere.yaml: the file does not exist", "this is a list", f"{ENDED} 2")
 
 
 def in_a_terminal(folder: Path, command: str) -> str:
