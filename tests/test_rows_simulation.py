@@ -15,7 +15,7 @@ from stress.check import BrokenPromise
 from stress.simulated.server import SCENARIOS, Scenario, explore
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS[:4], ids=lambda scenario: scenario.name)
+@pytest.mark.parametrize("scenario", SCENARIOS[:3], ids=lambda scenario: scenario.name)
 @pytest.mark.timeout(200)
 def test_every_schedule_of_a_small_scenario_holds(scenario: Scenario) -> None:
     ends, is_complete = explore(scenario)
@@ -60,19 +60,20 @@ def _looked_at_without_the_lock(log: Any, commit: Commit, deadline: float) -> bo
 
 
 @pytest.mark.parametrize(
-    ("name", "fault"),
+    ("name", "fault", "scenario"),
     [
-        ("_fence", _no_fence),
-        ("_settled", _not_done),
-        ("_settled", _done),
-        ("_settled", _done_again),
-        ("_settled", _looked_at_without_the_lock),
+        ("_fence", _no_fence, "two changes, through a pooler"),
+        ("_settled", _not_done, "two changes"),
+        ("_settled", _done, "two changes"),
+        ("_settled", _done_again, "two changes"),
+        ("_settled", _looked_at_without_the_lock, "two changes, through a pooler"),
     ],
     ids=lambda each: each.__name__ if callable(each) else each,
 )
 @pytest.mark.timeout(200)
-def test_a_planted_fault_is_caught(monkeypatch: pytest.MonkeyPatch, name: str, fault: Callable[..., Any]) -> None:
+def test_a_planted_fault_is_caught(
+    monkeypatch: pytest.MonkeyPatch, name: str, fault: Callable[..., Any], scenario: str
+) -> None:
     monkeypatch.setattr(RowsLog, name, fault)
     with pytest.raises(BrokenPromise, match=r"acknowledged|doubled|refused|interrupted"):
-        for scenario in SCENARIOS[:4]:
-            explore(scenario)
+        explore(next(each for each in SCENARIOS if each.name == scenario))

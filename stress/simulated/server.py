@@ -23,7 +23,7 @@ from pstate.engine import Log, Memory
 from pstate.memory import ops
 from pstate.rows.log import RowsLog
 from pstate.rows.server import Commit, Lost, Row
-from pstate.store import Store
+from pstate.store import Store, abandon
 from stress.check import BrokenPromise, Trial, check
 from stress.simulated.explore import quiet
 
@@ -281,6 +281,7 @@ class Program:
     def open(self) -> None:
         """Open the state, before the schedule begins."""
         engine = SimulatedEngine(self.world, self.name)
+        self.world.engines.append(engine)
         store = Store(f"simulated#{_NAME}", lock_timeout=None, engine=engine)
         handle = PersistedState.__new__(PersistedState)
         for name, value in (("_parent", ops.ROOT), ("_key", None)):
@@ -350,6 +351,7 @@ class World:
         self.is_pooled = scenario.is_pooled
         self.database = Database()
         self.sessions: list[Session] = []
+        self.engines: list[SimulatedEngine] = []
         self.faults = scenario.faults
         self.is_quiet = True
         self.hub = greenlet.getcurrent()
@@ -446,7 +448,8 @@ class World:
         for program in self.programs:
             if program.greenlet:
                 program.greenlet.throw(GreenletExit)
-            program.state._store.closed = True
+        for engine in self.engines:
+            abandon(engine)
 
 
 #: The last step of each is a read, which shows what it was left with.
