@@ -694,8 +694,8 @@ def test_every_open_of_the_package_has_one_door() -> None:
         if "cli" not in file.parts and (names := list(calls_of_open(file.read_text())))
     }
 
-    # What a lock object of others gets instead of its lost file, to close it; a module, at its import; and what a forked
-    # child puts in the place of the parent's connection to a server.
+    # What a lock object of others gets instead of its lost file, to close it; what a forked child puts in the place of
+    # the parent's connection to a server; and a module, at its import.
     assert found == {"file/lock_objects.py": ["os.open", "open"], "rows/link.py": ["os.open"], "speed.py": ["open"]}
 
 

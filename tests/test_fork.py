@@ -772,8 +772,8 @@ def is_module(name: str) -> bool:
 
 def test_what_is_imported_late_is_imported_before_a_fork() -> None:
     """Else a child could wait for ever for an import that a thread of the parent was in the middle of."""
-    # Where a lock of others is chosen, they are imported with it; `asyncio` and `ast` are for one call each.
-    others = {"filelock", "portalocker", "asyncio", "ast"}
+    # A lock of others and the engine for servers are imported when they are chosen; `asyncio` and `ast` for one call.
+    others = {"filelock", "portalocker", "pstate.rows.servers", "asyncio", "ast"}
     found = {name for name in late_imports() if not name.startswith("yaml.")} - others
 
     assert found == {*store._IMPORTED_LATE}
