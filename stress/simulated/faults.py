@@ -30,7 +30,7 @@ class Fault:
 
 
 _RENAMES = """\
-        # Each noted before it is tried: an exception may come as soon as the file has that name.
+        # Each name is noted before it is tried: an exception may come as soon as the file has it.
         for swap in names(path, "swap"):
             if _has_renamed(fs, building, swap):
                 break
