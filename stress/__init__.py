@@ -2,8 +2,8 @@
 
 `python -m stress list` shows them, `python -m stress run` runs them. There are three folders:
 
-- `simulated`: every schedule of small scenarios, and random ones of larger ones, on a disk that is a model. Only here
-  can a kill, a failing call or a power cut come in every state.
+- `simulated`: every schedule of small scenarios, and random ones of larger ones, on a disk or a server that is a model.
+  Only here can a kill, a failing call, a power cut or a lost answer come in every state.
 - `real`: processes, threads, signals, editors and a full disk, at random moments.
 - `files`: one process, and files that were cut, damaged, drawn, or left by a power cut.
 
@@ -20,20 +20,20 @@ PROMISES: dict[str, tuple[str, ...]] = {
     # One call, one commit; an error means that nothing changed.
     "P2": ("disk-full", "kill", "signals", "flavours"),
     # An interrupted change is made or not made.
-    "P3": ("signals",),
+    "P3": ("signals", "server"),
     # A transaction is all or nothing.
     "P4": ("bank", "fork", "isolation", "kill", "signals", "schedules", "chance"),
     # What was committed is not lost when a process dies.
     "P5": (
         "crash-states", "cut", "bank", "contention", "edits", "flavours", "fork", "isolation", "kill", "schedules",
-        "chance",
+        "chance", "server",
     ),
     # What was not committed is never seen.
-    "P6": ("crash-states", "cut", "bank", "fork", "isolation", "kill", "schedules", "chance"),
+    "P6": ("crash-states", "cut", "bank", "fork", "isolation", "kill", "schedules", "chance", "server"),
     # Writers exclude each other, and transactions have an order.
-    "P7": ("bank", "contention", "flavours", "fork", "isolation", "kill", "schedules", "chance"),
+    "P7": ("bank", "contention", "flavours", "fork", "isolation", "kill", "schedules", "chance", "server"),
     # A reader sees the newest commit.
-    "P8": ("bank", "flavours", "isolation", "signals", "schedules", "chance"),
+    "P8": ("bank", "flavours", "isolation", "signals", "schedules", "chance", "server"),
     # What goes in comes out.
     "P9": ("yaml",),
     # A person's save is not destroyed.
