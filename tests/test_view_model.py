@@ -578,7 +578,7 @@ def test_an_edit_of_a_file_that_is_gone_makes_none(tmp_path: Path) -> None:
     path = tmp_path / "state.yaml"
     outcome = editing.commit(Arguments(path), ("n",), 1, 2)
     assert not outcome.is_done
-    assert "there is no such file" in outcome.words
+    assert "the file does not exist" in outcome.words
     assert not path.exists()
 
 
