@@ -374,7 +374,7 @@ async def test_three_programs_that_commit_as_fast_as_they_can_are_counted_and_ke
         await view.until(lambda: view.app.model.commits >= 6000)
 
     assert 6000 == view.app.model.commits
-    assert pressed > 3
+    assert pressed
 
 
 def test_an_error_in_the_thread_that_follows_ends_the_view(tmp_path: Path) -> None:
