@@ -6,7 +6,6 @@ kill -9, "power" means a power cut, "neither" means that either may lose it, or 
 
 from __future__ import annotations
 
-import dbm
 import importlib
 import os
 import sqlite3
@@ -234,11 +233,6 @@ class Shelve(_Mapping):
 
         self.db = shelve.open(str(folder / "shelf"))  # noqa: SIM115
         self.db["counter"] = 0
-
-    @classmethod
-    def missing(cls) -> str:
-        cls.label = f"shelve ({dbm._defaultmod.__name__ if dbm._defaultmod else 'dbm'})"  # type: ignore[attr-defined]
-        return ""
 
 
 class DiskCache(_Mapping):

@@ -54,7 +54,7 @@ def test_the_numbers_that_the_readme_compares_are_measured_ones() -> None:
     peers = {
         "pstate": "pstate",
         "SQLite (WAL)": "sqlite3 WAL, NORMAL",
-        "shelve": "shelve (dbm)",
+        "shelve": "shelve",
         "a JSON file (pickleDB)": "pickledb, save() each time",
         "LMDB": "lmdb, sync=False",
     }
