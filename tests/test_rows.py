@@ -252,6 +252,26 @@ def test_who_has_the_lock_is_named(process: Any) -> None:
         assert caught.value.waited == pytest.approx(0.1, abs=2)
 
 
+def test_a_server_that_lets_no_session_end_another_is_used_all_the_same(process: Any, url: str, sql: Any) -> None:
+    state = process()
+    state.n = 1
+    sql("REVOKE EXECUTE ON FUNCTION pg_terminate_backend FROM PUBLIC")
+    sql("CREATE ROLE modest LOGIN")
+    try:
+        sql("GRANT USAGE ON SCHEMA pstate TO modest")
+        sql("GRANT SELECT ON ALL TABLES IN SCHEMA pstate TO modest")
+        reader = process(url=url.replace("//pstate@", "//modest@"), read_only=True)
+        assert reader.n == 1
+        assert sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'modest'")
+        assert reader.n == 1
+        assert store_of(reader).log.server.session == 2
+        reader.close()
+    finally:
+        sql("DROP OWNED BY modest")
+        sql("DROP ROLE modest")
+        sql("GRANT EXECUTE ON FUNCTION pg_terminate_backend TO PUBLIC")
+
+
 def test_select_is_enough_to_read(process: Any, url: str, sql: Any) -> None:
     state = process()
     state.n = 1

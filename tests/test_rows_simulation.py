@@ -40,12 +40,7 @@ def _done(log: Any, commit: Commit, deadline: float) -> bool:
 
 def _done_again(log: Any, commit: Commit, deadline: float) -> bool:
     """It is done again, and nobody looks whether it was done before."""
-    while True:
-        try:
-            log._lock(None, deadline)
-            return bool(log._commit_locked(commit, deadline))
-        except Lost:
-            log.hold.end()
+    return bool(log._with_lock(lambda _: log._commit_locked(commit, deadline), deadline, deadline))
 
 
 def _looked_at_without_the_lock(log: Any, commit: Commit, deadline: float) -> bool:

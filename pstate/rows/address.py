@@ -5,9 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
-#: How a URL begins that libpq takes.
-SCHEMES = ("postgresql://", "postgres://")
-
 #: What nobody but the server is told.
 _SECRET = ("password", "sslpassword")
 _HIDDEN = "***"

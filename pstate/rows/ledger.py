@@ -70,11 +70,11 @@ class Point(NamedTuple):
     ledger: Ledger
     rev: int
 
-    def onward(self) -> Iterator[tuple[Ledger, int]]:
-        """The ledgers from this point to the newest, each with the revision to go on from."""
+    def up_to(self, newest: Ledger) -> Iterator[tuple[Ledger, int]]:
+        """The ledgers from this point to *newest*, each with the revision to go on from."""
         ledger, rev = self
         yield ledger, rev
-        while ledger.next is not None:
+        while ledger is not newest and ledger.next is not None:
             last, ledger = ledger.last, ledger.next
             yield ledger, last if ledger.origin is None else ledger.base
 
@@ -106,7 +106,7 @@ class Trail:
 
     def _noted(self, memory: Point) -> list[Leg]:
         legs = self._legs[:]
-        for ledger, rev in self._at.onward():
+        for ledger, rev in self._at.up_to(memory.ledger):
             origin = ledger.origin
             if origin is not None and ledger is not self._at.ledger:
                 legs.append(Leg(ledger.state(), origin, [], ledger.base, frozenset(), self._unknown))
@@ -115,8 +115,6 @@ class Trail:
             if records:
                 others = frozenset(number for number, record in enumerate(records, rev + 1) if not record.is_ours)
                 legs.append(Leg(None, None, ledger.decoded(records, rev), rev, others, self._unknown))
-            if ledger is memory.ledger:
-                break
         return legs
 
     def take(self, number: int | None = None) -> list[Leg]:

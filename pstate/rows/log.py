@@ -4,7 +4,7 @@ The compare-and-set on the newest commit (its revision and its token) is what br
 of the row is for those whose code cannot be run again: a block, and a change that was overtaken.
 
 A commit whose answer was lost is *pending*: before anything else, the log finds out whether it was done, and makes sure
-that the server does not do it later (docs/guarantees.md has the table).
+that the server does not do it later.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class RowsLog:
         self._name = name
         self._by = f"{socket.gethostname()}:{os.getpid()}"
         self._store = ""  #: its id
-        #: What is known of the commits; None at rest.
+        #: What is known of the commits; None before the first `open`, and at rest where no trail needs it.
         self.ledger: Ledger | None = None
         #: A commit that was sent, and whose outcome is unknown.
         self._pending: Commit | None = None
@@ -139,22 +139,15 @@ class RowsLog:
         """See `engine.Log`: one round trip."""
         self._refuse_read_only()
         began = monotonic()
+        until = float("inf") if timeout is None or timeout < 0 else began + timeout
         deadline = self._until(timeout)
         while True:
             if self.memory.view is None or self._pending is not None:
                 self._renew(deadline)
             try:
-                rows = self._lock(_left(began, timeout), deadline)
-            except expected(Lost) as error:
-                self.hold.end()
-                if monotonic() >= deadline:
-                    raise self.server.unavailable(error) from None
-                continue
+                rows = self._with_lock(list, until, deadline)
             except expected(Refused) as error:
-                self.hold.release()
-                if refusals.is_lock_timeout(error):
-                    raise self._timed_out(monotonic() - began) from None
-                raise refusals.of_read(self.address, error) from None
+                raise self._refusal_of_lock(error, began) from None
             self._is_behind = False
             if self._learn(rows):
                 self._follow_ledger()
@@ -165,15 +158,36 @@ class RowsLog:
     #: Nothing here refuses commits and not these.
     begin_rewrite = begin_block
 
-    def _lock(self, patience: float | None, deadline: float) -> list[Row]:
-        """Take the lock of the row; returns the records from the newest one that is known on. Raises as `Server`."""
-        self.server.connect(deadline)
-        self.hold.take()
-        return self.server.lock(self._store, self._known.last, patience, deadline)
+    def _with_lock(self, use: Callable[[list[Row]], R], until: float, deadline: float) -> R:
+        """Take the lock of the row, for which others are waited for *until* then, and call *use* with what is new.
+
+        That is the records from the newest one that is known on. Where the session is lost, all of it is done again.
+        Raises Refused, and ServerUnavailable after *deadline*: then nothing is held.
+        """
+        while True:
+            try:
+                self.server.connect(deadline)
+                self.hold.take()
+                patience = None if until == float("inf") else max(0.0, until - monotonic())
+                return use(self.server.lock(self._store, self._known.last, patience, deadline))
+            except expected(Lost) as error:
+                self.hold.end()
+                if monotonic() >= deadline:
+                    raise self.server.unavailable(error) from None
+            except BaseException:
+                self.hold.release()
+                raise
+
+    def _refusal_of_lock(self, error: Refused, began: float) -> Exception:
+        if refusals.is_lock_timeout(error):
+            return self._timed_out(monotonic() - began)
+        return refusals.of_read(self.address, error)
 
     def _refuse_read_only(self) -> None:
         if self.read_only:
-            raise ReadOnlyError(f"{self.address}: was opened read_only. Nothing was changed.", path=self.address)
+            raise ReadOnlyError(
+                f"{self.address}: the state was opened read_only. Nothing was changed.", path=self.address
+            )
 
     def _timed_out(self, waited: float) -> LockTimeout:
         name, since = self._holder()
@@ -181,7 +195,7 @@ class RowsLog:
         since_when = f", whose transaction began {since:.1f} s ago" if since is not None else ""
         return LockTimeout(
             f"{self.address}: waited {waited:.1f} s for the write lock, which is held{who}{since_when}. Nothing was "
-            "changed. Retry, or allow a longer time: lock_timeout.",
+            "changed. Try again, or set a longer lock_timeout.",
             path=self.address,
             waited=waited,
             holder_name=name,
@@ -264,24 +278,20 @@ class RowsLog:
         With the lock of the row: what the lost session was about to do was done before, or fails after this. Raises
         ServerUnavailable where that cannot be found out.
         """
-        while True:
-            try:
-                self._lock(max(0.0, deadline - monotonic()), deadline)
-                token = self.server.token_of(commit.store, commit.rev + 1, deadline)
-                if token is not None:
-                    self.hold.release()
-                    return token == commit.token
-                if self._commit_locked(commit, deadline):
-                    return True
-                break  # the record at its place is not kept any more
-            except expected(Lost) as error:
-                self.hold.end()
-                if monotonic() >= deadline:
-                    raise self.server.unavailable(error) from None
-            except expected(Refused) as error:
+
+        def settle(_: list[Row]) -> bool:
+            token = self.server.token_of(commit.store, commit.rev + 1, deadline)
+            if token is not None:
                 self.hold.release()
-                raise self.server.unavailable(error) from None
-        raise self.server.unavailable(Lost("the records that would tell were deleted already"))
+                return token == commit.token
+            if not self._commit_locked(commit, deadline):
+                raise self.server.unavailable(Lost("the records that would tell were deleted already"))
+            return True
+
+        try:
+            return self._with_lock(settle, deadline, deadline)
+        except expected(Refused) as error:
+            raise self.server.unavailable(error) from None
 
     def _unknown(self, lost: Exception, unavailable: Exception) -> CommitUnknown:
         return CommitUnknown(
@@ -351,7 +361,7 @@ class RowsLog:
             if found is not None:
                 self._adopt_loaded(found)
                 return
-            self._refuse_missing("there is no such state")
+            self._refuse_missing("the state does not exist")
             self._again(partial(self.server.begin_store, self._name, str(uuid4()), str(uuid4())), deadline)
 
     def _load(self, deadline: float) -> Loaded | None:
@@ -382,7 +392,10 @@ class RowsLog:
 
     def _refuse_missing(self, what: str) -> None:
         if self.read_only:
-            raise MissingPathError(f"{self.address}: {what}, and opened read_only none is begun.", path=self.address)
+            raise MissingPathError(
+                f"{self.address}: {what}. Nothing was changed. To create it, open the state without read_only.",
+                path=self.address,
+            )
 
     def _adopt_loaded(self, found: Loaded) -> None:
         """Make memory what the server has."""
@@ -398,9 +411,9 @@ class RowsLog:
 
     def _go_on_in(self, ledger: Ledger) -> Ledger:
         """Let *ledger* follow the one that is known."""
-        before, self.ledger = self.ledger, ledger
-        if before is not None:
-            before.next = ledger
+        if self.ledger is not None:
+            self.ledger.next = ledger  # first: an exception in between must not cut trails off from it
+        self.ledger = ledger
         return ledger
 
     @property
@@ -453,7 +466,7 @@ class RowsLog:
         view = self._view
         if view.ledger is self.ledger and view.rev == view.ledger.last:
             return
-        for ledger, rev in view.onward():
+        for ledger, rev in view.up_to(self._known):
             if ledger.origin is not None and ledger is not view.ledger:
                 state = ledger.state()
                 self.memory.view = None
@@ -490,7 +503,7 @@ class RowsLog:
             return  # the records that would have led there were deleted, as they were too old
         what = (
             f"the server does not have revision {rev}, which it had acknowledged, as after a failover to a server that "
-            "lacked them"
+            "lacked it"
             if is_same
             else "the state was deleted on the server, and created again"
         )
@@ -508,24 +521,16 @@ class RowsLog:
         """
         assert self._pending is not None
         fence = self._pending._replace(token=str(uuid4()), body="[]", document=None)
-        while True:
-            try:
-                self._lock(max(0.0, deadline - monotonic()), deadline)
-                self.server.commit_locked(fence, deadline)  # no row, where something was committed: also this one
-                self.hold.end()
-                return
-            except expected(Lost) as error:
-                self.hold.end()
-                if monotonic() >= deadline:
-                    raise self.server.unavailable(error) from None
-            except expected(Refused) as error:
-                self.hold.release()
-                if refusals.is_lock_timeout(error):
-                    raise self._timed_out(servers.PATIENCE) from None
-                raise refusals.of_read(self.address, error) from None
-            except BaseException:
-                self.hold.release()
-                raise
+        began = monotonic()
+
+        def put(_: list[Row]) -> None:
+            self.server.commit_locked(fence, deadline)  # not done, where something was committed: also this one
+            self.hold.end()
+
+        try:
+            self._with_lock(put, deadline, deadline)
+        except expected(Refused) as error:
+            raise self._refusal_of_lock(error, began) from None
 
     def renewed(self, view: Point) -> Point:
         """See `engine.Log`."""
@@ -683,10 +688,6 @@ class RowsLog:
 
 def _never() -> None:
     """A read cannot know without asking."""
-
-
-def _left(began: float, timeout: float | None) -> float | None:
-    return None if timeout is None or timeout < 0 else max(0.0, timeout - (monotonic() - began))
 
 
 def _document(ledger: Ledger, state: State, where: str) -> tuple[bytes, bool]:

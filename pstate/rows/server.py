@@ -6,6 +6,7 @@ methods.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from time import monotonic
 from typing import NamedTuple, Protocol
@@ -148,7 +149,8 @@ class PostgresServer:
         # The backend of a pooler is everybody's.
         self._backend = (backend, began) if int(backend) == self._link.backend and began is not None else None
         if former is not None:
-            self._link.ask(statements.TERMINATE, former, until)
+            with contextlib.suppress(Refused):  # a server may not let us: then the lease ends it
+                self._link.ask(statements.TERMINATE, former, until)
         if synchronous == "off" and self.is_durable:
             logger.warning(
                 "%s: synchronous_commit is off on the server, so a crash of it loses commits that were acknowledged",
