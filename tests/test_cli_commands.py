@@ -581,6 +581,18 @@ def test_a_file_system_without_links_has_new_files_too(run: Run, monkeypatch: py
     assert sorted([*FILES, "new.yaml"]) == sorted(os.listdir())
 
 
+def test_a_file_that_is_created_is_not_denied(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the name that it had first cannot be removed."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "unlink", refuse)
+        assert (0, "", "") == run("new", "other.yaml", "a=1")
+    assert "a: 1\n" == Path("other.yaml").read_text()
+
+
 def test_a_full_disk_leaves_no_new_file(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -10,7 +10,7 @@ from typing import Any
 from pstate.cli import values, write
 from pstate.cli.command import Command, Input, No, Parser, declare_file
 from pstate.errors import DurabilityUnknown, MissingPathError, WriteError
-from pstate.signals import expected
+from pstate.signals import expected, tolerating
 from pstate.text import dumping
 from pstate.values import take
 
@@ -45,7 +45,10 @@ def _exists(file: str) -> No:
 
 
 def _create(file: str, content: bytes) -> None:
-    """Make *file* with *content*: whole, or not at all, also if the machine crashes. Raises No if it exists."""
+    """Make *file* with *content*: whole, or not at all, also if the machine crashes. Raises No if it exists.
+
+    A process that is killed here may leave the file *made*, under a name that no other one uses.
+    """
     folder = os.path.dirname(os.path.abspath(file))
     made = os.path.join(folder, f".pstate-new-{secrets.token_hex(8)}")
     try:
@@ -57,7 +60,8 @@ def _create(file: str, content: bytes) -> None:
                 raise
             _write(file, content)  # a program that opens it at this moment may find it empty
         finally:
-            os.unlink(made)
+            with tolerating(OSError):  # the file has been created, or the first error says why not
+                os.unlink(made)
     except expected(FileExistsError):
         raise _exists(file) from None
     except expected(OSError) as error:
