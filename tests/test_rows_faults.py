@@ -160,3 +160,45 @@ def test_a_commit_whose_outcome_nobody_can_tell_is_found_out_by_the_next_use(
         proxy.deliver()
         assert state.n == witness.n == seen
         assert seen == before + (not fault.is_late)
+
+
+@pytest.mark.parametrize("change", [_increment, _in_block], ids=["change", "block"])
+def test_the_outcome_of_a_commit_whose_author_is_interrupted_does_not_change_later(
+    proxy: Proxy,
+    state: PersistedState,
+    witness: PersistedState,
+    change: Callable[[PersistedState], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from pstate.rows.link import Link
+
+    answers = Link._answers
+    due: list[Fault] = []
+
+    def send_late() -> None:
+        proxy.fault = Fault(1, is_late=True)
+        due.append(proxy.fault)
+
+    def interrupted(link: Link, conn: Any, deadline: float) -> Any:
+        if not due:
+            return answers(link, conn, deadline)
+        due.clear()
+        assert not conn.flush()
+        assert proxy.has_late.wait(20)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Link, "_answers", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        if change is _in_block:
+            with state.transaction():
+                state.n += 1
+                send_late()
+        else:
+            send_late()
+            change(state)
+    seen = witness.n
+    proxy.deliver()
+    assert witness.n == seen
+    assert state.n == seen
+    change(state)
+    assert witness.n == seen + 1

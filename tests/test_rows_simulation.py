@@ -28,6 +28,10 @@ def _no_fence(log: Any, deadline: float) -> None:
     log._pending = None
 
 
+def _not_decided(log: Any) -> None:
+    """What an interrupted author has sent is left to the next use."""
+
+
 def _not_done(log: Any, commit: Commit, deadline: float) -> bool:
     """A commit whose answer was lost is taken for one that was not done."""
     return False
@@ -58,6 +62,7 @@ def _looked_at_without_the_lock(log: Any, commit: Commit, deadline: float) -> bo
     ("name", "fault", "scenario"),
     [
         ("_fence", _no_fence, "two changes, through a pooler"),
+        ("_decide", _not_decided, "two changes, through a pooler"),
         ("_settled", _not_done, "two changes"),
         ("_settled", _done, "two changes"),
         ("_settled", _done_again, "two changes"),

@@ -26,6 +26,7 @@ from pstate.errors import (
     HistoryLost,
     LockTimeout,
     MissingPathError,
+    PStateError,
     ReadOnlyError,
     ServerUnavailable,
     UnreadableError,
@@ -37,7 +38,7 @@ from pstate.rows import server as servers
 from pstate.rows.hold import Hold
 from pstate.rows.ledger import Ledger, Point, Record, Trail
 from pstate.rows.server import Commit, Lost, Refused, Row, Server
-from pstate.signals import expected
+from pstate.signals import expected, tolerating
 from pstate.text import dumping, merge, reading
 from pstate.values import same
 
@@ -223,7 +224,14 @@ class RowsLog:
             self.server.connect(deadline)  # what fails before it is sent has changed nothing
         head = after.ledger.token_of(after.rev)
         commit = Commit(self._store, after.rev, head, str(uuid4()), body, self._by, document)
-        if not self._carry_out(commit, is_block, deadline):
+        try:
+            done = self._carry_out(commit, is_block, deadline)
+        except expected(PStateError):
+            raise
+        except BaseException:
+            self._decide()
+            raise
+        if not done:
             self._is_behind = True
             if not is_block:
                 raise Overtaken
@@ -271,6 +279,16 @@ class RowsLog:
         done = self.server.commit_locked(commit, deadline)
         self.hold.end()
         return done
+
+    def _decide(self) -> None:
+        """The author of the pending commit was interrupted: what others see from now on must be its outcome.
+
+        Where that takes too long, or is interrupted, too, the next use of the state goes on with it.
+        """
+        if self._pending is not None:
+            with tolerating(PStateError):
+                self.hold.release()
+                self._fence(monotonic() + servers.PATIENCE)
 
     def _settled(self, commit: Commit, deadline: float) -> bool:
         """Whether *commit*, whose session was lost, was done: where it was not, it is done now, if it can be.

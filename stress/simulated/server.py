@@ -10,6 +10,7 @@ Afterwards, what was acknowledged must be in the state once, and what was refuse
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
@@ -30,6 +31,8 @@ from stress.simulated.explore import quiet
 _STORE, _NAME, _BEGINNING = "00000000-0000-0000-0000-000000000000", "state", "log: []\n"
 #: A schedule that is longer gets nowhere.
 MOST_STEPS = 400
+#: After so many schedules, what they have left is collected.
+COLLECTED = 500
 
 #: What may happen to a request, besides "run": whether the server does it, and what the program sees.
 FAULTS = {
@@ -87,6 +90,10 @@ class Database:
         self.records.append((str(commit.rev + 1), commit.token, "t" if is_edit else "f", commit.body))
         return True
 
+    def count(self, token: str) -> int:
+        """How many records append *token*."""
+        return sum(f'"{token}"' in body for _, _, _, body in self.records)
+
     def key(self) -> Hashable:
         """Equal where the two say the same."""
         return tuple(self.records), tuple(self.snapshots), self.locked_by and self.locked_by.program
@@ -102,6 +109,7 @@ class SimulatedServer:
         self._name = name
         self._number = 0
         self._session: Session | None = None
+        self._is_dead = False  #: a program that was killed asks for nothing more
 
     @property
     def session(self) -> int:
@@ -134,6 +142,8 @@ class SimulatedServer:
         return AssertionError(f"the server is said to be away: {error}")
 
     def _request(self, what: str, effect: Callable[[], Any], wants_lock: bool = False) -> Any:
+        if self._is_dead:
+            raise GreenletExit
         self.connect(float("inf"))
         session = self._session
         assert session is not None
@@ -151,6 +161,7 @@ class SimulatedServer:
             raise Lost("simulated")
         if sees == "interrupt":
             raise Interrupt
+        self._is_dead = True
         raise GreenletExit
 
     def make_tables(self, deadline: float) -> None:
@@ -269,7 +280,8 @@ class Program:
         self.steps = steps  #: "c" is a change, "b" a block, "r" a read, "v" a vacuum
         self.acknowledged: list[str] = []
         self.refused: list[str] = []
-        self.interrupted: list[str] = []
+        #: The changes that were interrupted, each with how often it was in the state then.
+        self.interrupted: dict[str, int] = {}
         self.seen: list[tuple[str, ...]] = []
         self.request = ""  #: what it has stopped at
         self.session: Session | None = None
@@ -296,7 +308,7 @@ class Program:
                 try:
                     self._take(step, token)
                 except Interrupt:
-                    self.interrupted.append(token)
+                    self.interrupted[token] = self.world.database.count(token)
                 except ConflictError:
                     self.refused.append(token)
         except GreenletExit:
@@ -328,8 +340,8 @@ class Program:
         log = self.state._store.log
         known = (log.ledger.last if log.ledger else None, log._pending is None, log.hold.session != 0, log._is_behind)
         return (
-            tuple(self.acknowledged), tuple(self.refused), tuple(self.interrupted), tuple(self.seen), self.request,
-            self.session is not None and self.session.is_over, known, self.state._store.view is None,
+            tuple(self.acknowledged), tuple(self.refused), tuple(self.interrupted.items()), tuple(self.seen),
+            self.request, self.session is not None and self.session.is_over, known, self.state._store.view is None,
             bool(self.greenlet),
         )  # fmt: skip
 
@@ -434,6 +446,12 @@ class World:
             problems += [
                 f"{program.name} saw {seen}, and then {log}" for seen in program.seen if seen != log[: len(seen)]
             ]
+            if len(program.interrupted) == 1:  # nothing has cut the decision short
+                problems += [
+                    f"{token} was interrupted, was {count} times in the state then, and is in {log} later"
+                    for token, count in program.interrupted.items()
+                    if counted[token] != count
+                ]
             if program.greenlet or not program.seen or program.steps[-1] != "r":
                 continue
             late = [token for token in program.interrupted if counted[token] and token not in program.seen[-1]]
@@ -472,14 +490,17 @@ def explore(scenario: Scenario, goes_on: Callable[[int], bool] = lambda tried: T
 
     Raises BrokenPromise, with the schedule, for the first in which a promise breaks.
     """
-    visited: set[Hashable] = set()
+    visited: set[int] = set()
     branches: list[list[tuple[str, int]]] = [[]]
-    ends = 0
+    ends = tried = 0
     with quiet():
         while branches:
             if not goes_on(ends):
                 return ends, False
             path = branches.pop()
+            tried += 1
+            if not tried % COLLECTED:
+                gc.collect()  # at a moment of ours: see `quiet`
             world = World(scenario)
             told: list[str] = []
             try:
@@ -487,7 +508,7 @@ def explore(scenario: Scenario, goes_on: Callable[[int], bool] = lambda tried: T
                     told.append(_told(world, action))
                     world.take(action)
                 while actions := world.actions():
-                    key = world.key()
+                    key = hash(world.key())
                     if key in visited:
                         break
                     visited.add(key)

@@ -63,6 +63,7 @@ class Session:
         if fault.is_late:
             self.proxy.late.append((self.server, self.sent))
             self.server = socket.socket()  # the late one stays open
+            self.proxy.has_late.set()
             return False
         surplus = len(self.sent) - fault.after
         self.server.sendall(data[: len(data) - surplus])
@@ -100,6 +101,7 @@ class Proxy:
         self.request = b""  #: the last one
         self.answer = b""  #: the last one
         self.late: list[tuple[socket.socket, bytes]] = []
+        self.has_late = threading.Event()
         self.sessions: list[Session] = []
         self.is_up = True
         self._listener = socket.create_server(("127.0.0.1", 0))
