@@ -978,6 +978,23 @@ def test_a_thread_that_does_not_come_out_of_its_commit_keeps_its_block(crowd: Cr
     is_usable(crowd, state, {"n": 5})
 
 
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_thread_is_told_that_another_one_has_left_its_block_by_an_exception(
+    crowd: Crowd, room: Room, nested: bool
+) -> None:
+    """The exception goes to the other thread, so this one would take its changes for committed."""
+    state = crowd.open(defaults={"n": 0})
+    blocks = [state.transaction() for _ in range(1 + nested)]
+    for block in blocks:
+        room.do(block.__enter__)
+    room.do(lambda: setattr(state, "n", 5))
+    blocks[-1].__exit__(Abort, Abort(), None)
+    for block in reversed(blocks):
+        with pytest.raises(TransactionError, match="left in another thread"):
+            room.do(partial(block.__exit__, None, None, None))
+    is_usable(crowd, state, {"n": 0})
+
+
 def test_a_block_that_its_thread_leaves_while_another_one_looks_is_committed(
     crowd: Crowd, room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
