@@ -1988,7 +1988,7 @@ write_block(PyObject *store, PyObject *changes, Place *place, PyObject *view)
         if (result == TAKEN)
             result = extend_content(place->content, place->end, text.text, text.length);
         if (result == TAKEN) {
-            /* Until the end, so that no other thread takes the transaction over, see `Store._is_at_work`. */
+            /* Until the end, so that no other thread takes the transaction over, see `Store._take_over`. */
             SET(store, Store, owner, number_zero);
             SET(store, Store, _busy, Py_True);
             Py_BEGIN_ALLOW_THREADS

@@ -535,7 +535,8 @@ class Transaction:
                 self._give_up(changes)
                 raise
             raise
-        self._changes = None
+        # If this thread has ended a block of another one, the note stays for that as well.
+        self._changes = changes if changes.spoiled else None  # type: ignore[redundant-expr]
         if unsettled is not None:
             core.log.settle(unsettled)
 

@@ -72,6 +72,8 @@ PATIENCE = 1.0
 #: How often a thread that waits for the mutex checks whether it was replaced, in seconds.
 _LOOK = 0.05
 
+_GENERATOR = 0x20  #: the flag of a generator's code; `inspect`, which names it, takes long to import
+
 
 class Store:
     """One state file in one process, shared by every `PersistedState` that opens it here."""
@@ -861,25 +863,26 @@ class Store:
             self.mutex = ours
             while self.changes is changes and not taken:
                 self.owner = 0  # before we look; at the end of an operation, that thread may have set it again
-                if not self._is_at_work(changes.thread) and not self.owner:
+                # After this look, that thread begins nothing in Python, because `mutex` is not the one it holds. The
+                # rest is read without a call, so no other thread runs in between: `owner` lets the compiled part begin,
+                # `_busy` says that it has begun, and `changes` whether the transaction was left during the look.
+                if self._is_at_work(changes.thread) or self._busy or self.owner:
+                    if monotonic() - began >= PATIENCE:
+                        raise self._timed_out(monotonic() - began, changes, "done")
+                    sleep(0.001)
+                elif self.changes is changes:
                     changes.mutex = ours
                     taken = True
-                elif monotonic() - began >= PATIENCE:
-                    raise self._timed_out(monotonic() - began, changes, "done")
-                else:
-                    sleep(0.001)
         finally:
             if not taken:
                 self.mutex = theirs
         return taken
 
     def _is_at_work(self, thread: int) -> bool:
-        """Whether another *thread* is in the middle of a read or a change of this state.
+        """Whether Python code of this store runs in another *thread*. What the compiled part does, only `_busy` shows.
 
         Not if it waits for our mutex: then it has not begun. An operation that it began before is in an outer frame.
         """
-        if self._busy:
-            return True
         waits = False
         frame = sys._current_frames().get(thread)
         while frame is not None:
@@ -887,9 +890,12 @@ class Store:
             if code.co_filename != Store._wait.__code__.co_filename:
                 waits = False
             elif frame.f_locals.get("self") is self:
-                waits = waits or code is Store._wait.__code__
+                # An earlier mutex may be its own, and does not stop it.
+                waits = waits or (code is Store._wait.__code__ and frame.f_locals.get("mutex") is self.mutex)
                 if not waits:
                     return True
+            if frame.f_back is None and code.co_flags & _GENERATOR:
+                return True  # it has yielded meanwhile, to a caller that no longer shows
             frame = frame.f_back
         return False
 
@@ -934,10 +940,10 @@ class Store:
                 self.path,
                 name,
             )
-            for depth in range(changes.depth, 0, -1):
+            while changes.depth:
                 self._spoil(
                     changes,
-                    depth,
+                    changes.depth,
                     "the thread that entered this transaction has ended inside it, so all of the transaction was "
                     "rolled back.",
                 )

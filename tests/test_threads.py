@@ -978,6 +978,206 @@ def test_a_thread_that_does_not_come_out_of_its_commit_keeps_its_block(crowd: Cr
     is_usable(crowd, state, {"n": 5})
 
 
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_thread_is_told_that_another_one_has_left_its_block_by_an_exception(
+    crowd: Crowd, room: Room, nested: bool
+) -> None:
+    """The exception goes to the other thread, so this one would take its changes for committed."""
+    state = crowd.open(defaults={"n": 0})
+    blocks = [state.transaction() for _ in range(1 + nested)]
+    for block in blocks:
+        room.do(block.__enter__)
+    room.do(lambda: setattr(state, "n", 5))
+    blocks[-1].__exit__(Abort, Abort(), None)
+    for block in reversed(blocks):
+        with pytest.raises(TransactionError, match="left in another thread"):
+            room.do(partial(block.__exit__, None, None, None))
+    is_usable(crowd, state, {"n": 0})
+
+
+def test_a_block_that_its_thread_leaves_while_another_one_looks_is_committed(
+    crowd: Crowd, room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commit was under way when the other thread began, and is over when that looks for what is under way."""
+    fs, hangs, begun, go_on = FileSystem(), threading.Event(), threading.Event(), threading.Event()
+
+    def write(fd: int, data: bytes) -> int:
+        if hangs.is_set():
+            begun.set()
+            assert go_on.wait(PATIENCE)
+        return os.write(fd, data)
+
+    fs.write = write
+    state = crowd.open(defaults={"n": 0}, fs=fs)
+    block, is_at_work, looks = state.transaction(), Store._is_at_work, []
+    room.do(block.__enter__)
+    room.do(lambda: setattr(state, "n", 5))
+    hangs.set()
+    room.begin(lambda: block.__exit__(None, None, None))
+    assert begun.wait(PATIENCE)
+
+    def look(self: Store, thread: int) -> bool:
+        looks.append(thread)
+        hangs.clear()
+        go_on.set()
+        room.answer()
+        return is_at_work(self, thread)
+
+    monkeypatch.setattr(Store, "_is_at_work", look)
+    block.__exit__(None, None, None)
+    assert 1 == len(looks)
+    is_usable(crowd, state, {"n": 5})
+
+
+def test_a_block_that_the_compiled_part_begins_to_leave_while_another_thread_looks_is_its_own(
+    crowd: Crowd, room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An operation that ended just before lets it begin, and no frame of Python shows that it has begun."""
+    state = crowd.open(defaults={"n": 0})
+    core = state._store
+    block = state.transaction()
+    room.do(block.__enter__)
+    room.do(lambda: setattr(state, "n", 5))
+    is_at_work, looks = Store._is_at_work, []
+
+    def look(self: Store, thread: int) -> bool:
+        found = is_at_work(self, thread)
+        looks.append(thread)
+        # As `leave` in `_speed.c` while it writes without the lock of the interpreter, and when that fails.
+        core.owner, core._busy = (0, True) if len(looks) == 1 else (thread, False) if len(looks) == 2 else (0, False)
+        return found
+
+    monkeypatch.setattr(Store, "_is_at_work", look)
+    with pytest.raises(TransactionError):
+        block.__exit__(None, None, None)
+    assert 3 == len(looks)
+    is_usable(crowd, state, {"n": 0})
+
+
+def test_a_thread_that_waits_for_an_earlier_mutex_of_its_own_is_at_work(
+    crowd: Crowd, room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has waited while its inner block was ended, and gets that mutex, while its outer block is being ended."""
+    state = crowd.open(defaults={"n": 0})
+    outer, inner = state.transaction(), state.transaction()
+    room.do(outer.__enter__)
+    room.do(inner.__enter__)
+    core, own = state._store, state._store.mutex
+    looks: list[int] = []
+    chosen, go_on, left, is_at_work = threading.Event(), threading.Event(), store._left, Store._is_at_work
+
+    def pause(began: float, timeout: float | None) -> float | None:
+        if threading.current_thread() is room.task.thread and sys._getframe(1).f_locals["mutex"] is own:
+            chosen.set()
+            assert go_on.wait(PATIENCE)
+        return left(began, timeout)
+
+    def look(self: Store, thread: int) -> bool:
+        looks.append(thread)
+        if len(looks) == 1:
+            room.begin(lambda: setattr(state, "n", 7))
+            deadline = time.monotonic() + PATIENCE
+            while not is_in(room.task.thread, Store._wait):
+                assert time.monotonic() < deadline, "it does not wait"
+                yield_turn()
+        return is_at_work(self, thread)
+
+    monkeypatch.setattr(store, "_left", pause)
+    monkeypatch.setattr(Store, "_is_at_work", look)
+    with pytest.raises(TransactionError):
+        inner.__exit__(None, None, None)
+    assert core.mutex is own
+    assert chosen.wait(PATIENCE)
+    looked = len(looks)
+    leaving = Task(lambda: outer.__exit__(None, None, None))
+    deadline = time.monotonic() + PATIENCE
+    while leaving.is_running and len(looks) < looked + 3:
+        assert time.monotonic() < deadline, "it does not look"
+        yield_turn()
+    assert leaving.is_running, "it has ended the block while its thread was about to go on"
+    go_on.set()
+    with pytest.raises(TransactionError, match="left in another thread"):
+        room.answer()
+    with pytest.raises(TransactionError):
+        leaving.result()
+    is_usable(crowd, state, {"n": 0})
+
+
+def test_a_thread_whose_generator_has_just_yielded_is_at_work(
+    crowd: Crowd, room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has called a generator cannot be seen from it once it has yielded."""
+    state = crowd.open(defaults={"n": 0})
+    block, go_on = state.transaction(), threading.Event()
+    inside, yielding, yielded = threading.Event(), threading.Event(), threading.Event()
+    room.do(block.__enter__)
+    room.do(lambda: setattr(state, "n", 5))
+
+    def numbers() -> Iterator[int]:
+        inside.set()
+        assert yielding.wait(PATIENCE)
+        yield 1
+
+    def function(node: Any) -> int:
+        number = next(generator)
+        yielded.set()
+        assert go_on.wait(PATIENCE)
+        return number + int(dict.__getitem__(node, "n"))
+
+    generator, current_frames, looks = numbers(), sys._current_frames, []
+
+    def frames() -> dict[int, FrameType]:
+        found = current_frames()
+        looks.append(found)
+        if len(looks) == 1:
+            yielding.set()
+            assert yielded.wait(PATIENCE)
+        return found
+
+    room.begin(lambda: state._store.read(function, state._store.root))
+    assert inside.wait(PATIENCE)
+    monkeypatch.setattr(sys, "_current_frames", frames)
+    leaving = Task(lambda: block.__exit__(None, None, None))
+    deadline = time.monotonic() + PATIENCE
+    while leaving.is_running and len(looks) < 3:
+        assert time.monotonic() < deadline, "it does not look"
+        yield_turn()
+    go_on.set()
+    assert 6 == room.answer()
+    with pytest.raises(TransactionError):
+        leaving.result()
+    monkeypatch.undo()
+    is_usable(crowd, state, {"n": 0})
+
+
+def test_a_thread_that_ends_within_a_block_whose_outer_one_was_left_rolls_back_nothing_else(
+    crowd: Crowd, room: Room, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the inner block, the whole transaction is over."""
+    state = crowd.open(defaults={"n": 0}, lock_timeout=PATIENCE)
+    outer, inner = state.transaction(), state.transaction()
+    said: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", said.append)
+    entered, go_on = threading.Event(), threading.Event()
+
+    def enter() -> None:
+        outer.__enter__()
+        inner.__enter__()
+        state.n = 5
+        entered.set()
+        assert go_on.wait(PATIENCE)
+
+    task = Task(enter)
+    assert entered.wait(PATIENCE)
+    with pytest.raises(TransactionError):
+        outer.__exit__(None, None, None)
+    go_on.set()
+    task.result()
+    assert not said
+    assert [True] == ["rolled back" in record.getMessage() for record in caplog.records]
+    is_usable(crowd, state, {"n": 0})
+
+
 @pytest.mark.parametrize("way", ["forgotten", "kept"])
 def test_a_thread_that_ends_in_a_block_rolls_it_back(crowd: Crowd, caplog: pytest.LogCaptureFixture, way: str) -> None:
     """At once, for other processes too; and the next thread, which may have the same number, is not in it."""
