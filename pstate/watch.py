@@ -16,10 +16,10 @@ from functools import partial
 from itertools import chain
 from threading import get_ident
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from pstate import logger as told
-from pstate.engine import Leg, Operations, State, Trail
+from pstate.engine import Leg, Operations, Origin, State, Trail
 from pstate.errors import ClosedError, EditConflict, PStateError, ReentrantError, TransactionError
 from pstate.logger import send, waiting
 from pstate.memory import changes, dicts, frames, ops
@@ -44,6 +44,10 @@ def _is_looking() -> bool:
 
 
 told.lock_holders.append(_is_looking)
+
+
+#: What came together: its origin, the number of the commit, which a difference does not have, and the changes.
+Together: TypeAlias = tuple[Origin | None, int | None, list[Change]]
 
 
 class Watch:
@@ -140,7 +144,7 @@ class Watch:
                 self._is_looking = True
                 try:
                     _looks.add(look)
-                    self._found.extend(filter(None, self._news()))
+                    self._found.extend(found for _, _, found in self._news() if found)
                 finally:
                     self._is_looking = False
                     _looks.discard(look)
@@ -148,7 +152,7 @@ class Watch:
             if waiting:
                 send()
 
-    def _news(self) -> Iterator[list[Change]]:
+    def _news(self) -> Iterator[Together]:
         legs = self._take()
         self._is_torn = True
         for leg in legs:
@@ -156,11 +160,11 @@ class Watch:
                 difference = changes.between_at(ops.plain(self._root), leg.state, self._place)
                 found = [change._replace(origin=leg.origin) for change in difference]
                 self._root = changes.grown(leg.state)
-                yield found
+                yield leg.origin, None, found
             for number, operations in enumerate(leg.records, leg.before + 1):
                 origin = leg.origin_of(number)
                 commit = [change for operation in operations for change in self._play(operation)]
-                yield [change._replace(origin=origin, commit=number) for change in commit]
+                yield origin, number, [change._replace(origin=origin, commit=number) for change in commit]
         self._is_torn = False
 
     def _play(self, operation: list[Any]) -> list[Change]:

@@ -37,6 +37,10 @@ WITH_TWO_SWITCHES = [
     "power: writer and reader",
     "a daemon and a writer",
     "a daemon in a transaction, and a writer",
+    "watch: read-only, commit and vacuum",
+    "watch: read-only, without a trailer",
+    "watch: read-only, after a vacuum that died",
+    "watch: slow, commit and vacuum",
 ]
 
 #: How many switches a fault needs, where it takes seconds to try fewer in vain. The others are tried from one on.
@@ -44,6 +48,7 @@ NEEDED = {
     "a vacuum cuts its trailer off a save in place": 3,
     "a half save is followed to": 2,
     "an edit is overwritten by a vacuum": 2,
+    "a trailer that was read before the path showed another file leads there": 2,
 }
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -319,7 +321,7 @@ def test_when_too_much_waits_the_state_is_told_instead(tmp_path: Path) -> None:
         model.follow(follower.news.popleft())
 
         assert {"n": 100} == ops.plain(model.root)
-        assert 100 <= model.commits <= 101  # with the one that has begun the journal
+        assert (100, 0) == (model.commits, model.edits)  # the one that began the journal came before the view
         assert "came too fast" in model.timeline.line(model.timeline.end - 1).words
         mark = model.row(1).mark
         assert mark is not None
@@ -330,6 +332,92 @@ def test_when_too_much_waits_the_state_is_told_instead(tmp_path: Path) -> None:
         assert {"n": -1} == ops.plain(model.root)
         follower.end()
         assert not follower.is_alive()
+
+
+def test_what_is_skipped_is_counted_as_what_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "state.yaml"
+    path.write_text("n: 0\n")
+    with PersistedState(path) as writer:
+        writer.n = 1
+        writer.n = 2
+        follower = Follower(PersistedState.open(path, read_only=True), str(path), most=0)
+        model = Model(follower.document, [], "state.yaml")
+
+        def look() -> tuple[int, int]:
+            assert "" == follower._look()
+            while follower.news:
+                model.follow(follower.news.popleft())
+            return model.commits, model.edits
+
+        assert (0, 0) == look()
+        writer.n = 3
+        writer.vacuum()
+        assert (1, 0) == look()
+        save = path.with_name("new")
+        save.write_text("n: 4\n")
+        os.replace(save, path)
+        awaited(lambda: look() == (1, 1))
+        assert "commits and edits" in model.timeline.line(model.timeline.end - 1).words
+        assert {"n": 4} == ops.plain(model.root)
+        follower.end()
+
+
+def test_nothing_is_counted_twice_that_is_taken_while_it_is_skipped(tmp_path: Path) -> None:
+    path = tmp_path / "state.yaml"
+    path.write_text("n: 0\n")
+    with PersistedState(path) as writer:
+        follower = Follower(PersistedState.open(path, read_only=True), str(path))
+        model = Model(follower.document, [], "state.yaml")
+        for number in range(1, 101):
+            writer.n = number
+        assert "" == follower._look()
+        state_now = follower._feed.state_now
+
+        def taken_meanwhile() -> Any:
+            model.follow(taken)
+            return state_now()
+
+        class Waiting(deque[News]):
+            """Another thread takes the oldest after the first one is taken."""
+
+            def pop(self) -> News:  # type: ignore[override]
+                nonlocal taken
+                if taken is None:
+                    taken = self.popleft()
+                return super().pop()
+
+        taken: Any = None
+        follower.news = Waiting(follower.news)
+        follower._feed.state_now = taken_meanwhile  # type: ignore[method-assign]
+        follower._skip()
+        model.follow(follower.news.popleft())
+
+        assert 100 == model.commits
+        assert {"n": 100} == ops.plain(model.root)
+        follower.end()
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+def test_a_save_that_changes_no_value_is_not_counted(tmp_path: Path, read_only: bool) -> None:
+    path = tmp_path / "state.yaml"
+    path.write_text("n: 0\n")
+    follower = Follower(PersistedState.open(path, read_only=read_only), str(path))
+    model = Model(follower.document, [], "state.yaml")
+    for content in ("n: 0  # a comment\n", "n: 1\n"):
+        save = path.with_name("new")
+        save.write_text(content)
+        os.replace(save, path)
+
+        def has_come() -> bool:
+            assert "" == follower._look()
+            return bool(follower.news)
+
+        awaited(has_come)
+        while follower.news:
+            model.follow(follower.news.popleft())
+
+    assert (0, 1) == (model.commits, model.edits)
+    follower.end()
 
 
 def test_the_time_line_keeps_so_many_lines(followed: Callable[..., Followed]) -> None:

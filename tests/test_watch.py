@@ -9,9 +9,10 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 from hypothesis import given
@@ -21,6 +22,7 @@ from tools.edits import SAVES, Save
 from tools.processes import Crowd, Fork
 
 from pstate import ABSENT, Change, ClosedError, EditConflict, PersistedState, TransactionError, Watch
+from pstate.file import format as f
 from pstate.file.fs import SYSTEM
 from pstate.memory import changes
 from pstate.testing.disk import SimulatedDisk
@@ -351,6 +353,97 @@ def test_a_vacuum_while_a_watch_begins_keeps_nothing_from_it() -> None:
         other.close()
 
     assert [2, 3, 4, 5] == [change.new for change in found], "1 came before the watch had begun"
+
+
+Deed = Callable[[Any, SimulatedSystem], object]
+
+
+def told_between(
+    content: bytes, deed: Deed, read_only: bool, before: Deed = lambda *_: None
+) -> Iterator[tuple[str, list[tuple[Any, ...]]]]:
+    """What a watch of *content* tells if another program does *deed* before the first call of a look; before the
+    second one; and so on, each with the name of that call. *before* comes before the look.
+
+    The process of the watch stands still during *deed*, for longer than an editor takes to save.
+    """
+    for at in itertools.count():
+        calls, found = _looked(at, content, deed, read_only, before)
+        if len(calls) <= at:
+            return
+        yield calls[at], short(found)
+
+
+def _looked(at: int, content: bytes, deed: Deed, read_only: bool, before: Deed) -> tuple[list[str], list[Change]]:
+    disk = SimulatedDisk({"/s.yaml": content})
+    others = SimulatedSystem(disk, name="other")
+    calls: list[str] = []
+
+    def interrupt(system: SimulatedSystem, name: str, arguments: tuple[Any, ...]) -> None:
+        if is_looking:
+            calls.append(name)
+            if len(calls) == at + 1:
+                deed(other, others)
+
+    is_looking = False
+    system = SimulatedSystem(disk, interrupt, name="watcher")
+    system.wall = lambda: 1e6
+    other: Any = PersistedState.open("/s.yaml", fs=others)
+    with PersistedState.open("/s.yaml", fs=system, read_only=read_only) as state:
+        watch = state.watch()
+        before(other, others)
+        found: list[Change] = []
+        for is_looking in (True, False):  # noqa: B007 - for `interrupt`
+            system.now += 1.0  # the last look at the path is long ago
+            found += watch.poll()
+        watch.close()
+        other.close()
+    return calls, found
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+@pytest.mark.parametrize("is_second", [False, True])
+@pytest.mark.parametrize("content", [b"n: 0\n", b"n: 0\nlist: [1]\n"])
+def test_a_vacuum_at_any_moment_of_a_look_hides_nothing(content: bytes, is_second: bool, read_only: bool) -> None:
+    """Nor is it an edit. The second vacuum comes after one that died, and whose trailer the look may have read."""
+
+    def dies(other: Any, system: SimulatedSystem) -> None:
+        if is_second:
+            trailer = f.Trailer(f.NO_GENERATION, len(content), crc32(content), 0, crc32(content)).encode()
+            system.write(system.open("/s.yaml", os.O_WRONLY | os.O_APPEND), trailer)
+
+    def vacuums(other: Any, system: SimulatedSystem) -> None:
+        other.n = 1
+        other.n = 2
+        other.vacuum()
+
+    calls: list[str] = []
+    for call, found in told_between(content, vacuums, read_only, dies):
+        calls.append(call)
+        assert [(("n",), 0, 1, "other"), (("n",), 1, 2, "other")] == found, calls
+    assert "stat" in calls
+
+
+def test_a_commit_that_comes_while_a_reader_looks_at_an_edit_is_told() -> None:
+    """The other program commits before it finds the edit, and then brings both together."""
+
+    def saves(other: Any, system: SimulatedSystem) -> None:
+        system.write(system.open("/new", os.O_WRONLY | os.O_CREAT), b"n: 0\nm: 5\n")
+        system.rename("/new", "/s.yaml")
+
+    def commits(other: Any, system: SimulatedSystem) -> None:
+        other.n = 1
+        system.now += 1.0
+        other.n = 2
+        other.n = 3
+
+    rest = [(("n",), 1, 2, "other"), (("n",), 2, 3, "other")]
+    calls: list[str] = []
+    for call, found in told_between(b"n: 0\nm: 1\n", commits, True, saves):
+        if "open" in calls:
+            break  # what is committed after that may come into the file with the edit
+        calls.append(call)
+        assert [(("n",), 0, 1, "other"), (("m",), 1, 5, "edit"), *rest] == found, calls
+    assert ["stat", "open"] == [call for call in calls if call in ("stat", "open")]
 
 
 def test_who_has_brought_an_edit_together_with_commits_waits_as_after_a_vacuum() -> None:

@@ -447,7 +447,9 @@ class FileLog:
                 self.look.retry_at = now + limits.LOOK_INTERVAL
                 return
             if not journal.is_file_of(status):
-                trailer = self.standing.read_trailer(rest)
+                # Read ours again: a vacuum leaves its trailer, and all commits before it, ahead of the exchange. What
+                # was read before the look does not tell a vacuum from a save.
+                trailer = self.standing.read_trailer(self.standing.catch_up())
                 if trailer is None:
                     self._edit_seen(now, status)
                     return
@@ -476,7 +478,10 @@ class FileLog:
     def _read_saved(self) -> None:
         """Read a person's save into memory, without the lock. An error is logged once."""
         try:
-            self.standing.load(self.saves.saved(), "edit")
+            saved = self.saves.saved()
+            # Others may have handled the save before we opened it. Then our file says so, and the next look follows.
+            if self.standing.read_trailer(self.standing.catch_up()) is None:
+                self.standing.load(saved, "edit")
         except expected(OSError, StateFileError) as error:
             if is_shortage(error):
                 raise

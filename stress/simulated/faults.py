@@ -361,6 +361,13 @@ FAULTS = [
         "watch: saved by rename, nobody else",
     ),
     Fault(
+        "a trailer that was read before the path showed another file leads there",
+        "pstate.file.log:FileLog._refresh",
+        "read_trailer(self.standing.catch_up())",
+        "read_trailer(rest)",
+        "watch: read-only, after a vacuum that died",
+    ),
+    Fault(
         "power: told before it is synced",
         "pstate.store:Store.read",
         "self.log.settle_what_is_read(view)",

@@ -351,12 +351,13 @@ def watched(name: str, *, a: Body, w: Body | None = None, v: Body | None = None,
     opened = tuple(bodies)
     if PERSON in more:
         bodies[PERSON] = more.pop(PERSON)
-    return Scenario(f"watch: {name}", bodies, opened=opened, **{"watching": ("w",), **more})
+    return Scenario(f"watch: {name}", bodies, **{"opened": opened, "watching": ("w",), **more})
 
 
 A = ("a",)
 AR = ("a", "r")
 AV = ("a", "v")
+STARVED: dict[str, Any] = {"read_only": ("w",), "slow": True}
 NEW: dict[str, Any] = {"files": {}, "options": {"defaults": {"log": []}}}
 
 JOURNALED = {
@@ -540,6 +541,34 @@ SCENARIOS = [
     ),
     watched("without a trailer", a=_program(vacuums, commits("a1"), vacuums), files=BARE, kills=0),
     watched("power", a=commits("a1", "a2"), options=POWER, power=True),
+    watched("read-only, commit and vacuum", a=_program(commits("a1"), vacuums), **STARVED),
+    watched("read-only, close and open", a=_program(commits("a1"), closes, opens(commits("a2"))), **STARVED, kills=0),
+    watched(
+        "read-only, commits between vacuums",
+        a=_program(vacuums, commits("a1", "a2"), vacuums),
+        **STARVED,
+        kills=0,
+        switches=4,
+    ),
+    watched(
+        "read-only, without a trailer",
+        a=_program(vacuums, commits("a1"), vacuums),
+        files=BARE,
+        **STARVED,
+        kills=0,
+    ),
+    watched(
+        "read-only, after a vacuum that died",
+        a=opens(commits("a1"), vacuums),
+        files=ORPHANED,
+        opened=("w",),
+        **STARVED,
+        kills=0,
+    ),
+    watched("slow, commit and vacuum", a=_program(commits("a1"), vacuums), slow=True),
+    watched("slow, without a trailer", a=_program(vacuums, commits("a1"), vacuums), files=BARE, slow=True, kills=0),
+    watched("slow, no final newline", a=commits("a1", "a2"), files=ENDLESS, slow=True, kills=0),
+    watched("read-only, no final newline", a=commits("a1", "a2"), files=ENDLESS, **STARVED, kills=0),
     *(
         watched(name, a=commits("a1"), edited=True, fair=edits_are_there, kills=0, switches=2, **{PERSON: save})
         for name, save in EDITORS.items()

@@ -90,6 +90,8 @@ class Scenario:
     plain: bool = False  #: whether the system can only do the plain rename
     opened: tuple[str, ...] = ()  #: processes that have opened the file before the schedule begins
     watching: tuple[str, ...] = ()  #: those of them that watch it by then
+    read_only: tuple[str, ...] = ()  #: those of them that have opened it read-only
+    slow: bool = False  #: a process may stand still for so long, at any call, that each file it then sees is an old one
     options: dict[str, Any] = field(default_factory=dict)  #: of `PersistedState.open`
     kills: int = 1  #: how many processes may be killed in a run
     failures: int = 0  #: how many calls may fail in a run
@@ -156,6 +158,10 @@ class Actor:
     @property
     def alive(self) -> bool:
         return not self.ended and not self.system.dead
+
+    @property
+    def may_write(self) -> bool:
+        return self.name not in self.world.scenario.read_only
 
     def _run(self, number: int) -> None:
         try:
@@ -368,7 +374,7 @@ class World:
         self.busy_editors: set[str] = set()  #: those in the middle of a save in place, who are faster than any pause
         self.actors = {name: self.actor(name) for name in scenario.bodies}
         for name in scenario.opened:
-            self.actors[name].open()
+            self.actors[name].open(**({"read_only": True} if name in scenario.read_only else {}))
         for name in scenario.watching:
             self.actors[name].begin_watch()
         for name, body in scenario.bodies.items():
@@ -380,6 +386,8 @@ class World:
         system = system or SimulatedSystem(self.disk, name=name, tick=self.scenario.tick)
         if self.scenario.plain:
             system.exchange = system.rename_new = _no_such_rename  # type: ignore[assignment,method-assign]
+        if self.scenario.slow:
+            system.wall = lambda: 1e6
         actor = Actor(self, name, system)
         for call in CALLS:
             setattr(system, call, partial(self._call, actor, call, getattr(system, call)))

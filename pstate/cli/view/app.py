@@ -58,6 +58,14 @@ class Source(Protocol):
     failure: BaseException | None
 
 
+def _oldest(waiting: deque[News]) -> News | None:
+    """Take the oldest out of *waiting*. The thread that follows may take all of it at the same moment."""
+    try:
+        return waiting.popleft()
+    except IndexError:
+        return None
+
+
 class Help(ModalScreen[None]):
     """The keys and the marks."""
 
@@ -220,8 +228,8 @@ class ViewApp(App[int]):
         if source.failure is not None:
             raise source.failure
         until = time.perf_counter() + BUDGET
-        while source.news and time.perf_counter() < until:
-            model.follow(source.news.popleft())
+        while time.perf_counter() < until and (news := _oldest(source.news)) is not None:
+            model.follow(news)
         model.look_on()
         self._hear_of_saving()
         self._show_head()

@@ -5,6 +5,7 @@ Everything that may wait is here: reads wait for the transactions of other threa
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -20,7 +21,7 @@ from pstate.memory.changes import Change, grown
 from pstate.memory.frames import store_of
 from pstate.signals import expected
 from pstate.state import PersistedState
-from pstate.watch import Watch
+from pstate.watch import Together, Watch
 
 #: How often it is asked what has come, in seconds: as often as is shown.
 _INTERVAL = 0.05
@@ -42,9 +43,21 @@ class News(NamedTuple):
     number: int | None  #: of the commit
     changes: list[Change]
     steps: list[Step]  #: of a commit: its operations, for the tree of who is told
-    root: Any = None  #: a tree of its own that the state has become; of an edit
-    skipped: int = 0  #: commits that it stands for, which came too fast; *changes* has the last one of each place
+    root: Any = None  #: a tree of its own that the state has become; of a difference
+    commits: int = 0  #: how many commits since the view began it is, or stands for,
+    edits: int = 0  #: and how many edits
+    skipped: int = 0  #: how much it stands for, which came too fast; *changes* has the last one of each place
     counts: dict[Any, int] = {}  # noqa: RUF012 - of those, where there was more than one
+
+    @property
+    def is_past(self) -> bool:
+        """Whether it was committed before the view began."""
+        return self.origin is None and self.number is not None
+
+    @property
+    def size(self) -> int:
+        """How many commits and edits it is, or stands for. A difference without a change is neither."""
+        return self.skipped or int(self.number is not None or bool(self.changes))
 
 
 class Feed(Watch):
@@ -73,17 +86,19 @@ class Feed(Watch):
         self._steps.append((operation, found))
         return found
 
-    def _news(self) -> Iterator[list[Change]]:
+    def _news(self) -> Iterator[Together]:
         root, self._steps = self._root, []
-        for changes in super()._news():
-            now = time.time()
+        for origin, number, changes in super()._news():
             steps, self._steps = self._steps, []
-            origin = changes[0].origin if changes else None
-            number = changes[0].commit if changes else None
-            is_another = self._root is not root
-            root = self._root
-            self._told.append(News(now, origin, number, changes, steps, self.state_now() if is_another else None))
-            yield changes
+            news = News(time.time(), origin, number, changes, steps)
+            if self._root is not root:
+                root = self._root
+                news = news._replace(root=self.state_now())
+            if not news.is_past:
+                is_edit = origin == "edit"
+                news = news._replace(commits=0 if is_edit else news.size, edits=news.size if is_edit else 0)
+            self._told.append(news)
+            yield origin, number, changes
 
 
 class Follower(threading.Thread):
@@ -145,13 +160,18 @@ class Follower(threading.Thread):
 
     def _skip(self) -> None:
         """The one that is told is too slow: the state, instead of what waits."""
-        # Not emptied: who takes one of these at this moment has one that fits.
-        waiting = list(self.news)
-        skipped = sum(each.skipped or 1 for each in waiting)
+        waiting: deque[News] = deque()
+        with contextlib.suppress(IndexError):
+            while True:
+                # From the newest on: another thread that takes the oldest meanwhile has one that fits, and no two
+                # threads have the same.
+                waiting.appendleft(self.news.pop())
+        if not waiting:
+            return
         last: dict[tuple[Any, ...], Change] = {}
         counts: Counter[tuple[Any, ...]] = Counter()
         for news in waiting:
-            for change in news.changes:
+            for change in () if news.is_past else news.changes:
                 last[change.path] = change
                 counts[change.path] += 1
             counts.update(news.counts)
@@ -162,10 +182,12 @@ class Follower(threading.Thread):
             list(last.values()),
             [],
             self._feed.state_now(),
-            skipped,
+            sum(each.commits for each in waiting),
+            sum(each.edits for each in waiting),
+            sum(each.size for each in waiting),
             {path: count for path, count in counts.items() if count > 1},
         )
-        self.news = deque([told])
+        self.news.append(told)
 
     def _missing(self) -> str:
         try:

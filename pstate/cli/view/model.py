@@ -66,7 +66,6 @@ class Model:
 
     def follow(self, news: News) -> None:
         """Carry out what has come."""
-        is_past = news.origin is None and news.number is not None
         ours = self._claim_of(news)
         if ours is not None and news.root is None:
             news = news._replace(origin="here")
@@ -74,19 +73,22 @@ class Model:
             self._become(news)
         for operation, changes in news.steps:
             self._carry_out(operation)
-            if not is_past:
+            if not news.is_past:
                 self._mark(changes, news)
         if ours is not None:
             self._claimed = None
             self._mark_as_ours(ours.path)
         self._find_top()
         if news.skipped:
-            self.timeline.say(news.time, f"{news.skipped:,} commits came too fast to be shown one by one")
+            what = "commits and edits" if news.edits else "commits"
+            self.timeline.say(news.time, f"{news.skipped:,} {what} came too fast to be shown one by one")
         else:
             near = [change for change in news.changes if self._is_near(change.path)]
             self.timeline.add(news.time, news.origin, news.number, near)
-        if not is_past:
-            self._count(news)
+        self.edits += news.edits
+        if news.commits:
+            self.commits += news.commits
+            self._recent.append((self._clock(), news.commits))
         self.version += 1
 
     def _mark_skipped(self, news: News) -> None:
@@ -183,14 +185,6 @@ class Model:
             self._spots.reach(path).note(sign(change), news.origin, news.time, news.number)
             if self.filter is not None:
                 self.filter.changed(change.path, NOTHING if is_gone else change.new)
-
-    def _count(self, news: News) -> None:
-        if news.origin == "edit" and not news.skipped:
-            self.edits += 1
-            return
-        number = news.skipped or 1
-        self.commits += number
-        self._recent.append((self._clock(), number))
 
     @property
     def rate(self) -> float:
