@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from math import ceil
 from time import monotonic
 from typing import NamedTuple, Protocol
 
@@ -210,7 +211,7 @@ class PostgresServer:
         """See `Server`."""
         self._link.connect(deadline)
         # For the server, 0 is for ever.
-        milliseconds = 0 if patience is None else max(1, min(int(patience * 1000), 2**31 - 1))
+        milliseconds = 0 if patience is None else max(1, min(ceil(patience * 1000), 2**31 - 1))
         lock = statements.LOCK.format(patience=milliseconds, lease=int(LEASE * 1000), id=self._link.literal(store))
         return self._link.ask_all(lock + self._filled(statements.CATCH_UP, store, rev), deadline)[-1]
 
