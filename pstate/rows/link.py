@@ -102,9 +102,13 @@ class Link:
     def unavailable(self, error: Exception) -> ServerUnavailable:
         """What is raised where the server has not answered because of *error*, and nothing was sent that counts."""
         reason = " ".join(self.address.without_secrets(str(error)).split()) or type(error).__name__
+        advice = (
+            "Correct the URL, or what it refers to."
+            if _is_final(error)
+            else "Try again when it can be reached; a longer lock_timeout waits longer."
+        )
         return ServerUnavailable(
-            f"{self.address.shown}: the server cannot be used: {reason.rstrip('.')}. Nothing was changed. "
-            "Try again when it can be reached; a longer lock_timeout waits longer.",
+            f"{self.address.shown}: the server cannot be used: {reason.rstrip('.')}. Nothing was changed. {advice}",
             path=self.address.shown,
         )
 
