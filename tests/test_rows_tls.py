@@ -180,6 +180,20 @@ def test_what_is_refused_is_one_clear_error_at_once(
         assert "refused" not in state
 
 
+def test_a_password_that_is_corrected(secured: Secured) -> None:
+    """The URLs are the same without it, and what was opened first may still be in an exception that was caught."""
+    wrong = secured.url("app:hunter3")
+    with pytest.raises(ServerUnavailable) as caught:
+        PersistedState(wrong)
+    with PersistedState(secured.url(), n=0) as state:
+        state.n += 1
+        with PersistedState(secured.url()) as again:
+            assert store_of(again) is store_of(state)
+        with pytest.raises(ServerUnavailable):
+            PersistedState(wrong)
+    del caught
+
+
 def test_a_password_that_is_changed_while_a_program_runs(secured: Secured, states: list[PersistedState]) -> None:
     """What the program knows opens no new session, so its state stays as it is, until the password is right again."""
     _uses(states, secured.url())

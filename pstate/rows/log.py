@@ -77,8 +77,10 @@ class RowsLog:
         settles: bool = False,
         lock_timeout: float | None = 10.0,
         read_only: bool = False,
+        known_as: Hashable = None,
     ) -> None:
         self.address = address
+        self._known_as = address if known_as is None else known_as  #: see `Engine.name`
         self.memory = memory
         self.settles = settles and not read_only
         self.lock_timeout = lock_timeout
@@ -642,9 +644,9 @@ class RowsLog:
 
     def leads_to(self, name: Hashable) -> bool:
         """See `engine.Log`."""
-        return name == self.address
+        return name == self._known_as
 
-    def stay_at(self, name: str) -> None:
+    def stay_at(self, name: Hashable) -> None:
         """See `follow_links`."""
 
     # What has changed in the state
