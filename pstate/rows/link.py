@@ -92,24 +92,28 @@ class Link:
                 self.drop()
                 left = deadline - monotonic()
                 if left <= 0 or _is_final(error):
-                    raise self.unavailable(error) from None
+                    raise self.unavailable(error, _is_final(error)) from None
                 select.select([], [], [], min(pause, left))
                 pause = min(2 * pause, PAUSE_AT_MOST)
             except BaseException:
                 self.drop()
                 raise
 
-    def unavailable(self, error: Exception) -> ServerUnavailable:
-        """What is raised where the server has not answered because of *error*, and nothing was sent that counts."""
-        reason = " ".join(self.address.without_secrets(str(error)).split()) or type(error).__name__
+    def unavailable(self, error: Exception, is_final: bool = False) -> ServerUnavailable:
+        """What is raised where the server has not answered because of *error*, and nothing was sent that counts.
+
+        *is_final*: the error would come again.
+        """
+        reason = " ".join(self.address.without_secrets(str(error)).split()).rstrip(".") or type(error).__name__
         advice = (
             "Correct the URL, or what it refers to."
-            if _is_final(error)
+            if is_final
             else "Try again when it can be reached; a longer lock_timeout waits longer."
         )
         return ServerUnavailable(
-            f"{self.address.shown}: the server cannot be used: {reason.rstrip('.')}. Nothing was changed. {advice}",
+            f"{self.address.shown}: the server cannot be used: {reason}. Nothing was changed. {advice}",
             path=self.address.shown,
+            reason=reason,
         )
 
     def _begin(self, deadline: float) -> PGconn:
@@ -258,7 +262,7 @@ class Link:
             raise
         except expected(LibpqError) as error:
             self.drop()
-            raise Lost(self.address.without_secrets(str(error))) from None
+            raise Lost(self.address.without_secrets(" ".join(str(error).split()))) from None
         except BaseException:
             self.drop()  # it is unknown what was sent and what was read
             raise

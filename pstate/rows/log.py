@@ -304,7 +304,7 @@ class RowsLog:
         )
 
     def _reason(self, error: Exception) -> str:
-        return str(error).rstrip(".")
+        return error.reason if isinstance(error, ServerUnavailable) else str(error).rstrip(".")
 
     def publish(self, view: Point) -> None:
         """See `engine.Log`. A snapshot may be due; where it fails, it is logged, and due again."""
