@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 from pstate.errors import ServerUnavailable
 from pstate.logger import Logger
@@ -234,7 +235,8 @@ class Link:
             if not self._prepares or count <= UNPREPARED:
                 conn.send_query_params(statement.encode(), values)
                 return
-            name = b"pstate_%d" % len(self._prepared)
+            # One name is one statement, in all programs: a pooler may send us to a session that knows the name.
+            name = b"pstate_%08x" % crc32(statement.encode())
             conn.send_prepare(name, statement.encode())
             self._answers(conn, deadline)
             self._prepared[statement] = name
