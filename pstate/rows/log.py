@@ -281,7 +281,10 @@ class RowsLog:
         ServerUnavailable where that cannot be found out.
         """
 
-        def settle(_: list[Row]) -> bool:
+        def settle(rows: list[Row]) -> bool:
+            if not self._has_history(rows):
+                self.hold.release()
+                return False
             token = self.server.token_of(commit.store, commit.rev + 1, deadline)
             if token is not None:
                 self.hold.release()
@@ -294,6 +297,16 @@ class RowsLog:
             return self._with_lock(settle, deadline, deadline)
         except expected(Refused) as error:
             raise self.server.unavailable(error) from None
+
+    def _has_history(self, rows: list[Row]) -> bool:
+        """Whether *rows*, of `CATCH_UP`, are those of a server that had the newest commit that is known.
+
+        The newest record of a server is always kept. An older one may have been deleted.
+        """
+        if not rows:
+            return False
+        ledger = self._known
+        return int(rows[0][0]) != ledger.last or rows[0][1] == ledger.token_of(ledger.last)
 
     def _unknown(self, lost: Exception, unavailable: Exception) -> CommitUnknown:
         return CommitUnknown(
