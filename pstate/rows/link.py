@@ -50,6 +50,10 @@ class Lost(Exception):
     """The session has ended in the middle of a request. The server has done it, or not."""
 
 
+class _Late(Lost):
+    """The time is over."""
+
+
 class Refused(Exception):
     """The server has answered with an error: the statement has changed nothing."""
 
@@ -86,14 +90,17 @@ class Link:
         if self._conn is not None:
             return self._conn
         pause = PAUSE_FIRST
+        told: Exception | None = None
         while True:
             try:
                 return self._begin(deadline)
             except expected(Lost, Refused, OSError, LibpqError) as error:
                 self.drop()
+                # The last attempt has little time: what the one before it was told says more.
+                told = told if told is not None and isinstance(error, _Late) else error
                 left = deadline - monotonic()
                 if left <= 0 or _is_final(error):
-                    raise self.unavailable(error, _is_final(error)) from None
+                    raise self.unavailable(told, _is_final(error)) from None
                 select.select([], [], [], min(pause, left))
                 pause = min(2 * pause, PAUSE_AT_MOST)
             except BaseException:
@@ -106,11 +113,12 @@ class Link:
         *is_final*: the error would come again.
         """
         reason = " ".join(self.address.without_secrets(str(error)).split()).rstrip(".") or type(error).__name__
-        advice = (
-            "Correct the URL, or what it refers to."
-            if is_final
-            else "Try again when it can be reached; a longer lock_timeout waits longer."
-        )
+        if is_final:
+            advice = "Correct the URL, or what it refers to."
+        elif "hot standby" in reason:
+            advice = "To read from a standby, which may lag, add target_session_attrs=any to the URL."
+        else:
+            advice = "Try again when it can be reached; a longer lock_timeout waits longer."
         return ServerUnavailable(
             f"{self.address.shown}: the server cannot be used: {reason}. Nothing was changed. {advice}",
             path=self.address.shown,
@@ -139,7 +147,8 @@ class Link:
             "keepalives_idle": "5",
             "keepalives_interval": "2",
             "keepalives_count": "3",
-            "target_session_attrs": "any",
+            # A standby may lag, and a read must see what was acknowledged before it.
+            "target_session_attrs": "primary" if pq.version() >= 140000 else "read-write",
         }
         found = {key.encode(): value.encode() for key, value in defaults.items()} | found
         hosts, ports = (found.get(key, b"").split(b",") for key in (b"host", b"port"))
@@ -164,7 +173,7 @@ class Link:
             poll = select.poll()
             poll.register(conn.socket, select.POLLIN if status == pq.PollingStatus.READING else select.POLLOUT)
             if not poll.poll(_milliseconds(deadline)):
-                raise Lost("no answer in time while the connection was made")
+                raise _Late("no answer in time while the connection was made")
             status = conn.connect_poll()
         if conn.status != pq.ConnStatus.OK:
             raise Lost(self._said(conn))
