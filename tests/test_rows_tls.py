@@ -75,7 +75,9 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
             server.write(name, (folder / name).read_text())
         server.write("pg_hba.conf", "hostssl all app all scram-sha-256\nhostnossl all pstate 127.0.0.1/32 trust\n")
         server.reload()
-        yield Secured(server, folder)
+        secured = Secured(server, folder)
+        opened(Servers(0), secured.url()).close()  # the tables are app's, in whatever order the tests run
+        yield secured
 
 
 @pytest.fixture
