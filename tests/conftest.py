@@ -78,7 +78,7 @@ def _invariants_hold(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def postgres_server() -> Iterator[postgres.Server]:
     """A PostgreSQL server of this process. Skips the test where there is none on this machine."""
     if postgres.binaries() is None:
-        pytest.skip("there is no PostgreSQL server on this machine")
+        pytest.skip(postgres.MISSING)
     with postgres.running() as server:
         yield server
 

@@ -252,6 +252,43 @@ def test_who_has_the_lock_is_named(process: Any) -> None:
         assert caught.value.waited == pytest.approx(0.1, abs=2)
 
 
+@pytest.fixture
+def modest(url: str, sql: Any, process: Any) -> Iterator[str]:
+    """The URL of a user who may change the state, and no more."""
+    process().n = 1
+    sql("CREATE ROLE modest LOGIN")
+    sql("GRANT USAGE ON SCHEMA pstate TO modest")
+    sql("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA pstate TO modest")
+    yield url.replace("//pstate@", "//modest@")
+    sql("GRANT SELECT ON pg_stat_activity TO PUBLIC")
+    sql("DROP OWNED BY modest")
+    sql("DROP ROLE modest")
+
+
+def test_another_user_is_told_what_the_server_shows_of_the_holder(process: Any, modest: str) -> None:
+    """That is neither its host nor since when."""
+    state, other = process(), process(url=modest, lock_timeout=0.1)
+    with state.transaction():
+        state.n = 2
+        with pytest.raises(LockTimeout, match=r"held by pstate .*:\d+ \(user pstate\)\. Nothing was changed"):
+            other.n = 3
+    other.close()
+
+
+def test_a_user_who_may_see_no_sessions_is_told_of_no_holder(process: Any, modest: str, sql: Any) -> None:
+    sql("REVOKE SELECT ON pg_stat_activity FROM PUBLIC")
+    state, other = process(), process(url=modest, lock_timeout=0.1)
+    other.n = 2
+    assert sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'modest'")
+    assert other.n == state.n == 2
+    with state.transaction():
+        state.n = 3
+        with pytest.raises(LockTimeout, match=r"write lock, which is held\. Nothing was changed") as caught:
+            other.n = 4
+    assert caught.value.holder_name is None
+    other.close()
+
+
 def test_a_server_that_lets_no_session_end_another_is_used_all_the_same(process: Any, url: str, sql: Any) -> None:
     state = process()
     state.n = 1

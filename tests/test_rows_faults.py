@@ -153,8 +153,10 @@ def test_a_commit_whose_outcome_nobody_can_tell_is_found_out_by_the_next_use(
     for fault in (Fault(1, is_late=True), Fault(None, answered=0)):
         before = witness.n
         proxy.fault, proxy.is_up = fault, False  # the session that is open goes on
-        with pytest.raises(CommitUnknown, match="committed, or not"):
+        with pytest.raises(CommitUnknown, match="committed, or not") as caught:
             _increment(state)
+        assert "Nothing was changed" not in str(caught.value)
+        assert "\n" not in str(caught.value)
         proxy.is_up = True
         seen = state.n
         proxy.deliver()

@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 from pstate.errors import ServerUnavailable
 from pstate.logger import Logger
@@ -47,6 +48,10 @@ _FORGOTTEN = ("26000", "42P05")
 
 class Lost(Exception):
     """The session has ended in the middle of a request. The server has done it, or not."""
+
+
+class _Late(Lost):
+    """The time is over."""
 
 
 class Refused(Exception):
@@ -85,27 +90,39 @@ class Link:
         if self._conn is not None:
             return self._conn
         pause = PAUSE_FIRST
+        told: Exception | None = None
         while True:
             try:
                 return self._begin(deadline)
             except expected(Lost, Refused, OSError, LibpqError) as error:
                 self.drop()
+                # The last attempt has little time: what the one before it was told says more.
+                told = told if told is not None and isinstance(error, _Late) else error
                 left = deadline - monotonic()
                 if left <= 0 or _is_final(error):
-                    raise self.unavailable(error) from None
+                    raise self.unavailable(told, _is_final(error)) from None
                 select.select([], [], [], min(pause, left))
                 pause = min(2 * pause, PAUSE_AT_MOST)
             except BaseException:
                 self.drop()
                 raise
 
-    def unavailable(self, error: Exception) -> ServerUnavailable:
-        """What is raised where the server has not answered because of *error*, and nothing was sent that counts."""
-        reason = " ".join(self.address.without_secrets(str(error)).split()) or type(error).__name__
+    def unavailable(self, error: Exception, is_final: bool = False) -> ServerUnavailable:
+        """What is raised where the server has not answered because of *error*, and nothing was sent that counts.
+
+        *is_final*: the error would come again.
+        """
+        reason = " ".join(self.address.without_secrets(str(error)).split()).rstrip(".") or type(error).__name__
+        if is_final:
+            advice = "Correct the URL, or what it refers to."
+        elif "hot standby" in reason:
+            advice = "To read from a standby, which may lag, add target_session_attrs=any to the URL."
+        else:
+            advice = "Try again when it can be reached; a longer lock_timeout waits longer."
         return ServerUnavailable(
-            f"{self.address.shown}: the server cannot be used: {reason.rstrip('.')}. Nothing was changed. "
-            "Try again when it can be reached; a longer lock_timeout waits longer.",
+            f"{self.address.shown}: the server cannot be used: {reason}. Nothing was changed. {advice}",
             path=self.address.shown,
+            reason=reason,
         )
 
     def _begin(self, deadline: float) -> PGconn:
@@ -130,7 +147,8 @@ class Link:
             "keepalives_idle": "5",
             "keepalives_interval": "2",
             "keepalives_count": "3",
-            "target_session_attrs": "any",
+            # A standby may lag, and a read must see what was acknowledged before it.
+            "target_session_attrs": "primary" if pq.version() >= 140000 else "read-write",
         }
         found = {key.encode(): value.encode() for key, value in defaults.items()} | found
         hosts, ports = (found.get(key, b"").split(b",") for key in (b"host", b"port"))
@@ -155,7 +173,7 @@ class Link:
             poll = select.poll()
             poll.register(conn.socket, select.POLLIN if status == pq.PollingStatus.READING else select.POLLOUT)
             if not poll.poll(_milliseconds(deadline)):
-                raise Lost("no answer in time while the connection was made")
+                raise _Late("no answer in time while the connection was made")
             status = conn.connect_poll()
         if conn.status != pq.ConnStatus.OK:
             raise Lost(self._said(conn))
@@ -226,7 +244,8 @@ class Link:
             if not self._prepares or count <= UNPREPARED:
                 conn.send_query_params(statement.encode(), values)
                 return
-            name = b"pstate_%d" % len(self._prepared)
+            # One name is one statement, in all programs: a pooler may send us to a session that knows the name.
+            name = b"pstate_%08x" % crc32(statement.encode())
             conn.send_prepare(name, statement.encode())
             self._answers(conn, deadline)
             self._prepared[statement] = name
@@ -254,7 +273,7 @@ class Link:
             raise
         except expected(LibpqError) as error:
             self.drop()
-            raise Lost(self.address.without_secrets(str(error))) from None
+            raise Lost(self.address.without_secrets(" ".join(str(error).split()))) from None
         except BaseException:
             self.drop()  # it is unknown what was sent and what was read
             raise

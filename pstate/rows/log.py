@@ -78,8 +78,10 @@ class RowsLog:
         settles: bool = False,
         lock_timeout: float | None = 10.0,
         read_only: bool = False,
+        known_as: Hashable = None,
     ) -> None:
         self.address = address
+        self._known_as = address if known_as is None else known_as  #: see `Engine.name`
         self.memory = memory
         self.settles = settles and not read_only
         self.lock_timeout = lock_timeout
@@ -297,7 +299,10 @@ class RowsLog:
         ServerUnavailable where that cannot be found out.
         """
 
-        def settle(_: list[Row]) -> bool:
+        def settle(rows: list[Row]) -> bool:
+            if not self._has_history(rows):
+                self.hold.release()
+                return False
             token = self.server.token_of(commit.store, commit.rev + 1, deadline)
             if token is not None:
                 self.hold.release()
@@ -311,6 +316,16 @@ class RowsLog:
         except expected(Refused) as error:
             raise self.server.unavailable(error) from None
 
+    def _has_history(self, rows: list[Row]) -> bool:
+        """Whether *rows*, of `CATCH_UP`, are those of a server that had the newest commit that is known.
+
+        The newest record of a server is always kept. An older one may have been deleted.
+        """
+        if not rows:
+            return False
+        ledger = self._known
+        return int(rows[0][0]) != ledger.last or rows[0][1] == ledger.token_of(ledger.last)
+
     def _unknown(self, lost: Exception, unavailable: Exception) -> CommitUnknown:
         return CommitUnknown(
             f"{self.address}: the server was lost in the middle of a commit ({self._reason(lost)}), and could not be "
@@ -320,7 +335,7 @@ class RowsLog:
         )
 
     def _reason(self, error: Exception) -> str:
-        return str(error).rstrip(".")
+        return error.reason if isinstance(error, ServerUnavailable) else str(error).rstrip(".")
 
     def publish(self, view: Point) -> None:
         """See `engine.Log`. A snapshot may be due; where it fails, it is logged, and due again."""
@@ -660,9 +675,9 @@ class RowsLog:
 
     def leads_to(self, name: Hashable) -> bool:
         """See `engine.Log`."""
-        return name == self.address
+        return name == self._known_as
 
-    def stay_at(self, name: str) -> None:
+    def stay_at(self, name: Hashable) -> None:
         """See `follow_links`."""
 
     # What has changed in the state

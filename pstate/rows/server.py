@@ -259,5 +259,6 @@ class PostgresServer:
         if not rows or rows[0][0] is None:
             return None, None
         program, user, host, seconds = rows[0]
-        name = f"{program or 'a program'} (user {user}, {host or 'a local socket'})"
-        return name, float(seconds) if seconds is not None else None
+        if seconds is None:  # another user's: that, and the host, are hidden from us
+            return f"{program or 'a program'} (user {user})", None
+        return f"{program or 'a program'} (user {user}, {host or 'a local socket'})", float(seconds)

@@ -34,7 +34,14 @@ class Servers(NamedTuple):
             )
         server = PostgresServer(parsed)
         return RowsLog(
-            parsed.shown, parsed.name, memory, server, settles=settles, lock_timeout=lock_timeout, read_only=read_only
+            parsed.shown,
+            parsed.name,
+            memory,
+            server,
+            settles=settles,
+            lock_timeout=lock_timeout,
+            read_only=read_only,
+            known_as=self.name(address),
         )
 
     @property
@@ -42,9 +49,10 @@ class Servers(NamedTuple):
         """See `engine.Engine`."""
         return ("rows", self.number)
 
-    def name(self, address: str) -> str:
-        """The URL without its password."""
-        return addresses.parse(address).shown
+    def name(self, address: str) -> Hashable:
+        """The URL, and what is secret in it: a program that corrects its password must not get the old session."""
+        parsed = addresses.parse(address)
+        return (parsed.shown, parsed.secrets) if parsed.secrets else parsed.shown
 
     def close_inherited(self) -> None:
         """See `engine.Engine`: each log has forgotten its session."""

@@ -39,10 +39,11 @@ CREATE TABLE IF NOT EXISTS pstate.snapshot (
 );
 """
 
-#: What has to be right before anything else is asked, and which session this is.
+#: What has to be right before anything else is asked, and which session this is. The function, because a database may
+#: have taken the view pg_stat_activity from its users.
 SESSION = """\
 SELECT current_setting('server_encoding'), current_setting('synchronous_commit'), pg_backend_pid(),
-  (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid())"""
+  (SELECT backend_start FROM pg_stat_get_activity(pg_backend_pid()))"""
 
 #: End a session of ours that was lost, which the server may take for one that goes on.
 TERMINATE = """\
