@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tools import postgres
 from tools.crash import in_child
 from tools.engines import opened, store_of
 
@@ -27,6 +26,7 @@ from pstate import (
     UnreadableError,
     WriteError,
 )
+from stress.real import postgres
 
 psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed")
 

@@ -1,4 +1,7 @@
-"""A PostgreSQL server of our own, for tests: in a folder and a session of its own, and gone when they end."""
+"""A PostgreSQL server of our own, for tests, examples and measurements: in a folder and a session of its own.
+
+It is gone when they end.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,8 @@ from pathlib import Path
 
 #: Where Debian puts what a server consists of, the newest first.
 _SYSTEM = Path("/usr/lib/postgresql")
+#: What to say where there is none.
+MISSING = "no PostgreSQL server was found on this machine. Install one: apt install postgresql"
 #: root may not run a server.
 _USER = "nobody"
 
