@@ -10,6 +10,7 @@
 #                  make stress ARGS="--seconds 3600"
 #   make bench     measure it beside other stores, and write docs/performance.md and the table of docs/async.md
 #                  make bench ARGS="--only counter"      make bench BENCH_PYTHON=/path/to/python3.13
+#   make bench-postgres  measure it on a PostgreSQL server beside bare requests, Redis and diskcache
 #   make reference  write into docs/cli.md what the commands' --help says, and draw the pictures of the other pages
 #   make docs      build the documentation as a site, into site/
 #   make speed     compile pstate/_speed.c if it has changed; demo, test, stress and bench do so themselves
@@ -24,7 +25,7 @@ VENV   ?= .venv
 ARGS   ?=
 BIN    := $(VENV)/bin
 
-.PHONY: help demo demo-edit test test-faults test-sanitized stress bench reference docs speed dist lint format clean
+.PHONY: help demo demo-edit test test-faults test-sanitized stress bench bench-postgres reference docs speed dist lint format clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -64,6 +65,9 @@ bench: $(VENV)/has-bench speed
 	@$(if $(BENCH_PYTHON),,echo "CPython 3.13 was not found, so it is not measured: make bench BENCH_PYTHON=PATH")
 	$(if $(BENCH_PYTHON),$(MAKE) .venv-3.13/has-bench speed VENV=.venv-3.13 PYTHON="$(BENCH_PYTHON)")
 	$(if $(BENCH_PYTHON),.venv-3.13/bin/python perftest.py --markdown docs/performance.md $(ARGS))
+
+bench-postgres: $(VENV)/has-bench speed
+	$(BIN)/python -m perf.rows --check $(ARGS)
 
 reference: $(VENV)/has-test
 	$(BIN)/python -m pstate.cli.reference
