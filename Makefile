@@ -2,6 +2,7 @@
 #
 #   make demo      see it work: worker processes, killed and resumed before your eyes
 #   make demo-edit  a real editor and three worker processes on one file    make demo-edit ARGS=--me
+#   make demo-postgres  workers as on several machines, one state on a server that is killed as you watch
 #   make test      all tests, in parallel        make test ARGS="-k torn -x"
 #   make test-faults  take each check of pstate/_speed.c away, and see that a test fails: some minutes
 #                  make test-faults ARGS="'no checksum'"
@@ -25,7 +26,8 @@ VENV   ?= .venv
 ARGS   ?=
 BIN    := $(VENV)/bin
 
-.PHONY: help demo demo-edit test test-faults test-sanitized stress bench bench-postgres reference docs speed dist lint format clean
+.PHONY: help demo demo-edit demo-postgres test test-faults test-sanitized stress bench bench-postgres reference docs
+.PHONY: speed dist lint format clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -41,6 +43,9 @@ demo: speed
 
 demo-edit: speed
 	$(BIN)/python examples/shared_with_a_person.py $(ARGS)
+
+demo-postgres: $(VENV)/has-postgres speed
+	$(BIN)/python examples/two_machines.py $(ARGS)
 
 test: $(VENV)/has-test speed
 	$(BIN)/python -m pytest -n auto $(ARGS)
@@ -121,6 +126,10 @@ $(VENV)/made: pyproject.toml
 $(VENV)/has-run: $(VENV)/made
 	$(BIN)/python -m pip install --quiet --group build
 	$(BIN)/python -m pip install --quiet --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/has-postgres: $(VENV)/has-run
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[postgres]'
 	@touch $@
 
 $(VENV)/has-test $(VENV)/has-lint $(VENV)/has-stress $(VENV)/has-bench $(VENV)/has-docs $(VENV)/has-dist: $(VENV)/has-%: $(VENV)/has-run
