@@ -26,8 +26,7 @@ VENV   ?= .venv
 ARGS   ?=
 BIN    := $(VENV)/bin
 
-.PHONY: help demo demo-edit demo-postgres test test-faults test-sanitized stress bench bench-postgres reference docs
-.PHONY: speed dist lint format clean
+.PHONY: help demo demo-edit demo-postgres test test-faults test-sanitized stress bench bench-postgres reference docs speed dist lint format clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
