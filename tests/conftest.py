@@ -15,7 +15,6 @@ from threading import get_ident
 
 import pytest
 from hypothesis import HealthCheck, settings
-from tools import postgres
 from tools.edits import Peer, World
 from tools.processes import Pool
 
@@ -23,6 +22,7 @@ import pstate.store
 from pstate import speed
 from pstate.logger import waiting
 from pstate.testing import SimulatedSystem
+from stress.real import postgres
 
 ROOT = Path(__file__).parent.parent
 # The folder of the tests is for the fork server, which loads their tools once for all that it forks.

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
+from stress.real import postgres
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 HASH_STDLIB = [sys.executable, str(EXAMPLES / "hash_stdlib.py")]
 LIMIT = 150
@@ -117,6 +119,87 @@ def test_the_demonstration_ends_with_its_verification(tmp_path: Path) -> None:
     assert 3 == demo.stdout.count("kill -9")
     assert "each recorded and counted exactly once" in demo.stdout
     assert [path] == list(tmp_path.iterdir())
+
+
+# ---------------------------------------------------------------------- workers on several machines
+
+#: Runs the example. Where `pstate pull` does not exist, the state is written by Python.
+_TWO_MACHINES = """
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+import two_machines, yaml
+from pstate import PersistedState
+from pstate.cli.table import MODULES
+
+def pull(url, path):
+    with PersistedState.open(url, read_only=True) as state:
+        path.write_text(yaml.safe_dump(state.snapshot(), sort_keys=False))
+
+if "pull" not in MODULES:
+    two_machines.pull = pull
+sys.exit(two_machines.main())
+"""
+
+
+@pytest.mark.timeout(180)
+def test_workers_go_on_although_the_server_is_killed(tmp_path: Path) -> None:
+    """`make demo-postgres` in short: it crashes the server twice, verifies what was pulled, and says so."""
+    pytest.importorskip("psycopg", reason="psycopg is not installed")
+    if postgres.binaries() is None:
+        pytest.skip(postgres.MISSING)
+    path = tmp_path / "jobs.yaml"
+
+    command = [sys.executable, "-c", _TWO_MACHINES, EXAMPLES, path, "--quick"]
+    demo = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=170, check=False)
+
+    assert 0 == demo.returncode, demo.stdout + demo.stderr
+    assert 2 == demo.stdout.count("the server was killed")
+    assert "60 jobs, each recorded and counted exactly once" in demo.stdout
+    assert [path] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("tamper", "problem"),
+    [
+        pytest.param(lambda state: None, None, id="nothing"),
+        pytest.param(lambda state: state["counts"].update(north=3), "counted 3 times", id="counted twice"),
+        pytest.param(lambda state: state["done"].popitem(), "missing: ", id="lost"),
+        pytest.param(lambda state: state["done"].update(x="00"), "not a job: x", id="invented"),
+        pytest.param(lambda state: state["todo"].update(x=None), "still to do: x", id="unfinished"),
+        pytest.param(lambda state: state["done"].update({next(iter(state["done"])): "00"}), "wrong hash: ", id="wrong"),
+    ],
+)
+def test_the_verification_of_the_machines_finds_what_is_wrong(
+    tmp_path: Path, tamper: Callable[[Any], object], problem: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A check that cannot fail would prove nothing."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    example: dict[str, Any] = runpy.run_path(str(EXAMPLES / "two_machines.py"))
+    hashing = example["hash_stdlib"]
+    names = hashing.files(2)
+    state: dict[str, Any] = {"todo": {}, "done": {name: hashing.sha256(name) for name in names}, "counts": {"north": 2}}
+    tamper(state)
+    path = tmp_path / "jobs.yaml"
+    path.write_text(yaml.safe_dump(state), encoding="utf-8")
+
+    problems = example["verify"](path, names)
+
+    assert bool(problems) == (problem is not None)
+    assert problem is None or any(each.startswith(problem) for each in problems)
+
+
+def test_without_a_server_the_example_says_how_to_install_one(tmp_path: Path) -> None:
+    pytest.importorskip("psycopg", reason="psycopg is not installed")
+    program = (
+        "import sys; sys.path.insert(0, sys.argv.pop(1)); import two_machines; "
+        "two_machines.postgres.binaries = lambda: None; two_machines.main()"
+    )
+
+    demo = run(sys.executable, "-c", program, EXAMPLES, "--quick")
+
+    assert 1 == demo.returncode
+    assert "apt install postgresql. Or name yours: --url" in demo.stderr
+    assert "Traceback" not in demo.stderr
 
 
 # ---------------------------------------------------------------------- a person with an editor

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tools import postgres
 from tools.crash import in_child
 from tools.engines import opened, store_of
 
@@ -27,10 +26,12 @@ from pstate import (
     UnreadableError,
     WriteError,
 )
+from stress.real import postgres
 
 psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed")
 
 from pstate.rows import address, log, server  # noqa: E402
+from pstate.rows.link import Link  # noqa: E402
 from pstate.rows.servers import Servers  # noqa: E402
 
 
@@ -502,6 +503,87 @@ def test_statements_are_not_prepared_where_sessions_are_shared(process: Any, cap
             state.n = number
             assert state.n == number
     assert caplog.text.count("not prepared") == 1
+
+
+def _increment(state: PersistedState) -> None:
+    with state.transaction():
+        state.n = state.get("n", 0) + 1
+
+
+def _texts(state: PersistedState, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is sent from now on as a simple query."""
+    texts: list[str] = []
+    ask_all = Link.ask_all
+
+    def noting(self: Link, text: str, deadline: float) -> Any:
+        texts.append(text)
+        return ask_all(self, text, deadline)
+
+    monkeypatch.setattr(Link, "ask_all", noting)
+    return texts
+
+
+def test_a_block_is_two_requests_whose_statements_the_server_remembers(
+    process: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Planning them each time would take longer than carrying them out."""
+    state = process()
+    for _ in range(3):
+        _increment(state)
+    texts = _texts(state, monkeypatch)
+
+    _increment(state)
+
+    assert [text.count("EXECUTE") for text in texts] == [2, 1]
+    assert "pstate." not in "".join(texts)
+    assert state.n == 4
+
+
+def test_a_session_that_a_pooler_chooses_is_not_asked_to_remember(
+    process: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number of the session is not the one that the pooler has told."""
+    monkeypatch.setattr(Link, "backend", -1)
+    state = process()
+    texts = _texts(state, monkeypatch)
+    for _ in range(4):
+        _increment(state)
+        state.n += 1
+    link = store_of(state).log.server._link
+
+    assert link.ask("SELECT count(*) FROM pg_prepared_statements", (), float("inf")) == [("0",)]
+    assert "EXECUTE" not in "".join(texts)
+    assert state.n == 8
+
+
+def test_a_block_in_a_session_that_has_forgotten_its_statements_is_carried_out(process: Any) -> None:
+    state = process()
+    for _ in range(3):
+        _increment(state)
+    store_of(state).log.server._link.ask_all("DEALLOCATE ALL", float("inf"))
+
+    _increment(state)
+
+    assert state.n == 4
+
+
+def test_a_name_means_one_statement_in_all_programs(process: Any) -> None:
+    """A pooler may send two programs to one session, where one must not carry out what the other has prepared."""
+    one, other = process(), process()
+    for _ in range(3):
+        one.get("n")  # the first statement that it prepares
+    for _ in range(3):
+        _increment(other)  # other statements first
+    known = [
+        dict(
+            store_of(state).log.server._link.ask("SELECT name, statement FROM pg_prepared_statements", (), float("inf"))
+        )
+        for state in (one, other)
+    ]
+
+    names = known[0].keys() & known[1].keys()
+    assert names
+    assert [known[0][name] for name in names] == [known[1][name] for name in names]
 
 
 def test_power_is_what_a_server_gives(process: Any) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tools import postgres
 from tools.engines import opened, store_of
 from tools.proxy import Fault, Proxy, lengths
 
 from pstate import CommitUnknown, ConflictError, PersistedState, ServerUnavailable
+from stress.real import postgres
 
 pytest.importorskip("psycopg", reason="psycopg is not installed")
 from pstate.rows.servers import Servers

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 from tools import network as networks
-from tools import postgres
 from tools.network import Host, Network
 from tools.processes import Other
 
 from pstate import CommitUnknown, ConflictError, PersistedState, ServerUnavailable
+from stress.real import postgres
 from stress.real.workers import Link, end
 
 pytest.importorskip("psycopg", reason="psycopg is not installed")

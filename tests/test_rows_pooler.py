@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 from tools import pooler as poolers
-from tools import postgres
 from tools.engines import opened, store_of
 from tools.pooler import Pooler
 from tools.proxy import Fault, Proxy, lengths
 
 from pstate import ConflictError, LockTimeout, PersistedState
+from stress.real import postgres
 
 psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed")
 from pstate.rows import server as servers  # noqa: E402

@@ -16,7 +16,8 @@ from time import monotonic
 from typing import Any
 
 import pytest
-from tools import keeper, postgres
+
+from stress.real import keeper, postgres
 
 pytest.importorskip("psycopg", reason="psycopg is not installed")
 
@@ -27,7 +28,7 @@ _PROGRAM = """
 import json, sys
 import psycopg  # its parts are loaded while everything can be read
 from pstate import PersistedState
-from tools import postgres
+from stress.real import postgres
 with postgres.running() as server:
     with PersistedState(server.url + "#n", n=1) as state:
         state.n += 1

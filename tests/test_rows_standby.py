@@ -9,10 +9,10 @@ from time import monotonic, sleep
 from typing import Any
 
 import pytest
-from tools import postgres
 from tools.engines import opened
 
 from pstate import ConflictError, HistoryLost, ReadOnlyError, ServerUnavailable
+from stress.real import postgres
 
 psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed")
 from pstate.rows import server as servers  # noqa: E402

@@ -12,8 +12,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from tools import postgres
 from tools.engines import opened
+
+from stress.real import postgres
 
 pytest.importorskip("psycopg", reason="psycopg is not installed")
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from tools import postgres
 from tools.engines import opened, store_of
 
 from pstate import PersistedState, ServerUnavailable
+from stress.real import postgres
 
 psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed")
 from pstate.rows.servers import Servers  # noqa: E402

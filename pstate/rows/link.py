@@ -7,6 +7,7 @@ of a signal handler must leave nothing half read, and nothing may be sent that t
 from __future__ import annotations
 
 import os
+import re
 import select
 import socket
 from collections.abc import Callable, Sequence
@@ -43,7 +44,11 @@ UNPREPARED = 2
 
 _FAILED = (pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.BAD_RESPONSE)
 #: The server does not know what it was asked to remember: a pooler has sent us to another session.
-_FORGOTTEN = ("26000", "42P05")
+FORGOTTEN = "26000"
+#: It was asked to remember what it remembers already: likewise.
+_KNOWN = "42P05"
+
+_PARAMETER = re.compile(r"\$(\d)")
 
 
 class Lost(Exception):
@@ -65,7 +70,7 @@ class Refused(Exception):
 class Link:
     """A session with the server at *address*, begun when it is needed, and again when it was lost."""
 
-    __slots__ = ("_conn", "_count", "_poll", "_prepared", "_prepares", "_use", "address", "number", "on_begin")
+    __slots__ = ("_conn", "_count", "_poll", "_prepared", "_use", "address", "number", "on_begin", "prepares")
 
     def __init__(self, address: Address, on_begin: Callable[[], None]) -> None:
         self.address = address
@@ -74,9 +79,10 @@ class Link:
         self._conn: PGconn | None = None
         self._poll: Any = None
         self.number = 0  #: of the session, which tells it from the ones before
-        self._prepares = True
+        #: Whether the server may be asked to remember statements: not where a pooler chooses the session each time.
+        self.prepares = True
         self._count: dict[str, int] = {}
-        self._prepared: dict[str, bytes] = {}
+        self._prepared: dict[str, str] = {}
 
     # A session
 
@@ -226,30 +232,44 @@ class Link:
         """
         conn = self.connect(deadline)
         given = [None if value is None else str(value).encode() for value in values]
-        try:
-            (rows,) = self._run(lambda: self._send(conn, statement, given, deadline), deadline)
-        except expected(Refused) as error:
-            if error.state not in _FORGOTTEN or not self._prepares:
-                raise
-            logger.info("%s: sessions are shared by a pooler, so statements are not prepared", self.address.shown)
-            self._prepares = False
-            self._prepared = {}
-            (rows,) = self._run(lambda: conn.send_query_params(statement.encode(), given), deadline)
+        if conn.transaction_status == pq.TransactionStatus.IDLE and (name := self.remembered(statement, deadline)):
+            try:
+                (rows,) = self._run(lambda: conn.send_query_prepared(name.encode(), given), deadline)
+                return rows
+            except expected(Refused) as error:
+                if error.state != FORGOTTEN:
+                    raise
+        (rows,) = self._run(lambda: conn.send_query_params(statement.encode(), given), deadline)
         return rows
 
-    def _send(self, conn: PGconn, statement: str, values: list[bytes | None], deadline: float) -> None:
-        name = self._prepared.get(statement)
-        if name is None:
+    def remembered(self, statement: str, deadline: float) -> str:
+        """The name by which the server remembers *statement*, or "". From the third use on, it is asked to: a trip.
+
+        Not in a transaction, which an error would end. Raises as `ask`.
+        """
+        if not self.prepares:
+            return ""
+        name = self._prepared.get(statement, "")
+        if not name:
             count = self._count[statement] = self._count.get(statement, 0) + 1
-            if not self._prepares or count <= UNPREPARED:
-                conn.send_query_params(statement.encode(), values)
-                return
-            # One name is one statement, in all programs: a pooler may send us to a session that knows the name.
-            name = b"pstate_%08x" % crc32(statement.encode())
-            conn.send_prepare(name, statement.encode())
-            self._answers(conn, deadline)
-            self._prepared[statement] = name
-        conn.send_query_prepared(name, values)
+            if count > UNPREPARED:
+                conn = self.connect(deadline)
+                # One name is one statement, in all programs: a pooler may send us to a session that knows the name.
+                name = f"pstate_{crc32(statement.encode()):08x}"
+                try:
+                    self._run(lambda: conn.send_prepare(name.encode(), statement.encode()), deadline)
+                except expected(Refused) as error:
+                    if error.state != _KNOWN:
+                        raise
+                self._prepared[statement] = name
+        return name
+
+    def written(self, statement: str, values: Sequence[str | int | None]) -> str:
+        """*statement* with *values* written out, for `ask_all`: short where the server remembers it."""
+        literals = [self.literal(value) for value in values]
+        if name := self._prepared.get(statement):
+            return f"EXECUTE {name}({','.join(literals)})"
+        return _PARAMETER.sub(lambda found: literals[int(found[1]) - 1], statement)
 
     def ask_all(self, statements: str, deadline: float) -> list[list[Row]]:
         """The rows of each of several *statements*, separated by semicolons: one round trip.
@@ -270,6 +290,9 @@ class Link:
             if conn.status == pq.ConnStatus.BAD:
                 self.drop()
                 raise Lost(str(error)) from None
+            if error.state == FORGOTTEN:
+                logger.info("%s: sessions are shared by a pooler, so statements are not prepared", self.address.shown)
+                self.prepares, self._prepared = False, {}
             raise
         except expected(LibpqError) as error:
             self.drop()

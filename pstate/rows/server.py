@@ -7,7 +7,7 @@ methods.
 from __future__ import annotations
 
 import contextlib
-import re
+from itertools import starmap
 from math import ceil
 from time import monotonic
 from typing import NamedTuple, Protocol
@@ -15,7 +15,8 @@ from typing import NamedTuple, Protocol
 from pstate.logger import Logger
 from pstate.rows import statements
 from pstate.rows.address import Address
-from pstate.rows.link import Link, Lost, Refused, Row
+from pstate.rows.link import FORGOTTEN, Link, Lost, Refused, Row
+from pstate.signals import expected
 
 __all__ = ["Commit", "Lost", "PostgresServer", "Refused", "Row", "Server"]
 
@@ -25,8 +26,6 @@ logger = Logger("pstate.rows.server")
 PATIENCE = 5.0
 #: After how many seconds without a request the server ends a block, and gives its lock to others.
 LEASE = 30.0
-
-_PARAMETER = re.compile(r"\$(\d)")
 
 #: SQLSTATE of what two programs get that make the tables at the same time.
 _ALREADY_THERE = {"42P06", "42P07", "42710", "23505"}
@@ -147,8 +146,10 @@ class PostgresServer:
                 "", f"the database keeps strings in {encoding}, and a state needs a database that was created with UTF8"
             )
         former = self._backend
-        # The backend of a pooler is everybody's.
-        self._backend = (backend, began) if int(backend) == self._link.backend and began is not None else None
+        # The backend of a pooler is everybody's, and another one each time.
+        is_ours = int(backend) == self._link.backend
+        self._backend = (backend, began) if is_ours and began is not None else None
+        self._link.prepares = is_ours
         if former is not None:
             with contextlib.suppress(Refused):  # a server may not let us: then the lease ends it
                 self._link.ask(statements.TERMINATE, former, until)
@@ -210,10 +211,19 @@ class PostgresServer:
     def lock(self, store: str, rev: int, patience: float | None, deadline: float) -> list[Row]:
         """See `Server`."""
         self._link.connect(deadline)
+        for statement in (statements.LOCK, statements.CATCH_UP, statements.COMMIT):
+            self._link.remembered(statement, deadline)
         # For the server, 0 is for ever.
         milliseconds = 0 if patience is None else max(1, min(ceil(patience * 1000), 2**31 - 1))
-        lock = statements.LOCK.format(patience=milliseconds, lease=int(LEASE * 1000), id=self._link.literal(store))
-        return self._link.ask_all(lock + self._filled(statements.CATCH_UP, store, rev), deadline)[-1]
+        begin = statements.BEGIN.format(patience=milliseconds, lease=int(LEASE * 1000))
+        requests = (statements.LOCK, (store,)), (statements.CATCH_UP, (store, rev))
+        try:
+            return self._link.ask_all("; ".join([begin, *starmap(self._link.written, requests)]), deadline)[-1]
+        except expected(Refused) as error:
+            if error.state != FORGOTTEN:
+                raise
+            self._link.ask_all("ROLLBACK", deadline)
+            return self._link.ask_all("; ".join([begin, *starmap(self._link.written, requests)]), deadline)[-1]
 
     def commit_alone(self, commit: Commit, deadline: float) -> bool:
         """See `Server`."""
@@ -222,16 +232,11 @@ class PostgresServer:
     def commit_locked(self, commit: Commit, deadline: float) -> bool:
         """See `Server`."""
         is_edit = commit.document is not None
-        texts = [self._filled(statements.COMMIT, *commit[:6], "true" if is_edit else "false")]
+        texts = [self._link.written(statements.COMMIT, (*commit[:6], "true" if is_edit else "false"))]
         if is_edit:
             snapshot = commit.store, commit.rev + 1, commit.document, commit.token
-            texts.append(self._filled(statements.SNAPSHOT, *snapshot))
+            texts.append(self._link.written(statements.SNAPSHOT, snapshot))
         return bool(self._link.ask_all("; ".join([*texts, "COMMIT"]), deadline)[0])
-
-    def _filled(self, statement: str, *values: str | int | None) -> str:
-        """*statement* with its parameters written out, for a simple query."""
-        literals = [self._link.literal(value) for value in values]
-        return _PARAMETER.sub(lambda found: literals[int(found[1]) - 1], statement)
 
     def end(self, word: str, deadline: float) -> None:
         """See `Server`."""

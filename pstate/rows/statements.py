@@ -78,12 +78,11 @@ FROM pstate.store s JOIN pstate.record r ON r.store = s.id
 WHERE s.id = $1::uuid AND r.rev >= $2::bigint ORDER BY r.rev"""
 
 #: Read committed: the records that were committed while we waited for the lock must be seen.
-LOCK = """\
+BEGIN = """\
 BEGIN ISOLATION LEVEL READ COMMITTED;
 SET LOCAL lock_timeout = {patience};
-SET LOCAL idle_in_transaction_session_timeout = {lease};
-SELECT rev FROM pstate.store WHERE id = {id} FOR UPDATE;
-"""
+SET LOCAL idle_in_transaction_session_timeout = {lease}"""
+LOCK = "SELECT rev FROM pstate.store WHERE id = $1::uuid FOR UPDATE"
 
 #: Compares the newest commit, and sets it. {mine} chooses the row.
 _COMMIT = """\

