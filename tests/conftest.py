@@ -102,11 +102,14 @@ def postgres_server() -> Iterator[postgres.Server]:
 @pytest.fixture
 def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Where a new state is kept, in a folder of its own or on the server: with `file_only`, in a folder."""
-    if request.param == "file":
-        return str(tmp_path / "state.yaml")
+    return str(tmp_path / "state.yaml") if request.param == "file" else request.getfixturevalue("url")
+
+
+@pytest.fixture
+def url(postgres_server: postgres.Server, tmp_path: Path) -> str:
+    """Where a new state is kept on the server."""
     pytest.importorskip("psycopg", reason="psycopg is not installed")
-    server: postgres.Server = request.getfixturevalue("postgres_server")
-    return f"{server.url}#{tmp_path}"
+    return f"{postgres_server.url}#{tmp_path}"
 
 
 @pytest.fixture(scope="module")
