@@ -6,6 +6,7 @@ A test that takes the fixture `address` runs with a path and with a URL. What on
 
 from __future__ import annotations
 
+import time
 import uuid
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -106,6 +107,22 @@ class ServerHome(NamedTuple):
     def end_session(self, backend: int) -> None:
         """Let the server take the program whose session is *backend* for dead, and return when that has ended."""
         self._ask("SELECT pg_terminate_backend(%(backend)s, 10000)", backend=backend)
+
+    def now(self) -> str:
+        """The server's clock."""
+        return str(self._ask("SELECT now()::text")[0][0])
+
+    def sessions(self, process: int, since: str) -> list[str]:
+        """The sessions of *process* that were begun after *since* and have not ended, after they had time to."""
+        until = time.monotonic() + 10
+        statement = """\
+            SELECT pid::text FROM pg_stat_activity WHERE application_name LIKE 'pstate %%:' || %(process)s::text
+              AND backend_start > %(since)s::timestamptz"""
+        while found := self._ask(statement, process=process, since=since):
+            if time.monotonic() > until:
+                break
+            time.sleep(0.01)  # a server notices by itself that a session has ended
+        return [pid for (pid,) in found]
 
     def _records(self) -> list[str]:
         return [body for (body,) in self._ask(_RECORDS)]
