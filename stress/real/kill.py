@@ -82,12 +82,12 @@ class Doomed(FileSystem):
 
 def doom_requests(doom: int, dice: random.Random, told: Callable[[str], None]) -> None:
     """This process dies at the n-th request to a server: before it, before its answer is read, or after that."""
-    from pstate.rows.link import Link
+    from pstate.rows import link
 
-    run = Link._run
+    run = link.Link._run
     left = doom
 
-    def deadly(self: Link, send: Callable[[], None], deadline: float) -> Any:
+    def deadly(self: link.Link, send: Callable[[], None], deadline: float) -> Any:
         nonlocal left
         left -= 1
         if left:
@@ -104,7 +104,7 @@ def doom_requests(doom: int, dice: random.Random, told: Callable[[str], None]) -
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError("killed")
 
-    setattr(Link, "_run", deadly)  # noqa: B010
+    setattr(link.Link, "_run", deadly)  # noqa: B010
 
 
 # ---------------------------------------------------------------------- the commits of a writer
