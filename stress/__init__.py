@@ -22,18 +22,29 @@ PROMISES: dict[str, tuple[str, ...]] = {
     # An interrupted change is made or not made.
     "P3": ("signals", "server"),
     # A transaction is all or nothing.
-    "P4": ("bank", "fork", "isolation", "kill", "signals", "schedules", "chance"),
+    "P4": (
+        "bank", "fork", "isolation", "kill", "signals", "schedules", "chance", "server-bank", "server-isolation",
+        "server-kill",
+    ),
     # What was committed is not lost when a process dies.
     "P5": (
         "crash-states", "cut", "bank", "contention", "edits", "flavours", "fork", "isolation", "kill", "schedules",
-        "chance", "server",
+        "chance", "server", "server-bank", "server-contention", "server-isolation", "server-kill",
     ),
     # What was not committed is never seen.
-    "P6": ("crash-states", "cut", "bank", "fork", "isolation", "kill", "schedules", "chance", "server"),
+    "P6": (
+        "crash-states", "cut", "bank", "fork", "isolation", "kill", "schedules", "chance", "server", "server-bank",
+        "server-isolation", "server-kill",
+    ),
     # Writers exclude each other, and transactions have an order.
-    "P7": ("bank", "contention", "flavours", "fork", "isolation", "kill", "schedules", "chance", "server"),
+    "P7": (
+        "bank", "contention", "flavours", "fork", "isolation", "kill", "schedules", "chance", "server", "server-bank",
+        "server-contention", "server-isolation", "server-kill",
+    ),
     # A reader sees the newest commit.
-    "P8": ("bank", "flavours", "isolation", "signals", "schedules", "chance", "server"),
+    "P8": (
+        "bank", "flavours", "isolation", "signals", "schedules", "chance", "server", "server-bank", "server-isolation",
+    ),
     # What goes in comes out.
     "P9": ("yaml",),
     # A person's save is not destroyed.

@@ -94,7 +94,7 @@ def table(verdicts: list[Verdict], running: tuple[Check, Trial] | None = None) -
 
 
 def run_one(
-    check: Check, seed: int, seconds: float, most: float, evidence: Path, show: Live, verdicts: list[Verdict]
+    check: Check, seed: int, seconds: float, most: float, evidence: Path, show: Live, verdicts: list[Verdict], url: str
 ) -> Verdict:
     """Run *check* for *seconds*, and for no more than *most*; its folder is kept when it fails."""
     folder = evidence / check.name
@@ -108,7 +108,7 @@ def run_one(
             told = time.monotonic()
             show.console.print(f"{check.name}: {told - trial.started:.0f} s, {describe(trial)}", highlight=False)
 
-    trial = Trial(seed, seconds, folder, tell)
+    trial = Trial(seed, seconds, folder, tell, url)
     started = time.monotonic()
     failure: BaseException | None = None
     is_cut = False
@@ -133,7 +133,7 @@ def run_one(
     return Verdict(check, trial, time.monotonic() - started, failure, is_cut=is_cut)
 
 
-def run(names: list[str], seconds: float, seed: int, began: float) -> list[Verdict]:
+def run(names: list[str], seconds: float, seed: int, began: float, url: str = "") -> list[Verdict]:
     """Run the checks *names* one after the other; they divide *seconds*, counted from *began*, between them.
 
     What one takes too long is taken from those that follow, down to a twentieth of their share. That, and the end of
@@ -159,7 +159,7 @@ def run(names: list[str], seconds: float, seed: int, began: float) -> list[Verdi
             else:
                 watchdog.tell(check.name)
                 before = {*descendants(os.getpid()), watchdog.pid}
-                verdicts.append(run_one(check, seed, mine, most, evidence, show, verdicts))
+                verdicts.append(run_one(check, seed, mine, most, evidence, show, verdicts, url))
                 if verdicts[-1].is_cut:  # what it has begun, nobody ends any more
                     kill(descendants(os.getpid()) - before - helpers())
             if not console.is_terminal:  # should the run be killed, this is known
@@ -229,13 +229,20 @@ def main(arguments: list[str] | None = None, began: float | None = None) -> int:
     """Run the command line *arguments*, that of the process by default, which has begun at *began*; the exit code."""
     began = time.monotonic() if began is None else began
     load_checks()
-    parser = argparse.ArgumentParser(prog="python -m stress", description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(
+        prog="python -m stress",
+        description=__doc__.splitlines()[0] if __doc__ else None,
+        epilog=f"The checks: {', '.join(CHECKS)}.",
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="show the checks, each with the promise that it tries to break")
     running = commands.add_parser("run", help="run checks")
     running.add_argument("names", nargs="*", metavar="NAME", help="which (default: all but soak)")
     running.add_argument("--seconds", type=float, default=300.0, help="how long, about (default: %(default).0f)")
     running.add_argument("--seed", type=int, help="repeat a run (default: drawn, and printed)")
+    running.add_argument(
+        "--url", default="", help="a PostgreSQL server for the checks that need one (default: each starts its own)"
+    )
     running.add_argument("--write", type=Path, metavar="FILE", help="put a report between the marks in this document")
     options = parser.parse_args(arguments)
     if options.command == "list":
@@ -250,8 +257,15 @@ def main(arguments: list[str] | None = None, began: float | None = None) -> int:
         parser.error(f"{unknown[0]!r} is not a check. The checks are: {', '.join(CHECKS)}")
     seed = random.SystemRandom().randrange(1 << 32) if options.seed is None else options.seed
     Console().print(f"seed {seed}", highlight=False)
-    names = options.names or [name for name in CHECKS if name != "soak"]
-    verdicts = run(names, options.seconds, seed, began)
+    missing = {name: why for name, check in CHECKS.items() if (why := check.missing(options.url))}
+    for name in options.names:
+        if name in missing:
+            parser.error(f"{name} cannot be tried here: {missing[name]}")
+    names = options.names or [name for name in CHECKS if name != "soak" and name not in missing]
+    if not options.names:
+        for name, why in missing.items():
+            Console().print(f"{name} is left out: {why}", highlight=False)
+    verdicts = run(names, options.seconds, seed, began, options.url)
     if options.write is not None:
         write(options.write, report(verdicts, seed, options.seconds))
     if any(verdict.failure for verdict in verdicts):

@@ -31,6 +31,7 @@ class Trial:
     seconds: float  #: how long it may take, about
     folder: Path  #: its own, empty at the beginning
     report: Callable[[Trial], None] = lambda trial: None  #: called when there is progress to show
+    url: str = ""  #: a server for the checks that need one; without it, each starts its own
     counts: Counter[str] = field(default_factory=Counter)  #: what was tried: plural noun -> how many
     figures: dict[str, str] = field(default_factory=dict)  #: what was measured: name -> value with its unit
     #: For a table of its own: scenario, switches, distinct states, schedules, states of the medium after a power cut.
@@ -75,6 +76,11 @@ class Trial:
             self.report(self)
 
 
+def nothing(url: str) -> str:
+    """Nothing is missing."""
+    return ""
+
+
 @dataclass(frozen=True)
 class Check:
     """A check by its name."""
@@ -83,16 +89,20 @@ class Check:
     promise: str  #: what it tries to break, in a sentence
     function: Callable[[Trial], None]
     share: float  #: of the time of a run, beside others
+    #: With the URL of a server, or "": why the check cannot be tried here; "" if it can.
+    missing: Callable[[str], str] = nothing
 
 
 CHECKS: dict[str, Check] = {}
 
 
-def check(name: str, promise: str, share: float = 1.0) -> Callable[[Callable[[Trial], None]], Callable[[Trial], None]]:
+def check(
+    name: str, promise: str, share: float = 1.0, missing: Callable[[str], str] = nothing
+) -> Callable[[Callable[[Trial], None]], Callable[[Trial], None]]:
     """Register the function below as the check *name*."""
 
     def register(function: Callable[[Trial], None]) -> Callable[[Trial], None]:
-        CHECKS[name] = Check(name, promise, function, share)
+        CHECKS[name] = Check(name, promise, function, share, missing)
         return function
 
     return register

@@ -16,14 +16,14 @@ SHORTEST, LONGEST = 3.0, 60.0
 
 @check("soak", "All checks at random, with random seeds, for as long as you like.")
 def soak(trial: Trial) -> None:
-    names = [name for name, each in CHECKS.items() if name != "soak"]
+    names = [name for name, each in CHECKS.items() if name != "soak" and not each.missing(trial.url)]
     while trial.goes_on():
         name = trial.random.choice(names)
         seed = trial.random.randrange(1 << 32)
         seconds = min(trial.left, trial.random.uniform(SHORTEST, LONGEST))
         folder = trial.folder / name
         folder.mkdir()
-        turn = Trial(seed, seconds, folder)
+        turn = Trial(seed, seconds, folder, url=trial.url)
         again = f"python -m stress run {name} --seed {seed} --seconds {seconds:.0f}"
         try:
             CHECKS[name].function(turn)

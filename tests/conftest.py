@@ -39,12 +39,28 @@ settings.register_profile("thorough", settings.get_profile("ci"), max_examples=2
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "file_only(reason): a state on a server is not, or has not, what this is about")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """What looks at the state alone runs for each engine that others share: see `tools.homes`."""
+    if "address" in metafunc.fixturenames:
+        kinds = ["file"] if metafunc.definition.get_closest_marker("file_only") else ["file", "server"]
+        metafunc.parametrize("address", kinds, indirect=True)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What is marked as `pure` runs where nothing is compiled: PSTATE_PURE=1."""
+    """What is marked as `pure` runs where nothing is compiled: on a server, and with PSTATE_PURE=1."""
     skip = pytest.mark.skip(reason="looks at steps of Python code that the compiled part takes in one: PSTATE_PURE=1")
     for item in items:
-        if speed.compiled and item.get_closest_marker("pure"):
+        on_server = isinstance(item, pytest.Function) and _runs_on_server(item)
+        if speed.compiled and item.get_closest_marker("pure") and not on_server:
             item.add_marker(skip)
+
+
+def _runs_on_server(item: pytest.Function) -> bool:
+    return hasattr(item, "callspec") and item.callspec.params.get("address") == "server"
 
 
 def pytest_collection_finish() -> None:
@@ -81,6 +97,19 @@ def postgres_server() -> Iterator[postgres.Server]:
         pytest.skip(postgres.MISSING)
     with postgres.running() as server:
         yield server
+
+
+@pytest.fixture
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a new state is kept, in a folder of its own or on the server: with `file_only`, in a folder."""
+    return str(tmp_path / "state.yaml") if request.param == "file" else request.getfixturevalue("url")
+
+
+@pytest.fixture
+def url(postgres_server: postgres.Server, tmp_path: Path) -> str:
+    """Where a new state is kept on the server."""
+    pytest.importorskip("psycopg", reason="psycopg is not installed")
+    return f"{postgres_server.url}#{tmp_path}"
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from typing import Any
 
 import pytest
 from tools.disks import Disk
-from tools.interrupts import EVERY, PREPARE_OTHER, Action, Hurried, Interrupter, Scene, State, chosen
+from tools.interrupts import EVERY, PREPARE_OTHER, Action, Hurried, Interrupter, Scene, ServerScene, State, chosen
 from tools.processes import Other, end, with_a_state
 
 from pstate import (
@@ -117,8 +117,10 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Other]:
 
 
 @pytest.fixture
-def scene(tmp_path: Path, other: Other) -> Iterator[Scene]:
-    scene = Scene(tmp_path, other)
+def scene(tmp_path: Path, other: Other, request: pytest.FixtureRequest) -> Iterator[Scene]:
+    """With the parameter "server", a state at a URL."""
+    on_server = getattr(request, "param", "file") == "server"
+    scene = ServerScene(tmp_path, other, request.getfixturevalue("url")) if on_server else Scene(tmp_path, other)
     yield scene
     scene.let_go()
     other.run("state = None")
@@ -147,6 +149,7 @@ class Scenario:
     between: tuple[dict[str, Any], ...] = ()
     at_most: int = 13
     after: Callable[[Scene], Any] = nothing  #: what others do next, however the action ended
+    file_only: str = ""  #: why a server has no such thing
 
 
 def several_values(state: Any) -> None:
@@ -290,6 +293,11 @@ def torn_tail(scene: Scene) -> None:
         file.write(b'--- [["set",[],"n",')
 
 
+#: Why some scenarios are for files only.
+TORN = "a commit is in the server or not, so no tail is torn"
+COUNTED = "the file engine waits in pauses, which are counted; a server waits by itself"
+EDITS = "nobody saves over a server: an edit is a commit"
+
 SINGLE = [
     Scenario("a value", lambda state: state.__setitem__("n", 2)),
     Scenario("an attribute", lambda state: setattr(state, "n", 2)),
@@ -348,23 +356,30 @@ CATCHING_UP = [
     Scenario("change, after a vacuum", lambda state: state["list"].append(1), their_vacuum),
     Scenario("read, after a vacuum and more", lambda state: state["text"], their_vacuum_and_more),
     Scenario("block, after a vacuum and more", block, their_vacuum_and_more),
-    Scenario("cut a torn tail", lambda state: state.__setitem__("n", 2), torn_tail),
-    Scenario("wait for the lock", lambda state: state.__setitem__("n", 2), their_long_block, after=unblock),
-    Scenario("block waits for the lock", block, their_long_block, after=unblock),
+    Scenario("cut a torn tail", lambda state: state.__setitem__("n", 2), torn_tail, file_only=TORN),
+    Scenario(
+        "wait for the lock", lambda state: state.__setitem__("n", 2), their_long_block, after=unblock, file_only=COUNTED
+    ),
+    Scenario("block waits for the lock", block, their_long_block, after=unblock, file_only=COUNTED),
 ]
 
 REWRITING = [
     Scenario("vacuum", lambda state: state.vacuum(), at_most=24),
     Scenario("vacuum, power", lambda state: state.vacuum(), options={"durability": "power"}),
     Scenario("vacuum of what others wrote", lambda state: state.vacuum(), theirs),
-    Scenario("edit by rename, read", lambda state: state.snapshot(), edit_by_rename),
-    Scenario("edit by rename, change", lambda state: state.__setitem__("n", 2), edit_by_rename),
-    Scenario("edit by rename, block", block, edit_by_rename),
-    Scenario("edit in place, read", lambda state: state.snapshot(), edit_in_place),
-    Scenario("edit in place, change", lambda state: state.__setitem__("n", 2), edit_in_place),
-    Scenario("edit and commits, read", lambda state: state.snapshot(), edit_with_commits),
-    Scenario("edit and commits, change", lambda state: state.__setitem__("n", 2), edit_with_commits),
-    Scenario("edit in place and commits", lambda state: state.__setitem__("n", 2), edit_in_place_with_commits),
+    Scenario("edit by rename, read", lambda state: state.snapshot(), edit_by_rename, file_only=EDITS),
+    Scenario("edit by rename, change", lambda state: state.__setitem__("n", 2), edit_by_rename, file_only=EDITS),
+    Scenario("edit by rename, block", block, edit_by_rename, file_only=EDITS),
+    Scenario("edit in place, read", lambda state: state.snapshot(), edit_in_place, file_only=EDITS),
+    Scenario("edit in place, change", lambda state: state.__setitem__("n", 2), edit_in_place, file_only=EDITS),
+    Scenario("edit and commits, read", lambda state: state.snapshot(), edit_with_commits, file_only=EDITS),
+    Scenario("edit and commits, change", lambda state: state.__setitem__("n", 2), edit_with_commits, file_only=EDITS),
+    Scenario(
+        "edit in place and commits",
+        lambda state: state.__setitem__("n", 2),
+        edit_in_place_with_commits,
+        file_only=EDITS,
+    ),
 ]
 
 
@@ -382,6 +397,17 @@ LOCKS = [*with_lock("filelock"), *with_lock("portalocker")]
 
 def of(scenarios: list[Scenario]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("scenario", [pytest.param(each, id=each.name) for each in scenarios])
+
+
+on_both = pytest.mark.parametrize("scene", ["file", "server"], indirect=True)
+
+
+def of_both(scenarios: list[Scenario]) -> pytest.MarkDecorator:
+    """`of` and `on_both`, without the scenarios that only a file has; half of the others if there is little time."""
+    both = [("file", each) for each in scenarios]
+    both += [("server", each) for each in [each for each in scenarios if not each.file_only][:: 1 if EVERY else 2]]
+    params = [pytest.param(*each, id=f"{each[0]}-{each[1].name}") for each in both]
+    return pytest.mark.parametrize(("scene", "scenario"), params, indirect=["scene"])
 
 
 def library_files(locking: object) -> tuple[str, ...]:
@@ -441,31 +467,31 @@ def interrupt_everywhere(scene: Scene, scenario: Scenario, clean: bool = False) 
     each_place(scene, scenario, places, scenario.at_most, check)
 
 
-@of(SINGLE)
+@of_both(SINGLE)
 def test_an_interrupted_change_is_wholly_there_or_not_at_all(scene: Scene, scenario: Scenario) -> None:
     """One change of a file that has a journal already."""
     interrupt_everywhere(scene, scenario)
 
 
-@of(FIRST)
+@of_both(FIRST)
 def test_an_interrupted_first_commit_is_wholly_there_or_not_at_all(scene: Scene, scenario: Scenario) -> None:
     """The first record comes with the base marker, and after some documents with a new document."""
     interrupt_everywhere(scene, scenario)
 
 
-@of(BLOCKS)
+@of_both(BLOCKS)
 def test_an_interrupted_transaction_is_wholly_there_or_not_at_all(scene: Scene, scenario: Scenario) -> None:
     """In its first instruction, in its last, and in the body of the block."""
     interrupt_everywhere(scene, scenario)
 
 
-@of(CATCHING_UP)
+@of_both(CATCHING_UP)
 def test_an_interrupted_reader_is_not_left_behind(scene: Scene, scenario: Scenario) -> None:
     """Memory follows what other processes have done, and the interruption comes in the middle."""
     interrupt_everywhere(scene, scenario)
 
 
-@of(REWRITING)
+@of_both(REWRITING)
 def test_an_interrupted_rewriting_of_the_file_loses_nothing(scene: Scene, scenario: Scenario) -> None:
     """Vacuums, and the adoption of a person's edit."""
     interrupt_everywhere(scene, scenario, clean=True)
@@ -536,7 +562,7 @@ def replayed(tree: Any, change: Change) -> Any:
     return copy
 
 
-@of([*SINGLE[:1], *SINGLE[4:6], *SINGLE[10:11], *FIRST[1:3], *BLOCKS[:3], *CATCHING_UP, *REWRITING])
+@of_both([*SINGLE[:1], *SINGLE[4:6], *SINGLE[10:11], *FIRST[1:3], *BLOCKS[:3], *CATCHING_UP, *REWRITING])
 def test_a_watch_tells_what_was_committed_however_it_was_interrupted(
     scene: Scene, scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -582,6 +608,7 @@ def test_an_interrupted_look_of_a_watch_leaves_it_in_order(
 # ------------------------------------------------------------------ the beginning and the end of a state
 
 
+@on_both
 def test_an_interrupted_close_can_be_repeated(scene: Scene) -> None:
     """Whatever it left, the state is in the file and the lock is free."""
     expected = {**outcome(scene), "n": 2}
@@ -612,6 +639,8 @@ def each_place(
     chance = random.Random(scenario.name)
     usual, *others = HANDLERS
     handlers = itertools.cycle(others if EVERY else HANDLERS)
+    if isinstance(scene, ServerScene):
+        at_most = at_most if EVERY else max(3, at_most // 4)  # each round is dozens of round trips
     numbers_chosen = chosen(places, at_most, scenario.name)
     rounds = [(number, next(handlers)) for number in numbers_chosen]
     rounds += [(number, usual) for number in numbers_chosen if EVERY]
@@ -673,6 +702,7 @@ def outcome(scene: Scene) -> State:
     return scene.here()
 
 
+@on_both
 def test_an_interrupted_open_leaves_nothing_open(scene: Scene) -> None:
     """The next one opens the file as if nothing had been, and commits its defaults once."""
     expected = {**outcome(scene), "new": 1}
@@ -701,6 +731,7 @@ def test_an_interrupted_open_leaves_nothing_open(scene: Scene) -> None:
     assert scene.descriptors() == []
 
 
+@on_both
 def test_an_interrupted_finalizer_frees_the_lock(scene: Scene) -> None:
     """The last reference goes, which tidies the file; an exception in a finalizer cannot be raised to anybody."""
     expected = outcome(scene)
@@ -724,7 +755,7 @@ def test_an_interrupted_finalizer_frees_the_lock(scene: Scene) -> None:
 # ------------------------------------------------------------------ worse interruptions
 
 
-@of([SINGLE[0], SINGLE[10], FIRST[2], BLOCKS[0], BLOCKS[1], CATCHING_UP[2], CATCHING_UP[8], REWRITING[0]])
+@of_both([SINGLE[0], SINGLE[10], FIRST[2], BLOCKS[0], BLOCKS[1], CATCHING_UP[2], CATCHING_UP[8], REWRITING[0]])
 def test_memory_heals_after_an_interrupted_interruption(scene: Scene, scenario: Scenario) -> None:
     """The second signal comes while the first is dealt with. This process may keep the lock until its next access."""
     places, outcomes = outcomes_of(scene, scenario)
@@ -779,11 +810,16 @@ def test_a_change_in_the_handler_of_the_interruption_is_committed(scene: Scene) 
     assert not problems, "\n".join(problems)
 
 
-@pytest.mark.parametrize("locking", ["file", "filelock", "portalocker"])
-def test_a_storm_of_real_signals_loses_no_acknowledged_step(tmp_path: Path, locking: str) -> None:
+@pytest.mark.parametrize("locking", ["file", "filelock", "portalocker", "server"])
+def test_a_storm_of_real_signals_loses_no_acknowledged_step(
+    tmp_path: Path, locking: str, request: pytest.FixtureRequest
+) -> None:
     """At moments that nobody has chosen, within system calls too. Memory tells after each whether the step was made."""
-    seconds = 20 if EVERY else 1.2 if locking == "file" else 0.6
-    arguments = (str(tmp_path / "state.yaml"), locking, seconds, os.getpid())
+    seconds = 20 if EVERY else 1.2 if locking in ("file", "server") else 0.6
+    where = (str(tmp_path / "state.yaml"), locking)
+    if locking == "server":
+        where = (request.getfixturevalue("url"), "file")
+    arguments = (*where, seconds, 21, os.getpid())
     code = f"import json, tools.interrupts; print(json.dumps(tools.interrupts.weather{arguments!r}))"
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -791,7 +827,7 @@ def test_a_storm_of_real_signals_loses_no_acknowledged_step(tmp_path: Path, lock
         capture_output=True,
         text=True,
         check=False,
-        timeout=seconds + 40,
+        timeout=seconds + 50,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert not done.stderr, done.stderr[-3000:]
@@ -838,7 +874,7 @@ def finalizes(state: Any) -> None:
 
 
 @pytest.mark.parametrize("use", [writes, begins, reads, vacuums, finalizes])
-@of([SINGLE[0], SINGLE[10], BLOCKS[0], CATCHING_UP[0], CATCHING_UP[7], REWRITING[0]])
+@of_both([SINGLE[0], SINGLE[10], BLOCKS[0], CATCHING_UP[0], CATCHING_UP[7], REWRITING[0]])
 def test_a_handler_that_uses_the_state_in_the_middle_harms_nothing(
     scene: Scene, scenario: Scenario, use: Callable[[Any], None]
 ) -> None:

@@ -1,11 +1,12 @@
-"""The container API through a real file, against plain `dict`, `list` and `set`; with crashes, reopens and rollbacks.
+"""The container API through a file and a server, against plain `dict`, `list` and `set`; with crashes and rollbacks.
 
-After every step the replayed file is what was committed, and memory is what the program sees: both are the model.
+After every step what a stranger replays is what was committed, and memory is what the program sees: both are the model.
 """
 
 from __future__ import annotations
 
 import copy
+import itertools
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -24,7 +25,8 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from tools.crash import peek, plain_document, play, replayed
+from tools import homes, postgres
+from tools.crash import State, peek, plain_document, play, replayed
 from tools.disks import spare_the_disk
 
 from pstate import PersistedState, TransactionError
@@ -246,25 +248,38 @@ class Machine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        # Removed by the object that made it, and by nothing that works out a path.
-        self.temporary = tempfile.TemporaryDirectory(prefix="pstate-model-")
-        self.folder = Path(self.temporary.name)
-        self.path = self.folder / "state.yaml"
         self.state: Any = None
         self.model: dict[Any, Any] = {}
         self.saved: list[dict[Any, Any]] = []
         self.blocks: list[Any] = []
         self.dead = -1  #: the depth of a block that was rolled back and is still open, or -1
         self.held: list[tuple[Any, Path_]] = []
-        self.crashes = 0
 
     @initialize(
         base=st.sampled_from(["", "# empty\n", "a: 1\nb: [1, {c: 2}]\n", "a: {b: {c: []}}", "s: !!set {a, b}\n...\n"])
     )
     def begin(self, base: str) -> None:
-        self.path.write_bytes(base.encode())
-        self.state = PersistedState(self.path)
+        self.put(base)
         self.model = replayed(base.encode())
+
+    def put(self, base: str) -> None:
+        """Begin a state with the document *base*."""
+        raise NotImplementedError
+
+    def open(self) -> None:
+        raise NotImplementedError
+
+    def at_rest(self) -> State:
+        """What a stranger finds after a close or a vacuum."""
+        raise NotImplementedError
+
+    def die(self, torn: int) -> None:
+        """What a process that dies now leaves behind is all that is left."""
+        raise NotImplementedError
+
+    def committed_elsewhere(self) -> State:
+        """What a stranger finds at any time."""
+        raise NotImplementedError
 
     @property
     def committed(self) -> dict[Any, Any]:
@@ -386,34 +401,21 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def close_and_open(self) -> None:
         self.state.close()
-        assert same(self.model, plain_document(self.path.read_bytes())), self.path.read_bytes()
-        assert ["state.yaml"] == os.listdir(self.folder)
-        self.state = PersistedState(self.path)
+        assert same(self.model, self.at_rest())
+        self.open()
 
     @precondition(lambda self: not self.blocks)
     @rule()
     def vacuum(self) -> None:
         self.state.vacuum()
-        assert same(self.model, plain_document(self.path.read_bytes()))
+        assert same(self.model, self.at_rest())
 
     @rule(torn=st.sampled_from([0, 1, 18, 30]))
     def crash_and_open(self, torn: int) -> None:
-        """What a process that dies now leaves behind is the file as it is: go on with a copy of it."""
-        data = self.path.read_bytes()
-        if format.find_marker(data) >= 0:
-            record, _ = format.encode_record('[["set",[],"a",1]]', format.scan(data).crc)
-            data += record[:torn]
-        self.crashes += 1
-        self.path = self.folder / f"crash{self.crashes}" / "state.yaml"
-        self.path.parent.mkdir()
-        self.path.write_bytes(data)
-        self.abandon()
-        for left in self.folder.glob("*.yaml"):
-            left.unlink()
+        self.die(torn)
         self.model = self.committed
         self.saved, self.blocks, self.dead = [], [], -1
-        self.folder = self.path.parent
-        self.state = PersistedState(self.path)
+        self.open()
 
     def abandon(self) -> None:
         while self.blocks:
@@ -432,36 +434,110 @@ class Machine(RuleBasedStateMachine):
         assert len(self.model) == len(self.state)
 
     @invariant()
-    def the_file_is_what_was_committed(self) -> None:
+    def others_find_what_was_committed(self) -> None:
         if self.state is None:
             return
+        found = self.committed_elsewhere()
+        assert same(self.committed, found), f"{found} != {self.committed}"
+        assert list(self.committed) == list(found)
+
+    def teardown(self) -> None:
+        if self.state is not None:
+            self.abandon()
+            if not self.saved:
+                assert same(self.model, self.at_rest())
+
+
+class FileMachine(Machine):
+    """A state in a file. The bytes are looked at, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Removed by the object that made it, and by nothing that works out a path.
+        self.temporary = tempfile.TemporaryDirectory(prefix="pstate-model-")
+        self.folder = Path(self.temporary.name)
+        self.path = self.folder / "state.yaml"
+        self.crashes = 0
+
+    def put(self, base: str) -> None:
+        self.path.write_bytes(base.encode())
+        self.open()
+
+    def open(self) -> None:
+        self.state = PersistedState(self.path)
+
+    def at_rest(self) -> State:
+        assert ["state.yaml"] == os.listdir(self.folder)
+        return plain_document(self.path.read_bytes())
+
+    def die(self, torn: int) -> None:
+        """Go on with a copy of the file as it is."""
+        data = self.path.read_bytes()
+        if format.find_marker(data) >= 0:
+            record, _ = format.encode_record('[["set",[],"a",1]]', format.scan(data).crc)
+            data += record[:torn]
+        self.crashes += 1
+        self.path = self.folder / f"crash{self.crashes}" / "state.yaml"
+        self.path.parent.mkdir()
+        self.path.write_bytes(data)
+        self.abandon()
+        for left in self.folder.glob("*.yaml"):
+            left.unlink()
+        self.folder = self.path.parent
+
+    def committed_elsewhere(self) -> State:
         data = self.path.read_bytes()
         image = format.scan(data)
         assert image.verdict is format.Verdict.CLEAN
-        state = reading.load(image.base, "").value
+        state: State = reading.load(image.base, "").value
         for body in image.bodies:
             play(state, reading.decode_body(body, "", 0))
-        assert same(self.committed, state), f"{state} != {self.committed}\n{data!r}"
-        assert list(self.committed) == list(state)
         if len(image.bodies) % 4 == 1:
-            assert same(self.committed, replayed(data))
-            assert same(self.committed, peek(self.path))
+            assert same(state, replayed(data))
+            assert same(state, peek(self.path))
+        return state
 
     def teardown(self) -> None:
         try:
-            if self.state is not None:
-                self.abandon()
-                if not self.saved:
-                    assert same(self.model, plain_document(self.path.read_bytes()))
+            super().teardown()
         finally:
             self.temporary.cleanup()
 
 
-@pytest.mark.parametrize("part", range(3))
-def test_the_containers_do_what_plain_ones_do(part: int) -> None:
-    examples = settings().max_examples // 3  # parts, so that they run side by side
+class ServerMachine(Machine):
+    """A state on a server, each in a name of its own."""
+
+    server: postgres.Server
+    numbers = itertools.count()
+
+    def put(self, base: str) -> None:
+        self.url = f"{self.server.url}#model {next(self.numbers)}"
+        self.home = homes.ServerHome(self.url)
+        self.open()
+        self.state._store.save({}, base.encode())
+
+    def open(self) -> None:
+        self.state = PersistedState(self.url)
+
+    def at_rest(self) -> State:
+        assert not self.home.is_locked()
+        return self.home.found()
+
+    def die(self, torn: int) -> None:
+        """The server notices that the session has ended."""
+        self.home.end_session(self.state._store.log.server.backend)
+        self.abandon()
+
+    def committed_elsewhere(self) -> State:
+        found = self.home.found()
+        if len(self.state) % 4 == 1:
+            assert same(found, self.home.reopened())
+        return found
+
+
+def run(machine: type[Machine], examples: int) -> None:
     run_state_machine_as_test(
-        Machine,
+        machine,
         settings=settings(
             max_examples=examples,
             stateful_step_count=25,
@@ -470,3 +546,17 @@ def test_the_containers_do_what_plain_ones_do(part: int) -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+@pytest.mark.parametrize("part", range(3))
+def test_the_containers_do_what_plain_ones_do(part: int) -> None:
+    run(FileMachine, settings().max_examples // 3)  # parts, so that they run side by side
+
+
+def test_the_containers_do_what_plain_ones_do_on_a_server(
+    postgres_server: postgres.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With HYPOTHESIS_PROFILE=thorough, for minutes."""
+    pytest.importorskip("psycopg", reason="psycopg is not installed")
+    monkeypatch.setattr(ServerMachine, "server", postgres_server, raising=False)
+    run(ServerMachine, settings().max_examples // 10)

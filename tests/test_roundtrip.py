@@ -6,6 +6,7 @@ And what is refused leaves no byte. The golden files are what format version 1 w
 from __future__ import annotations
 
 import decimal
+import itertools
 import math
 import os
 import sys
@@ -20,6 +21,7 @@ import pytest
 import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tools import homes, postgres
 from tools.crash import LOADERS, Crashing, in_child, opened, peek, plain_document, replayed
 from tools.disks import Failing, spare_the_disk
 
@@ -33,6 +35,7 @@ from pstate import (
     WriteError,
     errors,
 )
+from pstate.engines import is_url
 from pstate.file.fs import SYSTEM
 from pstate.values import same
 
@@ -230,24 +233,51 @@ def crashing() -> Iterator[Crashing]:
 @example(values={"a": nested(98)})
 @example(values={True: 1, 2: True, 3.5: 3, None: None, b"": b"\n", date(1, 1, 1): datetime.min})
 def test_values_come_back_after_a_crash_and_after_a_close(crashing: Crashing, values: dict[Any, Any]) -> None:
-    """Equal, and of equal types: from the journal and from the document, by pstate and by a stock loader."""
-    limit = sys.get_int_max_str_digits()
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "state.yaml")
-        crashing((str(path), values))
-        data = path.read_bytes()
-        assert same(values, peek(path)), data
-        state = PersistedState(path)
-        state["last"] = 0
-        assert same({**values, "last": 0}, state.snapshot())
-        state.close()
-        assert same({**values, "last": 0}, peek(path)), path.read_bytes()
-        sys.set_int_max_str_digits(0)  # Python's, not YAML's
-        try:
-            assert same(values, replayed(data)), data
-            assert same({**values, "last": 0}, plain_document(path.read_bytes())), path.read_bytes()
-        finally:
-            sys.set_int_max_str_digits(limit)
+        expect_back(crashing, str(Path(folder, "state.yaml")), values)
+
+
+@settings(max_examples=25)
+@given(values=STATES)
+@example(values={"k" * 1100: {"k" * 5000: {"\U0001f600" * 600: 1}}})
+@example(values={"i": 10**5000, "j": -(10**4300)})
+@example(values={"a": nested(98)})
+@example(values={True: 1, 2: True, 3.5: 3, None: None, b"": b"\n", date(1, 1, 1): datetime.min})
+@example(values={"s": "\x00\x85\ufeff\u2028 a\n", "f": -0.0, "n": math.nan, "i": math.inf, "e": {1, "a", None}})
+def test_values_come_back_from_a_server(
+    crashing: Crashing, postgres_server: postgres.Server, values: dict[Any, Any]
+) -> None:
+    """Each table has text, and the text is that of a file."""
+    pytest.importorskip("psycopg", reason="psycopg is not installed")
+    expect_back(crashing, f"{postgres_server.url}#values {next(numbers)}", values)
+
+
+numbers = itertools.count()
+
+
+def expect_back(crashing: Crashing, address: str, values: dict[Any, Any]) -> None:
+    """Equal, and of equal types: from records and from the document, by pstate and by a stock loader."""
+    home = homes.at(address)
+    limit = sys.get_int_max_str_digits()
+    crashing((address, values))
+    assert same(values, home.reopened())
+    sys.set_int_max_str_digits(0)  # Python's, not YAML's
+    try:
+        assert same(values, home.found())
+    finally:
+        sys.set_int_max_str_digits(limit)
+    state = PersistedState(address)
+    state["last"] = 0
+    assert same({**values, "last": 0}, state.snapshot())
+    if is_url(address):
+        state.vacuum()  # which a file does when it is closed
+    state.close()
+    assert same({**values, "last": 0}, home.reopened())
+    sys.set_int_max_str_digits(0)
+    try:
+        home.expect_tidy({**values, "last": 0})
+    finally:
+        sys.set_int_max_str_digits(limit)
 
 
 @settings(max_examples=25)

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import pytest
 import stress
 from stress import __main__ as frame
 from stress.check import CHECKS, BrokenPromise, Check, Trial
-from stress.real import workers
+from stress.real import kill, workers
 from stress.real.history import ABORTED, UNKNOWN, Read, Transaction, judge
 from stress.real.signals import Program
 from stress.real.workers import Crew, Ended, Link, Silence
@@ -32,6 +33,9 @@ ROOT = Path(__file__).parent.parent
 
 #: These take real processes and files, and as long as they are told.
 REAL = ["kill", "bank", "contention", "watch", "isolation", "signals", "fork", "flavours", "yaml"]
+
+#: The same with a server in the place of a file.
+ON_SERVERS = ["server-kill", "server-bank", "server-contention", "server-isolation"]
 
 frame.load_checks()
 
@@ -47,6 +51,39 @@ def test_a_check_holds_and_tries_something(trial: Trial, name: str) -> None:
 
     assert trial.counts.total() > 0
     assert [] == multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("name", ON_SERVERS)
+def test_a_check_on_a_server_holds_and_tries_something(trial: Trial, name: str, url: str) -> None:
+    trial.url = url.partition("#")[0]
+    CHECKS[name].function(trial)
+
+    assert trial.counts.total() > 0
+    assert [] == multiprocessing.active_children()
+
+
+def test_jobs_that_are_lost_or_taken_twice_are_found() -> None:
+    def state(*taken: tuple[int, int]) -> dict[str, Any]:
+        return {"of": {n: {"taken": {"k": k, "sum": s}} for n, (k, s) in enumerate(taken)}, "queue": queue}
+
+    queue = {"jobs": [3, 4], "made": 5}
+    kill.judge_jobs(state((2, 1), (1, 2)))
+    for taken in ([(2, 1), (2, 4)], [(2, 1), (1, 1)], [(2, 1), (0, 0)]):
+        with pytest.raises(BrokenPromise, match="P7"):
+            kill.judge_jobs(state(*taken))
+
+
+def test_a_check_that_needs_a_server_is_left_out_where_none_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], evidence: Path
+) -> None:
+    there = Check("holds", "It holds.", holds, 1.0)
+    needy = replace(there, name="needs", missing=lambda url: "no")
+    monkeypatch.setattr(frame, "CHECKS", {"holds": there, "needs": needy})
+    with pytest.raises(SystemExit):
+        frame.main(["run", "needs"])
+    assert "needs cannot be tried here: no" in capsys.readouterr().err
+    assert frame.main(["run", "--seconds", "2"]) == 0
+    assert "needs is left out: no" in capsys.readouterr().out
 
 
 class Alone:
@@ -125,7 +162,10 @@ def breaks(trial: Trial) -> None:
     trial.expect(False, "P1: it is broken")
 
 
-def test_the_list_names_every_check_and_its_promise(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_list_names_every_check_and_its_promise(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     assert 0 == frame.main(["list"])
     shown = capsys.readouterr().out
     for name in REAL:

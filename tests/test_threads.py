@@ -28,6 +28,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tools.homes import file_only
 from tools.interrupts import expect_opcodes, trace_opcodes
 from tools.processes import PATIENCE, Crowd
 
@@ -41,8 +42,8 @@ class Abort(Exception):
 
 
 @pytest.fixture
-def crowd(tmp_path: Path) -> Iterator[Crowd]:
-    with Crowd(tmp_path / "state.yaml") as crowd:
+def crowd(address: str) -> Iterator[Crowd]:
+    with Crowd(address) as crowd:
         yield crowd
 
 
@@ -282,6 +283,7 @@ ONE_VALUE: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
+@file_only("about memory, which all engines share; thousands of looks would each be a round trip")
 @pytest.mark.pure
 @pytest.mark.parametrize("name", ONE_VALUE)
 def test_a_read_is_not_deceived_between_any_two_of_its_instructions(crowd: Crowd, name: str) -> None:
@@ -569,8 +571,7 @@ def test_close_waits_for_another_threads_transaction(crowd: Crowd) -> None:
     task.result()
     closer.result()
 
-    assert {"n": 99} == crowd.as_stranger()
-    assert ["state.yaml"] == crowd.folder()
+    crowd.home().expect_tidy({"n": 99})
     with pytest.raises(ClosedError):
         Task(lambda: state.n).result()
 
@@ -950,6 +951,7 @@ def is_in(thread: threading.Thread, function: Any) -> bool:
     return frame is not None
 
 
+@file_only("makes a write of the file hang")
 def test_a_thread_that_does_not_come_out_of_its_commit_keeps_its_block(crowd: Crowd, room: Room) -> None:
     """On a disk that hangs, for instance. A thread that wants to end the block gets an error, and changes nothing."""
     fs, hangs, begun, go_on = FileSystem(), threading.Event(), threading.Event(), threading.Event()
@@ -1335,7 +1337,7 @@ def test_a_write_through_one_joins_the_transaction_of_the_other(crowd: Crowd) ->
     """It does not lock itself out."""
     one = crowd.open(defaults={"n": 0, "l": []}, lock_timeout=0)
     two = crowd.open(lock_timeout=0)
-    before = crowd.file.read_bytes()
+    before = crowd.home().commits()
     with pytest.raises(Abort), one.transaction():
         one.n = 1
         two.l.append(1)
@@ -1344,7 +1346,7 @@ def test_a_write_through_one_joins_the_transaction_of_the_other(crowd: Crowd) ->
         assert 2 == one.n
         raise Abort
     assert {"n": 0, "l": []} == one == two
-    assert before == crowd.file.read_bytes()
+    assert before == crowd.home().commits()
 
     with one.transaction():
         two.n = 7
@@ -1364,6 +1366,7 @@ def test_opening_within_a_transaction_joins_it(crowd: Crowd) -> None:
     assert {"n": 2, "m": 5} == one == crowd.other().ask("state.snapshot()")
 
 
+@file_only("a URL is the only name of its state")
 @pytest.mark.parametrize("way", ["symlink", "symlinked folder", "relative", "dots", "PathLike"])
 def test_another_name_of_the_file_is_the_same_state(
     crowd: Crowd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
@@ -1399,6 +1402,7 @@ def test_another_name_of_the_file_is_the_same_state(
         assert ["link.yaml", "state.yaml"] == crowd.folder()
 
 
+@file_only("a URL has no relative form")
 def test_a_relative_path_stays_the_same_file_after_chdir(crowd: Crowd, monkeypatch: pytest.MonkeyPatch) -> None:
     crowd.begin(n=1)
     folder = crowd.file.parent
@@ -1428,8 +1432,7 @@ def test_closing_one_leaves_the_other_open(crowd: Crowd) -> None:
     inner.x = 1
     two.close()
 
-    assert {"n": 2, "d": {"x": 1}} == crowd.as_stranger()
-    assert ["state.yaml"] == crowd.folder()
+    crowd.home().expect_tidy({"n": 2, "d": {"x": 1}})
 
 
 def test_closing_within_the_others_transaction_does_not_end_it(crowd: Crowd) -> None:
@@ -1461,8 +1464,7 @@ def test_dropping_the_last_reference_tidies_the_file(crowd: Crowd) -> None:
     del state
     gc.collect()
 
-    assert {"n": 1} == crowd.as_stranger()
-    assert ["state.yaml"] == crowd.folder()
+    crowd.home().expect_tidy({"n": 1})
 
 
 @pytest.mark.parametrize("vacuums", [0, 1])
@@ -1488,8 +1490,7 @@ def test_dropping_a_cycle_tidies_the_file(crowd: Crowd, held: str, vacuums: int)
     use()
     gc.collect()
 
-    assert {"n": 2, "d": {}} == crowd.as_stranger()
-    assert ["state.yaml"] == crowd.folder()
+    crowd.home().expect_tidy({"n": 2, "d": {}})
 
 
 def test_threads_that_open_and_close_the_same_file_count_exactly(crowd: Crowd) -> None:
@@ -1507,10 +1508,10 @@ def test_threads_that_open_and_close_the_same_file_count_exactly(crowd: Crowd) -
 
     with PersistedState(crowd.path) as state:
         assert {"n": 45} == state
-    assert {"n": 45} == crowd.as_stranger()
-    assert ["state.yaml"] == crowd.folder()
+    crowd.home().expect_tidy({"n": 45})
 
 
+@file_only("a URL has no links")
 def test_a_hard_link_is_told_apart_instead_of_waiting_for_ever(crowd: Crowd, tmp_path: Path) -> None:
     """The same file by a name that a vacuum will part from it: who holds the lock is named."""
     crowd.begin(n=0)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
-from tools.crash import peek
+from tools import homes
 
 from pstate import BypassedError, PersistedState, ReentrantError, RemovedError, TransactionError, store
-from pstate.file import format as f
-from pstate.text import reading
 from pstate.values import same
 
 
@@ -21,13 +18,12 @@ class Abort(Exception):
 
 
 @pytest.fixture
-def state(tmp_path: Path) -> PersistedState:
-    return PersistedState(tmp_path / "state.yaml", a=1, b=1, jobs=[{"id": 1}, {"id": 2}], key={"x": 1, "y": 2})
+def state(address: str) -> PersistedState:
+    return PersistedState(address, a=1, b=1, jobs=[{"id": 1}, {"id": 2}], key={"x": 1, "y": 2})
 
 
 def records(state: PersistedState) -> int:
-    path: str = state.__reduce__()[1][1]
-    return f.scan(Path(path).read_bytes()).index
+    return homes.of(state).commits()
 
 
 def test_a_block_is_one_record(state: PersistedState) -> None:
@@ -42,8 +38,7 @@ def test_a_block_is_one_record(state: PersistedState) -> None:
 
 def operations(state: PersistedState) -> list[Any]:
     """The operations of the last record."""
-    path: str = state.__reduce__()[1][1]
-    return reading.decode_body(f.scan(Path(path).read_bytes()).bodies[-1], path, 1)
+    return homes.of(state).last()
 
 
 def test_an_item_that_is_set_again_and_again_is_one_operation(state: PersistedState) -> None:
@@ -82,7 +77,7 @@ def test_what_is_set_around_a_larger_change_comes_in_order(
         state.a = 40
         second["id"] = 40
 
-    assert same(state.snapshot(), peek(Path(state.__reduce__()[1][1])))
+    assert same(state.snapshot(), homes.of(state).reopened())
     before = state.snapshot()
     with suppress(Abort), state.transaction():
         state.b = 5
@@ -365,14 +360,13 @@ def test_a_rollback_in_the_middle_of_the_commit_is_refused(
     state._store.check()
 
 
-def test_a_transaction_in_which_code_went_round_the_state_is_rolled_back(tmp_path: Path) -> None:
-    path = tmp_path / "state.yaml"
-    state = PersistedState(path, a=1, jobs=[1])
+def test_a_transaction_in_which_code_went_round_the_state_is_rolled_back(address: str) -> None:
+    state = PersistedState(address, a=1, jobs=[1])
     with pytest.raises(TransactionError):
         with state.transaction():
             state["a"] = 2
             list.append(state["jobs"], 9)
             with pytest.raises(BypassedError):
                 state["jobs"].append(3)
-    assert {"a": 1, "jobs": [1]} == state.snapshot() == peek(path)
+    assert {"a": 1, "jobs": [1]} == state.snapshot() == homes.at(address).reopened()
     state.close()

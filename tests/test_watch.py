@@ -989,8 +989,8 @@ def test_what_is_not_synced_yet_is_not_told(path: Path) -> None:
 # ------------------------------------------------------------------------------------------------------------- history
 
 
-def test_history_tells_the_commits_since_the_last_vacuum(path: Path) -> None:
-    with PersistedState(path, n=0) as state:
+def test_history_tells_the_commits_since_the_last_vacuum(address: str) -> None:
+    with PersistedState(address, n=0) as state:
         state.n = 1
         state.vacuum()
         state.n = 2
@@ -1012,26 +1012,26 @@ def test_history_of_a_plain_document_is_empty(path: Path) -> None:
         assert [] == list(state.history())
 
 
-def test_a_watch_may_begin_with_the_history(crowd: Crowd) -> None:
-    crowd.begin(n=0)
-    other = crowd.other()
-    other.run("state.n = 1")
-    state = crowd.open()
-    state.n = 2
-    watch = state.watch(history=True)
-    state.n = 3
-    other.run("state.n = 4")
+def test_a_watch_may_begin_with_the_history(address: str) -> None:
+    with Crowd(address) as crowd:
+        other = crowd.other()
+        other.run("state.n = 0; state.vacuum(); state.n = 1")
+        state = crowd.open()
+        state.n = 2
+        watch = state.watch(history=True)
+        state.n = 3
+        other.run("state.n = 4")
 
-    assert [(0, 1, None), (1, 2, None), (2, 3, "here"), (3, 4, "other")] == [
-        (change.old, change.new, change.origin) for change in watch.poll()
-    ]
-    other.run("state.vacuum()")
-    state.n = 5
-    assert [(4, 5, "here")] == [(change.old, change.new, change.origin) for change in watch.poll()]
+        assert [(0, 1, None), (1, 2, None), (2, 3, "here"), (3, 4, "other")] == [
+            (change.old, change.new, change.origin) for change in watch.poll()
+        ]
+        other.run("state.vacuum()")
+        state.n = 5
+        assert [(4, 5, "here")] == [(change.old, change.new, change.origin) for change in watch.poll()]
 
 
-def test_a_watch_may_begin_with_what_is_there(path: Path) -> None:
-    with PersistedState(path, a={"b": 1}, n=None) as state:
+def test_a_watch_may_begin_with_what_is_there(address: str) -> None:
+    with PersistedState(address, a={"b": 1}, n=None) as state:
         assert [(("a",), ABSENT, {"b": 1}, None), (("n",), ABSENT, None, None)] == short(state.watch(now=True).poll())
         watch = state.watch("a.b", now=True)
         state.a.b = 2
@@ -1045,8 +1045,8 @@ def test_a_watch_may_begin_with_what_is_there(path: Path) -> None:
 
 
 @pytest.mark.parametrize("changed", [False, True])
-def test_the_history_does_not_begin_inside_of_a_transaction(tmp_path: Path, changed: bool) -> None:
-    with PersistedState(tmp_path / "state.yaml", n=0) as state:
+def test_the_history_does_not_begin_inside_of_a_transaction(address: str, changed: bool) -> None:
+    with PersistedState(address, n=0) as state:
         with state.transaction():
             if changed:
                 state.n = 1

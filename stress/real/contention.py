@@ -12,18 +12,18 @@ increment, and the share of the slowest process compared with that of the fastes
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
 
 from stress.check import BrokenPromise, Trial, check, logged
-from stress.real.workers import PATIENCE, Crew, Link, expect_tidy, open_state
+from stress.real.workers import PATIENCE, Address, Crew, Link, expect_tidy, open_state
 
 PROCESSES = [2, 4, 8, 16]
 #: About what it takes to have one process more on a busy machine, in seconds.
 BIRTH = 0.03
 
 
-def increment(link: Link, path: Path) -> tuple[list[int], float]:
+def increment(link: Link, path: Address) -> tuple[list[int], float]:
     """Increment from the first call to the second; returns the values that were reached, and the longest wait."""
     state = open_state(path, lock_timeout=PATIENCE)
     reached: list[int] = []
@@ -40,7 +40,7 @@ def increment(link: Link, path: Path) -> tuple[list[int], float]:
     return reached, longest
 
 
-def one_race(trial: Trial, path: Path, processes: int, seconds: float) -> None:
+def one_race(trial: Trial, path: Address, processes: int, seconds: float) -> None:
     with open_state(path, defaults={"n": 0}):
         pass
     with Crew(trial) as crew:
@@ -65,7 +65,7 @@ def one_race(trial: Trial, path: Path, processes: int, seconds: float) -> None:
     trial.figures[f"{processes} processes:"] = ", ".join([*shown, f"fairness {min(counts) / max(1, *counts):.2f}"])
 
 
-def judge(path: Path, reached: list[list[int]]) -> None:
+def judge(path: Address, reached: list[list[int]]) -> None:
     """Compare the file with what the processes reached. Raises BrokenPromise."""
     with open_state(path) as state:
         n = state.n
@@ -83,15 +83,22 @@ def judge(path: Path, reached: list[list[int]]) -> None:
     expect_tidy(path, {"n": n})
 
 
+def races(trial: Trial, address: Callable[[int], Address]) -> None:
+    """One race for each number of processes, at the *address* for it."""
+    for number, processes in enumerate(PROCESSES):
+        seconds = trial.left / (len(PROCESSES) - number) - BIRTH * processes
+        if number and seconds < 0:
+            break  # a short run has no time for so many
+        one_race(trial, address(processes), processes, max(0.1, seconds))
+        trial.goes_on()
+
+
 @check("contention", "All increments of many processes count, and every process gets its turn.")
 def contention(trial: Trial) -> None:
+    def address(processes: int) -> Address:
+        folder = trial.folder / f"{processes}"
+        folder.mkdir()
+        return folder / "state.yaml"
+
     with logged(trial.folder):
-        for number, processes in enumerate(PROCESSES):
-            seconds = trial.left / (len(PROCESSES) - number) - BIRTH * processes
-            if number and seconds < 0:
-                break  # a short run has no time for so many
-            seconds = max(0.1, seconds)
-            folder = trial.folder / f"{processes}"
-            folder.mkdir()
-            one_race(trial, folder / "state.yaml", processes, seconds)
-            trial.goes_on()
+        races(trial, address)

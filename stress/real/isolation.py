@@ -15,19 +15,17 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
-from pstate.file import limits
 from stress.check import BrokenPromise, Trial, check, rounds
 from stress.real.history import ABORTED, COMMITTED, UNKNOWN, Read, Transaction, judge
-from stress.real.workers import Crew, Ended, Link, Worker, expect_tidy, in_threads, open_state
+from stress.real.workers import Address, Crew, Ended, Link, Worker, expect_tidy, in_threads, open_state, vacuum_often
 
 KEYS = [f"k{n}" for n in range(6)]
 #: Vacuums are due after so few bytes in some of the processes.
 SMALL_JOURNAL = 10_000
-#: How long one history is, in seconds.
-LENGTH = 0.8
+#: How long one history is, in seconds after the first client is at work; on a server, where commits are slower.
+LENGTH, LENGTH_ON_SERVER = 0.8, 4.0
 
 
 class Undo(Exception):
@@ -179,12 +177,12 @@ class Client:
             now.appends = kept
 
 
-def run_clients(link: Link, path: Path, seed: int, numbers: list[int]) -> None:
+def run_clients(link: Link, path: Address, seed: int, numbers: list[int]) -> None:
     """A process with some clients, each a thread."""
     dice = random.Random(seed)
     sys.setswitchinterval(dice.choice([1e-3, 1e-4, 1e-5]))
     if dice.random() < 0.5:
-        limits.JOURNAL_MINIMUM = SMALL_JOURNAL
+        vacuum_often(SMALL_JOURNAL)
     state = open_state(path, lock_timeout=60)
     clients = [Client(link, state, f"{link.name}.{number}", number, dice.random()) for number in numbers]
     in_threads(link, [client.run for client in clients])
@@ -211,11 +209,12 @@ class Recorder:
         return self.done + list(self.begun.values())
 
 
-def one_history(trial: Trial, path: Path) -> None:
+def one_history(trial: Trial, path: Address) -> None:
     dice = trial.random
     with open_state(path, defaults={key: [] for key in KEYS}):
         pass
     recorder = Recorder(trial)
+    length = LENGTH_ON_SERVER if isinstance(path, str) else LENGTH
     number = 0
     with Crew(trial) as crew:
 
@@ -226,16 +225,18 @@ def one_history(trial: Trial, path: Path) -> None:
             return crew.start(f"process {numbers[0]}", run_clients, path, dice.randrange(1 << 32), numbers)
 
         workers = [start() for _ in range(dice.randrange(2, 4))]
-        until = time.monotonic() + min(LENGTH, trial.left)
-        until_the_kill = dice.randrange(100, 1500)
-        while time.monotonic() < until:
+        until = 0.0
+        most = 300 if isinstance(path, str) else 1500
+        until_the_kill = dice.randrange(most // 15, most)
+        while not until or time.monotonic() < until:
             for worker, message in crew.listen(workers):
                 if message is None:
                     raise BrokenPromise(f"{worker} died by itself, of {worker.process.exitcode}")
+                until = until or time.monotonic() + min(length, trial.left)
                 recorder.note(message)
                 until_the_kill -= 1
             if until_the_kill <= 0:
-                until_the_kill = dice.randrange(100, 1500)
+                until_the_kill = dice.randrange(most // 15, most)
                 victim = workers.pop(dice.randrange(len(workers)))
                 victim.kill()
                 for message in victim.heard():

@@ -19,15 +19,15 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from pstate.file import format as f
-from pstate.file import limits
 from pstate.file.fs import FileSystem
 from stress.check import BrokenPromise, Trial, check, rounds
+from stress.real import servers
 from stress.real.workers import (
     PATIENCE,
+    Address,
     Crew,
     Ended,
     Link,
@@ -36,6 +36,7 @@ from stress.real.workers import (
     expect_tidy,
     open_state,
     read_fresh,
+    vacuum_often,
 )
 
 #: Vacuums are due after so few bytes in the workers, that every storm has many.
@@ -44,14 +45,14 @@ SMALL_JOURNAL = 3_000
 LARGE = 300_000
 #: Calls that change something, before or within which a worker can kill itself: name -> what it is part of.
 CHANGING = {
-    "write": "write",
-    "truncate": "write",
-    "sync_data": "sync",
-    "sync": "vacuum",
-    "rename_new": "vacuum",
-    "exchange": "vacuum",
-    "unlink": "vacuum",
-    "sync_folder": "vacuum",
+    "write": "within a write",
+    "truncate": "within a write",
+    "sync_data": "within a sync",
+    "sync": "within a vacuum",
+    "rename_new": "within a vacuum",
+    "exchange": "within a vacuum",
+    "unlink": "within a vacuum",
+    "sync_folder": "within a vacuum",
 }
 
 
@@ -77,6 +78,33 @@ class Doomed(FileSystem):
             return call(*args)
 
         return deadly
+
+
+def doom_requests(doom: int, dice: random.Random, told: Callable[[str], None]) -> None:
+    """This process dies at the n-th request to a server: before it, before its answer is read, or after that."""
+    from pstate.rows import link
+
+    run = link.Link._run
+    left = doom
+
+    def deadly(self: link.Link, send: Callable[[], None], deadline: float) -> Any:
+        nonlocal left
+        left -= 1
+        if left:
+            return run(self, send, deadline)
+        when = dice.choice(["before a request", "before an answer", "before an answer", "after an answer"])
+        if when == "before an answer":
+            send()
+            assert self._conn is not None
+            while self._conn.flush():
+                pass
+        elif when == "after an answer":
+            run(self, send, deadline)
+        told(when)
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError("killed")
+
+    setattr(link.Link, "_run", deadly)  # noqa: B010
 
 
 # ---------------------------------------------------------------------- the commits of a writer
@@ -112,6 +140,15 @@ def a_transaction(mine: Any, state: Any, k: int, told: Callable[[], None] = lamb
         mine.deep.again.k = k
 
 
+def a_job(mine: Any, state: Any, k: int) -> None:
+    """Take the first job of the common queue, and put a new one at its end."""
+    with state.transaction():
+        mine.taken.sum += state.queue.jobs.pop(0)
+        mine.taken.k = k
+        state.queue.jobs.append(state.queue.made)
+        state.queue.made += 1
+
+
 COMMITS: dict[str, Callable[[Any, Any, int], None]] = {
     "value": one_value,
     "pair": several_keys,
@@ -119,8 +156,11 @@ COMMITS: dict[str, Callable[[Any, Any, int], None]] = {
     "tree": a_whole_container,
     "large": a_large_value,
     "deep": a_transaction,
+    "taken": a_job,
 }
-WEIGHTS = [8, 6, 6, 6, 1, 12]
+WEIGHTS = [8, 6, 6, 6, 1, 12, 6]
+#: How many jobs the common queue has.
+JOBS = 3
 
 
 def beginning() -> dict[str, Any]:
@@ -132,6 +172,7 @@ def beginning() -> dict[str, Any]:
         "tree": {"k": 0, "list": [], "inner": {"k": 0, "set": {0, -1}}},
         "large": "0:x",
         "deep": {"k": 0, "log": [[0, {"k": 0}]], "again": {"k": 0}},
+        "taken": {"k": 0, "sum": 0},
     }
 
 
@@ -146,6 +187,7 @@ def numbers(mine: dict[str, Any]) -> dict[str, int]:
         "tree": tree["k"],
         "large": int(large),
         "deep": deep["k"],
+        "taken": mine["taken"]["k"],
     }
     k = found["rows"]
     count = len(rows) // 3
@@ -160,6 +202,7 @@ def numbers(mine: dict[str, Any]) -> dict[str, int]:
         "deep": deep["again"]["k"] == deep["k"]
         and logged == list(range(deep["k"] - len(logged) + 1, deep["k"] + 1))
         and all(inner == {"k": n} for n, inner in deep["log"]),
+        "taken": True,  # see `judge_jobs`
     }
     for kind, is_whole in whole.items():
         if not is_whole:
@@ -167,17 +210,34 @@ def numbers(mine: dict[str, Any]) -> dict[str, int]:
     return found
 
 
+def judge_jobs(seen: dict[str, Any]) -> None:
+    """Each job is in the queue, or was taken by one writer. Raises BrokenPromise."""
+    taken = [mine["taken"] for mine in seen["of"].values()]
+    jobs, made = seen["queue"]["jobs"], seen["queue"]["made"]
+    count, total = sum(each["k"] for each in taken) + len(jobs), sum(each["sum"] for each in taken) + sum(jobs)
+    if (count, total) != (made, made * (made - 1) // 2):
+        raise BrokenPromise(
+            f"P7: {made} jobs were made, and {count} are in the queue or taken; their numbers add up to {total}"
+        )
+
+
 class Undo(Exception):
     """Leaves a transaction that must not be seen."""
 
 
-def write(link: Link, path: Path, durability: str, seed: int, doom: int) -> None:
+def write(link: Link, path: Address, durability: str, seed: int, doom: int) -> None:
     """A writer, until it is called or killed. Tells ("done", kind, k) after each commit."""
-    limits.JOURNAL_MINIMUM = SMALL_JOURNAL
+    vacuum_often(SMALL_JOURNAL)
     dice = random.Random(seed)
     options: dict[str, Any] = {"durability": durability, "lock_timeout": None}
-    if doom:
-        options["fs"] = Doomed(doom, dice, lambda part: link.tell(("dies", part)))
+
+    def dies(when: str) -> None:
+        link.tell(("dies", when))
+
+    if doom and isinstance(path, str):
+        doom_requests(doom, dice, dies)
+    elif doom:
+        options["fs"] = Doomed(doom, dice, dies)
     state = open_state(path, **options)
     mine = state.of[link.name]
     last = numbers(state.snapshot()["of"][link.name])
@@ -217,7 +277,7 @@ def write(link: Link, path: Path, durability: str, seed: int, doom: int) -> None
 class Storm:
     """Writers of one file, what they have acknowledged, and the looks at the file."""
 
-    def __init__(self, trial: Trial, crew: Crew, path: Path, durability: str, names: str) -> None:
+    def __init__(self, trial: Trial, crew: Crew, path: Address, durability: str, names: str) -> None:
         self.trial = trial
         self.crew = crew
         self.path = path
@@ -225,7 +285,12 @@ class Storm:
         self.told: dict[str, Counter[str]] = {name: Counter() for name in names}
         self.writers: dict[str, Worker] = {}
         self.within: set[str] = set()  #: who said so, and has not yet said that the transaction is done
-        with open_state(path, defaults={"total": 0, "of": {name: beginning() for name in names}}):
+        content = {
+            "total": 0,
+            "of": {name: beginning() for name in names},
+            "queue": {"jobs": [*range(JOBS)], "made": JOBS},
+        }
+        with open_state(path, defaults=content):
             pass
 
     def start(self, name: str) -> None:
@@ -238,7 +303,7 @@ class Storm:
         if message[0] == "within":
             self.within.add(name)
         elif message[0] == "dies":
-            self.trial.count(f"kills within a {message[1]}")
+            self.trial.count(f"kills {message[1]}")
         elif message[0] == "done":
             _, kind, k = message
             self.within.discard(name)
@@ -279,6 +344,7 @@ class Storm:
             raise BrokenPromise(
                 f"P7: the writers' transactions add up to {in_transactions}, their common total says {seen['total']}"
             )
+        judge_jobs(seen)
         self.trial.count("reads")
 
     def bury(self, name: str) -> None:
@@ -297,7 +363,7 @@ class Storm:
             self.told[name][kind] = k
 
 
-def one_storm(trial: Trial, path: Path) -> None:
+def one_storm(trial: Trial, path: Address) -> None:
     dice = trial.random
     names = "abcd"[: dice.randrange(2, 5)]
     durability = dice.choice(["process", "process", "power"])
@@ -349,7 +415,9 @@ def listen(storm: Storm) -> list[str]:
 
 
 def die(storm: Storm, name: str) -> None:
-    if f.scan(storm.path.read_bytes()).rest:
+    if isinstance(storm.path, str):
+        servers.await_end(storm.path, storm.writers[name].pid)
+    elif f.scan(storm.path.read_bytes()).rest:
         storm.trial.count("torn tails seen")
     storm.look()
     storm.bury(name)
@@ -369,6 +437,8 @@ def stop(storm: Storm) -> None:
         except EOFError:
             storm.trial.count("kills")
         worker.join()
+        if isinstance(storm.path, str):
+            servers.await_end(storm.path, worker.pid)
     storm.look()
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import faulthandler
+import importlib.util
 import multiprocessing
 import os
 import pickle
@@ -31,11 +32,16 @@ from typing import Any, Concatenate, ParamSpec, Self
 
 import yaml
 
-from pstate import PersistedState, store
+from pstate import LockTimeout, PersistedState, store
+from pstate.engines import is_url
 from pstate.file import format as f
+from pstate.file import limits
 from stress.check import BrokenPromise, Trial, log_to
 
 P = ParamSpec("P")
+
+#: Where a state is: a path, or a URL as a string.
+Address = Path | str
 
 METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 BIRTH: Any = multiprocessing.get_context(METHOD)
@@ -311,15 +317,23 @@ def in_threads(link: Link, bodies: list[Callable[[], Iterator[None]]]) -> None:
 # ---------------------------------------------------------------------- what checks look at afterwards
 
 
-def open_state(path: Path, **options: Any) -> Any:
+def open_state(path: Address, **options: Any) -> Any:
     """The state at *path*. Any, because a type checker does not know the names in a state."""
     return PersistedState.open(path, **options)
 
 
-def read_fresh(path: Path) -> dict[Any, Any]:
+def read_fresh(path: Address) -> dict[Any, Any]:
     """The whole state, as somebody reads it who opens the file now and writes nothing."""
     with PersistedState.open(path, read_only=True) as state:
         return state.snapshot()
+
+
+def vacuum_often(size: int) -> None:
+    """Let vacuums of this process be due after *size* bytes, and as many snapshots on a server."""
+    limits.JOURNAL_MINIMUM = size
+    if "pstate.rows.log" in sys.modules or importlib.util.find_spec("psycopg"):
+        rows: Any = importlib.import_module("pstate.rows.log")
+        rows.SNAPSHOT_RECORDS, rows.SNAPSHOT_SIZE = size // 100, size
 
 
 def is_locked(path: str | Path) -> bool:
@@ -336,11 +350,15 @@ def is_locked(path: str | Path) -> bool:
     return False
 
 
-def expect_tidy(path: Path, content: dict[Any, Any]) -> None:
+def expect_tidy(path: Address, content: dict[Any, Any]) -> None:
     """After the last close: one plain YAML document that says *content*, nothing beside it, nobody in the lock.
 
-    Raises BrokenPromise. The file is the only one in its folder.
+    Raises BrokenPromise. The file is the only one in its folder. A server has nothing but the lock to be left.
     """
+    if isinstance(path, str) and is_url(path):
+        expect_free(path, content)
+        return
+    path = Path(path)
     data = path.read_bytes()
     documents = list(yaml.load_all(data, LOADER))
     if f.scan(data).marker is not None or len(documents) != 1:
@@ -352,3 +370,14 @@ def expect_tidy(path: Path, content: dict[Any, Any]) -> None:
         raise BrokenPromise(f"P1: after a clean close there is {', '.join(beside)} beside the file")
     if is_locked(path):
         raise BrokenPromise("P7: nobody has the file open, and its lock is held")
+
+
+def expect_free(url: str, content: dict[Any, Any]) -> None:
+    """After the last close: an opener finds *content* on the server, and gets the lock. Raises BrokenPromise."""
+    try:
+        with PersistedState.open(url, lock_timeout=1) as state, state.transaction():
+            found = state.snapshot()
+    except LockTimeout as error:
+        raise BrokenPromise(f"P7: nobody has the state open, and its lock is held: {error}") from None
+    if found != content:
+        raise BrokenPromise(f"P5: an opener reads {found!r}, the state said {content!r}")

@@ -27,9 +27,11 @@ from typing import Any
 
 import pstate
 from pstate import PersistedState
+from pstate.engines import is_url
 from pstate.file.fs import FileSystem
 from pstate.memory import ops
 from pstate.values import same
+from tools import homes
 from tools.processes import Other, is_locked
 
 State = dict[Any, Any]
@@ -317,6 +319,43 @@ class Scene:
         assert self.there()["n"] == self.here()["n"] == self.fresh()["n"] == 9
 
 
+class ServerScene(Scene):
+    """The same for a state at a URL. Each round has one of its own."""
+
+    def __init__(self, folder: Path, other: Other, url: str) -> None:
+        super().__init__(folder, other)
+        self._url = url
+        self._began = homes.ServerHome(url).now()
+        self._count = 0
+
+    def set(self, content: bytes | None, prepare: Callable[[Scene], Any], **options: Any) -> None:
+        """A new state that says *content*, opened by both."""
+        self.errors.clear()
+        self.let_go()
+        self._count += 1
+        self.path = f"{self._url} {self._count}"
+        self.options = {"lock_timeout": 5, **options}
+        self.state = PersistedState.open(self.path, **self.options)
+        if content is not None:
+            self.state._store.save({}, content)
+        self.other.run(f"state = pstate.PersistedState.open({self.path!r}, lock_timeout=0.5)")
+        prepare(self)
+
+    def descriptors(self) -> list[str]:
+        """The sessions of this process that were begun since."""
+        return homes.ServerHome(self.path).sessions(os.getpid(), self._began)
+
+    def fresh(self) -> State:
+        """What an opener finds."""
+        return homes.ServerHome(self.path).reopened()
+
+    def is_clean(self) -> None:
+        """A vacuum takes nothing away."""
+        before = self.here()
+        self.state.vacuum()
+        assert same(before, self.fresh())
+
+
 #: What the other process needs for `Scene`.
 PREPARE_OTHER = """
 from tools.interrupts import Hurried
@@ -361,13 +400,16 @@ class Lightning(Exception):
     """What the handler raises in a storm."""
 
 
-def weather(path: str, locking: str, seconds: float, seed: int) -> dict[str, int]:
+def weather(path: str, locking: str, seconds: float, least: int, seed: int) -> dict[str, int]:
     """Count in the state at *path* under real signals at random moments; returns what happened how often.
+
+    It takes *seconds*, and longer if there were not *least* interruptions by then.
 
     After each interruption memory must say whether the step was made, and it must be a step or none. Call it in the
     main thread of a process of its own: it takes SIGALRM.
     """
     chance = random.Random(seed)
+    on_server = is_url(path)
     raising = False
 
     def strike(number: int, frame: FrameType | None) -> None:
@@ -415,13 +457,13 @@ def weather(path: str, locking: str, seconds: float, seed: int) -> dict[str, int
     end = time.monotonic() + seconds
     step = 0
     length = 0
-    while time.monotonic() < end:
+    while time.monotonic() < end or told["struck"] < least:
         step += 1
         kind = chance.choice([single] * 8 + [block] * 8 + [inner_blocks] * 4 + [vacuum])
         before = {"log": length}
         struck = False
         where = ""
-        delay = chance.random() * (0.0030 if kind is vacuum else 0.0004)
+        delay = chance.random() * (0.0030 if kind is vacuum or on_server else 0.0004)
         try:
             raising = True
             signal.setitimer(signal.ITIMER_REAL, delay)
@@ -450,7 +492,8 @@ def weather(path: str, locking: str, seconds: float, seed: int) -> dict[str, int
     raising = False
     assert same(state.snapshot(), reader.snapshot())
     reader.close()
-    with PersistedState.open(path, read_only=True, fs=Hurried()) as again:
+    system = {} if on_server else {"fs": Hurried()}
+    with PersistedState.open(path, read_only=True, **system) as again:
         assert same(state.snapshot(), again.snapshot())
     state.close()
     return told
@@ -463,6 +506,7 @@ __all__ = [
     "Hurried",
     "Interrupter",
     "Scene",
+    "ServerScene",
     "State",
     "chosen",
     "expect_opcodes",

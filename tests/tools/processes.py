@@ -24,6 +24,7 @@ import yaml
 import pstate
 from pstate import PersistedState
 from stress.real.workers import BIRTH, METHOD, Link, Worker, end, is_locked
+from tools import homes
 from tools.disks import Disk
 
 if METHOD == "forkserver":
@@ -200,11 +201,11 @@ def _outdented(code: str) -> str:
 
 
 class Crowd:
-    """One state file, this process' states of it, and the other processes that have it open."""
+    """One state, at a path or a URL, this process' states of it, and the other processes that have it open."""
 
-    def __init__(self, path: Path, kind: str = "file") -> None:
-        self.file = path
-        self.path = str(path)
+    def __init__(self, address: Path | str, kind: str = "file") -> None:
+        self.file = Path(address)  #: if it is one
+        self.path = str(address)
         self.kind = kind
         self.shared = BIRTH.Lock() if kind == "multiprocessing.Lock" else None
         self.states: list[PersistedState] = []
@@ -228,6 +229,10 @@ class Crowd:
     def as_stranger(self) -> Any:
         """The file as a stock loader reads it; fails if it is more than one document."""
         return yaml.safe_load(self.file.read_bytes())
+
+    def home(self) -> homes.Home:
+        """What a stranger finds."""
+        return homes.at(self.path)
 
     def folder(self) -> list[str]:
         return sorted(os.listdir(self.file.parent))
