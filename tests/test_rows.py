@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import logging
 import multiprocessing
 import os
@@ -10,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from tools import postgres
@@ -17,7 +20,9 @@ from tools.crash import in_child
 from tools.engines import opened, store_of
 
 from pstate import (
+    ConflictError,
     HistoryLost,
+    InvalidStateError,
     LockTimeout,
     MissingPathError,
     PersistedState,
@@ -122,6 +127,18 @@ def test_a_state_and_its_repr_hold_no_password(postgres_server: postgres.Server,
 
 
 # ---------------------------------------------------------------------------------------- processes, threads and forks
+
+
+def test_a_name_is_never_part_of_a_statement(process: Any, url: str, sql: Any) -> None:
+    """Nor is a value, also where statements are written out, as in a block."""
+    hostile = "x'; DROP TABLE pstate.store; --$1 $2 \\' \" {} %s"
+    state = process(url=f"{url}{quote(hostile)}")
+    state[hostile] = hostile
+    with state.transaction():
+        state["l"] = [hostile]
+    state.vacuum()
+    assert process(url=f"{url}{quote(hostile)}").snapshot() == {hostile: hostile, "l": [hostile]}
+    assert sql("SELECT name FROM pstate.store WHERE name = %s", url.partition("#")[2] + hostile)
 
 
 def test_a_state_is_pickled_as_its_url(url: str) -> None:
@@ -252,6 +269,25 @@ def test_who_has_the_lock_is_named(process: Any) -> None:
         assert caught.value.waited == pytest.approx(0.1, abs=2)
 
 
+@pytest.mark.parametrize("others", [False, True], ids=["nobody else commits", "another program commits"])
+def test_a_block_that_outlives_its_lease_is_committed_or_conflicts(
+    process: Any, sql: Any, monkeypatch: pytest.MonkeyPatch, others: bool
+) -> None:
+    """A machine that was cut off keeps the lock no longer, and overwrites nothing when it is back."""
+    monkeypatch.setattr(server, "LEASE", 0.2)
+    state, other = process(), process()
+    state.n = 1
+    with pytest.raises(ConflictError, match="keep blocks shorter") if others else contextlib.nullcontext():
+        with state.transaction():
+            state.n += 1
+            backend = store_of(state).log.server.backend
+            while sql("SELECT FROM pg_stat_activity WHERE pid = %s", backend):
+                pass  # it sees nobody else, so it ends
+            if others:
+                other.n = 10
+    assert state.n == other.n == (10 if others else 2)
+
+
 def test_a_server_that_lets_no_session_end_another_is_used_all_the_same(process: Any, url: str, sql: Any) -> None:
     state = process()
     state.n = 1
@@ -333,6 +369,24 @@ def test_a_newer_format_is_refused(process: Any, url: str, sql: Any) -> None:
     process().n = 1
     sql("UPDATE pstate.store SET format = 2 WHERE name = %s", url.partition("#")[2])
     with pytest.raises(UnreadableError, match="newer pstate"):
+        process()
+
+
+@pytest.mark.parametrize(
+    ("document", "says"),
+    [
+        ("a: !!python/object/apply:os._exit [1]\n", "python/object"),
+        ("a: &a [x, x, x, x, x, x, x, x, x, x]\n"
+         + "".join(f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]\n" for old, new in itertools.pairwise("abcdefgh")),
+         "alias"),
+    ],
+    ids=["a Python tag", "an alias bomb"],
+)  # fmt: skip
+def test_a_hostile_document_is_refused(process: Any, url: str, sql: Any, document: str, says: str) -> None:
+    process().n = 1
+    sql("UPDATE pstate.snapshot SET document = %s WHERE store = (SELECT id FROM pstate.store WHERE name = %s)",
+        document, url.partition("#")[2])  # fmt: skip
+    with pytest.raises(InvalidStateError, match=says):
         process()
 
 
@@ -465,6 +519,19 @@ def test_statements_are_not_prepared_where_sessions_are_shared(process: Any, cap
             state.n = number
             assert state.n == number
     assert caplog.text.count("not prepared") == 1
+
+
+def test_other_words_for_a_state_are_another_state_here_and_another_password_is_not(url: str) -> None:
+    with PersistedState(url, n=0) as state:
+        with PersistedState(url.replace("//pstate@", "//pstate:hunter2@")) as same:
+            assert store_of(same) is store_of(state)
+        with PersistedState.open(url.replace("postgresql:", "postgres:"), lock_timeout=0.1) as other:
+            assert store_of(other) is not store_of(state)
+            with state.transaction():
+                state.n = 1
+                with pytest.raises(LockTimeout):
+                    other.n = 2
+            assert other.n == 1
 
 
 def test_power_is_what_a_server_gives(process: Any) -> None:
