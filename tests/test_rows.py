@@ -521,10 +521,8 @@ def test_statements_are_not_prepared_where_sessions_are_shared(process: Any, cap
     assert caplog.text.count("not prepared") == 1
 
 
-def test_other_words_for_a_state_are_another_state_here_and_another_password_is_not(url: str) -> None:
+def test_other_words_for_a_state_are_another_state_here(url: str) -> None:
     with PersistedState(url, n=0) as state:
-        with PersistedState(url.replace("//pstate@", "//pstate:hunter2@")) as same:
-            assert store_of(same) is store_of(state)
         with PersistedState.open(url.replace("postgresql:", "postgres:"), lock_timeout=0.1) as other:
             assert store_of(other) is not store_of(state)
             with state.transaction():
