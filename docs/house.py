@@ -231,12 +231,13 @@ def line(x1: int, y1: int, x2: int, y2: int, kind: str = "a") -> str:
     return f'<line class="{kind}" x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}"/>'
 
 
-WINGS = frozenset({"memory", "text", "file"})
+WINGS = frozenset({"memory", "text", "file", "rows"})
 PICTURES = {
     "house": lambda: svg(house(), WINGS),
     "file-wing": lambda: svg(wing("file")),
     "memory-wing": lambda: svg(wing("memory")),
     "text-wing": lambda: svg(wing("text")),
+    "rows-wing": lambda: svg(wing("rows")),
 }
 
 

@@ -10,12 +10,14 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytest
+from tools.docs import HOST, served
+from tools.engines import opened
 
 import pstate
 from pstate import PersistedState
@@ -60,7 +62,7 @@ def test_a_picture_can_be_read_on_a_phone(name: str) -> None:
         tuple(map(int, found)) for found in re.findall(r'<rect class="\w" x="(\d+)" y="(\d+)" width="(\d+)"', picture)
     ]
     lines = [tuple(map(int, found)) for found in re.findall(r'x1="(\d+)" y1="(\d+)" x2="(\d+)" y2="(\d+)"', picture)]
-    assert len(rooms) >= 10
+    assert len(rooms) >= 9
     assert len(lines) >= 10
 
     for left, top, width in rooms:
@@ -290,6 +292,43 @@ def watches(walk: Walk) -> None:
     assert [(1, 2, "other")] == [(change.old, change.new, change.origin) for change in walk.follow(watch.poll)]
 
 
+def on_server(*states: int) -> list[Any]:
+    """Programs that have the state of a server open, each in a store of its own."""
+    kind: Any = importlib.import_module("pstate.rows.servers").Servers
+    return [opened(kind(number), f"postgresql://{HOST}/app#walk") for number in states]
+
+
+def changes_on_a_server(walk: Walk) -> None:
+    (state,) = on_server(1)
+    state.counter = 1
+    walk.follow(lambda: setattr(state, "counter", 2))
+    assert 2 == state.counter
+    state.close()
+
+
+def transacts_on_a_server(walk: Walk) -> None:
+    state, other = on_server(1, 2)
+    state.counter = 1
+    other.counter = 2
+
+    def block() -> None:
+        with state.transaction():
+            state.counter += 1
+
+    walk.follow(block)
+    assert 3 == other.counter
+    state.close()
+    other.close()
+
+
+def reads_on_a_server(walk: Walk) -> None:
+    state, other = on_server(1, 2)
+    other.counter = 1
+    assert 1 == walk.follow(lambda: state.counter)
+    state.close()
+    other.close()
+
+
 #: What each list of the page shows, in their order. Of the complete ones no call is left out.
 WALKS = [
     counts,
@@ -304,7 +343,11 @@ WALKS = [
     follows_a_vacuum,
     begins_to_watch,
     watches,
+    changes_on_a_server,
+    transacts_on_a_server,
+    reads_on_a_server,
 ]
+ON_SERVER = {changes_on_a_server, transacts_on_a_server, reads_on_a_server}
 COMPLETE = {counts, reads}
 
 
@@ -329,13 +372,17 @@ def missing(steps: list[Call], calls: list[Call]) -> Call | None:
     ("steps", "walk"), list(zip(listed(), WALKS, strict=True)), ids=lambda it: getattr(it, "__name__", "")
 )
 def test_a_walk_of_the_page_is_the_way_that_the_code_takes(
-    steps: list[Call], walk: Callable[[Walk], None], monkeypatch: pytest.MonkeyPatch
+    steps: list[Call],
+    walk: Callable[[Walk], None],
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
     """Each step is called, after the one before it."""
     monkeypatch.setattr(limits, "TRUST", 60.0)  # or the descriptor is asked for, after a pause
     taken = Walk()
     try:
-        walk(taken)
+        with served(request) if walk in ON_SERVER else nullcontext():
+            walk(taken)
     finally:
         taken.end()
 

@@ -165,6 +165,22 @@ class Witness(Disk):
         return "0123abcd"
 
 
+def test_the_tables_that_are_shown_are_those_that_are_made() -> None:
+    """And the page says of each column what it is."""
+    statements = importlib.import_module("pstate.rows.statements")
+    shown = re.search(r"<!-- tables -->\n```sql\n(.*?)^```$", FORMAT, re.M | re.S)
+    assert shown is not None
+    made = {
+        f"{table}.{column}"
+        for table, columns in re.findall(r"EXISTS pstate\.(\w+) \(\n(.*?)^\)", shown[1], re.M | re.S)
+        for column in re.findall(r"^    ([a-z]+) ", columns, re.M)
+    }
+    explained = {name for rows in tables(FORMAT) for row in rows for name in re.findall(r"`([a-z]+\.[a-z]+)`", row[0])}
+
+    assert shown[1] == statements.DDL
+    assert made == explained
+
+
 def test_a_real_session_leaves_the_bytes_that_are_shown(tmp_path: Path) -> None:
     """The journal as it grows, and the file that the vacuum has replaced."""
     path = tmp_path / "state.yaml"
@@ -516,7 +532,8 @@ def test_comments_cite_only_rules_that_are_on_the_page() -> None:
     assert cited('x = "F1"  # as I4 says\n') == {"I4"}
 
 
-UNITS = {"ms": 1e-3, "µs": 1e-6, "s": 1.0, "bytes": 1, "times": 1, "levels": 1, "digits": 1, "vacuums": 1}
+UNITS = {"ms": 1e-3, "µs": 1e-6, "s": 1.0, "bytes": 1, "times": 1, "levels": 1, "digits": 1, "vacuums": 1,
+         "records": 1, "characters": 1}  # fmt: skip
 
 
 def constants() -> list[tuple[str, str]]:
@@ -554,6 +571,7 @@ def test_every_constant_is_the_one_in_the_code(name: str, text: str) -> None:
         ("VERSION", 1, "its version is 1"),
         ("NO_GENERATION", "00000000", "never `00000000`"),
         ("SECTOR", 512, "a multiple of 512 bytes"),
+        ("_FORMAT", "1", "Its number is 1"),
         ("_SIGNATURE", b"... # pstate ", "begins with `... # pstate `"),
     ],
 )
@@ -579,6 +597,29 @@ def test_the_pauses_and_the_timeout_in_the_text_are_those_of_the_code(tmp_path: 
     )
     with PersistedState(tmp_path / "state.yaml") as state:
         assert 10.0 == state._store.lock_timeout
+
+
+def test_the_times_of_servers_in_the_text_are_those_of_the_code() -> None:
+    pytest.importorskip("psycopg", reason="psycopg is not installed")
+    server = importlib.import_module("pstate.rows.server")
+    log = importlib.import_module("pstate.rows.log")
+    howto, concepts = (
+        (ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("howto/postgres.md", "concepts.md")
+    )
+
+    assert server.LEASE == 30
+    assert "A block that lasts longer than 30 s loses its lock" in GUARANTEES
+    assert "lasts longer than 30 seconds" in howto
+    assert "After 30 seconds without a request" in concepts
+    assert server.PATIENCE == 5
+    assert "waits for `lock_timeout`, and at least 5 s," in GUARANTEES
+    assert "and at least 5 seconds" in howto
+    assert log.RETENTION == 7 * 86400
+    assert "for 7 days" in GUARANTEES
+    assert "at least 7 days" in concepts
+    assert log.LARGEST == 64 * 2**20
+    assert "more than 64 MiB" in howto
+    assert "more than 64 MiB" in concepts
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

@@ -25,7 +25,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from tools import homes, postgres
+from tools import homes
 from tools.crash import State, peek, plain_document, play, replayed
 from tools.disks import spare_the_disk
 
@@ -34,6 +34,7 @@ from pstate.file import format
 from pstate.file.fs import SYSTEM
 from pstate.text import reading
 from pstate.values import same
+from stress.real import postgres
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -18,18 +18,18 @@ CRON = HOWTO / "cron-systemd.md"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
-def test_whoever_follows_a_page_sees_what_it_shows(page: Path, tmp_path: Path) -> None:
+def test_whoever_follows_a_page_sees_what_it_shows(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """Each block of code is saved, typed or executed, in order, in an empty folder."""
-    assert follow(page, tmp_path)
+    assert follow(page, tmp_path, request)
 
 
-def test_the_recording_in_the_readme_is_one(tmp_path: Path) -> None:
+def test_the_recording_in_the_readme_is_one(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """It is repeated, and must print the same."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     page = tmp_path / "recording.md"
     page.write_text(text.partition("<!-- recording -->\n")[2].partition("<!-- end -->")[0], encoding="utf-8")
 
-    assert 2 == follow(page, tmp_path)
+    assert 2 == follow(page, tmp_path, request)
 
 
 def test_the_messages_that_the_page_about_damage_explains_are_those_of_the_code() -> None:
@@ -107,18 +107,41 @@ def test_the_folder_is_mounted_into_the_container() -> None:
         pytest.param('```sh title="a.sh"\necho\n```\n', "a.sh.*no later block", id="a file that nobody uses"),
     ],
 )
-def test_a_page_that_shows_something_else_is_found_out(text: str, mistake: str, tmp_path: Path) -> None:
+def test_a_page_that_shows_something_else_is_found_out(
+    text: str, mistake: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     """A check that cannot fail would prove nothing."""
     page = tmp_path / "page.md"
     page.write_text(text, encoding="utf-8")
 
     with pytest.raises(AssertionError, match=mistake):
-        follow(page, tmp_path)
+        follow(page, tmp_path, request)
 
 
-def test_what_varies_need_not_be_the_same(tmp_path: Path) -> None:
+def test_what_varies_need_not_be_the_same(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     page = tmp_path / "page.md"
     commands = "$ pwd; seq 9; echo so far; echo 0123abcd; cat <<E\n> more\n> E\n"
     page.write_text(f"```console\n{commands}$PWD\n1\n...\n9\nso ...\n89abcdef\nmore\n```\n", encoding="utf-8")
 
-    assert 1 == follow(page, tmp_path)
+    assert 1 == follow(page, tmp_path, request)
+
+
+def test_the_server_of_a_page_is_that_of_the_tests_and_nothing_stays_there(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Two pages that name it do not meet."""
+    shown = "postgresql://role@db.example/app#s"
+    blocks = (
+        "```sql\nCREATE ROLE role LOGIN; GRANT CREATE ON DATABASE app TO role\n```\n",
+        f"```python\nimport pstate\n\nstate = pstate.PersistedState('{shown}', n=1)\n"
+        "print(state.n, pstate.path_of(state))\nstate.close()\n```\n",
+        f"```text\n1 {shown}\n```\n",
+        "```sql\nSELECT rev, body FROM pstate.record ORDER BY rev\n```\n",
+        '```text\n0 | []\n1 | [["set",[],"n",1]]\n```\n',
+    )
+    page = tmp_path / "page.md"
+    page.write_text("".join(blocks), encoding="utf-8")
+
+    for number in range(2):
+        (tmp_path / str(number)).mkdir()
+        assert len(blocks) == follow(page, tmp_path / str(number), request)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
-from tools.docs import PAGES
+from tools.docs import HOST, PAGES, served
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -23,16 +23,26 @@ EXECUTED = [document for document in DOCUMENTS if document not in PAGES]  # test
 
 
 @pytest.mark.parametrize("document", EXECUTED, ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_python_block_runs(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In order, in one namespace, in an empty folder."""
+def test_every_python_block_runs(
+    document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """In order, in one namespace, in an empty folder. Those that name a server come last: there may be none."""
     monkeypatch.chdir(tmp_path)
     parsed = Sybil(parsers=[PythonCodeBlockParser(), SkipParser()]).parse(document)
+    examples = list(parsed.examples())
+    on_server = [example for example in examples if HOST in str(example.parsed)]
     with contextlib.redirect_stdout(io.StringIO()):  # a hundred thousand lines
-        for example in parsed.examples():
-            example.evaluate()
+        for example in examples:
+            if example not in on_server:
+                example.evaluate()
     parsed.namespace.clear()  # dropping the last reference closes
 
     assert all(is_plain(path) for path in tmp_path.iterdir())
+    if on_server:
+        with served(request):
+            for example in on_server:
+                example.evaluate()
+            parsed.namespace.clear()
 
 
 def is_plain(path: Path) -> bool:

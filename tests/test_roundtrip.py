@@ -21,7 +21,7 @@ import pytest
 import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tools import homes, postgres
+from tools import homes
 from tools.crash import LOADERS, Crashing, in_child, opened, peek, plain_document, replayed
 from tools.disks import Failing, spare_the_disk
 
@@ -38,6 +38,7 @@ from pstate import (
 from pstate.engines import is_url
 from pstate.file.fs import SYSTEM
 from pstate.values import same
+from stress.real import postgres
 
 GOLDEN = Path(__file__).parent / "golden" / "v1"
 

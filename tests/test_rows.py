@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import logging
 import multiprocessing
 import os
@@ -10,13 +12,16 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from tools.crash import in_child
 from tools.engines import opened, store_of
 
 from pstate import (
+    ConflictError,
     HistoryLost,
+    InvalidStateError,
     LockTimeout,
     MissingPathError,
     PersistedState,
@@ -123,6 +128,18 @@ def test_a_state_and_its_repr_hold_no_password(postgres_server: postgres.Server,
 
 
 # ---------------------------------------------------------------------------------------- processes, threads and forks
+
+
+def test_a_name_is_never_part_of_a_statement(process: Any, url: str, sql: Any) -> None:
+    """Nor is a value, also where statements are written out, as in a block."""
+    hostile = "x'; DROP TABLE pstate.store; --$1 $2 \\' \" {} %s"
+    state = process(url=f"{url}{quote(hostile)}")
+    state[hostile] = hostile
+    with state.transaction():
+        state["l"] = [hostile]
+    state.vacuum()
+    assert process(url=f"{url}{quote(hostile)}").snapshot() == {hostile: hostile, "l": [hostile]}
+    assert sql("SELECT name FROM pstate.store WHERE name = %s", url.partition("#")[2] + hostile)
 
 
 def test_a_state_is_pickled_as_its_url(url: str) -> None:
@@ -290,6 +307,25 @@ def test_a_user_who_may_see_no_sessions_is_told_of_no_holder(process: Any, modes
     other.close()
 
 
+@pytest.mark.parametrize("others", [False, True], ids=["nobody else commits", "another program commits"])
+def test_a_block_that_outlives_its_lease_is_committed_or_conflicts(
+    process: Any, sql: Any, monkeypatch: pytest.MonkeyPatch, others: bool
+) -> None:
+    """A machine that was cut off keeps the lock no longer, and overwrites nothing when it is back."""
+    monkeypatch.setattr(server, "LEASE", 0.2)
+    state, other = process(), process()
+    state.n = 1
+    with pytest.raises(ConflictError, match="keep blocks shorter") if others else contextlib.nullcontext():
+        with state.transaction():
+            state.n += 1
+            backend = store_of(state).log.server.backend
+            while sql("SELECT FROM pg_stat_activity WHERE pid = %s", backend):
+                pass  # it sees nobody else, so it ends
+            if others:
+                other.n = 10
+    assert state.n == other.n == (10 if others else 2)
+
+
 def test_a_server_that_lets_no_session_end_another_is_used_all_the_same(process: Any, url: str, sql: Any) -> None:
     state = process()
     state.n = 1
@@ -371,6 +407,24 @@ def test_a_newer_format_is_refused(process: Any, url: str, sql: Any) -> None:
     process().n = 1
     sql("UPDATE pstate.store SET format = 2 WHERE name = %s", url.partition("#")[2])
     with pytest.raises(UnreadableError, match="newer pstate"):
+        process()
+
+
+@pytest.mark.parametrize(
+    ("document", "says"),
+    [
+        ("a: !!python/object/apply:os._exit [1]\n", "python/object"),
+        ("a: &a [x, x, x, x, x, x, x, x, x, x]\n"
+         + "".join(f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]\n" for old, new in itertools.pairwise("abcdefgh")),
+         "alias"),
+    ],
+    ids=["a Python tag", "an alias bomb"],
+)  # fmt: skip
+def test_a_hostile_document_is_refused(process: Any, url: str, sql: Any, document: str, says: str) -> None:
+    process().n = 1
+    sql("UPDATE pstate.snapshot SET document = %s WHERE store = (SELECT id FROM pstate.store WHERE name = %s)",
+        document, url.partition("#")[2])  # fmt: skip
+    with pytest.raises(InvalidStateError, match=says):
         process()
 
 
@@ -584,6 +638,17 @@ def test_a_name_means_one_statement_in_all_programs(process: Any) -> None:
     names = known[0].keys() & known[1].keys()
     assert names
     assert [known[0][name] for name in names] == [known[1][name] for name in names]
+
+
+def test_other_words_for_a_state_are_another_state_here(url: str) -> None:
+    with PersistedState(url, n=0) as state:
+        with PersistedState.open(url.replace("postgresql:", "postgres:"), lock_timeout=0.1) as other:
+            assert store_of(other) is not store_of(state)
+            with state.transaction():
+                state.n = 1
+                with pytest.raises(LockTimeout):
+                    other.n = 2
+            assert other.n == 1
 
 
 def test_power_is_what_a_server_gives(process: Any) -> None:

@@ -16,7 +16,7 @@ import pytest
 from tools.browser import Browser, chromium
 
 ROOT = Path(__file__).parent.parent
-PAGES = ["index", "tutorial", "guarantees", "concepts", "performance", "cli", "reference"]
+PAGES = ["index", "tutorial", "guarantees", "concepts", "performance", "cli", "reference", "howto/postgres"]
 PHONE, DESK = 360, 1280
 
 PROGRAM = chromium()
@@ -82,7 +82,7 @@ def test_the_pages_are_legible_on_a_phone_and_on_a_desk(browser: Browser, tmp_pa
     for page in PAGES:
         for width in (PHONE, DESK):
             browser.show(site / f"{page}.html", width)
-            browser.screenshot(screenshots / f"{page}-{width}.png")
+            browser.screenshot(screenshots / f"{page.replace('/', '-')}-{width}.png")
             wide = browser.value("document.scrollingElement.scrollWidth")
             assert browser.value("screen.width") == width
             if wide > width:

@@ -3,36 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import importlib.util
 import itertools
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
 
 from stress.check import Trial, logged
+from stress.real import postgres
 
-#: The tests have what starts a server.
-_TESTS = Path(__file__).parents[2] / "tests"
 #: How long a server may take to notice that a program has ended, in seconds.
 PATIENCE = 30.0
-
-
-def _tools() -> Any:
-    if str(_TESTS) not in sys.path:
-        sys.path.append(str(_TESTS))
-    return importlib.import_module("tools.postgres")
 
 
 def missing(url: str) -> str:
     """Why no state can be kept on a server here; "" if it can. *url*: that of a server, if one was given."""
     if importlib.util.find_spec("psycopg") is None:
         return "psycopg is not installed: pip install 'psycopg[binary]'"
-    if not url and _tools().binaries() is None:
-        return "this machine has no PostgreSQL server: give one by --url"
+    if not url and postgres.binaries() is None:
+        return f"{postgres.MISSING}. Give one by --url"
     return ""
 
 
@@ -43,7 +32,7 @@ def addresses(trial: Trial) -> Iterator[Callable[[], str]]:
     if trial.url:
         yield lambda: f"{trial.url}#{next(names)}"
         return
-    with _tools().running() as server:
+    with postgres.running() as server:
         yield lambda: f"{server.url}#{next(names)}"
 
 

@@ -6,7 +6,8 @@ What the runner does with a block of code, by what follows its fence:
 ``python``            is executed, all of a page in one namespace
 ``LANGUAGE title=""`` is saved as the file of that name, which a later block must name
 ``console``           is typed into the shell, a line after each ``$``; what it prints must be what is shown
-``text``              must be what the last ``python`` printed
+``sql``               is executed in the database of the page; it prints rows, with `` | `` between the columns
+``text``              must be what the last ``python`` or ``sql`` printed
 ====================  ==================================================================================================
 
 A comment in the line before says otherwise: ``<!-- the file now -->``, that the file of that name must be what is
@@ -14,12 +15,16 @@ shown; ``<!-- not run: REASON -->``, that nobody can do this here; ``<!-- used b
 needs to name the file. Any other block is an error, so that none is forgotten. In what is compared, a line ``...``
 stands for any lines, the same at the end of a line for any characters, ``$PWD`` for the folder, and eight hexadecimal
 digits for any others: generations and checksums are drawn at random.
+
+The examples name a server that does not exist, `HOST`, with a database `app`. The environment of libpq leads that name
+to the server of the tests (`served`), so URLs and messages stay as they are printed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import subprocess
 import sys
@@ -27,10 +32,13 @@ from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+import pytest
 from sybil import Document, Example, Region, Sybil
 from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
 
+from stress.real import postgres
 from tools.cli import environment
 
 ROOT = Path(__file__).parent.parent.parent
@@ -46,6 +54,9 @@ PAGES = [
     ROOT / "docs" / "import.md",
     ROOT / "docs" / "testing.md",
 ]
+
+#: The server of the examples.
+HOST = "db.example"
 
 _blocks = RawFencedCodeBlockLexer(re.compile(r"(?P<info>[^\n]*)\n"))
 _CAPTION = re.compile(r"<!-- (?P<text>[^\n]*) -->\n\Z")
@@ -93,6 +104,28 @@ class Shell:
         self.process.communicate()
 
 
+@contextlib.contextmanager
+def served(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let `HOST` be the server of the tests, with an empty database `app`. Skips the test where there is no server."""
+    psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed")
+    server: postgres.Server = request.getfixturevalue("postgres_server")
+    variables = {"PGHOSTADDR": "127.0.0.1", "PGPORT": str(server.port), "PGUSER": "pstate"}
+    with psycopg.connect(server.url, autocommit=True) as connection:
+
+        def roles() -> set[str]:
+            return {name for (name,) in connection.execute("SELECT rolname FROM pg_roles")}
+
+        before = roles()
+        connection.execute("CREATE DATABASE app")
+        try:
+            with mock.patch.dict(os.environ, variables):
+                yield
+        finally:
+            connection.execute("DROP DATABASE app WITH (FORCE)")
+            for name in roles() - before:
+                connection.execute(psycopg.sql.SQL("DROP ROLE {}").format(psycopg.sql.Identifier(name)))
+
+
 class Runner:
     """What has come of a page so far."""
 
@@ -128,6 +161,8 @@ class Runner:
             self.compare(source, self.transcript(source), where)
         elif info == "python":
             self.execute(source, example.namespace, where)
+        elif info == "sql":
+            self.ask(source)
         elif info == "text":
             self.compare(source, self.printed, where)
         else:
@@ -138,6 +173,15 @@ class Runner:
         with contextlib.redirect_stdout(output), contextlib.chdir(self.folder):
             exec(compile(source, where, "exec"), namespace)
         self.printed = output.getvalue()
+
+    def ask(self, source: str) -> None:
+        import psycopg
+
+        self.printed = ""
+        with psycopg.connect(f"postgresql://{HOST}/app", autocommit=True) as connection:
+            cursor = connection.execute(source.encode())
+            if cursor.description:
+                self.printed = "".join(" | ".join(map(str, row)) + "\n" for row in cursor)
 
     def transcript(self, source: str) -> str:
         """What a terminal would show of the commands of *source*; one that goes on has ``> `` before its next lines."""
@@ -167,8 +211,14 @@ def _pattern(line: str) -> str:
     return re.escape(line.removesuffix("...\n")) + ".*\n" if line.endswith(" ...\n") else re.escape(line)
 
 
-def follow(page: Path, tmp_path: Path) -> int:
-    """Do what *page* says; returns how many blocks it has."""
+def follow(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> int:
+    """Do what *page* says; returns how many blocks it has. Skips the test if the page needs a server, and none is."""
+    is_served = HOST in page.read_text(encoding="utf-8")
+    with served(request) if is_served else contextlib.nullcontext():
+        return _follow(page, tmp_path)
+
+
+def _follow(page: Path, tmp_path: Path) -> int:
     folder = tmp_path / "work"
     folder.mkdir()
     runner = Runner(folder, tmp_path / "bin")
