@@ -46,11 +46,30 @@ class Leg(NamedTuple):
         return "other" if number in self.others else "here"
 
 
+class Bell(Protocol):
+    """Waits until a look may find something. It may return early, and for nothing; and it returns in time to look
+    for what nobody has told of.
+    """
+
+    def wait(self, seconds: float) -> None:
+        """Wait for at most *seconds*."""
+        ...
+
+    async def wait_async(self, seconds: float) -> None:
+        """`wait`, without blocking the loop that runs this."""
+        ...
+
+
 class Trail(Protocol):
     """The notes for one watch: the changes of the state since they were begun. The engine writes them."""
 
     #: An error that only the following thread has met. The next look of the watch raises it.
     conflict: Exception | None
+
+    @property
+    def bell(self) -> Bell | None:
+        """What wakes the watch; None where a look costs so little that the watch looks again and again."""
+        ...
 
     def collect(self) -> int:
         """Note the commits up to memory's view; returns the number of notes."""
@@ -146,8 +165,10 @@ class Log(Protocol):
         ...
 
     @property
-    def has_threads(self) -> bool:
-        """Whether threads may be started. False in a simulation, which does not see them."""
+    def has_followers(self) -> bool:
+        """Whether a thread has to keep each trail up to date, because others wait for it. False in a simulation, which
+        does not see threads.
+        """
         ...
 
     # A commit
@@ -211,8 +232,10 @@ class Log(Protocol):
         """`settle` for a reader: a failure is logged, and writes are refused from now on."""
         ...
 
-    def stricter(self) -> None:
-        """Promise durability "power" from now on: `settles` is true, unless the log is read-only."""
+    def stricter(self, *, settles: bool, fresh: float) -> None:
+        """One more opener has these wishes. From now on, the stricter of both counts: with *settles*, the attribute is
+        true, unless the log is read-only; reads are at most *fresh* seconds behind.
+        """
         ...
 
     # Reading
@@ -238,6 +261,8 @@ class Log(Protocol):
 
     def refresh(self) -> None:
         """Bring memory to the newest commit, also if its view is None, and after `rest`.
+
+        If the opener allows to be behind (`Engine.log`: *fresh*), memory may stay as it is that long.
 
         Never waits for another writer. Memory keeps its view if nothing is new. Raises EditConflict and
         UnreadableError.
@@ -322,8 +347,12 @@ class Log(Protocol):
         """The state of the last document, and the commits since then, each decoded when it is reached."""
         ...
 
+    def history(self) -> tuple[State, int, Iterable[Operations]]:
+        """The oldest state from which all commits are kept, the number of its commit, and the commits after it."""
+        ...
+
     def trail(self, history: bool) -> Trail:
-        """Notes of the changes of the state after memory's view; with *history*, after the last document.
+        """Notes of the changes of the state after memory's view; with *history*, after the state of `history`.
 
         They are complete only from `follow` to `unfollow`.
         """
@@ -355,8 +384,11 @@ class Engine(Protocol):
         lock_timeout: float | None,
         locking: object,
         read_only: bool,
+        fresh: float,
     ) -> Log:
-        """The log of *address*, not open yet. *locking*: the kind of lock, if the engine has a choice."""
+        """The log of *address*, not open yet. *locking*: the kind of lock, if the engine has a choice. *fresh*: how
+        many seconds a read may be behind, where being newer costs something.
+        """
         ...
 
     def name(self, address: str) -> Hashable:

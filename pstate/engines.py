@@ -32,8 +32,9 @@ class Files(NamedTuple):
         lock_timeout: float | None,
         locking: object,
         read_only: bool,
+        fresh: float,
     ) -> Log:
-        """See `engine.Engine.log`."""
+        """See `engine.Engine.log`. To look at a file costs next to nothing, so reads are never behind."""
         return FileLog(
             address,
             memory,

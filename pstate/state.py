@@ -92,6 +92,7 @@ class PersistedState(MappedDict):
         lock_timeout: float | None = 10.0,
         locking: Any = "file",
         read_only: bool = False,
+        fresh: float = 0.0,
         fs: engines.FileSystem | None = None,
     ) -> Self:
         """Open the state file at *path* with options. Here the options cannot collide with keys.
@@ -106,6 +107,9 @@ class PersistedState(MappedDict):
         - *locking*: the lock that writers take: "file" (the state file itself), "filelock" or "portalocker" (these
           libraries, on PATH.lock), or a lock object of yours with `acquire` and `release`.
         - *read_only*: never write. No permission to write is needed then.
+        - *fresh*: for how many seconds reads of a state on a server use what the last look at the server has found. With
+          0, each read outside of a transaction asks the server. What this process has committed is always seen. A file
+          is always up to date.
         - *fs*: the operating system; another one is for tests.
 
         Raises what calling the class raises. Also raises LockTimeout if another thread of this process has a
@@ -117,11 +121,13 @@ class PersistedState(MappedDict):
         if defaults is not None and not isinstance(defaults, Mapping):
             raise TypeError(f"defaults must be a dict of keys and values, not {defaults!r}. Nothing was opened.")
         _refuse_timeout("lock_timeout", lock_timeout)
+        _refuse_fresh(fresh)
         options: dict[str, Any] = {
             "durability": durability,
             "lock_timeout": lock_timeout,
             "locking": locking,
             "read_only": read_only,
+            "fresh": fresh,
         }
         state = cls.__new__(cls)
         state._open(path, dict(defaults or {}), options, fs)
@@ -159,6 +165,7 @@ class PersistedState(MappedDict):
             "lock_timeout": 10.0,
             "locking": "file",
             "read_only": False,
+            "fresh": 0.0,
             **options,
         }
         ops.set_slot(self, "_parent", ops.ROOT)
@@ -331,6 +338,14 @@ def _refuse_timeout(name: str, timeout: Any) -> None:
         raise TypeError(f"{name} must be a number of seconds, or None, not {timeout!r}. Nothing was done.")
     if timeout != timeout:
         raise ValueError(f"{name} must be a number of seconds, or None, not {timeout!r}. Nothing was done.")
+
+
+def _refuse_fresh(fresh: Any) -> None:
+    """Raise what is wrong with *fresh*."""
+    if isinstance(fresh, bool) or not isinstance(fresh, (int, float)):
+        raise TypeError(f"fresh must be a number of seconds, not {fresh!r}. Nothing was opened.")
+    if not fresh >= 0:
+        raise ValueError(f"fresh must be a number of seconds that is not negative, not {fresh!r}. Nothing was opened.")
 
 
 def _has_all(node: Any, defaults: dict[Any, Any]) -> bool:

@@ -350,9 +350,9 @@ class FileLog:
         """See `Settling.settle_what_is_read`."""
         self.settling.settle_what_is_read(view)
 
-    def stricter(self) -> None:
-        """Promise durability "power" from now on, because one more opener needs it."""
-        self.settles = not self.site.read_only
+    def stricter(self, *, settles: bool, fresh: float) -> None:
+        """Promise durability "power" from now on, if one more opener needs it. Reads are never behind."""
+        self.settles = (self.settles or settles) and not self.site.read_only
 
     # ------------------------------------------------------------------ reading
 
@@ -679,7 +679,7 @@ class FileLog:
     # ------------------------------------------------------------------ the history of the state
 
     @property
-    def has_threads(self) -> bool:
+    def has_followers(self) -> bool:
         """False in a simulation."""
         return self.fs.flock is None
 
@@ -707,6 +707,11 @@ class FileLog:
         _, _, _, index, journal = self.standing.view
         path = self.site.path
         return recovery.document(journal.base, path), recovery.decode(journal.bodies(index), path, bytes)
+
+    def history(self) -> tuple[State, int, Iterable[Operations]]:
+        """`records`: what was committed before the last vacuum is not kept."""
+        document, records = self.records()
+        return document, 0, records
 
     def trail(self, history: bool) -> Trail:
         """Notes of the changes of the state from now on; with *history*, from the base document of the journal on."""

@@ -48,8 +48,6 @@ R = TypeVar("R")
 
 #: How many records after a snapshot, and how many characters of them, before the next snapshot is due.
 SNAPSHOT_RECORDS, SNAPSHOT_SIZE, SNAPSHOT_FACTOR = 1000, 1 << 18, 4
-#: For how many seconds records are kept at least.
-RETENTION = 7 * 24 * 3600.0
 #: The longest document that is stored, in bytes.
 LARGEST = 64 << 20
 
@@ -66,7 +64,8 @@ class Loaded(NamedTuple):
 class RowsLog:
     """See `engine.Log`."""
 
-    has_threads = True
+    #: Nobody waits for a trail.
+    has_followers = False
 
     def __init__(
         self,
@@ -78,12 +77,15 @@ class RowsLog:
         settles: bool = False,
         lock_timeout: float | None = 10.0,
         read_only: bool = False,
+        fresh: float = 0.0,
     ) -> None:
         self.address = address
         self.memory = memory
         self.settles = settles and not read_only
         self.lock_timeout = lock_timeout
         self.read_only = read_only
+        self._fresh = fresh  #: for how many seconds a look counts
+        self._looked = float("-inf")  #: when the last look has begun, of `monotonic`
         self.server = server
         self.hold = Hold(server)
         self._name = name
@@ -98,6 +100,8 @@ class RowsLog:
         #: Where memory is, or was last.
         self.at: Point | None = None
         self._is_open = False
+        #: What `_past` has read last.
+        self._older: Ledger | None = None
         self._trails: weakref.WeakSet[Trail] = weakref.WeakSet()
 
     # The server
@@ -132,7 +136,7 @@ class RowsLog:
         if self.hold.session:
             return
         before = self.memory.view
-        self.refresh()
+        self._renew(self._until(self.lock_timeout))
         if self.memory.view is not before:
             raise Overtaken
 
@@ -338,15 +342,25 @@ class RowsLog:
     def settle_what_is_read(self, view: Point | None) -> None:
         """See `settle`."""
 
-    def stricter(self) -> None:
+    def stricter(self, *, settles: bool, fresh: float) -> None:
         """See `engine.Log`."""
-        self.settles = not self.read_only
+        self.settles = (self.settles or settles) and not self.read_only
+        self._fresh = min(self._fresh, fresh)
 
     # Reading
 
     def freshness(self) -> Fresh:
-        """See `engine.Log`. Each read asks the server, so the answer is always that somebody has to look."""
-        return _never
+        """See `engine.Log`."""
+        return self._recent if self._fresh else _never
+
+    def _recent(self) -> Point | None:
+        is_recent = monotonic() - self._looked < self._fresh
+        view: Point | None = self.memory.view
+        return view if is_recent else None
+
+    def _ring(self) -> None:
+        """The next read looks."""
+        self._looked = float("-inf")
 
     @property
     def _view(self) -> Point:
@@ -441,7 +455,8 @@ class RowsLog:
 
     def refresh(self) -> None:
         """See `engine.Log`: one round trip."""
-        self._renew(self._until(self.lock_timeout))
+        if self._recent() is None or self._pending is not None:
+            self._renew(self._until(self.lock_timeout))
 
     def _renew(self, deadline: float) -> None:
         if self.ledger is None:
@@ -449,6 +464,7 @@ class RowsLog:
             return
         if self._pending is not None:
             self._fence(deadline)
+        began = monotonic()
         rows = self._again(partial(self.server.catch_up, self._store, self._known.last), deadline)
         if not self._learn(rows):
             self._lose_history(deadline)
@@ -459,6 +475,7 @@ class RowsLog:
             self._rebuild()
         else:
             self._follow_ledger()
+        self._looked = began
         self._shorten_ledger(deadline)
 
     def _learn(self, rows: list[Row]) -> bool:
@@ -584,7 +601,7 @@ class RowsLog:
         self._is_at(Point(new, view.rev))
 
     def vacuum(self) -> None:
-        """See `engine.Log`: a snapshot of this revision. The records stay for as long as RETENTION says."""
+        """See `engine.Log`: a snapshot of this revision. The records stay for as long as `server.RETENTION` says."""
         try:
             self._make_snapshot(self._view, is_asked=True)
         except expected(Lost, Refused, ServerUnavailable) as error:
@@ -605,7 +622,7 @@ class RowsLog:
         if len(text) > LARGEST:
             raise Refused("54000", f"the document has {len(text)} bytes, and the largest that is stored has {LARGEST}")
         document = text.decode()
-        self.server.put_snapshot(self._store, view.rev, ledger.token_of(view.rev), document, RETENTION, deadline)
+        self.server.put_snapshot(self._store, view.rev, ledger.token_of(view.rev), document, deadline)
         if self.hold.session:
             self.server.end("COMMIT", deadline)
             self.hold.end()
@@ -633,6 +650,8 @@ class RowsLog:
         self.memory.view = None
         self._is_open = False
         self.server.close()
+        for trail in self._trails:
+            trail.close()
         self.hold.end()
         if not self._trails:
             self.ledger = None
@@ -640,6 +659,8 @@ class RowsLog:
     def forget(self) -> None:
         """See `engine.Log`. What is known of the commits is as true in the child; what is pending is the parent's."""
         self.server.forget()
+        for trail in self._trails:
+            trail.forget()
         self.hold.end()
         self.memory.view = None
         self._is_open = False
@@ -688,10 +709,36 @@ class RowsLog:
         ledger, rev = self._view
         return ledger.state(), ledger.decoded(ledger.after(ledger.base, rev), ledger.base)
 
+    def history(self) -> tuple[State, int, Iterable[Operations]]:
+        """See `engine.Log`: from the oldest snapshot on that the server has, or from the last edit on."""
+        past, rev = self._past(), self._view.rev
+        return past.state(), past.base, past.decoded(past.after(past.base, rev), past.base)
+
+    def _past(self) -> Ledger:
+        """The ledger of memory, or one that begins earlier and leads to it."""
+        ledger, rev = self._view
+        if ledger.origin is not None:
+            return ledger  # the trail of an edit, or of a state that was read again, begins with that
+        if self._older is not None and (self._older.next, self._older.last) == (ledger, rev):
+            return self._older
+        rows = self._again(partial(self.server.history, self._store, rev), self._until(self.lock_timeout))
+        if len(rows) < 2 or int(rows[0][1]) >= ledger.base:
+            return ledger
+        (_, base, _, document), (_, _, token, _), *records = rows
+        past = Ledger(self.address, int(base), token, document)
+        for _, _, token, body in records:
+            past.add(Record(token, body, False))
+        past.next, self._older = ledger, past
+        return past
+
     def trail(self, history: bool) -> Trail:
         """See `engine.Log`."""
         ledger, rev = self._view
-        return Trail(self, Point(ledger, ledger.base), rev) if history else Trail(self, Point(ledger, rev), 0)
+        bell = self.server.bell(self._store, self._ring)
+        if history:
+            past = self._past()
+            return Trail(self, Point(past, past.base), rev, bell)
+        return Trail(self, Point(ledger, rev), 0, bell)
 
     def follow(self, trail: Trail) -> Ledger:
         """See `engine.Log`. Nobody waits for a trail: the ledgers keep what it has not read yet."""
@@ -702,6 +749,7 @@ class RowsLog:
         """See `engine.Log`."""
         if trail is not None:
             self._trails.discard(trail)
+            trail.close()
 
 
 def _never() -> None:
