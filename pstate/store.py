@@ -107,6 +107,7 @@ class Store:
         lock_timeout: float | None = 10.0,
         locking: object = "file",
         read_only: bool = False,
+        fresh: float = 0.0,
         engine: Engine = engines.FILES,
     ) -> None:
         self.engine = engine
@@ -124,6 +125,7 @@ class Store:
             lock_timeout=lock_timeout,
             locking=locking,
             read_only=read_only,
+            fresh=fresh,
         )
         #: For messages.
         self.path = self.log.address
@@ -1238,12 +1240,13 @@ def shared(
     lock_timeout: float | None,
     locking: object,
     read_only: bool,
+    fresh: float = 0.0,
     engine: Engine,
 ) -> Store:
     """The store of the state at *path* in this process, opened, and shown by *handle* from now on.
 
-    A second call for the state returns the same store. The stricter durability counts for both, and so does the last
-    lock_timeout. Raises ValueError for another kind of locking, because the two would not exclude each other,
+    A second call for the state returns the same store. The stricter durability counts for both, the smaller *fresh*,
+    and the last lock_timeout. Raises ValueError for another kind of locking, because the two would not exclude each other,
     LockTimeout if another thread's transaction in that file lasts longer than *lock_timeout*, and PatchedError.
     """
     if threading.get_ident is not get_ident:
@@ -1260,6 +1263,7 @@ def shared(
                     lock_timeout=lock_timeout,
                     locking=locking,
                     read_only=read_only,
+                    fresh=fresh,
                     engine=engine,
                 )
                 _stores[engine.key, store.path, read_only] = store
@@ -1276,7 +1280,8 @@ def shared(
                 store.lock_timeout = store.log.lock_timeout = lock_timeout
                 if durability == "power" and not read_only:
                     store.log.stricter()
-                    store.fresh = store.log.freshness()
+                store.log.fresher(fresh)
+                store.fresh = store.log.freshness()
             return store
 
 

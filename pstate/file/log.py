@@ -354,6 +354,9 @@ class FileLog:
         """Promise durability "power" from now on, because one more opener needs it."""
         self.settles = not self.site.read_only
 
+    def fresher(self, seconds: float) -> None:
+        """See `engine.Log`: each read looks, so memory is always as new as can be."""
+
     # ------------------------------------------------------------------ reading
 
     def freshness(self) -> Callable[[], View | None]:

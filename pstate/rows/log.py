@@ -34,6 +34,7 @@ from pstate.errors import (
 from pstate.logger import Logger
 from pstate.rows import refusals
 from pstate.rows import server as servers
+from pstate.rows.age import Age
 from pstate.rows.hold import Hold
 from pstate.rows.ledger import Ledger, Point, Record, Trail
 from pstate.rows.server import Commit, Lost, Refused, Row, Server
@@ -77,6 +78,7 @@ class RowsLog:
         settles: bool = False,
         lock_timeout: float | None = 10.0,
         read_only: bool = False,
+        fresh: float = 0.0,
     ) -> None:
         self.address = address
         self.memory = memory
@@ -85,6 +87,7 @@ class RowsLog:
         self.read_only = read_only
         self.server = server
         self.hold = Hold(server)
+        self._age = Age(memory, fresh)
         self._name = name
         self._by = f"{socket.gethostname()}:{os.getpid()}"
         self._store = ""  #: its id
@@ -131,7 +134,7 @@ class RowsLog:
         if self.hold.session:
             return
         before = self.memory.view
-        self.refresh()
+        self._renew(self._until(self.lock_timeout))
         if self.memory.view is not before:
             raise Overtaken
 
@@ -151,6 +154,7 @@ class RowsLog:
             self._is_behind = False
             if self._learn(rows):
                 self._follow_ledger()
+                self._age.asked(began)
                 return
             self.hold.release()
             self._lose_history(deadline)
@@ -223,6 +227,7 @@ class RowsLog:
             self.server.connect(deadline)  # what fails before it is sent has changed nothing
         head = after.ledger.token_of(after.rev)
         commit = Commit(self._store, after.rev, head, str(uuid4()), body, self._by, document)
+        self._age.commits()
         if not self._carry_out(commit, is_block, deadline):
             self._is_behind = True
             if not is_block:
@@ -307,6 +312,7 @@ class RowsLog:
     def publish(self, view: Point) -> None:
         """See `engine.Log`. A snapshot may be due; where it fails, it is logged, and due again."""
         self._is_at(view)
+        self._age.committed()
         if self._is_due(view.ledger):
             try:
                 self._make_snapshot(view)
@@ -327,8 +333,12 @@ class RowsLog:
     # Reading
 
     def freshness(self) -> Fresh:
-        """See `engine.Log`. Each read asks the server, so the answer is always that somebody has to look."""
-        return _never
+        """See `engine.Log`."""
+        return self._age.view if self._age.at_most else _never
+
+    def fresher(self, seconds: float) -> None:
+        """See `engine.Log`."""
+        self._age.limit(seconds)
 
     @property
     def _view(self) -> Point:
@@ -352,6 +362,7 @@ class RowsLog:
             self._renew(deadline)
             return
         while True:
+            began = monotonic()
             try:
                 found = self._load(deadline)
             except expected(refusals.NoTables):
@@ -360,6 +371,7 @@ class RowsLog:
                 continue
             if found is not None:
                 self._adopt_loaded(found)
+                self._age.asked(began)
                 return
             self._refuse_missing("the state does not exist")
             self._again(partial(self.server.begin_store, self._name, str(uuid4()), str(uuid4())), deadline)
@@ -422,13 +434,15 @@ class RowsLog:
         return not self._is_open
 
     def refresh(self) -> None:
-        """See `engine.Log`: one round trip."""
-        self._renew(self._until(self.lock_timeout))
+        """See `engine.Log`: one round trip, unless memory is as new as was asked for."""
+        if self._age.view() is None:
+            self._renew(self._until(self.lock_timeout))
 
     def _renew(self, deadline: float) -> None:
         if self.ledger is None:
             self.open()
             return
+        began = monotonic()
         if self._pending is not None:
             self._fence(deadline)
         rows = self._again(partial(self.server.catch_up, self._store, self._known.last), deadline)
@@ -441,6 +455,7 @@ class RowsLog:
             self._rebuild()
         else:
             self._follow_ledger()
+        self._age.asked(began)
         self._shorten_ledger(deadline)
 
     def _learn(self, rows: list[Row]) -> bool:

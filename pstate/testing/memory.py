@@ -273,6 +273,9 @@ class MemoryLog:
         """See `engine.Log`."""
         self.settles = not self.read_only
 
+    def fresher(self, seconds: float) -> None:
+        """See `engine.Log`: memory is always new."""
+
     # Reading
 
     def freshness(self) -> Callable[[], View | None]:
@@ -470,8 +473,9 @@ class MemoryEngine:
         lock_timeout: float | None = 10.0,
         locking: object = "file",
         read_only: bool = False,
+        fresh: float = 0.0,
     ) -> Log:
-        """See `engine.Engine`. It has only one kind of locking."""
+        """See `engine.Engine`. It has only one kind of locking, and memory is always new."""
         return MemoryLog(address, memory, self._orders, settles=settles, lock_timeout=lock_timeout, read_only=read_only)
 
     @property
