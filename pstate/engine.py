@@ -232,10 +232,12 @@ class Log(Protocol):
         """`settle` for a reader: a failure is logged, and writes are refused from now on."""
         ...
 
-    def stricter(self, *, settles: bool, fresh: float) -> None:
-        """One more opener has these wishes. From now on, the stricter of both counts: with *settles*, the attribute is
-        true, unless the log is read-only; reads are at most *fresh* seconds behind.
-        """
+    def stricter(self) -> None:
+        """Promise durability "power" from now on: `settles` is true, unless the log is read-only."""
+        ...
+
+    def fresher(self, seconds: float) -> None:
+        """Promise from now on that memory is at most *seconds* old for a read, if that is less than before."""
         ...
 
     # Reading
@@ -243,7 +245,7 @@ class Log(Protocol):
     def freshness(self) -> Fresh:
         """The function that every read calls first, without the mutex. It returns memory's view if memory is as new as
         this engine promises, else None. If it returns None although nothing is new, `refresh` looks. The store binds it
-        once, and again after `stricter`.
+        once, and again after `stricter` and `fresher`.
         """
         ...
 
@@ -262,10 +264,8 @@ class Log(Protocol):
     def refresh(self) -> None:
         """Bring memory to the newest commit, also if its view is None, and after `rest`.
 
-        If the opener allows to be behind (`Engine.log`: *fresh*), memory may stay as it is that long.
-
-        Never waits for another writer. Memory keeps its view if nothing is new. Raises EditConflict and
-        UnreadableError.
+        It may leave memory as it is while that is as new as *fresh* asks for, see `Engine.log`. Never waits for another
+        writer. Memory keeps its view if nothing is new. Raises EditConflict and UnreadableError.
         """
         ...
 
@@ -384,10 +384,13 @@ class Engine(Protocol):
         lock_timeout: float | None,
         locking: object,
         read_only: bool,
-        fresh: float,
+        fresh: float = 0.0,
     ) -> Log:
-        """The log of *address*, not open yet. *locking*: the kind of lock, if the engine has a choice. *fresh*: how
-        many seconds a read may be behind, where being newer costs something.
+        """The log of *address*, not open yet. *locking*: the kind of lock, if the engine has a choice.
+
+        *fresh*: how many seconds memory may be old for a read, where asking for news takes long. It never lacks a
+        commit of this process, and never goes back to an earlier commit. With 0, each read asks. An engine that asks
+        with each read anyway ignores it.
         """
         ...
 

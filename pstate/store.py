@@ -1240,7 +1240,7 @@ def shared(
     lock_timeout: float | None,
     locking: object,
     read_only: bool,
-    fresh: float,
+    fresh: float = 0.0,
     engine: Engine,
 ) -> Store:
     """The store of the state at *path* in this process, opened, and shown by *handle* from now on.
@@ -1278,7 +1278,9 @@ def shared(
         if store.attach(handle, lock_timeout):
             if not is_new:
                 store.lock_timeout = store.log.lock_timeout = lock_timeout
-                store.log.stricter(settles=durability == "power", fresh=fresh)
+                if durability == "power" and not read_only:
+                    store.log.stricter()
+                store.log.fresher(fresh)
                 store.fresh = store.log.freshness()
             return store
 

@@ -350,9 +350,12 @@ class FileLog:
         """See `Settling.settle_what_is_read`."""
         self.settling.settle_what_is_read(view)
 
-    def stricter(self, *, settles: bool, fresh: float) -> None:
-        """Promise durability "power" from now on, if one more opener needs it. Reads are never behind."""
-        self.settles = (self.settles or settles) and not self.site.read_only
+    def stricter(self) -> None:
+        """Promise durability "power" from now on, because one more opener needs it."""
+        self.settles = not self.site.read_only
+
+    def fresher(self, seconds: float) -> None:
+        """See `engine.Log`: each read looks, so memory is always as new as can be."""
 
     # ------------------------------------------------------------------ reading
 

@@ -35,6 +35,7 @@ from pstate.errors import (
 from pstate.logger import Logger
 from pstate.rows import refusals
 from pstate.rows import server as servers
+from pstate.rows.age import Age
 from pstate.rows.hold import Hold
 from pstate.rows.ledger import Ledger, Point, Record, Trail
 from pstate.rows.server import Commit, Lost, Refused, Row, Server
@@ -84,10 +85,9 @@ class RowsLog:
         self.settles = settles and not read_only
         self.lock_timeout = lock_timeout
         self.read_only = read_only
-        self._fresh = fresh  #: for how many seconds a look counts
-        self._looked = float("-inf")  #: when the last look has begun, of `monotonic`
         self.server = server
         self.hold = Hold(server)
+        self._age = Age(memory, fresh)
         self._name = name
         self._by = f"{socket.gethostname()}:{os.getpid()}"
         self._store = ""  #: its id
@@ -156,6 +156,7 @@ class RowsLog:
             self._is_behind = False
             if self._learn(rows):
                 self._follow_ledger()
+                self._age.asked(began)
                 return
             self.hold.release()
             self._lose_history(deadline)
@@ -228,6 +229,8 @@ class RowsLog:
             self.server.connect(deadline)  # what fails before it is sent has changed nothing
         head = after.ledger.token_of(after.rev)
         commit = Commit(self._store, after.rev, head, str(uuid4()), body, self._by, document)
+        self._age.commits()
+        self._age.commits()
         try:
             done = self._carry_out(commit, is_block, deadline)
         except expected(PStateError):
@@ -329,6 +332,7 @@ class RowsLog:
     def publish(self, view: Point) -> None:
         """See `engine.Log`. A snapshot may be due; where it fails, it is logged, and due again."""
         self._is_at(view)
+        self._age.committed()
         if self._is_due(view.ledger):
             try:
                 self._make_snapshot(view)
@@ -342,25 +346,19 @@ class RowsLog:
     def settle_what_is_read(self, view: Point | None) -> None:
         """See `settle`."""
 
-    def stricter(self, *, settles: bool, fresh: float) -> None:
+    def stricter(self) -> None:
         """See `engine.Log`."""
-        self.settles = (self.settles or settles) and not self.read_only
-        self._fresh = min(self._fresh, fresh)
+        self.settles = not self.read_only
 
     # Reading
 
     def freshness(self) -> Fresh:
         """See `engine.Log`."""
-        return self._recent if self._fresh else _never
+        return self._age.view if self._age.at_most else _never
 
-    def _recent(self) -> Point | None:
-        is_recent = monotonic() - self._looked < self._fresh
-        view: Point | None = self.memory.view
-        return view if is_recent else None
-
-    def _ring(self) -> None:
-        """The next read looks."""
-        self._looked = float("-inf")
+    def fresher(self, seconds: float) -> None:
+        """See `engine.Log`."""
+        self._age.limit(seconds)
 
     @property
     def _view(self) -> Point:
@@ -384,6 +382,7 @@ class RowsLog:
             self._renew(deadline)
             return
         while True:
+            began = monotonic()
             try:
                 found = self._load(deadline)
             except expected(refusals.NoTables):
@@ -392,6 +391,7 @@ class RowsLog:
                 continue
             if found is not None:
                 self._adopt_loaded(found)
+                self._age.asked(began)
                 return
             self._refuse_missing("the state does not exist")
             self._again(partial(self.server.begin_store, self._name, str(uuid4()), str(uuid4())), deadline)
@@ -454,14 +454,15 @@ class RowsLog:
         return not self._is_open
 
     def refresh(self) -> None:
-        """See `engine.Log`: one round trip."""
-        if self._recent() is None or self._pending is not None:
+        """See `engine.Log`: one round trip, unless memory is as new as was asked for."""
+        if self._age.view() is None:
             self._renew(self._until(self.lock_timeout))
 
     def _renew(self, deadline: float) -> None:
         if self.ledger is None:
             self.open()
             return
+        began = monotonic()
         if self._pending is not None:
             self._fence(deadline)
         began = monotonic()
@@ -475,7 +476,7 @@ class RowsLog:
             self._rebuild()
         else:
             self._follow_ledger()
-        self._looked = began
+        self._age.asked(began)
         self._shorten_ledger(deadline)
 
     def _learn(self, rows: list[Row]) -> bool:
@@ -734,7 +735,7 @@ class RowsLog:
     def trail(self, history: bool) -> Trail:
         """See `engine.Log`."""
         ledger, rev = self._view
-        bell = self.server.bell(self._store, self._ring)
+        bell = self.server.bell(self._store, self._age.expire)
         if history:
             past = self._past()
             return Trail(self, Point(past, past.base), rev, bell)

@@ -270,9 +270,12 @@ class MemoryLog:
         if self.memory.view is not None:
             assert self._view.link is self.link, "I4: memory is at another link than the log"
 
-    def stricter(self, *, settles: bool, fresh: float) -> None:
-        """See `engine.Log`. Reads are never behind."""
-        self.settles = (self.settles or settles) and not self.read_only
+    def stricter(self) -> None:
+        """See `engine.Log`."""
+        self.settles = not self.read_only
+
+    def fresher(self, seconds: float) -> None:
+        """See `engine.Log`: memory is always new."""
 
     # Reading
 
@@ -478,7 +481,7 @@ class MemoryEngine:
         read_only: bool = False,
         fresh: float = 0.0,
     ) -> Log:
-        """See `engine.Engine`. It has only one kind of locking, and reads are never behind."""
+        """See `engine.Engine`. It has only one kind of locking, and memory is always new."""
         return MemoryLog(address, memory, self._orders, settles=settles, lock_timeout=lock_timeout, read_only=read_only)
 
     @property

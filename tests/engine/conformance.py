@@ -793,7 +793,7 @@ class Life(Base):
             one.n = 0
             assert store.log.promises_power is not self.power_is_asked_for
         assert not store.log.settles
-        store.log.stricter(settles=True, fresh=0.0)
+        store.log.stricter()
         store.fresh = store.log.freshness()
 
         assert store.log.settles
@@ -810,7 +810,7 @@ class Life(Base):
         one.n = 1
         log = store_of(process(read_only=True, durability="power")).log
         assert not log.settles
-        log.stricter(settles=True, fresh=0.0)
+        log.stricter()
         assert not log.settles
 
     def test_with_power_all_is_as_without(self, process: Any) -> None:
