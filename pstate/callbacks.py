@@ -12,7 +12,7 @@ from pstate.logger import Logger
 from pstate.memory.changes import Change
 from pstate.signals import expected
 from pstate.state import PersistedState, core_of, is_closed
-from pstate.watch import WATCH_INTERVAL, Watch
+from pstate.watch import Watch
 
 logger = Logger("pstate.callbacks")
 
@@ -79,7 +79,7 @@ class Subscription:
                 if is_over:
                     self._ended.set()
                 elif not found:
-                    self._ended.wait(WATCH_INTERVAL)
+                    self._watch.wait()
         finally:
             self._watch.close()
 

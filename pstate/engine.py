@@ -46,11 +46,30 @@ class Leg(NamedTuple):
         return "other" if number in self.others else "here"
 
 
+class Bell(Protocol):
+    """Waits until a look may find something. It may return early, and for nothing; and it returns in time to look
+    for what nobody has told of.
+    """
+
+    def wait(self, seconds: float) -> None:
+        """Wait for at most *seconds*."""
+        ...
+
+    async def wait_async(self, seconds: float) -> None:
+        """`wait`, without blocking the loop that runs this."""
+        ...
+
+
 class Trail(Protocol):
     """The notes for one watch: the changes of the state since they were begun. The engine writes them."""
 
     #: An error that only the following thread has met. The next look of the watch raises it.
     conflict: Exception | None
+
+    @property
+    def bell(self) -> Bell | None:
+        """What wakes the watch; None where a look costs so little that the watch looks again and again."""
+        ...
 
     def collect(self) -> int:
         """Note the commits up to memory's view; returns the number of notes."""
@@ -146,8 +165,10 @@ class Log(Protocol):
         ...
 
     @property
-    def has_threads(self) -> bool:
-        """Whether threads may be started. False in a simulation, which does not see them."""
+    def has_followers(self) -> bool:
+        """Whether a thread has to keep each trail up to date, because others wait for it. False in a simulation, which
+        does not see threads.
+        """
         ...
 
     # A commit
@@ -215,12 +236,16 @@ class Log(Protocol):
         """Promise durability "power" from now on: `settles` is true, unless the log is read-only."""
         ...
 
+    def fresher(self, seconds: float) -> None:
+        """Promise from now on that memory is at most *seconds* old for a read, if that is less than before."""
+        ...
+
     # Reading
 
     def freshness(self) -> Fresh:
         """The function that every read calls first, without the mutex. It returns memory's view if memory is as new as
         this engine promises, else None. If it returns None although nothing is new, `refresh` looks. The store binds it
-        once, and again after `stricter`.
+        once, and again after `stricter` and `fresher`.
         """
         ...
 
@@ -239,8 +264,8 @@ class Log(Protocol):
     def refresh(self) -> None:
         """Bring memory to the newest commit, also if its view is None, and after `rest`.
 
-        Never waits for another writer. Memory keeps its view if nothing is new. Raises EditConflict and
-        UnreadableError.
+        It may leave memory as it is while that is as new as *fresh* asks for, see `Engine.log`. Never waits for another
+        writer. Memory keeps its view if nothing is new. Raises EditConflict and UnreadableError.
         """
         ...
 
@@ -322,8 +347,12 @@ class Log(Protocol):
         """The state of the last document, and the commits since then, each decoded when it is reached."""
         ...
 
+    def history(self) -> tuple[State, int, Iterable[Operations]]:
+        """The oldest state from which all commits are kept, the number of its commit, and the commits after it."""
+        ...
+
     def trail(self, history: bool) -> Trail:
-        """Notes of the changes of the state after memory's view; with *history*, after the last document.
+        """Notes of the changes of the state after memory's view; with *history*, after the state of `history`.
 
         They are complete only from `follow` to `unfollow`.
         """
@@ -355,8 +384,14 @@ class Engine(Protocol):
         lock_timeout: float | None,
         locking: object,
         read_only: bool,
+        fresh: float = 0.0,
     ) -> Log:
-        """The log of *address*, not open yet. *locking*: the kind of lock, if the engine has a choice."""
+        """The log of *address*, not open yet. *locking*: the kind of lock, if the engine has a choice.
+
+        *fresh*: how many seconds memory may be old for a read, where asking for news takes long. It never lacks a
+        commit of this process, and never goes back to an earlier commit. With 0, each read asks. An engine that asks
+        with each read anyway ignores it.
+        """
         ...
 
     def name(self, address: str) -> Hashable:

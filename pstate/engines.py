@@ -32,8 +32,9 @@ class Files(NamedTuple):
         lock_timeout: float | None,
         locking: object,
         read_only: bool,
+        fresh: float = 0.0,
     ) -> Log:
-        """See `engine.Engine.log`."""
+        """See `engine.Engine.log`. A file is always as new as can be, which costs a read next to nothing."""
         return FileLog(
             address,
             memory,

@@ -92,6 +92,7 @@ class PersistedState(MappedDict):
         lock_timeout: float | None = 10.0,
         locking: Any = "file",
         read_only: bool = False,
+        fresh: float = 0.0,
         fs: engines.FileSystem | None = None,
     ) -> Self:
         """Open the state file at *path* with options. Here the options cannot collide with keys.
@@ -106,6 +107,11 @@ class PersistedState(MappedDict):
         - *locking*: the lock that writers take: "file" (the state file itself), "filelock" or "portalocker" (these
           libraries, on PATH.lock), or a lock object of yours with `acquire` and `release`.
         - *read_only*: never write. No permission to write is needed then.
+        - *fresh*: how many seconds old the value of a read may be, if the read is not in a transaction. With 0, the
+          default, each read of a state on a server asks the server, which is one round trip. With 0.05, a read asks
+          only if the last question was sent at least 50 ms ago. A read never lacks a commit of this process, and never
+          goes back to an earlier commit. A file is always up to date, so any *fresh* is accepted there. If one process
+          opens a state twice, the smaller *fresh* counts for both.
         - *fs*: the operating system; another one is for tests.
 
         Raises what calling the class raises. Also raises LockTimeout if another thread of this process has a
@@ -117,11 +123,13 @@ class PersistedState(MappedDict):
         if defaults is not None and not isinstance(defaults, Mapping):
             raise TypeError(f"defaults must be a dict of keys and values, not {defaults!r}. Nothing was opened.")
         _refuse_timeout("lock_timeout", lock_timeout)
+        _refuse_age(fresh)
         options: dict[str, Any] = {
             "durability": durability,
             "lock_timeout": lock_timeout,
             "locking": locking,
             "read_only": read_only,
+            "fresh": fresh,
         }
         state = cls.__new__(cls)
         state._open(path, dict(defaults or {}), options, fs)
@@ -159,6 +167,7 @@ class PersistedState(MappedDict):
             "lock_timeout": 10.0,
             "locking": "file",
             "read_only": False,
+            "fresh": 0.0,
             **options,
         }
         ops.set_slot(self, "_parent", ops.ROOT)
@@ -331,6 +340,15 @@ def _refuse_timeout(name: str, timeout: Any) -> None:
         raise TypeError(f"{name} must be a number of seconds, or None, not {timeout!r}. Nothing was done.")
     if timeout != timeout:
         raise ValueError(f"{name} must be a number of seconds, or None, not {timeout!r}. Nothing was done.")
+
+
+def _refuse_age(fresh: Any) -> None:
+    """Raise ValueError unless *fresh* is a finite number that is not negative. True would be a second."""
+    if isinstance(fresh, bool) or not isinstance(fresh, (int, float)) or not 0 <= fresh < float("inf"):
+        raise ValueError(
+            f"fresh must be a number of seconds, 0 or more, not {fresh!r}. Nothing was opened. With 0, each read is up "
+            "to date."
+        )
 
 
 def _has_all(node: Any, defaults: dict[Any, Any]) -> bool:

@@ -109,6 +109,7 @@ class Store:
         lock_timeout: float | None = 10.0,
         locking: object = "file",
         read_only: bool = False,
+        fresh: float = 0.0,
         engine: Engine = engines.FILES,
     ) -> None:
         self.engine = engine
@@ -126,6 +127,7 @@ class Store:
             lock_timeout=lock_timeout,
             locking=locking,
             read_only=read_only,
+            fresh=fresh,
         )
         #: For messages.
         self.path = self.log.address
@@ -1244,13 +1246,14 @@ def shared(
     lock_timeout: float | None,
     locking: object,
     read_only: bool,
+    fresh: float = 0.0,
     engine: Engine,
 ) -> Store:
     """The store of the state at *path* in this process, opened, and shown by *handle* from now on.
 
-    A second call for the state returns the same store. The stricter durability counts for both, and so does the last
-    lock_timeout. Raises ValueError for another kind of locking, because the two would not exclude each other,
-    LockTimeout if another thread's transaction in that file lasts longer than *lock_timeout*, and PatchedError.
+    A second call for the state returns the same store. The stricter durability counts for both, the smaller *fresh*,
+    and the last lock_timeout. Raises ValueError for another kind of locking, because the two would not exclude each
+    other, LockTimeout if another thread's transaction in that file lasts longer than *lock_timeout*, and PatchedError.
     """
     if threading.get_ident is not get_ident:
         raise patched(path)
@@ -1266,6 +1269,7 @@ def shared(
                     lock_timeout=lock_timeout,
                     locking=locking,
                     read_only=read_only,
+                    fresh=fresh,
                     engine=engine,
                 )
                 _stores[engine.key, store.path, read_only] = store
@@ -1282,7 +1286,8 @@ def shared(
                 store.lock_timeout = store.log.lock_timeout = lock_timeout
                 if durability == "power" and not read_only:
                     store.log.stricter()
-                    store.fresh = store.log.freshness()
+                store.log.fresher(fresh)
+                store.fresh = store.log.freshness()
             return store
 
 

@@ -88,7 +88,7 @@ class Watch:
         log = self._core.log
         if marked is not None and log.journal is marked:
             return marked
-        document = log.records()[0] if history else ops.plain(root)
+        document = log.history()[0] if history else ops.plain(root)
         self._root = changes.grown(document)
         self._trail: Trail = log.trail(history)
         return self._go_on(root, marked)
@@ -103,7 +103,7 @@ class Watch:
         while (journal := core.read(begin, core.root, marked)) is not marked:
             marked = journal
         trail = self._trail
-        if core.log.has_threads:
+        if core.log.has_followers:
             threading.Thread(target=_follow, args=(weakref.ref(trail), core), name="pstate watch", daemon=True).start()
 
     def poll(self) -> list[Change]:
@@ -121,6 +121,27 @@ class Watch:
         while self._found:
             found.append(self._found.popleft())
         return found
+
+    def wait(self, seconds: float | None = None) -> None:
+        """Wait until `poll` may find something, for at most *seconds*; None is for as long as is of use.
+
+        It may return early, and for nothing, so call `poll` in a loop. For a file, the wait is one interval of 20 ms.
+        """
+        bell = self._trail.bell
+        seconds = float("inf") if seconds is None else max(0.0, seconds)
+        if bell is None or self._is_closed:
+            time.sleep(min(seconds, WATCH_INTERVAL))
+        else:
+            bell.wait(seconds)
+
+    async def _wait_async(self, seconds: float) -> None:
+        import asyncio
+
+        bell = self._trail.bell
+        if bell is None or self._is_closed:
+            await asyncio.sleep(min(seconds, WATCH_INTERVAL))
+        else:
+            await bell.wait_async(seconds)
 
     def close(self) -> None:
         """End the watch. Changes that were not read are dropped. Idempotent."""
@@ -210,11 +231,11 @@ class Watch:
 
     # An iterator that waits. `_is_over` is called after a look that has found nothing.
 
-    def _is_over(self, deadline: float | None) -> bool:
+    def _is_over(self, deadline: float) -> bool:
         if self._is_closed:
             return True
         self._refuse_own_transaction()
-        if deadline is not None and time.monotonic() >= deadline:
+        if time.monotonic() >= deadline:
             self.close()
         return self._is_closed
 
@@ -224,8 +245,8 @@ class Watch:
             self._found.popleft()
         return together.pop(0)
 
-    def _deadline(self) -> float | None:
-        return None if self._timeout is None else time.monotonic() + self._timeout
+    def _deadline(self) -> float:
+        return float("inf") if self._timeout is None else time.monotonic() + self._timeout
 
     def __iter__(self) -> Self:
         return self
@@ -237,7 +258,7 @@ class Watch:
             if not self._found:
                 if self._is_over(deadline):
                     raise StopIteration
-                time.sleep(WATCH_INTERVAL)
+                self.wait(_left(deadline))
         return self._next()
 
     def __aiter__(self) -> Self:
@@ -253,7 +274,7 @@ class Watch:
             if not self._found:
                 if self._is_over(deadline):
                     raise StopAsyncIteration
-                await asyncio.sleep(WATCH_INTERVAL)
+                await self._wait_async(_left(deadline))
         return self._next()
 
     def __enter__(self) -> Self:
@@ -263,6 +284,10 @@ class Watch:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _left(deadline: float) -> float:
+    return max(0.0, deadline - time.monotonic())
 
 
 def _follow(reference: weakref.ref[Trail], core: Core) -> None:
@@ -298,18 +323,17 @@ def history(state: dicts.MappedDict, path: str | Iterable[Any] | None = None) ->
             f"{core.path}: history() inside a transaction, whose changes are not committed yet. Nothing was done. Call "
             "it before or after the block."
         )
-    document, records = core.read(_records, core)
-    return _told(place, document, records)
+    return _told(place, *core.read(_history, core))
 
 
-def _told(place: list[Any], document: State, records: Iterable[Operations]) -> Iterator[Change]:
+def _told(place: list[Any], document: State, before: int, records: Iterable[Operations]) -> Iterator[Change]:
     root = changes.grown(document)
-    for number, operations in enumerate(records, 1):
+    for number, operations in enumerate(records, before + 1):
         for operation in operations:
             for change in changes.play(root, operation, place):
                 yield change._replace(commit=number)
 
 
-def _records(core: Core) -> tuple[State, Iterable[Operations]]:
-    document, records = core.log.records()
-    return document, records
+def _history(core: Core) -> tuple[State, int, Iterable[Operations]]:
+    found: tuple[State, int, Iterable[Operations]] = core.log.history()
+    return found

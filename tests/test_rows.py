@@ -481,7 +481,7 @@ def test_a_snapshot_that_fails_fails_no_commit(
 def test_records_are_kept_as_long_as_they_should(
     process: Any, url: str, sql: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log, "RETENTION", 0.0)
+    monkeypatch.setattr(server, "RETENTION", 0.0)
     state, other = process(), process()
     state.n = 0
     assert other.n == 0

@@ -277,7 +277,7 @@ def test_a_close_that_keeps_the_journal_looks_for_a_save_that_lacks_the_last_com
     assert {"a": 10, "b": 2} == yaml.safe_load(path.read_bytes())
 
 
-@pytest.mark.parametrize("name", ["defaults", "durability", "fs", "lock_timeout", "locking", "read_only"])
+@pytest.mark.parametrize("name", ["defaults", "durability", "fresh", "fs", "lock_timeout", "locking", "read_only"])
 def test_an_option_of_open_is_not_taken_for_the_default_of_a_key(path: Path, name: str) -> None:
     """A program that has meant durability="power" would find out after the power cut."""
     for kind in (PersistedState, Named):

@@ -354,6 +354,9 @@ class FileLog:
         """Promise durability "power" from now on, because one more opener needs it."""
         self.settles = not self.site.read_only
 
+    def fresher(self, seconds: float) -> None:
+        """See `engine.Log`: each read looks, so memory is always as new as can be."""
+
     # ------------------------------------------------------------------ reading
 
     def freshness(self) -> Callable[[], View | None]:
@@ -684,7 +687,7 @@ class FileLog:
     # ------------------------------------------------------------------ the history of the state
 
     @property
-    def has_threads(self) -> bool:
+    def has_followers(self) -> bool:
         """False in a simulation."""
         return self.fs.flock is None
 
@@ -712,6 +715,11 @@ class FileLog:
         _, _, _, index, journal = self.standing.view
         path = self.site.path
         return recovery.document(journal.base, path), recovery.decode(journal.bodies(index), path, bytes)
+
+    def history(self) -> tuple[State, int, Iterable[Operations]]:
+        """`records`: what was committed before the last vacuum is not kept."""
+        document, records = self.records()
+        return document, 0, records
 
     def trail(self, history: bool) -> Trail:
         """Notes of the changes of the state from now on; with *history*, from the base document of the journal on."""

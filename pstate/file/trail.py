@@ -32,6 +32,7 @@ class Trail:
         self._unknown = unknown
         #: An error that only the following thread has met. The next look raises it.
         self.conflict: Exception | None = None
+        self.bell = None  #: a look at a file costs little
 
     def take(self, number: int | None = None) -> list[Leg]:
         """Remove and return the first *number* of the notes, or all."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
-from pstate.engine import Body, Leg, Operations, Origin, State
+from pstate.engine import Bell, Body, Leg, Operations, Origin, State
 from pstate.text import reading
 
 
@@ -85,15 +85,38 @@ class Located(Protocol):
     at: Point | None
 
 
+class Ringing(Bell, Protocol):
+    """A bell in a session of its own."""
+
+    def close(self) -> None:
+        """End the session."""
+        ...
+
+    def forget(self) -> None:
+        """In a forked child: the session is the parent's."""
+        ...
+
+
 class Trail:
     """The notes for one watch, which begins at a point: see `engine.Trail`. It reads ledgers, so it misses nothing."""
 
-    def __init__(self, memory: Located, at: Point, unknown: int) -> None:
+    def __init__(self, memory: Located, at: Point, unknown: int, bell: Ringing | None) -> None:
+        self.bell = bell
         self._memory = memory
         self._at = at
         self._unknown = unknown
         self._legs: list[Leg] = []
         self.conflict: Exception | None = None
+
+    def close(self) -> None:
+        """Nobody waits for it any more."""
+        if self.bell is not None:
+            self.bell.close()
+
+    def forget(self) -> None:
+        """In a forked child."""
+        if self.bell is not None:
+            self.bell.forget()
 
     def collect(self) -> int:
         """See `engine.Trail`."""

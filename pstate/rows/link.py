@@ -193,6 +193,12 @@ class Link:
         return conn
 
     @property
+    def descriptor(self) -> int:
+        """Of the session's socket."""
+        assert self._conn is not None
+        return self._conn.socket
+
+    @property
     def backend(self) -> int:
         """The number of the server's process, as the session was told. A pooler tells one of its own."""
         assert self._conn is not None
@@ -322,6 +328,35 @@ class Link:
             raise refused
         if conn.status == pq.ConnStatus.BAD:
             raise Lost(self._said(conn))
+        return found
+
+    def hear(self, seconds: float, wanted: str | None = None) -> bool:
+        """Wait at most *seconds* for a notification; with *wanted*, for that one. Whether it has come.
+
+        A session that is lost is dropped.
+        """
+        conn = self._conn
+        if conn is None:
+            return False
+        try:
+            if self._told(conn, wanted):
+                return True
+            poll = (
+                select.poll()
+            )  # not the one of requests: this may be another thread than the one that ends the session
+            poll.register(conn.socket, select.POLLIN)
+            if poll.poll(max(0, int(seconds * 1000))):
+                conn.consume_input()
+            return self._told(conn, wanted)
+        except expected(LibpqError):
+            self.drop()
+            return False
+
+    @staticmethod
+    def _told(conn: PGconn, wanted: str | None) -> bool:
+        found = False
+        while (notification := conn.notifies()) is not None:
+            found = found or wanted is None or notification.extra.decode() == wanted
         return found
 
     def _wait(self, events: int, deadline: float) -> int:

@@ -35,6 +35,7 @@ from pstate.errors import (
 from pstate.logger import Logger
 from pstate.rows import refusals
 from pstate.rows import server as servers
+from pstate.rows.age import Age
 from pstate.rows.hold import Hold
 from pstate.rows.ledger import Ledger, Point, Record, Trail
 from pstate.rows.server import Commit, Lost, Refused, Row, Server
@@ -48,8 +49,6 @@ R = TypeVar("R")
 
 #: How many records after a snapshot, and how many characters of them, before the next snapshot is due.
 SNAPSHOT_RECORDS, SNAPSHOT_SIZE, SNAPSHOT_FACTOR = 1000, 1 << 18, 4
-#: For how many seconds records are kept at least.
-RETENTION = 7 * 24 * 3600.0
 #: The longest document that is stored, in bytes.
 LARGEST = 64 << 20
 
@@ -66,7 +65,8 @@ class Loaded(NamedTuple):
 class RowsLog:
     """See `engine.Log`."""
 
-    has_threads = True
+    #: Nobody waits for a trail.
+    has_followers = False
 
     def __init__(
         self,
@@ -79,6 +79,7 @@ class RowsLog:
         lock_timeout: float | None = 10.0,
         read_only: bool = False,
         known_as: Hashable = None,
+        fresh: float = 0.0,
     ) -> None:
         self.address = address
         self._known_as = address if known_as is None else known_as  #: see `Engine.name`
@@ -88,6 +89,7 @@ class RowsLog:
         self.read_only = read_only
         self.server = server
         self.hold = Hold(server)
+        self._age = Age(memory, fresh)
         self._name = name
         self._by = f"{socket.gethostname()}:{os.getpid()}"
         self._store = ""  #: its id
@@ -100,6 +102,8 @@ class RowsLog:
         #: Where memory is, or was last.
         self.at: Point | None = None
         self._is_open = False
+        #: What `_past` has read last.
+        self._older: Ledger | None = None
         self._trails: weakref.WeakSet[Trail] = weakref.WeakSet()
 
     # The server
@@ -134,7 +138,7 @@ class RowsLog:
         if self.hold.session:
             return
         before = self.memory.view
-        self.refresh()
+        self._renew(self._until(self.lock_timeout))
         if self.memory.view is not before:
             raise Overtaken
 
@@ -154,6 +158,7 @@ class RowsLog:
             self._is_behind = False
             if self._learn(rows):
                 self._follow_ledger()
+                self._age.asked(began)
                 return
             self.hold.release()
             self._lose_history(deadline)
@@ -226,6 +231,8 @@ class RowsLog:
             self.server.connect(deadline)  # what fails before it is sent has changed nothing
         head = after.ledger.token_of(after.rev)
         commit = Commit(self._store, after.rev, head, str(uuid4()), body, self._by, document)
+        self._age.commits()
+        self._age.commits()
         try:
             done = self._carry_out(commit, is_block, deadline)
         except expected(PStateError):
@@ -340,6 +347,7 @@ class RowsLog:
     def publish(self, view: Point) -> None:
         """See `engine.Log`. A snapshot may be due; where it fails, it is logged, and due again."""
         self._is_at(view)
+        self._age.committed()
         if self._is_due(view.ledger):
             try:
                 self._make_snapshot(view)
@@ -360,8 +368,12 @@ class RowsLog:
     # Reading
 
     def freshness(self) -> Fresh:
-        """See `engine.Log`. Each read asks the server, so the answer is always that somebody has to look."""
-        return _never
+        """See `engine.Log`."""
+        return self._age.view if self._age.at_most else _never
+
+    def fresher(self, seconds: float) -> None:
+        """See `engine.Log`."""
+        self._age.limit(seconds)
 
     @property
     def _view(self) -> Point:
@@ -385,6 +397,7 @@ class RowsLog:
             self._renew(deadline)
             return
         while True:
+            began = monotonic()
             try:
                 found = self._load(deadline)
             except expected(refusals.NoTables):
@@ -393,6 +406,7 @@ class RowsLog:
                 continue
             if found is not None:
                 self._adopt_loaded(found)
+                self._age.asked(began)
                 return
             self._refuse_missing("the state does not exist")
             self._again(partial(self.server.begin_store, self._name, str(uuid4()), str(uuid4())), deadline)
@@ -455,15 +469,18 @@ class RowsLog:
         return not self._is_open
 
     def refresh(self) -> None:
-        """See `engine.Log`: one round trip."""
-        self._renew(self._until(self.lock_timeout))
+        """See `engine.Log`: one round trip, unless memory is as new as was asked for."""
+        if self._age.view() is None:
+            self._renew(self._until(self.lock_timeout))
 
     def _renew(self, deadline: float) -> None:
         if self.ledger is None:
             self.open()
             return
+        began = monotonic()
         if self._pending is not None:
             self._fence(deadline)
+        began = monotonic()
         rows = self._again(partial(self.server.catch_up, self._store, self._known.last), deadline)
         if not self._learn(rows):
             self._lose_history(deadline)
@@ -474,6 +491,7 @@ class RowsLog:
             self._rebuild()
         else:
             self._follow_ledger()
+        self._age.asked(began)
         self._shorten_ledger(deadline)
 
     def _learn(self, rows: list[Row]) -> bool:
@@ -599,7 +617,7 @@ class RowsLog:
         self._is_at(Point(new, view.rev))
 
     def vacuum(self) -> None:
-        """See `engine.Log`: a snapshot of this revision. The records stay for as long as RETENTION says."""
+        """See `engine.Log`: a snapshot of this revision. The records stay for as long as `server.RETENTION` says."""
         try:
             self._make_snapshot(self._view, is_asked=True)
         except expected(Lost, Refused, ServerUnavailable) as error:
@@ -620,7 +638,7 @@ class RowsLog:
         if len(text) > LARGEST:
             raise Refused("54000", f"the document has {len(text)} bytes, and the largest that is stored has {LARGEST}")
         document = text.decode()
-        self.server.put_snapshot(self._store, view.rev, ledger.token_of(view.rev), document, RETENTION, deadline)
+        self.server.put_snapshot(self._store, view.rev, ledger.token_of(view.rev), document, deadline)
         if self.hold.session:
             self.server.end("COMMIT", deadline)
             self.hold.end()
@@ -648,6 +666,8 @@ class RowsLog:
         self.memory.view = None
         self._is_open = False
         self.server.close()
+        for trail in self._trails:
+            trail.close()
         self.hold.end()
         if not self._trails:
             self.ledger = None
@@ -655,6 +675,8 @@ class RowsLog:
     def forget(self) -> None:
         """See `engine.Log`. What is known of the commits is as true in the child; what is pending is the parent's."""
         self.server.forget()
+        for trail in self._trails:
+            trail.forget()
         self.hold.end()
         self.memory.view = None
         self._is_open = False
@@ -703,10 +725,36 @@ class RowsLog:
         ledger, rev = self._view
         return ledger.state(), ledger.decoded(ledger.after(ledger.base, rev), ledger.base)
 
+    def history(self) -> tuple[State, int, Iterable[Operations]]:
+        """See `engine.Log`: from the oldest snapshot on that the server has, or from the last edit on."""
+        past, rev = self._past(), self._view.rev
+        return past.state(), past.base, past.decoded(past.after(past.base, rev), past.base)
+
+    def _past(self) -> Ledger:
+        """The ledger of memory, or one that begins earlier and leads to it."""
+        ledger, rev = self._view
+        if ledger.origin is not None:
+            return ledger  # the trail of an edit, or of a state that was read again, begins with that
+        if self._older is not None and (self._older.next, self._older.last) == (ledger, rev):
+            return self._older
+        rows = self._again(partial(self.server.history, self._store, rev), self._until(self.lock_timeout))
+        if len(rows) < 2 or int(rows[0][1]) >= ledger.base:
+            return ledger
+        (_, base, _, document), (_, _, token, _), *records = rows
+        past = Ledger(self.address, int(base), token, document)
+        for _, _, token, body in records:
+            past.add(Record(token, body, False))
+        past.next, self._older = ledger, past
+        return past
+
     def trail(self, history: bool) -> Trail:
         """See `engine.Log`."""
         ledger, rev = self._view
-        return Trail(self, Point(ledger, ledger.base), rev) if history else Trail(self, Point(ledger, rev), 0)
+        bell = self.server.bell(self._store, self._age.expire)
+        if history:
+            past = self._past()
+            return Trail(self, Point(past, past.base), rev, bell)
+        return Trail(self, Point(ledger, rev), 0, bell)
 
     def follow(self, trail: Trail) -> Ledger:
         """See `engine.Log`. Nobody waits for a trail: the ledgers keep what it has not read yet."""
@@ -717,6 +765,7 @@ class RowsLog:
         """See `engine.Log`."""
         if trail is not None:
             self._trails.discard(trail)
+            trail.close()
 
 
 def _never() -> None:

@@ -7,6 +7,7 @@ methods.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from itertools import starmap
 from math import ceil
 from time import monotonic
@@ -15,6 +16,7 @@ from typing import NamedTuple, Protocol
 from pstate.logger import Logger
 from pstate.rows import statements
 from pstate.rows.address import Address
+from pstate.rows.bell import Bell
 from pstate.rows.link import FORGOTTEN, Link, Lost, Refused, Row
 from pstate.signals import expected
 
@@ -26,6 +28,8 @@ logger = Logger("pstate.rows.server")
 PATIENCE = 5.0
 #: After how many seconds without a request the server ends a block, and gives its lock to others.
 LEASE = 30.0
+#: For how many seconds, and for how many revisions, records are kept, for watches and histories.
+RETENTION, MOST = 7 * 24 * 3600.0, 100_000
 
 #: SQLSTATE of what two programs get that make the tables at the same time.
 _ALREADY_THERE = {"42P06", "42P07", "42710", "23505"}
@@ -117,8 +121,17 @@ class Server(Protocol):
         """The newest snapshot after revision *after*, up to *last*: its revision, and its document."""
         ...
 
-    def put_snapshot(self, store: str, rev: int, token: str, document: str, retention: float, deadline: float) -> None:
-        """Keep *document*, which is what revision *rev* says. What is older than *retention* seconds may go."""
+    def put_snapshot(self, store: str, rev: int, token: str, document: str, deadline: float) -> None:
+        """Keep *document*, which is what revision *rev* says. What is older than RETENTION, or more than MOST records
+        before, may go."""
+        ...
+
+    def history(self, store: str, last: int, deadline: float) -> list[Row]:
+        """The oldest snapshot, and the records from there to revision *last*, see `statements.HISTORY`."""
+        ...
+
+    def bell(self, store: str, ring: Callable[[], None]) -> Bell | None:
+        """What wakes a watch, and then calls *ring*; None if nothing does."""
         ...
 
     def holder(self, store: str) -> tuple[str | None, float | None]:
@@ -252,11 +265,19 @@ class PostgresServer:
         rows = self._link.ask(statements.NEWER_SNAPSHOT, (store, after, last), deadline)
         return (int(rows[0][0]), rows[0][1]) if rows else None
 
-    def put_snapshot(self, store: str, rev: int, token: str, document: str, retention: float, deadline: float) -> None:
+    def put_snapshot(self, store: str, rev: int, token: str, document: str, deadline: float) -> None:
         """See `Server`. Three requests: nobody waits for the last two."""
         self._link.ask(statements.SNAPSHOT, (store, rev, document, token), deadline)
-        self._link.ask(statements.FORGET_RECORDS, (store, str(retention)), deadline)
+        self._link.ask(statements.FORGET_RECORDS, (store, str(RETENTION), MOST), deadline)
         self._link.ask(statements.FORGET_SNAPSHOTS, (store,), deadline)
+
+    def history(self, store: str, last: int, deadline: float) -> list[Row]:
+        """See `Server`."""
+        return self._link.ask(statements.HISTORY, (store, last), deadline)
+
+    def bell(self, store: str, ring: Callable[[], None]) -> Bell:
+        """See `Server`. It has a session of its own."""
+        return Bell(self._address, store, ring)
 
     def holder(self, store: str) -> tuple[str | None, float | None]:
         """See `Server`."""

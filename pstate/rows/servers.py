@@ -25,6 +25,7 @@ class Servers(NamedTuple):
         lock_timeout: float | None = 10.0,
         locking: object = "file",
         read_only: bool = False,
+        fresh: float = 0.0,
     ) -> Log:
         """See `engine.Engine`. Raises ValueError for *locking* that is for files."""
         parsed = addresses.parse(address)
@@ -42,6 +43,7 @@ class Servers(NamedTuple):
             lock_timeout=lock_timeout,
             read_only=read_only,
             known_as=self.name(address),
+            fresh=fresh,
         )
 
     @property

@@ -112,6 +112,32 @@ HOLDER = """\
 SELECT a.application_name, a.usename, host(a.client_addr), extract(epoch FROM now() - a.xact_start)::float8
 FROM pstate.store s JOIN pg_stat_activity a ON a.backend_xid = s.xmax WHERE s.id = $1::uuid"""
 
+#: The process of the session, and the channel on which `_COMMIT` tells of each commit.
+CHANNEL = "SELECT pg_backend_pid(), 'pstate_' || replace($1::uuid::text, '-', '')"
+NOTIFY = "SELECT pg_notify($1, $2)"
+
+#: Somebody watches: commits notify for the next minute. It waits for nobody. Whether that is so.
+WATCHED = """\
+WITH mine AS (
+  SELECT id FROM pstate.store WHERE id = $1::uuid AND watched < now() + interval '40 seconds' FOR UPDATE SKIP LOCKED
+), told AS (
+  UPDATE pstate.store SET watched = now() + interval '60 seconds' WHERE id = (SELECT id FROM mine) RETURNING id
+)
+SELECT EXISTS (SELECT FROM told)
+  OR EXISTS (SELECT FROM pstate.store WHERE id = $1::uuid AND watched >= now() + interval '40 seconds')"""
+
+#: From the oldest snapshot up to revision $2, without what comes before an edit: the snapshot, and the records.
+HISTORY = """\
+WITH n AS (
+  SELECT rev, document FROM pstate.snapshot WHERE store = $1::uuid AND rev <= $2::bigint AND rev >= coalesce(
+    (SELECT max(rev) FROM pstate.record WHERE store = $1::uuid AND rev <= $2::bigint AND edit), 0
+  ) ORDER BY rev LIMIT 1
+)
+SELECT 1 AS part, rev, NULL AS token, document FROM n
+UNION ALL SELECT 2, rev, token::text, body FROM pstate.record
+  WHERE store = $1::uuid AND rev >= (SELECT rev FROM n) AND rev <= $2::bigint
+ORDER BY part, rev"""
+
 #: A snapshot that somebody else has made since ours.
 NEWER_SNAPSHOT = """\
 SELECT rev, document FROM pstate.snapshot WHERE store = $1::uuid AND rev > $2::bigint AND rev <= $3::bigint
@@ -123,10 +149,15 @@ INSERT INTO pstate.snapshot (store, rev, document) SELECT $1::uuid, $2::bigint, 
   (SELECT FROM pstate.record WHERE store = $1::uuid AND rev = $2::bigint AND token = $4::uuid)
 ON CONFLICT (store, rev) DO UPDATE SET document = excluded.document"""
 
-#: What is older than $2 seconds goes, but not what comes after the snapshot before the last one.
+#: What is older than $2 seconds goes, and what is more than $3 revisions old, but not what comes after the snapshot
+#: before the last one. Nothing goes from in between: a block has the time of its beginning.
 FORGET_RECORDS = """\
-DELETE FROM pstate.record r WHERE r.store = $1::uuid AND r.at < now() - make_interval(secs => $2::float8)
-  AND r.rev < (SELECT n.rev FROM pstate.snapshot n WHERE n.store = $1::uuid ORDER BY n.rev DESC OFFSET 1 LIMIT 1)"""
+DELETE FROM pstate.record r WHERE r.store = $1::uuid
+  AND r.rev < (SELECT n.rev FROM pstate.snapshot n WHERE n.store = $1::uuid ORDER BY n.rev DESC OFFSET 1 LIMIT 1)
+  AND r.rev < greatest(
+    (SELECT max(n.rev) FROM pstate.snapshot n WHERE n.store = $1::uuid) - $3::bigint,
+    (SELECT min(k.rev) FROM pstate.record k WHERE k.store = $1::uuid
+      AND k.at >= now() - make_interval(secs => $2::float8)))"""
 FORGET_SNAPSHOTS = """\
 DELETE FROM pstate.snapshot n WHERE n.store = $1::uuid
   AND n.rev < (SELECT min(r.rev) FROM pstate.record r WHERE r.store = $1::uuid)"""

@@ -127,6 +127,7 @@ class Trail:
         self._unknown = unknown
         self._legs: list[Leg] = []
         self.conflict: Exception | None = None
+        self.bell = None
 
     def collect(self) -> int:
         """See `engine.Trail`."""
@@ -170,7 +171,7 @@ class MemoryLog:
 
     __slots__ = ("_orders", "address", "hold", "link", "lock_timeout", "memory", "read_only", "settles")
 
-    has_threads = True
+    has_followers = True
 
     def __init__(
         self,
@@ -272,6 +273,9 @@ class MemoryLog:
     def stricter(self) -> None:
         """See `engine.Log`."""
         self.settles = not self.read_only
+
+    def fresher(self, seconds: float) -> None:
+        """See `engine.Log`: memory is always new."""
 
     # Reading
 
@@ -442,6 +446,11 @@ class MemoryLog:
         link = self._view.link
         return self.document(link.journal), self._records(link)
 
+    def history(self) -> tuple[State, int, Iterable[Operations]]:
+        """See `engine.Log`."""
+        document, records = self.records()
+        return document, 0, records
+
     def trail(self, history: bool) -> Trail:
         """See `engine.Log`."""
         link = self._view.link
@@ -470,8 +479,9 @@ class MemoryEngine:
         lock_timeout: float | None = 10.0,
         locking: object = "file",
         read_only: bool = False,
+        fresh: float = 0.0,
     ) -> Log:
-        """See `engine.Engine`. It has only one kind of locking."""
+        """See `engine.Engine`. It has only one kind of locking, and memory is always new."""
         return MemoryLog(address, memory, self._orders, settles=settles, lock_timeout=lock_timeout, read_only=read_only)
 
     @property

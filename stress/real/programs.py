@@ -477,7 +477,7 @@ def reproducible(program: Program, notes: Notes) -> Iterator[None]:
     changed: list[tuple[Any, str, Any]] = [
         (SYSTEM, "token", lambda: f"{next(generations):08x}"),
         (SYSTEM, "boot_id", lambda: "0123abcd"),
-        (FileLog, "has_threads", False),  # a thread that follows for a watch takes its turns when it likes
+        (FileLog, "has_followers", False),  # a thread that follows for a watch takes its turns when it likes
         (vacuum, "WATCHERS_AT_MOST", 0.0),
         (limits, "JOURNAL_MINIMUM", program.get("journal_minimum", limits.JOURNAL_MINIMUM)),
         (limits, "LOOK_INTERVAL", 1000.0),  # `Names.due` says when to look at the path, and no clock

@@ -233,7 +233,7 @@ class SimulatedServer:
         found = {rev: text for rev, text in self._world.database.snapshots.items() if after < rev <= last}
         return (max(found), found[max(found)]) if found else None
 
-    def put_snapshot(self, store: str, rev: int, token: str, document: str, retention: float, deadline: float) -> None:
+    def put_snapshot(self, store: str, rev: int, token: str, document: str, deadline: float) -> None:
         """See `Server`."""
 
         def put() -> None:
@@ -241,6 +241,13 @@ class SimulatedServer:
                 self._world.database.snapshots[rev] = document
 
         self._request("snapshot", put)
+
+    def history(self, store: str, last: int, deadline: float) -> list[Row]:
+        """See `Server`. Nobody asks for it here."""
+        raise AssertionError("no program of a scenario asks for the history")
+
+    def bell(self, store: str, ring: Callable[[], None]) -> None:
+        """See `Server`."""
 
     def holder(self, store: str) -> tuple[str | None, float | None]:
         """See `Server`."""
