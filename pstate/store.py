@@ -982,13 +982,19 @@ class Store:
                 self.log.hold.release()
                 raise
 
-    def save(self, original: State, text: bytes) -> list[str]:
+    def save(self, original: State, text: bytes, only_at: View | None = None) -> list[str]:
         """Take over the document *text*, with its comments, that a person has made from a copy with *original*.
 
         Values that were committed meanwhile are kept. If both sides changed the same value, the edit wins, and the list
         that is returned has a sentence about it. Raises as `vacuum`, and InvalidStateError if *text* is not a state.
+        With *only_at*, it raises Overtaken, and changes nothing, if memory's view is another one by now.
         """
-        return self._rewrite("save()", partial(self.log.save, original, text))
+        return self._rewrite("save()", partial(self._save, original, text, only_at))
+
+    def _save(self, original: State, text: bytes, only_at: View | None) -> list[str]:
+        if only_at is not None and self.view is not only_at:
+            raise Overtaken
+        return self.log.save(original, text)
 
     def _open_log(self) -> None:
         self._busy = True

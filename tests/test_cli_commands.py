@@ -674,4 +674,5 @@ def test_other_words_complete_paths_too(folder: Path, tmp_path: Path) -> None:
     """
     done = shell(asked, folder, tmp_path / "bin")
 
-    assert ["jobs", ".counter", "counter", "seen", "counter", "--first", "insert", "incr"] == done.stdout.split()
+    found = ["jobs", ".counter", "counter", "seen", "counter", "--first", "insert", "incr", "init"]
+    assert found == done.stdout.split()

@@ -6,10 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
-from tools.cli import PAGE, ROOT, shell, write_files
+from tools.cli import PAGE, ROOT, database, shell, write_files
 
 from pstate.cli.reference import updated
 from pstate.cli.table import MODULES, command
+
+__all__ = ["database"]
 
 README = re.search(r"^```console\n(\$ pstate .*?)^```$", (ROOT / "README.md").read_text("utf-8"), re.M | re.S)
 
@@ -25,11 +27,11 @@ def steps(example: str) -> list[tuple[str, str]]:
     return found
 
 
-def check(example: str, folder: Path, tmp_path: Path) -> None:
+def check(example: str, folder: Path, tmp_path: Path, **environment: str) -> None:
     """In one shell, so that what one line does the next one sees; what goes to the terminal for people is left out."""
     mark = "\x01"
     script = "".join(f"{line.rstrip()}\nprintf '{mark}'\n" for line, _ in steps(example))
-    done = shell(script, folder, tmp_path / "bin")
+    done = shell(script, folder, tmp_path / "bin", **environment)
 
     printed = done.stdout.removesuffix(mark).split(mark)
     assert [text.replace("$PWD", str(folder)).rstrip("\n") for _, text in steps(example)] == [
@@ -38,14 +40,15 @@ def check(example: str, folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_the_example_of_each_command_runs(name: str, tmp_path: Path) -> None:
+def test_the_example_of_each_command_runs(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     folder = tmp_path / "work"
     folder.mkdir()
     write_files(folder)
     example = command(name).example
 
     assert f"pstate {name}" in example
-    check(example, folder, tmp_path)
+    url = {"URL": request.getfixturevalue("database")} if "$URL" in example else {}
+    check(example, folder, tmp_path, **url)
 
 
 def test_the_example_of_the_readme_runs(tmp_path: Path) -> None:

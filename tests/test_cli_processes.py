@@ -115,6 +115,7 @@ def test_what_is_usual_imports_little(folder: Path, words: list[str]) -> None:
         "session",
         "show",
         "read" if words[0] == "get" else "write",
+        "urls",
         "values",
     }
     needed |= {"mending", "mending.presence"}

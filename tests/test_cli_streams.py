@@ -30,6 +30,7 @@ PRINTS = {
     "who": ("who --json state.yaml 3<state.yaml", ""),
     "import": ("import new.yaml state.yaml --dry-run", ""),
     "export": ("export state.yaml --to yaml", ""),
+    "init": ("init --sql postgresql://db.example/app", ""),
     "completion": ("completion bash", ""),
     "keys": ("keys state.yaml", ""),
     "type": ("type state.yaml counter", ""),
@@ -52,11 +53,13 @@ SILENT = {
 MUTE = {"has": "has state.yaml counter", "new": "new other.yaml"}
 #: What draws on a terminal: it has tests of its own, in tests/test_view_terminal.py.
 DRAWS = {"view"}
+#: What needs a server, in tests/test_cli_urls.py.
+SERVED = {"list", "pull", "push"}
 SETTINGS = "printf 'incr counter\\n' > script; echo 'k: 1' > new.yaml; export EDITOR='sed -i s/wash/iron/'; "
 
 
 def test_every_command_is_here() -> None:
-    assert set(MODULES) == PRINTS.keys() | SILENT.keys() | MUTE.keys() | DRAWS
+    assert set(MODULES) == PRINTS.keys() | SILENT.keys() | MUTE.keys() | DRAWS | SERVED
 
 
 @pytest.mark.parametrize("name", [*PRINTS, "--help", "--version", "get --help"])

@@ -263,7 +263,7 @@ def test_who_has_the_lock_is_named(process: Any) -> None:
     state, other = process(), process(lock_timeout=0.1)
     with state.transaction():
         state.n = 1
-        with pytest.raises(LockTimeout, match=r"held by pstate .*:\d+ \(user pstate, 127\.0\.0\.1\)") as caught:
+        with pytest.raises(LockTimeout, match=r"by pstate \S+:\d+ \S+ #\S+ \(user pstate, 127\.0\.0\.1\)") as caught:
             with other.transaction():
                 pass
         assert f":{os.getpid()}" in str(caught.value.holder_name)

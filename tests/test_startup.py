@@ -15,7 +15,7 @@ HEAVY = {
     "asyncio", "base64", "concurrent.futures", "ctypes", "dataclasses", "decimal", "inspect", "logging",
     "multiprocessing", "pathlib", "pytest", "random", "rich", "shutil", "socket", "subprocess", "tempfile",
     "traceback", "yaml", "filelock", "portalocker", "pstate.file.edits", "pstate.file.legacy", "pstate.text.splice",
-    "pstate.testing",
+    "pstate.testing", "psycopg", "pstate.rows", "urllib.parse",
 }  # fmt: skip
 
 PROGRAM = """

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from pstate.cli import urls
 from pstate.cli.command import (
     No,
     NotPrinted,
@@ -24,8 +25,9 @@ from pstate.cli.command import (
     printing,
     tell,
 )
-from pstate.cli.table import LOCKED, MODULES, NO, NOT_WRITTEN, OK, UNUSABLE, USAGE, command
+from pstate.cli.table import LOCKED, MODULES, NO, NOT_WRITTEN, OK, UNKNOWN, UNUSABLE, USAGE, command
 from pstate.errors import (
+    CommitUnknown,
     DurabilityUnknown,
     LockTimeout,
     PStateError,
@@ -82,7 +84,8 @@ def _guarded(words: list[str]) -> int:
         return NO
     except expected(No, Usage, PStateError) as error:
         _flush_output()
-        tell(f"{getattr(error, 'usage', '')}pstate: {in_our_words(str(error))}")
+        message = f"{getattr(error, 'usage', '')}pstate: {in_our_words(str(error))}"
+        tell(urls.hidden(message, words) if any(map(urls.is_url, words)) else message)
         return _code_of(error)
 
 
@@ -146,6 +149,8 @@ def _code_of(error: Exception) -> int:
         return USAGE
     if isinstance(error, LockTimeout):
         return LOCKED
+    if isinstance(error, CommitUnknown):
+        return UNKNOWN
     if isinstance(error, ReadOnlyError | WriteError | DurabilityUnknown):
         return NOT_WRITTEN
     return UNUSABLE

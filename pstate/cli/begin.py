@@ -7,8 +7,9 @@ import os
 import secrets
 from typing import Any
 
-from pstate.cli import values, write
+from pstate.cli import session, values, write
 from pstate.cli.command import Command, Input, No, Parser, declare_file
+from pstate.cli.urls import Url
 from pstate.errors import DurabilityUnknown, MissingPathError, WriteError
 from pstate.signals import expected, tolerating
 from pstate.text import dumping
@@ -19,7 +20,7 @@ _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EX
 
 
 def _declare(parser: Parser) -> None:
-    declare_file(parser, "the state file to create")
+    declare_file(parser, "the state file to create, or the URL of the state")
     help_text = f"what is in it; VALUE is {values.MEANING}"
     parser.add_argument("assigned", metavar="PATH=VALUE", nargs="*", help=help_text)
     parser.set_defaults(path=None)
@@ -29,13 +30,19 @@ def _declare(parser: Parser) -> None:
 
 def _run(arguments: Any) -> int:
     file = arguments.file
-    if os.path.lexists(file):
+    if not isinstance(file, Url) and os.path.lexists(file):
         raise _exists(file)
     step = write.step("", write.set_all, arguments, Input())
     tree: dict[Any, Any] = {}
     write.carry_out([step], tree)
     take(tree, lambda: file)  # refuses what a state cannot hold
-    _create(file, dumping.dump_value(tree))
+    content = dumping.dump_value(tree)
+    if isinstance(file, Url):
+        with session.database(file) as found:
+            if not found.create(content):
+                raise _exists(file)
+    else:
+        _create(file, content)
     write.remark([step])
     return 0
 

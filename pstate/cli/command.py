@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple, NoReturn, TextIO
 
-from pstate.cli import progress
+from pstate.cli import progress, urls
 from pstate.signals import expected, tolerating
 
 
@@ -158,6 +158,14 @@ _WORDS = (
         r"; use sys\.set_int_max_str_digits\(\) to increase the limit",
         "; the environment variable PYTHONINTMAXSTRDIGITS lifts it",
     ),
+    (r"; a longer lock_timeout waits longer", ""),  # not every command has the option
+    (r", or open the state with read_only=True", ""),
+    (r"; the next use of the state finds out which", ". Look at the state before you repeat the command"),
+    (
+        r"Run it again; keep blocks shorter than the lease of the lock",
+        "Run the command again; the lease of the lock is",
+    ),
+    (r"\(([0-9]+) s without a request\)", r"\1 s"),
     (r"\block_timeout\b", "--lock-timeout"),
 )
 
@@ -233,12 +241,22 @@ def parse(parser: Parser, words: list[str]) -> Any:
     end = words.index("--") if "--" in words else len(words)
     literal = {f"\0{number}": word for number, word in enumerate(words[end + 1 :])}
     given = parser.parse_intermixed_args([*words[:end], *literal])
+    kinds = {action.dest: action.type for action in parser._actions if action.type in (file_or_url, url)}
     for name, value in vars(given).items():
         if isinstance(value, list):
-            setattr(given, name, [literal.get(word, word) for word in value])
+            setattr(given, name, [_literal(word, literal, kinds.get(name), parser) for word in value])
         elif isinstance(value, str):
-            setattr(given, name, literal.get(value, value))
+            setattr(given, name, _literal(value, literal, kinds.get(name), parser))
     return given
+
+
+def _literal(word: str, literal: dict[str, str], kind: Any, parser: Parser) -> str:
+    if word not in literal:
+        return word
+    try:
+        return kind(literal[word]) if kind is not None else literal[word]
+    except argparse.ArgumentTypeError as error:
+        parser.error(str(error))
 
 
 def varied(arguments: Any, **others: Any) -> Any:
@@ -246,15 +264,34 @@ def varied(arguments: Any, **others: Any) -> Any:
     return argparse.Namespace(**{**vars(arguments), **others})
 
 
-def declare_file(parser: Parser, what: str = "the state file") -> None:
+def declare_file(parser: Parser, what: str = "the state file, or the URL of a state") -> None:
     """The first argument of nearly all commands."""
-    parser.add_argument("file", metavar="FILE", type=_file, help=what)
+    parser.add_argument("file", metavar="FILE", type=file_or_url, help=what)
 
 
-def _file(text: str) -> str:
+def file_or_url(text: str) -> str:
+    """The type of an argument that is a file, or the URL of a state."""
     if not text:  # the folder that we are in would be taken for it
         raise argparse.ArgumentTypeError("it is empty: give the name of a file")
-    return text
+    return _typed(urls.state, text) if urls.is_url(text) else text
+
+
+def url(text: str) -> str:
+    """The type of an argument that is the URL of a database, or of a state in it."""
+    return _typed(urls.database_or_state, text)
+
+
+def _typed(kind: Callable[[str], str], text: str) -> str:
+    try:
+        return kind(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error).removesuffix(".")) from None
+
+
+def only_files(file: str, instead: str) -> None:
+    """Raise Usage if *file* is a URL: the command is for files. *instead*: what to do."""
+    if isinstance(file, urls.Url):
+        raise Usage(f"{file}: this command is for files, and this is a state on a server. Nothing was done. {instead}")
 
 
 def declare_path(parser: Parser, optional: bool = False) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from pstate.cli import paths, session, show
 from pstate.cli.command import Command, No, Parser, Usage, parser_of
 from pstate.cli.table import MODULES, command
+from pstate.cli.urls import is_url
 from pstate.errors import PStateError
 from pstate.signals import expected
 
@@ -104,6 +105,8 @@ def _positionals(words: list[str], options: dict[str, Any]) -> list[str]:
 
 def _keys(file: str, begun: str) -> list[str]:
     """The paths in *file* that begin with *begun*, one level deep."""
+    if is_url(file):
+        return []  # nobody waits for a server, or wants to be told that it is away
     try:
         if os.stat(file).st_size > _LARGEST:
             return []

@@ -6,14 +6,14 @@ import os
 from typing import Any
 
 from pstate.cli import changes, progress, session, show
-from pstate.cli.command import Command, Parser, declare_file, declare_json
+from pstate.cli.command import Command, Parser, declare_file, declare_json, file_or_url, only_files
 from pstate.cli.mending import presence, unopened
 from pstate.memory.changes import between
 
 
 def _declare(parser: Parser) -> None:
     declare_file(parser, "the state before; without OTHER, its base document is compared with its newest commit")
-    parser.add_argument("other", metavar="OTHER", nargs="?", help="the state after")
+    parser.add_argument("other", metavar="OTHER", nargs="?", type=file_or_url, help="the state after")
     declare_json(parser)
 
 
@@ -30,6 +30,7 @@ def _run(arguments: Any) -> int:
 def _sides(file: str, other: str | None) -> tuple[Any, Any]:
     if other is not None:
         return session.snapshot(file), session.snapshot(other)
+    only_files(file, f"Give the state to compare it with, or see what was committed: pstate log {file}")
     data = unopened.content(file)
     path = os.path.abspath(file)
     found = unopened.read(data, path)

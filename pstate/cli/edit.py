@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -22,6 +23,7 @@ from typing import Any, NamedTuple
 from pstate.cli import session, values
 from pstate.cli.command import Command, No, Parser, Usage, declare_file, declare_writing, tell
 from pstate.cli.mending import unopened
+from pstate.cli.urls import Url
 from pstate.errors import InvalidStateError, WriteError
 from pstate.memory.frames import store_of
 from pstate.signals import expected
@@ -53,14 +55,23 @@ def _declare(parser: Parser) -> None:
 
 
 def _run(arguments: Any) -> int:
-    file = os.path.realpath(arguments.file)
-    if session.is_new(file):
+    if isinstance(arguments.file, Url):
+        file: str = arguments.file
+        if arguments.lock:
+            raise Usage(
+                f"{file}: --lock is for files, because a server gives the lock to others after a while. Nothing was "
+                "done. Leave it out: what you save is merged."
+            )
+    else:
+        file = os.path.realpath(arguments.file)
+    if session.is_new(file, arguments.lock_timeout):
         _edit_new(arguments, file)
         return 0
     # The state is opened before the editor starts: nobody should write a document that cannot be saved.
-    with session.opened(arguments, create=False) as state, _copied(file) as copy:
+    is_known = isinstance(file, Url)  # to exist: the server was asked
+    with session.opened(arguments, create=is_known) as state, _copied(file) as copy:
         with state.transaction() if arguments.lock else contextlib.nullcontext():
-            original = _original(file)
+            original = _original(file, state)
             edited = copy.edit(original.text)
         if edited is None:
             tell("pstate: the copy was not changed, so nothing was.")
@@ -74,7 +85,7 @@ def _edit_new(arguments: Any, file: str) -> None:
     if arguments.lock:
         raise Usage(f"{file}: does not exist, so --lock cannot lock it. Nothing was done. Leave out --lock.")
     folder = os.path.dirname(file)
-    if not os.access(folder, os.W_OK | os.X_OK):
+    if not isinstance(file, Url) and not os.access(folder, os.W_OK | os.X_OK):
         raise WriteError(f"{file}: cannot be created: {folder} is not writable. Nothing was done.", path=file)
     with _copied(file) as copy:
         edited = copy.edit(b"")
@@ -112,7 +123,7 @@ class _Copy:
 def _copied(file: str) -> Iterator[_Copy]:
     """A copy of *file* for an editor. It is deleted at the end, except if that would lose what a person wrote."""
     folder = tempfile.mkdtemp(prefix="pstate-")  # readable for nobody else
-    copy = _Copy(os.path.join(folder, os.path.basename(file)))
+    copy = _Copy(os.path.join(folder, _name_of_copy(file)))
     is_done = False
     try:
         yield copy
@@ -127,11 +138,22 @@ def _copied(file: str) -> Iterator[_Copy]:
             tell(f"pstate: your text was kept in {copy.path}")
 
 
-def _original(file: str) -> Original:
+def _name_of_copy(file: str) -> str:
+    if isinstance(file, Url):
+        return re.sub(r"[^\w.-]", "_", file.address.name)[:60].lstrip(".-") + ".yaml"  # for the colours of an editor
+    return os.path.basename(file)
+
+
+def _original(file: str, state: Any) -> Original:
+    if isinstance(file, Url):
+        from pstate.cli.servers import carry
+
+        found = carry.found_in(state)
+        return Original(found.document, found.state)
     data = unopened.content(file)
-    found = unopened.read(data, file)
-    state = unopened.replayed(found, file, data)
-    return Original(unopened.document(found, state, file), state)
+    content = unopened.read(data, file)
+    plain = unopened.replayed(content, file, data)
+    return Original(unopened.document(content, plain, file), plain)
 
 
 def _read(path: str) -> bytes:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Any
 
-from pstate.cli import changes, paths, progress, show
+from pstate.cli import changes, paths, progress, session, show
 from pstate.cli.command import Command, Parser, declare_file, declare_json, declare_path
 from pstate.cli.mending import presence, unopened
+from pstate.cli.urls import Url
 from pstate.memory.changes import Change, grown, play
-from pstate.state import PersistedState
-from pstate.watch import WATCH_INTERVAL
 
 
 def _declare(parser: Parser) -> None:
@@ -27,16 +26,25 @@ def _run(arguments: Any) -> int:
     size = presence.must_exist(arguments.file)
     if not arguments.follow:
         with progress.shown(f"reading {arguments.file}", size):
-            for found in _recorded(arguments.file, place):
+            for found in _of(arguments.file, place):
                 _print(found, arguments.json)
         return 0
-    with PersistedState.open(arguments.file, read_only=True) as state:
-        watch = state.watch(place, history=True)
-        while True:
-            for found in watch.commits():
+    with session.looked_at(arguments.file) as state:
+        for found in session.news(state.watch(place, history=True)):
+            if found:
                 _print(found, arguments.json)
             show.flush()
-            time.sleep(WATCH_INTERVAL)
+    return 0
+
+
+def _of(file: str, place: list[Any]) -> Iterator[list[Change]]:
+    """The changes at *place* of each commit that is kept."""
+    if not isinstance(file, Url):
+        yield from _recorded(file, place)
+        return
+    with session.looked_at(file) as state:
+        for _, found in groupby(state.history(place), key=lambda change: change.commit):
+            yield list(found)
 
 
 def _recorded(file: str, place: list[Any]) -> Iterator[list[Change]]:

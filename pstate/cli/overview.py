@@ -15,7 +15,8 @@ def overview() -> str:
     lines = [
         "usage: pstate COMMAND FILE [PATH] ...",
         "",
-        "Look at state files and change them, while programs use them.",
+        "Look at states and change them, while programs use them.",
+        "FILE is a file, or the URL of a state on a server: postgresql://HOST/DATABASE#NAME",
         "",
         *_commands(),
         "",

@@ -1,4 +1,4 @@
-"""A state file for the time of one command: read without a lock, or changed and left as it was found.
+"""A state for the time of one command: read without a lock, or changed and left as it was found.
 
 A journal is ended by the process that began it. A command that finds the journal of a running program adds its records
 and leaves it in place; one that finds a plain document leaves a plain document. So a loop of commands beside a program
@@ -10,16 +10,23 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import time
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pstate.cli import progress
-from pstate.cli.command import Usage
-from pstate.cli.mending.presence import must_exist
-from pstate.errors import PStateError
+from pstate.cli.command import Usage, in_our_words, tell
+from pstate.cli.mending.presence import UNKNOWN_SIZE, must_exist
+from pstate.cli.urls import Url, exact
+from pstate.errors import HistoryLost, MissingPathError, PStateError, ServerUnavailable
 from pstate.memory.frames import store_of
 from pstate.signals import expected, tolerating
 from pstate.state import PersistedState
+
+if TYPE_CHECKING:
+    from pstate.memory.changes import Change
+    from pstate.rows.database import Database
+    from pstate.watch import Watch
 
 #: For the lock, to end our journal, in seconds.
 _LONGEST_WAIT = 1.0
@@ -31,9 +38,13 @@ def opened(arguments: Any, create: bool = True) -> Iterator[PersistedState]:
 
     Raises MissingPathError if the file does not exist and *create* is false.
     """
-    if not create:
-        must_exist(arguments.file)
     file = arguments.file
+    if isinstance(file, Url):
+        with _opened_on_server(arguments, file, create) as state:
+            yield state
+        return
+    if not create:
+        must_exist(file)
     with progress.shown(f"reading {file}", _size(file)):
         state = _open(arguments, arguments.durability or "process")
     log = store_of(state).log
@@ -49,6 +60,21 @@ def opened(arguments: Any, create: bool = True) -> Iterator[PersistedState]:
             _leave(state, found)
 
 
+@contextlib.contextmanager
+def _opened_on_server(arguments: Any, url: Url, create: bool) -> Iterator[PersistedState]:
+    if arguments.locking != "file":
+        raise Usage(f"{url}: --locking is for files. Nothing was done. Leave it out: the server locks.")
+    with progress.shown(f"reading {url}", UNKNOWN_SIZE):
+        if not create and is_new(url, arguments.lock_timeout):
+            raise MissingPathError(
+                f"{url}: the state does not exist. Nothing was changed. To create it: pstate set {url} KEY VALUE",
+                path=str(url),
+            )
+        state = _open(arguments, arguments.durability or "process")
+    with state:
+        yield state
+
+
 def _size(file: str) -> int:
     with tolerating(OSError, ValueError):
         return os.stat(file).st_size
@@ -59,10 +85,21 @@ def _open(arguments: Any, durability: Any) -> PersistedState:
     try:
         with no_collector():
             return PersistedState.open(
-                arguments.file, durability=durability, lock_timeout=arguments.lock_timeout, locking=arguments.locking
+                exact(arguments.file),
+                durability=durability,
+                lock_timeout=arguments.lock_timeout,
+                locking=arguments.locking,
             )
     except ImportError as error:
         raise Usage(str(error)) from error
+
+
+def looked_at(file: str) -> PersistedState:
+    """The state at *file*, opened to be read."""
+    try:
+        return PersistedState.open(exact(file), read_only=True)
+    except ImportError as error:
+        raise Usage(f"{error}. Nothing was done.") from error
 
 
 def _leave(state: PersistedState, found: str | None) -> None:
@@ -97,8 +134,20 @@ def no_collector() -> Iterator[None]:
             gc.enable()
 
 
-def is_new(file: str) -> bool:
+def database(url: Url, timeout: float = 10.0) -> Database:
+    """The database that *url* is in, to be used as a context. Raises Usage if the library for it is not installed."""
+    try:
+        from pstate.rows.database import Database
+    except ImportError as error:
+        raise Usage(f"{error}. Nothing was done.") from error
+    return Database(url.address, timeout)
+
+
+def is_new(file: str, timeout: float = 10.0) -> bool:
     """Whether a change will create *file*. False where that cannot be told: opening it then says why."""
+    if isinstance(file, Url):
+        with database(file, timeout) as found:
+            return not found.has_state()
     try:
         os.stat(file)
     except expected(FileNotFoundError):
@@ -108,11 +157,34 @@ def is_new(file: str) -> bool:
     return False
 
 
+def news(watch: Watch) -> Iterator[list[Change]]:
+    """The changes of each commit, as they happen; and an empty list after each look.
+
+    It goes on when a server is away for a while, and says so.
+    """
+    from pstate.watch import WATCH_INTERVAL
+
+    is_away = False
+    while True:
+        try:
+            found = watch.commits()
+            if is_away:
+                is_away = False
+                tell("pstate: the server can be used again; continuing")
+        except expected(ServerUnavailable, HistoryLost) as error:
+            if not is_away:
+                tell(f"pstate: {in_our_words(str(error))} Continuing.")
+            is_away, found = isinstance(error, ServerUnavailable), []
+        yield from found
+        yield []
+        time.sleep(WATCH_INTERVAL)
+
+
 def snapshot(file: str) -> dict[Any, Any]:
     """The newest state of *file*, in plain types. It waits for no other process, and changes no byte."""
     with (
         progress.shown(f"reading {file}", must_exist(file)),
         no_collector(),
-        PersistedState.open(file, read_only=True) as state,
+        looked_at(file) as state,
     ):
         return state.snapshot()

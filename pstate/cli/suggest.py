@@ -14,12 +14,12 @@ _ELSEWHERE = {
     "cat": "get", "show": "get", "read": "get", "print": "get", "query": "get", "dump": "export",
     "put": "set", "write": "set", "update": "set", "merge": "import", "load": "import", "convert": "import",
     "rm": "delete", "del": "delete", "unset": "delete", "remove": "delete",
-    "push": "append", "rpush": "append", "lpush": "insert", "shift": "pop", "lpop": "pop", "rpop": "pop",
-    "inc": "incr", "increment": "incr", "exists": "has", "test": "has", "ls": "keys", "list": "keys",
+    "rpush": "append", "lpush": "insert", "shift": "pop", "lpop": "pop", "rpop": "pop",
+    "inc": "incr", "increment": "incr", "exists": "has", "test": "has", "ls": "keys",
     "length": "len", "count": "len", "size": "len", "typeof": "type", "move": "mv", "rename": "mv", "copy": "cp",
-    "init": "new", "create": "new", "touch": "new", "batch": "apply", "run": "apply", "history": "log",
+    "create": "new", "touch": "new", "batch": "apply", "run": "apply", "history": "log",
     "tail": "watch", "follow": "watch", "validate": "check", "verify": "check", "fix": "repair", "lsof": "who",
-    "compact": "vacuum",
+    "compact": "vacuum", "download": "pull", "upload": "push",
 }  # fmt: skip
 
 #: Of a mapping with more keys, only these many are compared: a message must not take seconds.

@@ -36,20 +36,33 @@ MODULES = {
     "resolve": "mending.resolve",
     "import": "transfer.importing",
     "export": "transfer.exporting",
+    "init": "servers.begin",
+    "list": "servers.present",
+    "pull": "servers.carry",
+    "push": "servers.carry",
     "completion": "completion",
 }
 
 #: The first command of each group in the help.
-GROUPS = {"get": "look", "set": "change", "watch": "watch", "check": "mend", "import": "move", "completion": "shell"}
+GROUPS = {
+    "get": "look",
+    "set": "change",
+    "watch": "watch",
+    "check": "mend",
+    "import": "move",
+    "init": "server",
+    "completion": "shell",
+}
 
-OK, NO, USAGE, UNUSABLE, LOCKED, NOT_WRITTEN = range(6)
+OK, NO, USAGE, UNUSABLE, LOCKED, NOT_WRITTEN, UNKNOWN = range(7)
 EXIT_CODES = {
     OK: "done, or yes",
     NO: "no: no such PATH, a condition is not met, a check failed, states differ, output is closed",
     USAGE: "the command line, a PATH or a VALUE is wrong",
-    UNUSABLE: "the file is missing, cannot be read, or is not a state",
+    UNUSABLE: "the file is missing, cannot be read, or is not a state; the server cannot be reached",
     LOCKED: "another process kept the write lock for longer than --lock-timeout",
-    NOT_WRITTEN: "the file, or the output, could not be written",
+    NOT_WRITTEN: "the file, the server, or the output could not be written",
+    UNKNOWN: "the server was lost in the middle of a commit: it is done, or not",
 }
 
 

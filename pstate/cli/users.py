@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from pstate.cli import session, show
 from pstate.cli.command import Command, Parser, declare_file, declare_json, declare_writing
 from pstate.cli.mending import presence
+from pstate.cli.urls import Url
 from pstate.file import vacuum
 from pstate.file.holder import holder, program
 from pstate.signals import expected, tolerating
@@ -83,6 +84,10 @@ def _declare_who(parser: Parser) -> None:
 
 
 def _who(arguments: Any) -> int:
+    if isinstance(arguments.file, Url):
+        from pstate.cli.servers import present
+
+        return present.who(arguments.file, arguments.json)
     presence.must_exist(arguments.file)
     users = users_of(os.path.realpath(arguments.file))
     if arguments.json:

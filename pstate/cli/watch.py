@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from pstate.cli import changes, paths, show
+from pstate.cli import changes, paths, session, show
 from pstate.cli.command import (
     Command,
     No,
@@ -24,11 +24,11 @@ from pstate.cli.command import (
     tell,
 )
 from pstate.cli.mending import presence
+from pstate.cli.urls import Url
 from pstate.memory.changes import Change
 from pstate.memory.ops import ABSENT
 from pstate.signals import expected
-from pstate.state import PersistedState
-from pstate.watch import WATCH_INTERVAL, Watch
+from pstate.watch import Watch
 
 _FROM = {"other": "a program", "edit": "an edit", None: "somebody"}
 #: Longest value in the environment of a command, in characters. Linux allows 128 KiB; a character may be 4 bytes.
@@ -60,7 +60,7 @@ def _run(arguments: Any) -> int:
         raise Usage("--exit-on-error needs a COMMAND after --. Nothing was done.")
     presence.must_exist(arguments.file)
     left = arguments.count
-    with PersistedState.open(arguments.file, read_only=True) as state:
+    with session.looked_at(arguments.file) as state:
         for found in _awaited(state.watch(place, now=arguments.now), arguments.timeout):
             found = found[:left]
             if arguments.command:
@@ -81,11 +81,12 @@ def _run(arguments: Any) -> int:
 def _awaited(watch: Watch, timeout: float | None) -> Iterator[list[Change]]:
     """The changes of each commit, as they happen, until nothing has changed for *timeout* seconds."""
     since = time.monotonic()
-    while timeout is None or time.monotonic() - since < timeout:
-        for found in watch.commits():
+    for found in session.news(watch):
+        if found:
             yield found
             since = time.monotonic()
-        time.sleep(WATCH_INTERVAL)
+        elif timeout is not None and time.monotonic() - since >= timeout:
+            return
 
 
 def _print(change: Change, as_json: bool) -> None:
@@ -104,7 +105,7 @@ def _call(arguments: Any, found: list[Change]) -> int:
     """Run the command for *found*, and say if it fails. Returns its exit code, as a shell gives it."""
     change = found[0]
     environment = {
-        "PSTATE_FILE": os.path.abspath(arguments.file),
+        "PSTATE_FILE": str(arguments.file) if isinstance(arguments.file, Url) else os.path.abspath(arguments.file),
         "PSTATE_PATH": paths.show(list(change.path)),
     }
     if change.origin is not None:  # values from before the watch have an unknown origin

@@ -23,7 +23,7 @@ from pstate.cli.command import (
     tell,
     varied,
 )
-from pstate.cli.mending import presence
+from pstate.cli.urls import Url
 from pstate.errors import UnsupportedTypeError, UnsupportedValueError
 from pstate.text import records
 from pstate.values import same
@@ -136,16 +136,18 @@ def _read(
     return value, remarks(text, value, may_be_string)
 
 
-def commit(arguments: Any, steps: list[Step], done: str) -> int:
+def commit(arguments: Any, steps: list[Step], done: str, create: bool = True) -> int:
     """Carry out *steps* as one transaction, and print the results. If they cannot be printed, *done* is said as well.
+
+    Raises MissingPathError if the state does not exist and *create* is false.
 
     What is taken out of a state is printed before the commit, while the lock is held. A process that dies in between,
     or cannot print, has taken nothing.
     """
-    if session.is_new(arguments.file):
-        carry_out(copy.deepcopy(steps), {})  # what is refused begins no file
+    if create:
+        _refuse_on_new(arguments, steps)
     prints_first = any(each.given.__dict__.get("prints_first") for each in steps)
-    with session.opened(arguments) as state:
+    with session.opened(arguments, create) as state:
         with state.transaction():
             printed = carry_out(steps, state)
             if prints_first:
@@ -154,6 +156,19 @@ def commit(arguments: Any, steps: list[Step], done: str) -> int:
     if printed and not prints_first:
         show.write(printed, done)
     return 0
+
+
+def _refuse_on_new(arguments: Any, steps: list[Step]) -> None:
+    """Raise what *steps* raise on an empty state, if they would begin one: what is refused begins none."""
+    if not isinstance(arguments.file, Url):
+        if session.is_new(arguments.file):
+            carry_out(copy.deepcopy(steps), {})
+        return
+    try:
+        carry_out(copy.deepcopy(steps), {})
+    except (No, Usage):
+        if session.is_new(arguments.file, arguments.lock_timeout):  # asks the server, so not before it matters
+            raise
 
 
 def remark(steps: list[Step]) -> None:
@@ -181,9 +196,8 @@ def carry_out(steps: list[Step], state: Any) -> str:
 def run(arguments: Any, change: Change, may_create: bool = True) -> int:
     """Carry out one *change*."""
     only = step("", change, arguments, Input())
-    if not may_create or arguments.__dict__.get("if_equals") is not None:
-        presence.must_exist(arguments.file)
-    return commit(arguments, [only], "The change is committed.")
+    create = may_create and arguments.__dict__.get("if_equals") is None
+    return commit(arguments, [only], "The change is committed.", create)
 
 
 # ------------------------------------------------------------------------------------------------ where it is to happen

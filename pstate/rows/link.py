@@ -10,6 +10,7 @@ import os
 import re
 import select
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from zlib import crc32
 
 from pstate.errors import ServerUnavailable
 from pstate.logger import Logger
-from pstate.rows.address import Address
+from pstate.rows.address import Address, session_name
 from pstate.signals import expected, tolerating
 
 try:
@@ -147,7 +148,9 @@ class Link:
         """The server's URL, once for each host of it: libpq would wait without end for one that says nothing."""
         found = {option.keyword: option.val for option in pq.Conninfo.parse(self.address.server.encode()) if option.val}
         defaults = {
-            "fallback_application_name": f"pstate {socket.gethostname()}:{os.getpid()}"[:63],
+            "fallback_application_name": session_name(
+                socket.gethostname(), os.getpid(), os.path.basename(sys.argv[0]) if sys.argv else "", self.address.name
+            ),
             "client_encoding": "UTF8",
             "tcp_user_timeout": "10000",
             "keepalives_idle": "5",

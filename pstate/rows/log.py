@@ -62,6 +62,14 @@ class Loaded(NamedTuple):
     ledger: Ledger
 
 
+class Identity(NamedTuple):
+    """One commit of one state. No other commit has an equal one, also if the state is deleted and begun again."""
+
+    store: str
+    revision: int
+    token: str
+
+
 class RowsLog:
     """See `engine.Log`."""
 
@@ -655,6 +663,20 @@ class RowsLog:
         self.memory.adopt(view.ledger.state())
         self._is_at(view)
         return lost
+
+    # For the command line, within a read of the store
+
+    def document(self) -> bytes:
+        """The document that a snapshot would have: the state of memory, with what a person wrote."""
+        ledger, rev = self._view
+        if rev == ledger.base:
+            return ledger.document.encode()
+        return _document(ledger, self.memory.plain(), self.address)[0]
+
+    def identity(self) -> Identity:
+        """The commit that memory is at."""
+        ledger, rev = self._view
+        return Identity(self._store, rev, ledger.token_of(rev))
 
     # The rest of its life
 

@@ -288,3 +288,30 @@ class PostgresServer:
         if seconds is None:  # another user's: that, and the host, are hidden from us
             return f"{program or 'a program'} (user {user})", None
         return f"{program or 'a program'} (user {user}, {host or 'a local socket'})", float(seconds)
+
+    # What the command line asks for, and no log
+
+    def has_tables(self, deadline: float) -> bool:
+        """Whether the database has the tables of pstate."""
+        return bool(self._link.ask(statements.HAS_TABLES, (), deadline)[0][0] == "t")
+
+    def id_of(self, name: str, deadline: float) -> str | None:
+        """The id of the state *name*, if there is one."""
+        rows = self._link.ask(statements.HAS_STORE, (name,), deadline)
+        return rows[0][0] if rows else None
+
+    def create_store(self, name: str, identity: str, token: str, document: str, by: str, deadline: float) -> None:
+        """Begin the state *name* with *document*, if there is none of this name. May be sent again."""
+        self._link.ask(statements.CREATE_STORE, (identity, name, token, document, by), deadline)
+
+    def stores(self, name: str, deadline: float) -> list[Row]:
+        """All states, or the one called *name*, see `statements.STORES`."""
+        return self._link.ask(statements.STORES, (name,), deadline)
+
+    def sessions(self, name: str, deadline: float) -> list[Row]:
+        """The sessions of pstate, and the one that has the lock of *name*, see `statements.SESSIONS`."""
+        return self._link.ask(statements.SESSIONS, (name,), deadline)
+
+    def settings(self, deadline: float) -> Row:
+        """What the server is set to: see `statements.SETTINGS`."""
+        return self._link.ask(statements.SETTINGS, (), deadline)[0]

@@ -39,6 +39,23 @@ CREATE TABLE IF NOT EXISTS pstate.snapshot (
 );
 """
 
+#: What `pstate init --sql` prints after the tables.
+GRANTS = """\
+-- A role for programs that change states.
+CREATE ROLE pstate_write NOLOGIN;
+GRANT USAGE ON SCHEMA pstate TO pstate_write;
+GRANT SELECT, INSERT, UPDATE ON pstate.store TO pstate_write;
+GRANT SELECT, INSERT, DELETE ON pstate.record TO pstate_write;
+GRANT SELECT, INSERT, UPDATE, DELETE ON pstate.snapshot TO pstate_write;
+
+-- A role for programs that only read states.
+CREATE ROLE pstate_read NOLOGIN;
+GRANT USAGE ON SCHEMA pstate TO pstate_read;
+GRANT SELECT ON pstate.store, pstate.record, pstate.snapshot TO pstate_read;
+
+-- Then, for each user of the database: GRANT pstate_write TO "the user";
+"""
+
 #: What has to be right before anything else is asked, and which session this is. The function, because a database may
 #: have taken the view pg_stat_activity from its users.
 SESSION = """\
@@ -161,3 +178,39 @@ DELETE FROM pstate.record r WHERE r.store = $1::uuid
 FORGET_SNAPSHOTS = """\
 DELETE FROM pstate.snapshot n WHERE n.store = $1::uuid
   AND n.rev < (SELECT min(r.rev) FROM pstate.record r WHERE r.store = $1::uuid)"""
+
+# ----------------------------------------------------------------------------- what the command line asks for, no log
+
+HAS_TABLES = "SELECT to_regclass('pstate.snapshot') IS NOT NULL"
+
+HAS_STORE = "SELECT id FROM pstate.store WHERE name = $1"
+
+#: As BEGIN_STORE, with a document. Sent again with the same id, it does nothing.
+CREATE_STORE = """\
+WITH s AS (
+  INSERT INTO pstate.store (id, name, rev, head) VALUES ($1::uuid, $2, 0, $3::uuid) ON CONFLICT DO NOTHING RETURNING id
+), r AS (
+  INSERT INTO pstate.record (store, rev, token, body, by) SELECT id, 0, $3::uuid, '[]', $5 FROM s
+)
+INSERT INTO pstate.snapshot (store, rev, document) SELECT id, 0, $4 FROM s"""
+
+#: Each state, or the one called $1: what it takes to read it, and its newest commit.
+STORES = """\
+SELECT s.name, s.rev, octet_length(n.document) + (
+    SELECT coalesce(sum(octet_length(r.body)), 0) FROM pstate.record r WHERE r.store = s.id AND r.rev > n.rev
+  ), to_char(h.at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), h.by
+FROM pstate.store s
+  JOIN pstate.record h ON h.store = s.id AND h.rev = s.rev
+  JOIN LATERAL (SELECT rev, document FROM pstate.snapshot WHERE store = s.id ORDER BY rev DESC LIMIT 1) n ON true
+WHERE $1::text = '' OR s.name = $1 ORDER BY s.name"""
+
+#: The sessions that have a name of ours, and the one that has the lock of the state called $1.
+SESSIONS = """\
+SELECT a.application_name, a.usename, host(a.client_addr), s.id IS NOT NULL AS holds,
+  extract(epoch FROM now() - a.xact_start)::float8
+FROM pg_stat_activity a LEFT JOIN pstate.store s ON s.xmax = a.backend_xid AND s.name = $1
+WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
+  AND (s.id IS NOT NULL OR a.application_name LIKE 'pstate %') ORDER BY a.application_name, a.pid"""
+
+#: How safe a commit is.
+SETTINGS = "SELECT current_setting('synchronous_commit'), current_setting('fsync'), current_setting('full_page_writes')"

@@ -11,10 +11,12 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
+from uuid import uuid4
 
 import pytest
 
 from pstate.cli import main
+from tools import postgres
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
@@ -70,12 +72,23 @@ def environment(folder: Path) -> dict[str, str]:
     return {**kept, "PATH": f"{folder}:{os.environ['PATH']}"}
 
 
-def shell(script: str, folder: Path, tools: Path, timeout: float = 50) -> subprocess.CompletedProcess[str]:
-    """Run *script* by bash in *folder*."""
+@pytest.fixture
+def database(postgres_server: postgres.Server) -> Iterator[str]:
+    """The URL of an empty database, which is gone afterwards."""
+    psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed")
+    server, name = postgres_server.url.rpartition("/")[0], f"t{uuid4().hex}"
+    with psycopg.connect(postgres_server.url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+        yield f"{server}/{name}"
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def shell(script: str, folder: Path, tools: Path, timeout: float = 50, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run *script* by bash in *folder*; *more* is for its environment."""
     return subprocess.run(
         ["bash", "-c", script],
         cwd=folder,
-        env=environment(tools),
+        env={**environment(tools), **more},
         capture_output=True,
         text=True,
         timeout=timeout,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 from pstate.cli import progress, show
-from pstate.cli.command import Command, Parser
+from pstate.cli.command import Command, Parser, file_or_url
 from pstate.cli.mending.examine import ERROR, NOTE, WARNING, Finding, Report, examine
+from pstate.cli.mending.presence import UNKNOWN_SIZE
+from pstate.cli.urls import Url
 from pstate.signals import expected
 
 #: How many notes of one kind are shown of a file, without --all.
@@ -16,7 +19,7 @@ _COLOURS = {ERROR: "red", WARNING: "yellow", NOTE: "cyan"}
 
 
 def _declare(parser: Parser) -> None:
-    parser.add_argument("files", metavar="FILE", nargs="+", help="state files")
+    parser.add_argument("files", metavar="FILE", nargs="+", type=file_or_url, help="state files, or URLs of states")
     parser.add_argument("--json", action="store_true", help="print JSON, one object a line")
     parser.add_argument("--all", action="store_true", help=f"all notes, not only the first {_SHOWN} of each kind")
     parser.add_argument("--strict", action="store_true", help="exit with code 1 for warnings too")
@@ -27,7 +30,7 @@ def _run(arguments: Any) -> int:
     code = 0
     for file in arguments.files:
         with progress.shown(f"reading {file}", _size(file)) as step:
-            report = examine(file, step)
+            report = _report(file, step)
         show.write(_json(report) if arguments.json else text(report, arguments.all))
         show.flush()
         if any(finding.severity in bad for finding in report.findings):
@@ -35,7 +38,17 @@ def _run(arguments: Any) -> int:
     return code
 
 
+def _report(file: str, step: Callable[[str], None]) -> Report:
+    if isinstance(file, Url):
+        from pstate.cli.servers.examine import examine_url
+
+        return examine_url(file, step)
+    return examine(file, step)
+
+
 def _size(file: str) -> int:
+    if isinstance(file, Url):
+        return UNKNOWN_SIZE
     try:
         return os.stat(file).st_size
     except expected(OSError):
@@ -81,7 +94,9 @@ def _verdict(report: Report) -> str:
     words = [f"{facts['bytes']:,} bytes"]
     if "keys" in facts:
         words.append(f"{facts['keys']} {'key' if facts['keys'] == 1 else 'keys'}")
-    if "generation" in facts:
+    if "revision" in facts:
+        words.append(f"revision {facts['revision']:,}, with {facts['commits']:,} commits after the last snapshot")
+    elif "generation" in facts:
         commits = f"{facts['commits']} {'commit' if facts['commits'] == 1 else 'commits'}"
         words.append(f"a journal of {commits} ({facts['journal']:,} bytes, generation {facts['generation']}")
         words[-1] += f", durability {facts['durability']})"

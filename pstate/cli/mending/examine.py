@@ -157,6 +157,18 @@ def _examine_journal(report: Report, image: f.Image, data: bytes) -> None:
 
 
 def _examine_document(report: Report, image: f.Image) -> dict[Any, Any] | None:
+    base = examine_text(report, image.base)
+    if base is None:
+        return None
+    if image.marker is None and not base.appendable and not f.has_no_node(image.base):
+        text = "the document ends without a newline, or in a ... line: the first commit rewrites it."
+        report.add(NOTE, "ending", text)
+    return base.value
+
+
+def examine_text(report: Report, document: bytes) -> reading.Base | None:
+    """What *document* says, and notes about values that surprise people; None if it is refused."""
+
     def notice(text: str, value: Any, line: int, column: int) -> bool:
         found = surprise(text, value)
         if found is not None:
@@ -164,15 +176,12 @@ def _examine_document(report: Report, image: f.Image) -> dict[Any, Any] | None:
         return found is not None
 
     try:
-        base = reading.load_events(image.base, report.path, notice)
+        base = reading.load_events(document, report.path, notice)
     except StateFileError as error:
         report.refuse(error)
         return None
     report.facts["keys"] = len(base.value)
-    if image.marker is None and not base.appendable and not f.has_no_node(image.base):
-        text = "the document ends without a newline, or in a ... line: the first commit rewrites it."
-        report.add(NOTE, "ending", text)
-    return base.value
+    return base
 
 
 # ------------------------------------------------------------------------------------------------------------ the place

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import os
 
+from pstate.cli.urls import Url
 from pstate.errors import MissingPathError
 from pstate.file import files
 from pstate.signals import expected
 
+#: The size of a state on a server: reading it may take long.
+UNKNOWN_SIZE = 1 << 30
+
 
 def must_exist(file: str) -> int:
-    """The size of *file*; 0 if opening it will fail. Raises MissingPathError if it does not exist."""
+    """The size of *file*; 0 if opening it will fail. Raises MissingPathError if it does not exist.
+
+    A URL is not looked at: opening it to read fails in the same way.
+    """
+    if isinstance(file, Url):
+        return UNKNOWN_SIZE
     try:
         return os.stat(file).st_size
     except expected(FileNotFoundError) as error:

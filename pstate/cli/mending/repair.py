@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from pstate.cli import progress, show
-from pstate.cli.command import Command, No, Parser, Usage, declare_file, tell
+from pstate.cli.command import Command, No, Parser, Usage, declare_file, only_files, tell
 from pstate.cli.mending import mend, presence
 from pstate.cli.mending.check import text
 from pstate.cli.mending.examine import examine, settled
@@ -17,7 +17,7 @@ from pstate.signals import expected
 
 
 def _declare(parser: Parser) -> None:
-    declare_file(parser)
+    declare_file(parser, "the state file")
     parser.add_argument(
         "--salvage",
         action="store_true",
@@ -28,6 +28,10 @@ def _declare(parser: Parser) -> None:
 
 
 def _run(arguments: Any) -> int:
+    only_files(
+        arguments.file,
+        f"A database that lost data is restored from a backup. To look at the state: pstate check {arguments.file}",
+    )
     path = os.path.realpath(arguments.file)
     size = presence.must_exist(arguments.file)
     with progress.shown(f"reading {arguments.file}", size) as say:

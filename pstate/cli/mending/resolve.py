@@ -11,7 +11,7 @@ import os
 from typing import Any, NamedTuple
 
 from pstate.cli import changes, progress, show
-from pstate.cli.command import Command, No, Parser, Usage, declare_file
+from pstate.cli.command import Command, No, Parser, Usage, declare_file, only_files
 from pstate.cli.mending import ancestors, mend, presence, unopened
 from pstate.cli.mending.ancestors import Ancestor
 from pstate.cli.mending.examine import settled
@@ -36,7 +36,7 @@ class Resolution(NamedTuple):
 
 
 def _declare(parser: Parser) -> None:
-    declare_file(parser)
+    declare_file(parser, "the state file")
     side = parser.add_mutually_exclusive_group(required=True)
     side.add_argument(
         "--edit", dest="side", action="store_const", const="edit", help="keep the edited document, drop the commits"
@@ -60,6 +60,9 @@ def _declare(parser: Parser) -> None:
 
 
 def _run(arguments: Any) -> int:
+    only_files(
+        arguments.file, f"A server keeps no edit that is not merged. To edit the state: pstate edit {arguments.file}"
+    )
     path = os.path.realpath(arguments.file)
     with progress.shown(f"reading {arguments.file}", presence.must_exist(arguments.file)) as say:
         data = settled(path)[0]

@@ -10,6 +10,7 @@ from pstate.cli.mending import presence
 from pstate.cli.transfer import targets, texts
 from pstate.cli.transfer.departure import WORDS, Departure
 from pstate.cli.transfer.faults import LEFT_OUT, declare_skipping
+from pstate.cli.urls import is_url
 
 _STANDARD_OUTPUT = "-"
 
@@ -27,6 +28,8 @@ def _declare(parser: Parser) -> None:
 
 def _run(arguments: Any) -> int:
     file, target = arguments.file, arguments.target
+    if is_url(target):
+        raise Usage(f"{target}: is a URL. Nothing was written. To put a state on a server: pstate push {file} {target}")
     name = arguments.format or targets.SUFFIXES.get(texts.ending(target))
     if name is None:
         raise Usage(

@@ -11,6 +11,7 @@ from pstate.cli.transfer import sources
 from pstate.cli.transfer.arrival import Arrival
 from pstate.cli.transfer.faults import LEFT_OUT, counted, declare_skipping
 from pstate.cli.transfer.overlay import Overlay
+from pstate.cli.urls import Url, is_url
 from pstate.memory.changes import between
 from pstate.memory.ops import ABSENT
 
@@ -39,6 +40,11 @@ def _declare(parser: Parser) -> None:
 def _run(arguments: Any) -> int:
     place = paths.parse(arguments.into)
     source, file = arguments.source, arguments.file
+    if is_url(source):
+        raise Usage(
+            f"{source}: is a URL. Nothing was changed. To import a state from a server: pstate get {source} --yaml | "
+            f"pstate import - {file} --from yaml"
+        )
     if os.path.exists(file) and os.path.exists(source) and os.path.samefile(source, file):
         raise Usage(f"{file}: is both SOURCE and FILE. Nothing was changed. Copy it first.")
     with session.no_collector(), progress.shown(f"reading {source}", sources.size(source)) as say:
@@ -65,7 +71,7 @@ def _run(arguments: Any) -> int:
 
 def _show(arguments: Any, place: list[Any], tree: Any) -> None:
     """Print what `_put` would change."""
-    exists = os.path.exists(arguments.file)
+    exists = not session.is_new(file) if isinstance(file := arguments.file, Url) else os.path.exists(file)
     before = session.snapshot(arguments.file) if exists else {}
     after = session.snapshot(arguments.file) if exists else {}
     _put(after, place, tree, arguments)

@@ -145,6 +145,29 @@ def _paths(target: str, name: str) -> list[str]:
 
 def put(tree: Any, target: str, name: str, may_replace: bool, say: Say) -> None:
     """Make *target* from *tree*. Raises WriteError, and then nothing has changed."""
+
+    def make(made: str) -> None:
+        if name in TEXTS:
+            with open(made, "wb") as file:
+                file.write(TEXTS[name](tree))
+        else:
+            STORES[name](tree, made, say)
+
+    put_made(make, target, may_replace)
+
+
+def put_text(text: bytes, target: str, may_replace: bool) -> None:
+    """Make *target* with *text*. Raises WriteError, and then nothing has changed."""
+
+    def make(made: str) -> None:
+        with open(made, "wb") as file:
+            file.write(text)
+
+    put_made(make, target, may_replace)
+
+
+def put_made(make: Callable[[str], None], target: str, may_replace: bool) -> None:
+    """Put the files that *make* makes, when it is given a path, at *target*. Raises as `put`."""
     import sqlite3
 
     target = os.path.realpath(target)
@@ -152,11 +175,7 @@ def put(tree: Any, target: str, name: str, may_replace: bool, say: Say) -> None:
     try:
         folder = tempfile.mkdtemp(prefix=".pstate-export-", dir=os.path.dirname(target))
         made = os.path.join(folder, _MADE)
-        if name in TEXTS:
-            with open(made, "wb") as file:
-                file.write(TEXTS[name](tree))
-        else:
-            STORES[name](tree, made, say)
+        make(made)
         files = {
             os.path.join(folder, file_name): target + file_name.removeprefix(_MADE)
             for file_name in sorted(os.listdir(folder))

@@ -9,11 +9,10 @@ import threading
 from importlib.util import find_spec
 from typing import Any, NoReturn
 
-from pstate.cli import paths
+from pstate.cli import paths, session
 from pstate.cli.command import Command, Parser, Usage, declare_file, declare_path, declare_writing, tell
 from pstate.cli.mending import presence
 from pstate.signals import expected
-from pstate.state import PersistedState
 
 INSTALL = "pip install textual"
 
@@ -43,7 +42,7 @@ def _run(arguments: Any) -> int:
     from pstate.cli.view.model import Model
 
     presence.must_exist(arguments.file)
-    state = PersistedState.open(arguments.file, read_only=True)
+    state = session.looked_at(arguments.file)
     follower = None
     try:
         follower = Follower(state, arguments.file)

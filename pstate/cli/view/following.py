@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from pstate.cli.mending import unopened
+from pstate.cli.urls import Url
 from pstate.engine import Origin
 from pstate.errors import PStateError, StateFileError
 from pstate.memory import ops
@@ -190,6 +191,8 @@ class Follower(threading.Thread):
         self.news.append(told)
 
     def _missing(self) -> str:
+        if isinstance(self._file, Url):
+            return ""  # a look has asked the server
         try:
             os.stat(self._file)
         except expected(FileNotFoundError):
@@ -204,6 +207,8 @@ class Follower(threading.Thread):
 
         A read believes what it has read before. Only a program that opens the file now would find damage there.
         """
+        if isinstance(self._file, Url):
+            return ""
         now = time.monotonic()
         try:
             status = os.stat(self._file)
