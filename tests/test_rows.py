@@ -288,7 +288,7 @@ def test_another_user_is_told_what_the_server_shows_of_the_holder(process: Any, 
     state, other = process(), process(url=modest, lock_timeout=0.1)
     with state.transaction():
         state.n = 2
-        with pytest.raises(LockTimeout, match=r"held by pstate .*:\d+ \(user pstate\)\. Nothing was changed"):
+        with pytest.raises(LockTimeout, match=r"held by pstate .*:\d+ .* \(user pstate\)\. Nothing was changed"):
             other.n = 3
     other.close()
 

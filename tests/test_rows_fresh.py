@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tools import postgres
 from tools.engines import opened, store_of
 
 from pstate import PersistedState, ServerUnavailable
+from stress.real import postgres
 
 pytest.importorskip("psycopg", reason="psycopg is not installed")
 

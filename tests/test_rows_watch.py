@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tools import postgres
 from tools.crash import in_child
 from tools.engines import opened, store_of
 from tools.proxy import Proxy
 
 from pstate import PersistedState, Watch
+from stress.real import postgres
 
 psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed")
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import time
 from collections.abc import Iterator
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from pstate.cli import progress
@@ -157,14 +157,13 @@ def is_new(file: str, timeout: float = 10.0) -> bool:
     return False
 
 
-def news(watch: Watch) -> Iterator[list[Change]]:
+def news(watch: Watch, timeout: float | None = None) -> Iterator[list[Change]]:
     """The changes of each commit, as they happen; and an empty list after each look.
 
-    It goes on when a server is away for a while, and says so.
+    It ends when nothing has changed for *timeout* seconds, without the time that its user takes. It goes on when a
+    server is away for a while, and says so.
     """
-    from pstate.watch import WATCH_INTERVAL
-
-    is_away = False
+    is_away, left = False, float("inf") if timeout is None else timeout
     while True:
         try:
             found = watch.commits()
@@ -177,7 +176,13 @@ def news(watch: Watch) -> Iterator[list[Change]]:
             is_away, found = isinstance(error, ServerUnavailable), []
         yield from found
         yield []
-        time.sleep(WATCH_INTERVAL)
+        if found and timeout is not None:
+            left = timeout
+        if left <= 0:
+            return
+        began = monotonic()
+        watch.wait(left)
+        left -= monotonic() - began
 
 
 def snapshot(file: str) -> dict[Any, Any]:

@@ -6,8 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import time
-from collections.abc import Iterator
 from typing import Any
 
 from pstate.cli import changes, paths, session, show
@@ -28,7 +26,6 @@ from pstate.cli.urls import Url
 from pstate.memory.changes import Change
 from pstate.memory.ops import ABSENT
 from pstate.signals import expected
-from pstate.watch import Watch
 
 _FROM = {"other": "a program", "edit": "an edit", None: "somebody"}
 #: Longest value in the environment of a command, in characters. Linux allows 128 KiB; a character may be 4 bytes.
@@ -61,8 +58,10 @@ def _run(arguments: Any) -> int:
     presence.must_exist(arguments.file)
     left = arguments.count
     with session.looked_at(arguments.file) as state:
-        for found in _awaited(state.watch(place, now=arguments.now), arguments.timeout):
-            found = found[:left]
+        for told in session.news(state.watch(place, now=arguments.now), arguments.timeout):
+            if not told:
+                continue
+            found = told[:left]
             if arguments.command:
                 for together in [found] if arguments.batch else [[change] for change in found]:
                     code = _call(arguments, together)
@@ -76,17 +75,6 @@ def _run(arguments: Any) -> int:
                 if not left:
                     return 0
     raise No(f"{arguments.file}: nothing has changed for {arguments.timeout:g} s.")
-
-
-def _awaited(watch: Watch, timeout: float | None) -> Iterator[list[Change]]:
-    """The changes of each commit, as they happen, until nothing has changed for *timeout* seconds."""
-    since = time.monotonic()
-    for found in session.news(watch):
-        if found:
-            yield found
-            since = time.monotonic()
-        elif timeout is not None and time.monotonic() - since >= timeout:
-            return
 
 
 def _print(change: Change, as_json: bool) -> None:

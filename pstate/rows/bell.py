@@ -6,22 +6,22 @@ LONGEST seconds.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import select
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from pstate import engine
 from pstate.errors import ServerUnavailable
-from pstate.logger import Logger
 from pstate.rows import statements
 from pstate.rows.address import Address
 from pstate.rows.link import Link, Lost, Refused
 from pstate.signals import expected
-
-logger = Logger("pstate.rows.bell")
 
 #: How long a watch waits at most where the server tells of commits, and where it does not, in seconds.
 LONGEST, POLL = 1.0, 0.05
@@ -36,54 +36,85 @@ PAUSE_FIRST, PAUSE_AT_MOST = 1.0, 60.0
 class Bell:
     """See `engine.Bell`: of one watch, in a session of its own, which begins with the first wait."""
 
-    def __init__(self, address: Address, store: str, ring: Callable[[], None]) -> None:
-        self._address = address
+    def __init__(self, address: Address, store: str, ring: Callable[[], None], say: Callable[[str], None]) -> None:
         self._store = store
         self._ring = ring
+        self._say = say  #: to the log
         self._link = Link(address, self._listen)
-        #: Another thread that waits for the same watch must not read from the same session.
+        #: Who has it uses the session, for one request at most: nobody waits for it.
         self._turn = threading.Lock()
+        self._is_over = False
         self._pause = PAUSE_FIRST
         self._next = 0.0  #: when there is something to tell the server, of `monotonic`
-        self._said = ""
 
     def wait(self, seconds: float) -> None:
         """See `engine.Bell`."""
-        if not self._turn.acquire(False):
-            time.sleep(min(seconds, POLL))
-            return
         try:
-            if monotonic() >= self._next and self._prepare():
-                return  # what was committed before the server knew that we listen must be looked for
-            if self._link.is_up:
-                self._link.hear(min(seconds, LONGEST))
-            else:
-                time.sleep(min(seconds, POLL))
+            if monotonic() >= self._next and self._renew():
+                return
+            with self._socket() as socket:
+                if socket is None:
+                    time.sleep(min(seconds, POLL))
+                else:
+                    waiting = select.poll()
+                    waiting.register(socket, select.POLLIN)
+                    waiting.poll(int(min(seconds, LONGEST) * 1000))
+            self._hear()
         finally:
-            self._turn.release()
             self._ring()
 
     async def wait_async(self, seconds: float) -> None:
-        """See `engine.Bell`."""
+        """See `engine.Bell`. Where it is cancelled, a request goes on in its thread, and ends in time."""
         import asyncio
 
-        if not self._turn.acquire(False):
-            await asyncio.sleep(min(seconds, POLL))
-            return
         try:
-            if monotonic() >= self._next and await asyncio.to_thread(self._prepare):
+            if monotonic() >= self._next and await asyncio.to_thread(self._renew):
                 return
-            if self._link.is_up and await _readable(self._link.descriptor, min(seconds, LONGEST)):
-                self._link.hear(0)
-            elif not self._link.is_up:
-                await asyncio.sleep(min(seconds, POLL))
+            with self._socket() as socket:
+                if socket is None:
+                    await asyncio.sleep(min(seconds, POLL))
+                else:
+                    await _readable(socket, min(seconds, LONGEST))
+            self._hear()
         finally:
-            self._turn.release()
             self._ring()
 
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[bool]:
+        """Whether the session is ours alone now. If the bell is closed meanwhile, we end the session."""
+        if not self._turn.acquire(False):
+            yield False
+            return
+        try:
+            yield not self._is_over
+        finally:
+            self._turn.release()
+            if self._is_over:
+                self.close()
+
+    def _renew(self) -> bool:
+        """Whether the server was asked. What was committed before must be looked for, since nobody has told us."""
+        with self._alone() as is_ours:
+            return is_ours and self._prepare()
+
+    @contextlib.contextmanager
+    def _socket(self) -> Iterator[int | None]:
+        """What can be read when the server tells something. It is a descriptor of its own: the session may end."""
+        with self._alone() as is_ours:
+            socket = os.dup(self._link.descriptor) if is_ours and self._link.is_up else None
+        try:
+            yield socket
+        finally:
+            if socket is not None:
+                os.close(socket)
+
+    def _hear(self) -> None:
+        with self._alone() as is_ours:
+            if is_ours:
+                self._link.hear(0)
+
     def _prepare(self) -> bool:
-        """Listen, and tell the server so again. Whether that has begun just now."""
-        is_new = not self._link.is_up
+        """Listen, and tell the server so again. Whether it was told."""
         until = monotonic() + PATIENCE
         try:
             self._link.connect(until)
@@ -98,7 +129,7 @@ class Bell:
         self._next = monotonic() + (RENEWED if is_told == "t" else LONGEST)
         self._pause = PAUSE_FIRST
         self._say("the server tells watches of each commit")
-        return is_new
+        return True
 
     def _listen(self) -> None:
         until = monotonic() + PATIENCE
@@ -112,15 +143,14 @@ class Bell:
             if monotonic() >= until:
                 raise Refused("", "a notification that was sent has not arrived")
 
-    def _say(self, what: str) -> None:
-        if what != self._said:
-            self._said = what
-            logger.info("%s: %s", self._address.shown, what)
-
     def close(self) -> None:
-        """End the session. The next wait begins another."""
-        self._link.drop()
-        self._next = 0.0
+        """End the session, or leave that to the thread that uses it now."""
+        self._is_over = True
+        if self._turn.acquire(False):
+            try:
+                self._link.drop()
+            finally:
+                self._turn.release()
 
     def forget(self) -> None:
         """In a forked child: the session is the parent's."""
@@ -133,8 +163,8 @@ def _reason(error: Exception) -> str:
     return str(error).rstrip(".")
 
 
-async def _readable(descriptor: int, seconds: float) -> bool:
-    """Whether there is something to read from *descriptor* within *seconds*."""
+async def _readable(descriptor: int, seconds: float) -> None:
+    """Return when there is something to read from *descriptor*, or after *seconds*."""
     import asyncio
 
     loop, ready = asyncio.get_running_loop(), asyncio.Event()
@@ -142,14 +172,14 @@ async def _readable(descriptor: int, seconds: float) -> bool:
         loop.add_reader(descriptor, ready.set)
     except NotImplementedError:  # a loop that has none
         await asyncio.sleep(min(seconds, POLL))
-        return True
+        return
     try:
-        await asyncio.wait_for(ready.wait(), seconds)
+        async with asyncio.timeout(seconds):  # `wait_for` of Python 3.11 loses a cancellation at the same moment
+            await ready.wait()
     except TimeoutError:
-        return False
+        pass
     finally:
         loop.remove_reader(descriptor)
-    return True
 
 
 if TYPE_CHECKING:

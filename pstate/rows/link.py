@@ -344,9 +344,7 @@ class Link:
         try:
             if self._told(conn, wanted):
                 return True
-            poll = (
-                select.poll()
-            )  # not the one of requests: this may be another thread than the one that ends the session
+            poll = select.poll()
             poll.register(conn.socket, select.POLLIN)
             if poll.poll(max(0, int(seconds * 1000))):
                 conn.consume_input()

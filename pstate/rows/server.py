@@ -142,11 +142,12 @@ class Server(Protocol):
 class PostgresServer:
     """See `Server`."""
 
-    __slots__ = ("_address", "_backend", "_link", "is_durable")
+    __slots__ = ("_address", "_backend", "_link", "_said", "is_durable")
 
     def __init__(self, address: Address) -> None:
         self._address = address
         self._link = Link(address, self._look_at_session)
+        self._said = ""
         #: The server's process of the last session that was not closed: its number, and when it began.
         self._backend: tuple[str, str] | None = None
         self.is_durable = True
@@ -277,7 +278,13 @@ class PostgresServer:
 
     def bell(self, store: str, ring: Callable[[], None]) -> Bell:
         """See `Server`. It has a session of its own."""
-        return Bell(self._address, store, ring)
+        return Bell(self._address, store, ring, self._say)
+
+    def _say(self, what: str) -> None:
+        """To the log, unless it was said last, perhaps by another watch."""
+        if what != self._said:
+            self._said = what
+            logger.info("%s: %s", self._address.shown, what)
 
     def holder(self, store: str) -> tuple[str | None, float | None]:
         """See `Server`."""

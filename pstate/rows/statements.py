@@ -173,7 +173,7 @@ DELETE FROM pstate.record r WHERE r.store = $1::uuid
   AND r.rev < (SELECT n.rev FROM pstate.snapshot n WHERE n.store = $1::uuid ORDER BY n.rev DESC OFFSET 1 LIMIT 1)
   AND r.rev < greatest(
     (SELECT max(n.rev) FROM pstate.snapshot n WHERE n.store = $1::uuid) - $3::bigint,
-    (SELECT min(k.rev) FROM pstate.record k WHERE k.store = $1::uuid
+    (SELECT coalesce(min(k.rev), r.rev + 1) FROM pstate.record k WHERE k.store = $1::uuid
       AND k.at >= now() - make_interval(secs => $2::float8)))"""
 FORGET_SNAPSHOTS = """\
 DELETE FROM pstate.snapshot n WHERE n.store = $1::uuid

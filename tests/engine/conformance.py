@@ -18,6 +18,7 @@ from tools.engines import handle_of, opened, store_of
 from tools.interrupts import Interrupter, chosen
 
 from pstate import (
+    ABSENT,
     ClosedError,
     InvalidStateError,
     LockTimeout,
@@ -943,20 +944,23 @@ class Past(Base):
                 told = [(change.path, change.old, change.new, change.origin) for change in watch.poll()]
                 assert told == [(("n",), 0, 1, "edit"), (("m",), 0, 5, origin)]
 
-    def test_history_is_the_commits_since_the_last_vacuum(self, one: PersistedState, other: PersistedState) -> None:
+    def test_the_history_has_the_commits_since_the_last_vacuum(
+        self, one: PersistedState, other: PersistedState
+    ) -> None:
         one.n = 0
         one.vacuum()
         one.n = 1
         other.n = 2
         with one.transaction():
             one.update(n=3, m=1)
-        told = [(change.path, change.old, change.new, change.commit, change.origin) for change in one.history()]
-        assert [change[:2] + change[3:] for change in told if change[0] == ("n",)] == [
-            (("n",), 0, 1, None),
-            (("n",), 1, 2, None),
-            (("n",), 2, 3, None),
+        told = list(one.history())[-4:]  # an engine may know of earlier ones
+        first = told[0].commit
+        assert [(change.path, change.old, change.new, change.commit - first, change.origin) for change in told] == [
+            (("n",), 0, 1, 0, None),
+            (("n",), 1, 2, 1, None),
+            (("n",), 2, 3, 2, None),
+            (("m",), ABSENT, 1, 2, None),
         ]
-        assert [change[2] for change in told] == [1, 2, 3, 1]
 
     def test_a_watch_waits_for_the_next_change(self, one: PersistedState, other: PersistedState) -> None:
         one.n = 0

@@ -16,7 +16,7 @@ from uuid import uuid4
 import pytest
 
 from pstate.cli import main
-from tools import postgres
+from stress.real import postgres
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
