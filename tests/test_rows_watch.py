@@ -21,7 +21,7 @@ from stress.real import postgres
 
 psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed")
 
-from pstate.rows import bell, server  # noqa: E402
+from pstate.rows import bell, server, statements  # noqa: E402
 from pstate.rows.link import Link  # noqa: E402
 from pstate.rows.servers import Servers  # noqa: E402
 
@@ -291,6 +291,33 @@ def test_a_watch_leaves_no_session_and_no_thread(process: Any, sql: Any) -> None
     while sql(ask) != [(before - 1,)]:
         assert time.monotonic() < end
     assert list(again) == []
+
+
+def test_a_watch_that_is_closed_while_its_thread_asks_leaves_no_session(
+    process: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread may be in a request that a cancelled task has left."""
+    one, asks, goes_on = process(), threading.Event(), threading.Event()
+    ask = Link.ask
+
+    def slow(self: Link, statement: str, *others: Any) -> Any:
+        if statement == statements.WATCHED:
+            asks.set()
+            assert goes_on.wait(20)
+        return ask(self, statement, *others)
+
+    watch = one.watch()
+    found = watch._trail.bell
+    monkeypatch.setattr(Link, "ask", slow)
+    thread = threading.Thread(target=watch.wait)
+    thread.start()
+    assert asks.wait(20)
+    watch.close()
+    assert found._link.is_up  # which is not ended under a request
+    goes_on.set()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert not found._link.is_up
 
 
 def test_a_forked_child_listens_in_a_session_of_its_own(process: Any) -> None:
