@@ -9,17 +9,19 @@ from __future__ import annotations
 import gc
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import get_ident
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 from tools.edits import Peer, World
+from tools.engines import opened
 from tools.processes import Pool
 
 import pstate.store
-from pstate import speed
+from pstate import PersistedState, speed
 from pstate.logger import waiting
 from pstate.testing import SimulatedSystem
 from stress.real import postgres
@@ -110,6 +112,36 @@ def url(postgres_server: postgres.Server, tmp_path: Path) -> str:
     """Where a new state is kept on the server."""
     pytest.importorskip("psycopg", reason="psycopg is not installed")
     return f"{postgres_server.url}#{tmp_path}"
+
+
+@pytest.fixture
+def process(url: str) -> Iterator[Callable[..., PersistedState]]:
+    """Opens the state on the server once more, as another process does. Another URL and options may be given."""
+    from pstate.rows.servers import Servers
+
+    states = list[PersistedState]()
+
+    def process(**options: Any) -> PersistedState:
+        states.append(opened(Servers(len(states)), options.pop("url", url), **options))
+        return states[-1]
+
+    yield process
+    for state in states:
+        state.close()
+
+
+@pytest.fixture
+def sql(postgres_server: postgres.Server) -> Iterator[Callable[..., list[Any]]]:
+    """Asks the server past pstate."""
+    import psycopg
+
+    with psycopg.connect(postgres_server.url, autocommit=True) as connection:
+
+        def sql(statement: str, *values: Any) -> list[Any]:
+            cursor = connection.execute(statement, values)
+            return cursor.fetchall() if cursor.description else []
+
+        yield sql
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import pickle
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -38,38 +38,6 @@ psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed")
 from pstate.rows import address, log, server  # noqa: E402
 from pstate.rows.link import Link  # noqa: E402
 from pstate.rows.servers import Servers  # noqa: E402
-
-
-@pytest.fixture
-def url(postgres_server: postgres.Server, tmp_path: Path) -> str:
-    return f"{postgres_server.url}#{tmp_path}"
-
-
-@pytest.fixture
-def process(url: str) -> Iterator[Callable[..., PersistedState]]:
-    """Opens the state once more, as another process does."""
-    states = list[PersistedState]()
-
-    def process(**options: Any) -> PersistedState:
-        states.append(opened(Servers(len(states)), options.pop("url", url), **options))
-        return states[-1]
-
-    yield process
-    for state in states:
-        state.close()
-
-
-@pytest.fixture
-def sql(postgres_server: postgres.Server) -> Iterator[Callable[..., list[Any]]]:
-    """Asks the server past pstate."""
-    with psycopg.connect(postgres_server.url, autocommit=True) as connection:
-
-        def sql(statement: str, *values: Any) -> list[Any]:
-            cursor = connection.execute(statement, values)
-            return cursor.fetchall() if cursor.description else []
-
-        yield sql
-
 
 # ---------------------------------------------------------------------------------------------------------- the address
 

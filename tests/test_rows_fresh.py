@@ -4,39 +4,17 @@ from __future__ import annotations
 
 import pickle
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tools.engines import opened, store_of
+from tools.engines import store_of
 
 from pstate import PersistedState, ServerUnavailable
-from stress.real import postgres
 
 pytest.importorskip("psycopg", reason="psycopg is not installed")
 
 from pstate.rows import age, server
-from pstate.rows.servers import Servers
-
-
-@pytest.fixture
-def url(postgres_server: postgres.Server, tmp_path: Path) -> str:
-    return f"{postgres_server.url}#{tmp_path}"
-
-
-@pytest.fixture
-def process(url: str) -> Iterator[Callable[..., PersistedState]]:
-    """Opens the state once more, as another process does."""
-    states = list[PersistedState]()
-
-    def process(**options: Any) -> PersistedState:
-        states.append(opened(Servers(100 + len(states)), url, **options))
-        return states[-1]
-
-    yield process
-    for state in states:
-        state.close()
 
 
 class Clock:

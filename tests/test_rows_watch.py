@@ -7,13 +7,11 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from tools.crash import in_child
-from tools.engines import opened, store_of
+from tools.engines import store_of
 from tools.proxy import Proxy
 
 from pstate import PersistedState, Watch
@@ -23,38 +21,6 @@ psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed")
 
 from pstate.rows import bell, server, statements  # noqa: E402
 from pstate.rows.link import Link  # noqa: E402
-from pstate.rows.servers import Servers  # noqa: E402
-
-
-@pytest.fixture
-def url(postgres_server: postgres.Server, tmp_path: Path) -> str:
-    return f"{postgres_server.url}#{tmp_path}"
-
-
-@pytest.fixture
-def process(url: str) -> Iterator[Callable[..., PersistedState]]:
-    """Opens the state once more, as another process does."""
-    states = list[PersistedState]()
-
-    def process(**options: Any) -> PersistedState:
-        states.append(opened(Servers(len(states)), options.pop("url", url), **options))
-        return states[-1]
-
-    yield process
-    for state in states:
-        state.close()
-
-
-@pytest.fixture
-def sql(postgres_server: postgres.Server) -> Iterator[Callable[..., list[Any]]]:
-    """Asks the server past pstate."""
-    with psycopg.connect(postgres_server.url, autocommit=True) as connection:
-
-        def ask(statement: str, *values: Any) -> list[Any]:
-            cursor = connection.execute(statement, values)
-            return cursor.fetchall() if cursor.description else []
-
-        yield ask
 
 
 @pytest.fixture
