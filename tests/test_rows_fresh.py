@@ -1,4 +1,4 @@
-"""Reads that may be behind: the option `fresh` of states on a server, and of files, which need none."""
+"""Reads that may be old: the option `fresh` of states on a server, and of files, which need none."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Bell:
         self._ring = ring
         self._say = say  #: to the log
         self._link = Link(address, self._listen)
-        #: Who has it uses the session, for one request at most: nobody waits for it.
+        #: The thread that has it uses the session, for one request at most: nobody waits for it.
         self._turn = threading.Lock()
         self._is_over = False
         self._pause = PAUSE_FIRST
