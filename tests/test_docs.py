@@ -603,6 +603,7 @@ def test_the_times_of_servers_in_the_text_are_those_of_the_code() -> None:
     pytest.importorskip("psycopg", reason="psycopg is not installed")
     server = importlib.import_module("pstate.rows.server")
     log = importlib.import_module("pstate.rows.log")
+    bell = importlib.import_module("pstate.rows.bell")
     howto, concepts = (
         (ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("howto/postgres.md", "concepts.md")
     )
@@ -614,9 +615,15 @@ def test_the_times_of_servers_in_the_text_are_those_of_the_code() -> None:
     assert server.PATIENCE == 5
     assert "waits for `lock_timeout`, and at least 5 s," in GUARANTEES
     assert "and at least 5 seconds" in howto
-    assert log.RETENTION == 7 * 86400
-    assert "for 7 days" in GUARANTEES
-    assert "at least 7 days" in concepts
+    assert server.RETENTION == 7 * 86400
+    assert server.MOST == 100_000
+    assert "for 7 days, or 100,000 revisions" in GUARANTEES
+    assert "7 days, or 100,000 revisions" in concepts
+    assert "7 days, or 100,000 revisions" in howto
+    assert bell.POLL == 0.05
+    assert bell.LONGEST == 1
+    assert "every 50 ms" in howto
+    assert "at least every second" in howto
     assert log.LARGEST == 64 * 2**20
     assert "more than 64 MiB" in howto
     assert "more than 64 MiB" in concepts
