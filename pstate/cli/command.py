@@ -273,6 +273,12 @@ def file_or_url(text: str) -> str:
     """The type of an argument that is a file, or the URL of a state."""
     if not text:  # the folder that we are in would be taken for it
         raise argparse.ArgumentTypeError("it is empty: give the name of a file")
+    if urls.is_of_another_kind(text):
+        scheme = text.partition("://")[0]  # what follows may hold a password
+        raise argparse.ArgumentTypeError(
+            f"{scheme}://... is neither a file nor the URL of a state: postgresql://HOST/DATABASE#NAME. If it is a "
+            "file, put ./ before it"
+        )
     return _typed(urls.state, text) if urls.is_url(text) else text
 
 

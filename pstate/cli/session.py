@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 #: For the lock, to end our journal, in seconds.
 _LONGEST_WAIT = 1.0
+#: For a server, where no option says how long, in seconds.
+_PATIENCE = 10.0
 
 
 @contextlib.contextmanager
@@ -66,13 +68,16 @@ def _opened_on_server(arguments: Any, url: Url, create: bool) -> Iterator[Persis
         raise Usage(f"{url}: --locking is for files. Nothing was done. Leave it out: the server locks.")
     with progress.shown(f"reading {url}", UNKNOWN_SIZE):
         if not create and is_new(url, arguments.lock_timeout):
-            raise MissingPathError(
-                f"{url}: the state does not exist. Nothing was changed. To create it: pstate set {url} KEY VALUE",
-                path=str(url),
-            )
+            raise no_state(url)
         state = _open(arguments, arguments.durability or "process")
     with state:
         yield state
+
+
+def no_state(url: Url) -> MissingPathError:
+    """The error if there is no state at *url*."""
+    message = f"{url}: the state does not exist. Nothing was changed. To create it: pstate set {url} KEY VALUE"
+    return MissingPathError(message, path=str(url))
 
 
 def _size(file: str) -> int:
@@ -97,7 +102,7 @@ def _open(arguments: Any, durability: Any) -> PersistedState:
 def looked_at(file: str) -> PersistedState:
     """The state at *file*, opened to be read."""
     try:
-        return PersistedState.open(exact(file), read_only=True)
+        return PersistedState.open(exact(file), read_only=True, lock_timeout=_PATIENCE)
     except ImportError as error:
         raise Usage(f"{error}. Nothing was done.") from error
 
@@ -134,16 +139,16 @@ def no_collector() -> Iterator[None]:
             gc.enable()
 
 
-def database(url: Url, timeout: float = 10.0) -> Database:
+def database(url: Url, timeout: float | None = None) -> Database:
     """The database that *url* is in, to be used as a context. Raises Usage if the library for it is not installed."""
     try:
         from pstate.rows.database import Database
     except ImportError as error:
         raise Usage(f"{error}. Nothing was done.") from error
-    return Database(url.address, timeout)
+    return Database(url.address, _PATIENCE if timeout is None else timeout)
 
 
-def is_new(file: str, timeout: float = 10.0) -> bool:
+def is_new(file: str, timeout: float | None = None) -> bool:
     """Whether a change will create *file*. False where that cannot be told: opening it then says why."""
     if isinstance(file, Url):
         with database(file, timeout) as found:

@@ -6,6 +6,7 @@ and only what opens the state gets the other one.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from pstate.engines import is_url
@@ -39,7 +40,9 @@ def database_or_state(text: str) -> Url:
     from pstate.rows import address
 
     if not is_url(text):
-        raise ValueError(f"{text!r} is not the URL of a database: postgresql://HOST/DATABASE")
+        scheme, mark, _ = text.partition("://")  # what follows may hold a password
+        shown = f"{scheme}://..." if mark else repr(text)
+        raise ValueError(f"{shown} is not the URL of a database: postgresql://HOST/DATABASE")
     found = address.parse_any(text)
     url = Url(found.shown)
     url.address = found
@@ -53,14 +56,24 @@ def exact(file: str) -> str:
     return file
 
 
+def is_of_another_kind(text: str) -> bool:
+    """Whether *text* is a URL, but not that of a state, such as mysql://HOST or redis://HOST."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text) is not None and not is_url(text)
+
+
 def hidden(message: str, words: list[str]) -> str:
     """*message* without the passwords in those of *words* that are URLs, or are meant to be."""
+    secrets = set[str]()
     for word in words:
         if is_url(word):
             try:
-                shown: str = database_or_state(word)
+                shown: str = (url := database_or_state(word))
+                secrets |= {*url.address.secrets}
             except ValueError:
                 shown = f"{word.partition('://')[0]}://..."
             for written in (word, repr(word)[1:-1]):
                 message = message.replace(written, shown)
+    for secret in secrets:  # in a part of a URL, which was taken for a PATH
+        for mark in ":=":
+            message = message.replace(mark + secret, mark + "***")
     return message

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from pstate.cli import session
+from pstate.cli.command import in_our_words
 from pstate.cli.mending import unopened
 from pstate.cli.surprises import surprise
 from pstate.errors import PStateError, StateFileError
@@ -48,7 +49,7 @@ class Report:
         """The reason why the file cannot be used."""
         kind = type(error).__name__
         self.findings.append(
-            Finding(ERROR, kind, str(error), getattr(error, "line", None), getattr(error, "column", None))
+            Finding(ERROR, kind, in_our_words(str(error)), getattr(error, "line", None), getattr(error, "column", None))
         )
 
     @property

@@ -57,7 +57,7 @@ def _found(core: Any) -> Found:
 
 def _declare_pull(parser: Parser) -> None:
     parser.add_argument("url", metavar="URL", type=file_or_url, help="the state: postgresql://HOST/DATABASE#NAME")
-    parser.add_argument("file", metavar="FILE", help="the file to write; - is standard output")
+    parser.add_argument("file", metavar="FILE", type=file_or_url, help="the file to write; - is standard output")
     parser.add_argument("--force", action="store_true", help="replace FILE if it exists")
 
 

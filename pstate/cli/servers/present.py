@@ -27,7 +27,8 @@ def _list(arguments: Any) -> int:
 def who(url: urls.Url, as_json: bool) -> int:
     """Print the sessions that have the state at *url* open. Exit code 1 if none is found."""
     with session.database(url) as database:
-        found = database.users()
+        if not (found := database.users()) and not database.has_state():
+            raise session.no_state(url)
     if as_json:
         show.write("".join(show.json_text(user._asdict()) + "\n" for user in found))
     elif found:
