@@ -155,7 +155,7 @@ def test_workers_go_on_although_the_server_is_killed(tmp_path: Path) -> None:
     assert 0 == demo.returncode, demo.stdout + demo.stderr
     assert 2 == demo.stdout.count("the server was killed")
     assert "60 jobs, each recorded and counted exactly once" in demo.stdout
-    assert [path] == list(tmp_path.iterdir())
+    assert [path, tmp_path / "jobs.yaml.server"] == sorted(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

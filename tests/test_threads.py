@@ -997,6 +997,7 @@ def test_a_thread_is_told_that_another_one_has_left_its_block_by_an_exception(
     is_usable(crowd, state, {"n": 0})
 
 
+@file_only("makes a write of the file hang")
 def test_a_block_that_its_thread_leaves_while_another_one_looks_is_committed(
     crowd: Crowd, room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tools.disks import Gated
 from tools.edits import SAVES, Save
+from tools.homes import file_only
 from tools.processes import Crowd, Fork
 
 from pstate import ABSENT, Change, ClosedError, EditConflict, PersistedState, TransactionError, Watch
@@ -989,6 +990,7 @@ def test_what_is_not_synced_yet_is_not_told(path: Path) -> None:
 # ------------------------------------------------------------------------------------------------------------- history
 
 
+@file_only("a server keeps the commits before the vacuum, too")
 def test_history_tells_the_commits_since_the_last_vacuum(address: str) -> None:
     with PersistedState(address, n=0) as state:
         state.n = 1
@@ -1012,6 +1014,7 @@ def test_history_of_a_plain_document_is_empty(path: Path) -> None:
         assert [] == list(state.history())
 
 
+@file_only("a server keeps the commits before the vacuum, too")
 def test_a_watch_may_begin_with_the_history(address: str) -> None:
     with Crowd(address) as crowd:
         other = crowd.other()

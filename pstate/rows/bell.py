@@ -167,17 +167,20 @@ async def _readable(descriptor: int, seconds: float) -> None:
     """Return when there is something to read from *descriptor*, or after *seconds*."""
     import asyncio
 
-    loop, ready = asyncio.get_running_loop(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+
+    def tell() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
     try:
-        loop.add_reader(descriptor, ready.set)
+        loop.add_reader(descriptor, tell)
     except NotImplementedError:  # a loop that has none
         await asyncio.sleep(min(seconds, POLL))
         return
     try:
-        async with asyncio.timeout(seconds):  # `wait_for` of Python 3.11 loses a cancellation at the same moment
-            await ready.wait()
-    except TimeoutError:
-        pass
+        await asyncio.wait([ready], timeout=seconds)  # `wait_for` of Python 3.11 may lose a cancellation
     finally:
         loop.remove_reader(descriptor)
 

