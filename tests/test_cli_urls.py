@@ -152,11 +152,11 @@ def test_a_watch_tells_the_present_and_gives_up(run: Run, jobs: str) -> None:
 
 def test_the_command_of_a_watch_gets_the_url_without_its_password(run: Run, jobs: str, tmp_path: Path) -> None:
     secret = jobs.replace("pstate@", f"pstate:{SECRET}@")
-    code = f"import os; open({str(tmp_path / 'told')!r}, 'w').write(repr(dict(os.environ)))"
+    code = f"import json, os; json.dump(dict(os.environ), open({str(tmp_path / 'told')!r}, 'w'))"
     assert 0 == run("watch", secret, "counter", "--now", "--count", "1", "--", sys.executable, "-c", code).code
-    told = (tmp_path / "told").read_text()
-    assert repr(jobs) in told
-    assert SECRET not in told
+    told = json.loads((tmp_path / "told").read_text())
+    assert jobs == told["PSTATE_FILE"]
+    assert not [name for name, value in told.items() if SECRET in value]
 
 
 def test_states_are_exported_and_imported(run: Run, jobs: str) -> None:
