@@ -240,7 +240,6 @@ class RowsLog:
         head = after.ledger.token_of(after.rev)
         commit = Commit(self._store, after.rev, head, str(uuid4()), body, self._by, document)
         self._age.commits()
-        self._age.commits()
         try:
             done = self._carry_out(commit, is_block, deadline)
         except expected(PStateError):
