@@ -37,7 +37,6 @@ class _Message(NamedTuple):
 
 #: For each thread, the messages that wait until it has released its locks. Nearly always empty.
 waiting: dict[int, list[_Message]] = {}
-_sending: set[int] = set()
 
 
 class Logger:
@@ -77,17 +76,23 @@ class Logger:
 def send() -> None:
     """Hand over the messages of the calling thread, in order, unless it holds a lock of ours."""
     thread = get_ident()
-    if thread in _sending or any(holds() for holds in lock_holders):
+    if any(holds() for holds in lock_holders) or _is_sending():
         return  # a message that a handler logs comes after the one that the handler was called for
-    try:
-        _sending.add(thread)
-        while messages := waiting.get(thread):
-            message = messages.pop(0)
-            if not messages:
-                del waiting[thread]
-            _hand_over(message)
-    finally:
-        _sending.discard(thread)
+    while messages := waiting.get(thread):
+        message = messages.pop(0)
+        if not messages:
+            del waiting[thread]
+        _hand_over(message)
+
+
+def _is_sending() -> bool:
+    """Whether the calling thread is in another `send`. The stack says so: an interruption would leave a flag set."""
+    frame = sys._getframe(1).f_back
+    while frame is not None:
+        if frame.f_code is send.__code__:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _hand_over(message: _Message) -> None:
@@ -121,4 +126,3 @@ def _hand_over(message: _Message) -> None:
 def forget() -> None:
     """In a forked child: drop the messages that wait, because the parent hands them over."""
     waiting.clear()
-    _sending.clear()

@@ -6,12 +6,15 @@ Nothing that waits is forgotten: `conftest.py` asks that of every test.
 from __future__ import annotations
 
 import gc
+import itertools
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -434,3 +437,33 @@ def test_stores_that_the_collector_takes_meanwhile_do_not_disturb_who_asks_for_l
     finally:
         gc.set_threshold(*threshold)
         gc.enable()
+
+
+def test_an_interruption_at_any_line_holds_no_later_message_back(caplog: pytest.LogCaptureFixture) -> None:
+    left = 0
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal left
+        if frame.f_code.co_filename != pstate.logger.__file__:
+            return None
+        if event in ("line", "return"):
+            left -= 1
+            if left == 0:
+                raise KeyboardInterrupt
+        return trace
+
+    for place in itertools.count(1):
+        left = place
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            logger.warning("interrupted")
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(before)
+        logger.warning("%d is told", place)
+        assert f"{place} is told" in caplog.text
+        if left > 0:
+            break
+    assert place > 10
