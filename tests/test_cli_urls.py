@@ -6,7 +6,6 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,18 +42,6 @@ REFUSED = [
     ("pull", "state.yaml", "{}"),
     ("pull", "{}", "{}"),
 ]
-
-
-@pytest.fixture
-def sql(postgres_server: postgres.Server) -> Iterator[Callable[..., list[Any]]]:
-    """Asks the server past pstate."""
-    with psycopg.connect(postgres_server.url, autocommit=True) as connection:
-
-        def sql(statement: str, *values: Any) -> list[Any]:
-            cursor = connection.execute(statement, values)
-            return cursor.fetchall() if cursor.description else []
-
-        yield sql
 
 
 @pytest.fixture

@@ -75,7 +75,7 @@ def _opened_on_server(arguments: Any, url: Url, create: bool) -> Iterator[Persis
 
 
 def no_state(url: Url) -> MissingPathError:
-    """The error if there is no state at *url*."""
+    """The error where no state exists at *url*."""
     message = f"{url}: the state does not exist. Nothing was changed. To create it: pstate set {url} KEY VALUE"
     return MissingPathError(message, path=str(url))
 

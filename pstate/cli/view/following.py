@@ -45,9 +45,9 @@ class News(NamedTuple):
     changes: list[Change]
     steps: list[Step]  #: of a commit: its operations, for the tree of who is told
     root: Any = None  #: a tree of its own that the state has become; of a difference
-    commits: int = 0  #: how many commits since the view began it is, or stands for,
-    edits: int = 0  #: and how many edits
-    skipped: int = 0  #: how much it stands for, which came too fast; *changes* has the last one of each place
+    commits: int = 0  #: how many commits since the view began this is, or stands for
+    edits: int = 0  #: likewise, how many edits
+    skipped: int = 0  #: how many it stands for, because they came too fast; *changes* has the last one of each place
     counts: dict[Any, int] = {}  # noqa: RUF012 - of those, where there was more than one
 
     @property
